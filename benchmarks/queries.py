@@ -1,0 +1,79 @@
+"""Measures how queries are formed: speed of the assignment, and how diverse each composition's queries are.
+
+    python benchmarks/queries.py [VECTORS.npz]
+
+VECTORS.npz holds `embeddings` (M, d); without it, vectors are drawn around 60 topics. Everything is measured in one
+run, so the ratios carry over to other machines and the seconds do not.
+"""
+
+import argparse
+import time
+from typing import get_args
+
+import numpy as np
+
+from selectllm.queries import EMPTY, balanced_clusters, form
+from selectllm.settings import Composition
+
+
+def by_topics(rows: int, dimension: int = 384, topics: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(topics, dimension))
+    vectors = centres[rng.integers(topics, size=rows)] + 1.5 * rng.normal(size=(rows, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def sort_for_every_pick(vectors: np.ndarray, centroids: np.ndarray) -> list[list[int]]:
+    """The assignment as it is usually written: the nearest free row by a full sort, again for every row."""
+    distances = np.linalg.norm(vectors[:, None, :16] - centroids[None, :, :16], axis=2)  # any distances will do here
+    free = np.ones(len(vectors), dtype=bool)
+    clusters: list[list[int]] = [[] for _ in centroids]
+    for turn in range(len(vectors)):
+        place = turn % len(centroids)
+        row = next(row for row in np.argsort(distances[:, place], kind="stable") if free[row])
+        free[row] = False
+        clusters[place].append(int(row))
+    return clusters
+
+
+def seconds(work: object, *arguments: object) -> float:
+    started = time.perf_counter()
+    work(*arguments)  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def diversity(vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, float]:
+    """Mean cosine distance within queries; the 5th percentile of queries' means; the mean closest pair."""
+    means, closest = [], []
+    for query in queries:
+        members = vectors[query[query != EMPTY]]
+        apart = (1 - members @ members.T)[np.triu_indices(len(members), 1)]
+        means.append(apart.mean())
+        closest.append(apart.min())
+    return float(np.mean(means)), float(np.percentile(means, 5)), float(np.mean(closest))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vectors", nargs="?", help="a file with `embeddings` (M, d)")
+    parser.add_argument("--size", type=int, default=15)
+    arguments = parser.parse_args()
+    vectors = np.load(arguments.vectors)["embeddings"] if arguments.vectors else by_topics(3000)
+
+    some = by_topics(4000)
+    slow, fast = seconds(sort_for_every_pick, some, some[:15]), seconds(balanced_clusters, some, some[:15])
+    print(f"assignment of 4,000 rows: {slow / fast:,.0f}x faster than a sort for every pick ({slow:.2f} s)")
+    large = by_topics(14_225)
+    print(f"assignment of 14,225 rows: {seconds(balanced_clusters, large, large[:15]):.3f} s\n")
+
+    print(f"{'composition':<12} {'distance':>9} {'5th pct':>9} {'closest':>9} {'seconds':>9}   ({len(vectors):,} rows)")
+    for composition in get_args(Composition):
+        started = time.perf_counter()
+        queries = form(vectors, arguments.size, composition)
+        took = time.perf_counter() - started
+        mean, low, close = diversity(vectors, queries)
+        print(f"{composition:<12} {mean:>9.3f} {low:>9.3f} {close:>9.3f} {took:>9.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Measures what a run adds to the server's own time: the library and the flow against a bare loop over the client.
+
+    python benchmarks/ranking.py [--queries N] [--delay S] [--concurrency C]
+
+All ask the same questions of a server in another process that takes `delay` seconds for each answer. The seconds are
+the server's: from the first question that reached it to the last. The bare loop sends what the library sent, through
+the official client, and keeps nothing; `ideal` is a server that is never left waiting.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}  # before it is imported
+
+from tests.faulty_ollama import FaultyOllama
+
+SIZE = 14
+
+
+@dataclass
+class Seen:
+    """What the server saw of a contender."""
+
+    seconds: float = 0.0
+    most_at_once: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RandomEmbedder:
+    """Unit vectors that cost nothing: embedding is not what is measured."""
+
+    digest = "random"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Draw a vector for each text, the same on every run."""
+        seed = zlib.crc32("".join(texts).encode())
+        vectors = np.random.default_rng(seed).normal(size=(len(texts), 32)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def serve(ours: Connection, delay: float, parallel: int) -> None:
+    with FaultyOllama(delay=delay, parallel=parallel) as server:
+        ours.send(server.host)
+        ours.recv()
+        server.wait_idle(60)
+        ours.send(Seen(server.last_at - server.first_at, server.most_at_once, server.asked))
+
+
+@contextmanager
+def server(arguments: argparse.Namespace) -> Iterator[tuple[str, Seen]]:
+    """A server of its own process; what it saw is known at the end."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would take locks along that other threads hold
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(theirs, arguments.delay, arguments.concurrency), daemon=True)
+    process.start()
+    theirs.close()  # else a server that dies would be waited for without end
+    host, seen = ours.recv(), Seen()
+    with patch.dict(os.environ, {"OLLAMA_HOST": host}):
+        yield host, seen
+    ours.send("done")
+    seen.__dict__.update(ours.recv().__dict__)
+    process.join()
+
+
+def write_pool(path: Path, rows: int) -> str:
+    texts = (f"Task {row}: compare {row % 13 + 2} ways to plan a week of meals, and say why." for row in range(rows))
+    path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(path)
+
+
+async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int) -> None:
+    from ollama import AsyncClient
+
+    client, places = AsyncClient(host=host, timeout=120), asyncio.Semaphore(concurrency)
+
+    async def ask(body: dict[str, Any]) -> None:
+        fields = {name: body.get(name) for name in ("model", "messages", "format", "options", "think")}
+        async with places:
+            await client.chat(**fields)
+
+    await asyncio.gather(*map(ask, bodies))
+    await client._client.aclose()
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Seen]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.selection import select_instructions
+    from selectllm import select
+    from selectllm.settings import RunSettings
+
+    pool = write_pool(folder / "pool.jsonl", SIZE * arguments.queries)
+
+    def run(name: str) -> RunSettings:
+        return RunSettings.model_validate(
+            {
+                "pool": pool,
+                "budget": arguments.queries,  # the first of each query: no level is cut, nothing else is asked
+                "selector": "ollama:m",
+                "store": str(folder / name),  # each its own: a reply that is kept is not asked for again
+                "queries": {"size": SIZE},
+                "ranking": {"concurrency": arguments.concurrency},
+            }
+        )
+
+    with patch("selectllm.embedding.open_embedder", lambda _name: RandomEmbedder()):
+        with server(arguments) as (_, library):
+            select(run("library"))
+        with server(arguments) as (host, loop):
+            asyncio.run(bare(host, library.asked, arguments.concurrency))
+        with prefect_test_harness(server_startup_timeout=120), server(arguments) as (_, flow):
+            select_instructions(run("flow"))
+    return {"bare": loop, "library": library, "flow": flow}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=1000, help=f"questions, each of {SIZE} candidates")
+    parser.add_argument("--delay", type=float, default=0.2, help="seconds that the server takes for an answer")
+    parser.add_argument("--concurrency", type=int, default=16, help="questions under way at once")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(arguments, Path(folder))
+
+    ideal = (arguments.queries - 1) // arguments.concurrency * arguments.delay
+    one = measured["bare"].seconds
+    print(f"\n{'contender':<10} {'questions':>9} {'at once':>8} {'seconds':>8} {'to bare':>8}")
+    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / one:>8.3f}")
+    for name, seen in measured.items():
+        print(
+            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / one:>8.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A Prefect server and workers that last as long as a block: for tests and for the pictures in the documentation."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from deployments.steps import ROOT
+
+Environment = dict[str, str]
+
+
+@contextmanager
+def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Environment]:
+    """A real server on a free port, with all that it keeps in `home`; gives the environment of its clients."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {name: told for name, told in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
+    environment |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_UI_API_URL": url,  # its pages would look for it at port 4200
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    } | dict(more or {})
+    home.mkdir(parents=True, exist_ok=True)
+    with running(["-m", "prefect", "server", "start"], environment, home / "server.log") as process:
+        _await_health(url, process, home / "server.log")
+        yield environment
+
+
+@contextmanager
+def worker(environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker of the pool that prefect.yaml names."""
+    with running(["-m", "prefect", "worker", "start", "--pool", "selectllm"], environment, log) as process:
+        yield process
+
+
+@contextmanager
+def running(arguments: list[str], environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process in the checkout, which is ended, with those of its group, at the end of the block."""
+    with log.open("ab") as told:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=told, stderr=told, start_new_session=True,
+            preexec_fn=hear_interrupts,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def hear_interrupts() -> None:
+    """Take SIGINT as at a terminal: what a shell starts in the background ignores it, and workers end by it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _await_health(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", timeout=5).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.3)
+    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")

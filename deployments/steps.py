@@ -1,0 +1,43 @@
+"""Steps of prefect.yaml: what the machine that deploys knows of itself, and of the server."""
+
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def checkout() -> dict[str, str]:
+    """Where the code lies, and its version: SELECTLLM_VERSION, else what git says, else the package's."""
+    told = os.environ.get("SELECTLLM_VERSION") or _git_version() or version("selectllm")
+    return {"directory": str(ROOT), "version": told}
+
+
+def _git_version() -> str:
+    """The tag or commit that is checked out, `-dirty` where files differ from it; empty where git does not know."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--tags"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def judge() -> dict[str, Any]:
+    """Who ranks, and how it is asked: SELECTLLM_SELECTOR, else the demo, shown the beginnings of texts alone."""
+    selector = os.environ.get("SELECTLLM_SELECTOR") or "embedded"
+    return {"selector": selector, "ranking": {"candidate_chars": 120} if selector == "embedded" else {}}
+
+
+def switch(deployment: str, slug: str) -> dict[str, bool]:
+    """Whether a schedule is on: off at first, then as the server has it, so that deploying again switches nothing."""
+    with get_client(sync_client=True) as client:
+        try:
+            schedules = client.read_deployment_by_name(deployment).schedules
+        except ObjectNotFound:
+            schedules = []
+    return {"active": any(one.active for one in schedules if one.slug == slug)}

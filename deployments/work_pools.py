@@ -1,0 +1,51 @@
+"""Makes the work pools that prefect.yaml names, where they are not there yet: `python -m deployments.work_pools`."""
+
+import asyncio
+import sys
+from typing import Any
+
+import httpx
+import yaml
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_URL
+
+from deployments.steps import ROOT
+
+
+def wanted() -> list[dict[str, Any]]:
+    """The work pools of the deployments in prefect.yaml, each once."""
+    told = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    return list({one["work_pool"]["name"]: one["work_pool"] for one in told["deployments"]}.values())
+
+
+async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
+    """Make a work pool as prefect.yaml has it; one that is there stays as it is, with what was changed on its page."""
+    if any(one.name == pool["name"] for one in await client.read_work_pools()):
+        return False
+    kinds = {kind: told for one in (await client.read_worker_metadata()).values() for kind, told in one.items()}
+    template = kinds[pool["type"]]["default_base_job_configuration"]
+    await client.create_work_pool(
+        WorkPoolCreate(
+            name=pool["name"], type=pool["type"], concurrency_limit=pool["limit"], base_job_template=template
+        )
+    )
+    return True
+
+
+async def main() -> None:
+    """Make what is missing, and say so. The first that `make deploy` does: it also says when there is no server."""
+    url = PREFECT_API_URL.value()
+    if not url:  # Prefect would start a server that ends with this command
+        sys.exit("Which server? Start one with `make serve`, and export PREFECT_API_URL=http://127.0.0.1:4200/api")
+    try:
+        async with get_client() as client:
+            for pool in wanted():
+                made = await ensure(client, pool)
+                print(f"Work pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
+    except httpx.ConnectError:
+        sys.exit(f"No server answers at {url}: start one with `make serve`, or mend PREFECT_API_URL")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

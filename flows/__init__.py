@@ -1,0 +1,8 @@
+"""Prefect flows: composition only. Run one as `python -m flows.selection POOL --budget N`."""
+
+import os
+
+# For a server that Prefect starts by itself: its first start takes longer than the 20 s that it is given by default,
+# and with analytics on it prints a traceback at the end.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

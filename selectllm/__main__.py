@@ -1,0 +1,8 @@
+"""`python -m selectllm` is the command line."""
+
+import sys
+
+from selectllm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

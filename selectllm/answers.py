@@ -1,0 +1,112 @@
+"""Reads what a model answered: strictly, then tolerantly, and never by guessing.
+
+An answer is repaired only where one reading is possible. Anything else is a fault, in words that the model is told
+when it is asked again; a fault never quotes the answer, since an answer may quote a candidate.
+"""
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final
+
+LONGEST_ANSWER: Final = 20_000
+"""Characters that are looked through for a list; an answer that needs more is none."""
+
+LONGEST_NUMBER: Final = 6
+"""Digits of the largest candidate number that could be meant."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The candidate numbers that a reply names, best first; or the fault for which it cannot be used, and its kind."""
+
+    numbers: tuple[int, ...] = ()
+    repaired: bool = False
+    fault: str | None = None
+    kind: str = ""
+
+
+def read(text: str, wanted: int, shown: int) -> Answer:
+    """Read a ranking of `wanted` different numbers from 1 to `shown` out of a reply's text."""
+    strict = _strict(text)
+    found = _tolerant(_with_plain_digits(text), wanted) if strict is None else strict
+    if found is None:
+        if not text.strip():
+            return Answer(fault="it was empty", kind="empty")
+        return Answer(fault="it was not one JSON list of candidate numbers", kind="unreadable")
+    if any(not 1 <= number <= shown for number in found):
+        return Answer(fault=f"it named numbers that are not from 1 to {shown}", kind="wrong ids")
+    distinct = tuple(dict.fromkeys(found))
+    if len(distinct) < wanted:
+        repeated = len(distinct) < len(found)
+        after = "after repeats were left out, " if repeated else ""
+        return Answer(
+            fault=f"{after}it named {len(distinct)} candidates instead of {wanted}",
+            kind="repeated ids" if repeated else "too few",
+        )
+    # The first mention is the higher rank, and the best `wanted` of a longer ranking are its first: one reading each.
+    numbers = distinct[:wanted]
+    return Answer(numbers, repaired=strict is None or numbers != tuple(found))
+
+
+def _strict(text: str) -> list[int] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict) and list(value) == ["ranking"] and _are_numbers(value["ranking"]):
+        ranking: list[int] = value["ranking"]
+        return ranking
+    return None
+
+
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_LIST = re.compile(r"\[[^\[\]]*\]")
+_NUMBER = re.compile(r"(?:candidate|number)?\s{0,3}#?\s{0,3}([0-9]{1,6})", re.IGNORECASE)
+_BARE_LIST = re.compile(r"[0-9\s,;>#]+")
+
+
+def _tolerant(text: str, wanted: int) -> list[int] | None:
+    """The one list of numbers in the text: in brackets, or as the whole text.
+
+    A list without brackets must have exactly `wanted` members: "1 7 2 4" may be two picks, each after its place.
+    """
+    text = _THOUGHT.sub("", text[:LONGEST_ANSWER]).strip()
+    lists = [numbers for match in _LIST.findall(text) if (numbers := _numbers(match)) is not None]
+    if len(lists) == 1:
+        return lists[0]
+    if not lists and _BARE_LIST.fullmatch(text):
+        numbers = [int(number) for number in re.findall(r"[0-9]+", text) if len(number) <= LONGEST_NUMBER]
+        return numbers if len(numbers) == wanted else None
+    return None
+
+
+def _with_plain_digits(text: str) -> str:
+    """The text with the decimal digits of all scripts written as 0 to 9: a digit has one value in any of them."""
+    return "".join(str(unicodedata.decimal(one)) if one.isdecimal() and not one.isascii() else one for one in text)
+
+
+def _numbers(bracketed: str) -> list[int] | None:
+    """The numbers of a JSON list whose members are whole numbers, or texts like "3" and "candidate 3"."""
+    try:
+        members = json.loads(bracketed)
+    except (ValueError, RecursionError):
+        return None
+    numbers = []
+    for member in members:
+        if isinstance(member, str) and (match := _NUMBER.fullmatch(member.strip())):
+            numbers.append(int(match[1]))
+        elif _is_number(member):
+            numbers.append(member)
+        else:
+            return None
+    return numbers or None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))

@@ -1,0 +1,120 @@
+"""Every error that SelectLLM raises on purpose, and the exit code that each one means.
+
+    SelectLLMError                  exit 1
+    ├── UsageError                  exit 2: the request cannot be carried out as it was made
+    │   ├── PoolError               the pool cannot be read, or has nothing usable in it
+    │   ├── MissingDependency       an optional package is needed; the message names its extra
+    │   └── SelectorUnavailable     no such selector, host or model; found before any question is asked
+    │       └── HostUnreachable     nothing answers where the model should be
+    └── RunError                    exit 1: the run had begun and could not be finished
+        ├── ModelError              the model cannot be asked any more
+        │   ├── PassingError        it cannot be asked now, but may be in a while: busy, restarting, cut off
+        │   └── PromptTooLong       it can, but not this: the prompt does not fit its context
+        ├── TooFewRanked            the replies do not rank as many rows as the budget wants
+        ├── TooManyAbstained        more queries than allowed had no usable answer
+        ├── CostExceeded            the run has cost as much as it may
+        ├── Stopped                 someone stopped it
+        ├── ContractError           a table breaks what its reader relies on
+        ├── QualityError            a table breaks a critical expectation
+        └── StoreError              the store cannot be read or written
+
+Messages are one sentence of what is wrong and, where there is one, a second of what to do next.
+"""
+
+from typing import Any
+
+
+class SelectLLMError(Exception):
+    """The root of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(SelectLLMError):
+    """The request cannot be carried out as it was made; nothing was started."""
+
+    exit_code = 2
+
+
+class PoolError(UsageError):
+    """The pool cannot be read, or has nothing usable in it."""
+
+
+class MissingDependency(UsageError):
+    """An optional package is needed for what was asked.
+
+    Parameters: `package`, as pip knows it; `extra`, the extra of selectllm that brings it; `purpose`, what needs it.
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}. Install it with: pip install 'selectllm[{extra}]'")
+        self._made_of = {"package": package, "extra": extra, "purpose": purpose}
+
+    def __reduce__(self) -> Any:
+        return _missing, (self._made_of,)
+
+
+def _missing(made_of: dict[str, str]) -> MissingDependency:
+    return MissingDependency(made_of["package"], extra=made_of["extra"], purpose=made_of["purpose"])
+
+
+class SelectorUnavailable(UsageError):
+    """The selector names no known kind, host or model."""
+
+
+class HostUnreachable(SelectorUnavailable):
+    """Nothing answers where the model should be."""
+
+
+class RunError(SelectLLMError):
+    """The run had begun and could not be finished; what was paid for is kept."""
+
+
+class ModelError(RunError):
+    """The model cannot be asked any more."""
+
+
+class PassingError(ModelError):
+    """A request failed in a way that can pass by itself.
+
+    Parameter: `kind` names the way in a word or two, for the count of faults.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return PassingError, (str(self), self.kind)
+
+
+class PromptTooLong(ModelError):
+    """The prompt does not fit the model's context, and was not cut: this one question has no answer."""
+
+
+class TooFewRanked(RunError):
+    """The replies rank fewer rows than the budget wants."""
+
+
+class TooManyAbstained(RunError):
+    """More queries than allowed had no usable answer."""
+
+
+class CostExceeded(RunError):
+    """The run has cost as much as it may."""
+
+
+class Stopped(RunError):
+    """Someone stopped the run."""
+
+
+class ContractError(RunError):
+    """A table breaks what its reader relies on: a defect, or a file changed by someone else."""
+
+
+class QualityError(RunError):
+    """A table breaks a critical expectation; the message names the rule, what was observed and the first rows."""
+
+
+class StoreError(RunError):
+    """The store cannot be read or written."""

@@ -1,0 +1,9 @@
+"""A row's whole way through a run: what became of it at every step, who said so, and why it was chosen or not.
+
+Everything is read from the store, as it was kept: nothing is computed again, and no model is asked.
+"""
+
+from selectllm.explain.explanation import Answer, Candidate, Decision, Explanation, Round
+from selectllm.explain.way import explain
+
+__all__ = ["Answer", "Candidate", "Decision", "Explanation", "Round", "explain"]

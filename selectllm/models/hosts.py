@@ -1,0 +1,250 @@
+"""One model on one host or several, asked with patience: retries, a deadline, a circuit for each host, and only as many
+questions at once as the hosts take well.
+
+What can pass is tried again; what cannot is raised at once. A host that fails several times in a row is left out and
+probed until it answers again; while all are left out every question waits, and its deadline stands still.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from selectllm.errors import ModelError, PassingError
+from selectllm.models.absent import AbsentModel
+from selectllm.models.base import ChatModel, ModelCard, Reply, Request
+
+BACKOFF: Final = 0.5
+"""Seconds before the second try; doubled before each further one up to `LONGEST_BACKOFF`, and spread by chance."""
+
+LONGEST_BACKOFF: Final = 30.0
+
+FAILURES_IN_A_ROW: Final = 5
+"""After so many a host is left out: fewer would take a bad moment for an outage."""
+
+PROBE_EVERY: Final = 2.0
+"""Seconds between two probes of a host that is left out."""
+
+SLOWING: Final = frozenset({"timeout", "busy"})
+"""Failures that say that a host has too much to do."""
+
+
+@dataclass
+class Lane:
+    """A host, and how it bears up."""
+
+    model: ChatModel
+    limit: float  # questions at once that it takes well, as far as is known: halved when it is slow, regained slowly
+    under_way: int = 0
+    failures: int = 0  # in a row
+    left_out_since: float | None = None
+    slowed_at: float = field(default=float("-inf"))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can take one question more."""
+        return self.left_out_since is None and self.under_way < max(1, int(self.limit))
+
+
+class Hosts:
+    """The hosts of one model.
+
+    Parameters: `card`, who it is, when the first host cannot tell; `concurrency`, the most questions under way on each
+    host; `timeout`, seconds of one request; `deadline`, seconds of all requests and pauses of one question; `retries`,
+    further tries after failures that can pass; `give_up_after`, seconds that all hosts may be out before the run is
+    given up.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ChatModel],
+        *,
+        concurrency: int,
+        card: ModelCard | None = None,
+        timeout: float = 120.0,
+        deadline: float = 600.0,
+        retries: int = 4,
+        give_up_after: float = 900.0,
+    ) -> None:
+        self.card = card or models[0].card
+        self.faults: Counter[str] = Counter()
+        self.queued = 0.0  # seconds that requests waited in the hosts' own queues, by the hosts' own account
+        self.lowest_limit = concurrency
+        self._lanes = [Lane(model, float(concurrency)) for model in models]
+        self._concurrency = concurrency
+        self._timeout, self._deadline = timeout, deadline
+        self._retries, self._give_up_after = retries, give_up_after
+        self._longest = 0
+        self._changed = asyncio.Condition()
+        self._probes: set[asyncio.Task[None]] = set()
+
+    @property
+    def context(self) -> int | None:
+        """The smallest context of all hosts; None where nobody tells."""
+        return min((lane.model.context for lane in self._lanes if lane.model.context), default=None)
+
+    async def prepare(self, longest: int) -> None:
+        """Get every host ready for prompts of up to `longest` bytes; one that is absent is left out until it answers.
+
+        Raises ModelError when one that is there cannot be made ready.
+        """
+        self._longest = longest
+        for lane in self._lanes:
+            if isinstance(lane.model, AbsentModel):
+                self._leave_out(lane)
+            else:
+                await self._patiently(lane)
+
+    @property
+    def places(self) -> int:
+        """The most questions under way at once, on all hosts together."""
+        return self._concurrency * len(self._lanes)
+
+    async def answer(
+        self,
+        request: Request,
+        may_ask: Callable[[], None] = lambda: None,
+        keep: Callable[[Reply], Awaitable[None]] | None = None,
+    ) -> Reply:
+        """Answer one request, on whichever host is free; `may_ask` is called before each try, and may raise.
+
+        `keep` makes the reply durable before its place is free for another request: so no more replies than there are
+        places can be lost at once.
+
+        Raises PassingError when all tries have failed or the deadline has passed, PromptTooLong, and ModelError for
+        what will not pass.
+        """
+        spent, attempt, waited = 0.0, 0, False
+        while True:
+            async with self._free_lane(may_ask) as lane:
+                started = time.monotonic()
+                try:
+                    reply = await self._once(lane, request, self._deadline - spent)
+                except PassingError as error:
+                    failure = error
+                    self._failed(lane, error.kind, started)
+                else:
+                    self._succeeded(lane, reply, started)
+                    if keep:
+                        await keep(reply)
+                    return reply
+            spent += time.monotonic() - started
+            if spent >= self._deadline:
+                raise failure
+            if not waited and all(lane.left_out_since is not None for lane in self._lanes):
+                waited = True  # an outage costs a question no try, once: a host may answer probes, and nothing else
+                continue
+            attempt += 1
+            pause = min(BACKOFF * 2 ** (attempt - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
+            if attempt > self._retries or spent + pause >= self._deadline:
+                raise failure
+            await asyncio.sleep(pause)
+            spent += pause
+
+    async def close(self) -> None:
+        """Let go of all hosts."""
+        for probe in self._probes:
+            probe.cancel()
+        for lane in self._lanes:
+            await lane.model.close()
+
+    async def _patiently(self, lane: Lane) -> None:
+        for attempt in range(1, self._retries + 2):
+            try:
+                async with asyncio.timeout(self._deadline):  # weights may have to be loaded: more than one answer takes
+                    return await lane.model.prepare(self._longest)
+            except (PassingError, TimeoutError) as error:
+                self.faults[getattr(error, "kind", "timeout")] += 1
+                if attempt > self._retries:
+                    raise ModelError(
+                        f"{self.card.name} could not be made ready: {error or 'it took too long'}"
+                    ) from None
+            await asyncio.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+        return None
+
+    async def _once(self, lane: Lane, request: Request, left: float) -> Reply:
+        try:
+            # The clients have timeouts of their own, but not on an app in this process, and not on a slow trickle.
+            async with asyncio.timeout(min(self._timeout, left)):
+                return await lane.model.answer(request)
+        except TimeoutError:
+            raise PassingError(
+                f"{self.card.name} did not answer within {min(self._timeout, left):.0f} s", "timeout"
+            ) from None
+
+    @asynccontextmanager
+    async def _free_lane(self, may_ask: Callable[[], None]) -> AsyncIterator[Lane]:
+        def is_there() -> bool:
+            may_ask()
+            return any(lane.is_free for lane in self._lanes) or self._is_given_up()
+
+        async with self._changed:
+            await self._changed.wait_for(is_there)
+            if self._is_given_up():
+                raise ModelError(
+                    f"no host of {self.card.name} has answered for {self._give_up_after:.0f} s. "
+                    "Replies received so far are kept: look after the server, then run again"
+                )
+            lane = min((lane for lane in self._lanes if lane.is_free), key=lambda lane: lane.under_way / lane.limit)
+            lane.under_way += 1
+        try:
+            yield lane
+        finally:
+            lane.under_way -= 1
+            await self._tell(2)  # the place that is free now, and the one that a limit may have grown by
+
+    def _is_given_up(self) -> bool:
+        out = [lane.left_out_since for lane in self._lanes if lane.left_out_since is not None]
+        return len(out) == len(self._lanes) and time.monotonic() - max(out) > self._give_up_after
+
+    def _succeeded(self, lane: Lane, reply: Reply, started: float) -> None:
+        lane.failures = 0
+        if started > lane.slowed_at:
+            lane.limit = min(self._concurrency, lane.limit + 1 / lane.limit)
+        worked = reply.load_duration + reply.prompt_duration + reply.output_duration
+        if worked:
+            self.queued += max(reply.total_duration - worked, 0) / 1e9
+
+    def _failed(self, lane: Lane, kind: str, started: float) -> None:
+        self.faults[kind] += 1
+        lane.failures += 1
+        if kind in SLOWING and started > lane.slowed_at:  # requests of before the last halving say nothing new
+            lane.limit, lane.slowed_at = max(1.0, lane.limit / 2), time.monotonic()
+            self.lowest_limit = min(self.lowest_limit, int(lane.limit))
+        if lane.failures >= FAILURES_IN_A_ROW and lane.left_out_since is None:
+            self._leave_out(lane)
+
+    def _leave_out(self, lane: Lane) -> None:
+        lane.left_out_since = time.monotonic()
+        probe = asyncio.create_task(self._probe(lane))
+        self._probes.add(probe)
+        probe.add_done_callback(self._probes.discard)
+
+    async def _probe(self, lane: Lane) -> None:
+        while not self._is_given_up():
+            await asyncio.sleep(PROBE_EVERY)
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await lane.model.probe()
+                if isinstance(lane.model, AbsentModel):
+                    if lane.model.card.digest != self.card.digest:  # its answers would not be this model's
+                        await lane.model.forget()
+                        raise ModelError(f"the host has another version of {self.card.name}")
+                    await self._patiently(lane)
+            except (
+                Exception
+            ):  # whatever it is, the host is still out: a probe that ended here would be waited for for ever
+                await self._tell()
+                continue
+            lane.left_out_since, lane.failures = None, FAILURES_IN_A_ROW - 1  # one more failure leaves it out again
+            break
+        await self._tell()
+
+    async def _tell(self, waiting: int = 2**31) -> None:
+        """Have so many of those that wait look again, in the order that they came."""
+        async with self._changed:
+            self._changed.notify(waiting)

@@ -1,0 +1,110 @@
+"""Comma- and tab-separated values with a header, as records whose values are all text."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from selectllm.errors import PoolError
+from selectllm.pool.records import Record, Records, gather
+from selectllm.pool.wording import listing
+
+_MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
+_NOT_UTF8: Final = "not UTF-8"
+
+
+def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
+    """Separated values; a row's number is the line on which it begins, the header's line being 1."""
+    csv.field_size_limit(_MAX_FIELD)
+    lines = data.split(b"\n")
+    parsed = _parsed(lines, delimiter)
+    header = _header(next(parsed, None), location)
+    last_lines: dict[int, int] = {}  # of the few records that span several lines
+
+    def found() -> Iterator[tuple[int, Record | str]]:
+        for first, last, fields in parsed:
+            if last > first:
+                last_lines[first] = last
+            if isinstance(fields, str):
+                yield first, fields
+            elif len(fields) != len(header):
+                plural = "" if len(fields) == 1 else "s"
+                yield first, f"{len(fields)} field{plural} where the header has {len(header)}"
+            else:
+                yield first, dict(zip(header, fields, strict=True))
+
+    def texts(rows: Sequence[int]) -> list[str]:
+        spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
+        return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
+
+    return gather(found(), texts, location)
+
+
+def read_tsv(data: bytes, location: str) -> Records:
+    """Tab-separated values, quoted as CSV is."""
+    return read_csv(data, location, delimiter="\t")
+
+
+def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:
+    """First line, last line and fields of each record, or the reason why there are none.
+
+    A record that cannot be parsed costs one line, lest an unclosed quote swallow all that follows. The other lines that
+    it had run through are parsed again, each alone, so that no file makes the parser run through them again and again.
+    """
+    position = 0  # lines given to the parser so far
+    alone = 0  # lines before this one belonged to a record that failed
+
+    def text() -> Iterator[str]:
+        nonlocal position
+        while position < len(lines):
+            position += 1
+            yield lines[position - 1].decode("utf-8", "surrogateescape") + "\n"
+
+    def reader() -> Iterator[list[str]]:
+        return csv.reader(text(), delimiter=delimiter, strict=True)
+
+    records = reader()
+    while position < len(lines):
+        first = position
+        try:
+            if first < alone:
+                fields = next(csv.reader([next(text())], delimiter=delimiter, strict=True))
+            else:
+                fields = next(records)
+        except csv.Error as error:
+            alone, position = max(alone, position - 1), first + 1
+            records = reader()  # the old one may have come to the end
+            yield position, position, f"not valid CSV: {_complaint(error)}"
+            continue
+        if position > first + 1 or lines[first].strip():
+            yield first + 1, position, fields if _is_utf8(fields) else _NOT_UTF8
+
+
+def _complaint(error: csv.Error) -> str:
+    message = str(error)
+    if message == "unexpected end of data":
+        return "a quote is not closed"
+    return "a bare carriage return" if message.startswith("new-line character") else message
+
+
+def _is_utf8(fields: list[str]) -> bool:
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8 were decoded as surrogates
+        return False
+    return True
+
+
+def _header(parsed: tuple[int, int, list[str] | str] | None, location: str) -> list[str]:
+    if parsed is None:
+        raise PoolError(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
+    header = parsed[2]
+    if isinstance(header, str):
+        raise PoolError(f"{location} has a header that cannot be read: {header}. Write it as one line of names.")
+    if "" in (name.strip() for name in header):
+        place = next(place for place, name in enumerate(header, 1) if not name.strip())
+        raise PoolError(f"{location} has no name for column {place}. Name it in the header, or leave the column out.")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise PoolError(f"{location} names columns twice: {listing(twice)}. Give each column a name of its own.")
+    return header

@@ -1,0 +1,76 @@
+"""Which format a file is in, by the end of its name, and how that format is read."""
+
+import codecs
+import gzip
+import re
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from selectllm.errors import PoolError
+from selectllm.locations import bare
+from selectllm.pool.csv_format import read_csv, read_tsv
+from selectllm.pool.json_format import read_json, read_lines
+from selectllm.pool.parquet_format import read_parquet
+from selectllm.pool.records import Records
+from selectllm.pool.wording import cause, one_line
+
+READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
+    ".jsonl": read_lines,
+    ".ndjson": read_lines,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".parquet": read_parquet,
+}
+
+
+def is_readable(location: str) -> bool:
+    """Whether the end of a name tells its format."""
+    return _suffix(location) is not None
+
+
+def file_format(location: str) -> str:
+    """The suffix that tells the format, such as ".csv" or ".csv.gz"; raises PoolError where none does."""
+    suffix = _suffix(location)
+    if suffix is None:
+        raise PoolError(
+            f"{one_line(bare(location))} does not end in the name of a format. "
+            f"Known are {', '.join(READERS)}, each also with .gz."
+        )
+    return suffix
+
+
+def parse(data: bytes, location: str) -> Records:
+    """Read the bytes of a file of a known format.
+
+    Raises PoolError for a file that is damaged as a whole, has no rows, or has a name that tells no format.
+    """
+    suffix = file_format(location)
+    location = one_line(bare(location))
+    if suffix.endswith(".gz"):
+        data = _gunzip(data, location)
+    if not data:
+        raise PoolError(f"{location} is empty. Check how it was written or fetched.")
+    records = READERS[suffix.removesuffix(".gz")](data.removeprefix(codecs.BOM_UTF8), location)
+    if not records.rows and not records.faults:
+        raise PoolError(f"{location} has no rows. Check how it was written or fetched.")
+    return records
+
+
+def _suffix(location: str) -> str | None:
+    path = re.split(r"[?#]", location)[0] if "://" in location else location
+    known = "|".join(re.escape(suffix) for suffix in READERS)
+    found = re.search(rf"({known})(\.gz)?$", path, re.IGNORECASE)
+    return found[0].lower() if found else None
+
+
+def _gunzip(data: bytes, location: str) -> bytes:
+    if not data:
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise PoolError(
+            f"{location} is not gzip that can be unpacked: {cause(error)}. Fetch or write it again."
+        ) from error

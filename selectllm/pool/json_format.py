@@ -1,0 +1,106 @@
+"""JSON lines and JSON lists, as records."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from selectllm.errors import PoolError
+from selectllm.pool.records import Record, Records, gather
+from selectllm.pool.wording import json_text, kind
+
+_MAX_DEPTH: Final = 64  # far beyond any real row, and far below what the writers of JSON and Parquet can follow
+_TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
+
+
+def read_lines(data: bytes, location: str) -> Records:
+    """JSON lines, numbered from 1; lines of nothing but space are no rows."""
+    lines = data.split(b"\n")  # not str.splitlines, which would also split at U+2028 inside a text
+
+    def texts(rows: Sequence[int]) -> list[str]:
+        return [lines[row - 1].removesuffix(b"\r").decode("utf-8", "backslashreplace") for row in rows]
+
+    return gather(_parsed(lines), texts, location)
+
+
+def read_json(data: bytes, location: str) -> Records:
+    """A JSON list of objects, numbered from 1; or JSON lines, which are often published under the name `.json`."""
+    if re.match(rb"\s*\{", data):
+        records = read_lines(data, location)
+        if records.faults and _is_one_value(data):
+            raise PoolError(
+                f"{location} holds one JSON object where a list of objects is needed. "
+                "Write [{...}, {...}], or JSON lines with each object on a line of its own."
+            )
+        return records
+    items = _items(data, location)
+
+    def texts(rows: Sequence[int]) -> list[str]:
+        return [_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows)]
+
+    return gather(((row, _record(item)) for row, item in enumerate(items, 1)), texts, location)
+
+
+def _parsed(lines: list[bytes]) -> Iterator[tuple[int, Record | str]]:
+    for row, line in enumerate(lines, 1):
+        try:
+            text = line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            yield row, "not UTF-8"
+            continue
+        if text and not text.isspace():
+            yield row, _parse(text)
+
+
+def _parse(text: str) -> Record | str:
+    try:
+        return _record(json.loads(text))
+    except RecursionError:
+        return _TOO_DEEP
+    except ValueError as error:
+        return f"not valid JSON: {_complaint(error)}"
+
+
+def _record(value: object) -> Record | str:
+    if not isinstance(value, dict):
+        return f"not a JSON object but {kind(value)}"
+    return _TOO_DEEP if _is_too_deep(value) else value
+
+
+def _is_too_deep(value: object, levels: int = _MAX_DEPTH) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    nested = [item for item in (value.values() if isinstance(value, dict) else value) if isinstance(item, (dict, list))]
+    return bool(nested) and (levels <= 1 or any(_is_too_deep(item, levels - 1) for item in nested))
+
+
+def _complaint(error: ValueError) -> str:
+    """What the parser says, less the words that lead up to a position."""
+    if isinstance(error, json.JSONDecodeError):
+        return re.sub(r"( starting)? at$", "", error.msg)
+    return "a number has too many digits"  # the only other ValueError: Python's guard against slow conversions
+
+
+def _items(data: bytes, location: str) -> list[Any]:
+    try:
+        items = json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise PoolError(f"{location} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+    except RecursionError as error:
+        raise PoolError(f"{location} is {_TOO_DEEP}. Flatten it into a list of objects.") from error
+    except ValueError as error:
+        line = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise PoolError(
+            f"{location} is not valid JSON{line}: {_complaint(error)}. Mend it, or write JSON lines (.jsonl)."
+        ) from error
+    if not isinstance(items, list):
+        raise PoolError(f"{location} holds {kind(items)} where a list of objects is needed. Write [{{...}}, {{...}}].")
+    return items
+
+
+def _is_one_value(data: bytes) -> bool:
+    try:
+        json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True

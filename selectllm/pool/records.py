@@ -1,0 +1,78 @@
+"""What every format is read into: the columns of a file, held as lists or as Arrow arrays, and the rows at fault."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from selectllm.errors import PoolError
+
+Column: TypeAlias = list[Any] | pa.ChunkedArray
+Record: TypeAlias = dict[str, Any]
+
+MAX_COLUMNS: Final = 1_000
+"""More columns than this are data used as names, and a table of them would fill the memory with nulls."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """A file, read but not yet understood.
+
+    `rows` holds the row number of each record; `columns` one value (null where absent) for each record, by name in
+    first-seen order; `faults` the reason, by row number, for each row that is no record. `texts` gives rows by their
+    numbers as they stood in the file.
+    """
+
+    rows: list[int]
+    columns: dict[str, Column]
+    faults: dict[int, str]
+    texts: Callable[[Sequence[int]], list[str]]
+
+
+def gather(
+    found: Iterable[tuple[int, Record | str]], texts: Callable[[Sequence[int]], list[str]], location: str
+) -> Records:
+    """Turn records into columns as they come, so that no record outlives its turn; a string is a row's fault."""
+    rows: list[int] = []
+    columns: dict[str, list[Any]] = {}
+    faults: dict[int, str] = {}
+    for row, record in found:
+        if isinstance(record, str):
+            faults[row] = record
+            continue
+        for name, value in record.items():
+            if name not in columns:
+                columns[name] = [None] * len(rows)
+            columns[name].append(value)
+        rows.append(row)
+        if len(columns) > MAX_COLUMNS:
+            raise PoolError(
+                f"{location} has more than {MAX_COLUMNS} columns by row {row}. "
+                "Move what varies from row to row out of the names and into the values."
+            )
+        if len(record) < len(columns):
+            for column in columns.values():
+                if len(column) < len(rows):
+                    column.append(None)
+    return Records(rows, dict(columns), faults, texts)
+
+
+def values(column: Column) -> list[Any]:
+    """A column as Python values; text that is not UTF-8, which Parquet does not rule out, as bytes."""
+    if isinstance(column, list):
+        return column
+    try:
+        pythonic: list[Any] = column.to_pylist()
+    except ValueError:
+        pythonic = [_pythonic(scalar) for scalar in column]
+    return pythonic
+
+
+def _pythonic(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error.object
+    except ValueError:  # what Python cannot hold, such as nanoseconds or a struct with a name twice
+        return repr(scalar)

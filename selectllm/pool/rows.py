@@ -1,0 +1,55 @@
+"""When a row can be used: its texts are text, there is an instruction, and UTF-8 can hold them."""
+
+from typing import Final
+
+from selectllm.pool.wording import json_text, kind
+
+READABLE: Final = "row_readable"
+PRESENT: Final = "instruction_present"
+INSTRUCTION_IS_TEXT: Final = "instruction_is_text"
+INPUT_IS_TEXT: Final = "input_is_text"
+ENCODED: Final = "text_is_utf8"
+RULES: Final = (READABLE, PRESENT, INSTRUCTION_IS_TEXT, INPUT_IS_TEXT, ENCODED)
+"""What a row must hold to before its texts can be looked at; READABLE is for rows that are no records."""
+
+
+class Unusable(Exception):
+    """A row cannot be used; the message is the reason that its quarantine records, `rule` the one that it breaks."""
+
+    def __init__(self, reason: str, rule: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+
+
+def usable(instruction: object, input: object, output: object) -> tuple[str, str | None, str | None]:
+    """A row's texts as they are stored: as given, a blank input and an empty output as null; or raises Unusable.
+
+    An output is no part of any question, so one that is not text is kept as its JSON text.
+    """
+    asked = _text("instruction", instruction, INSTRUCTION_IS_TEXT)
+    if asked is None:
+        raise Unusable("no instruction", PRESENT)
+    if not asked.strip():
+        raise Unusable("the instruction is empty", PRESENT)
+    given = _text("input", input, INPUT_IS_TEXT)
+    if given is not None and not given.strip():
+        given = None
+    is_text = output is None or isinstance(output, (str, bytes))
+    return asked, given, (_text("output", output, ENCODED) or None) if is_text else json_text(output)
+
+
+def _text(role: str, value: object, rule: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bytes):  # a Parquet column of text that was not marked as such
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise Unusable(f"the {role} is not UTF-8", ENCODED) from error
+    if not isinstance(value, str):
+        raise Unusable(f"the {role} is not text but {kind(value)}", rule)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Unusable("holds a lone surrogate, which UTF-8 cannot hold", ENCODED) from error
+    return value

@@ -1,0 +1,70 @@
+"""The rows of a file, parted into those to keep, those at fault and duplicates of those kept."""
+
+from dataclasses import dataclass, field
+from itertools import compress
+
+from selectllm.pool.carry import carried_names, carry
+from selectllm.pool.judging import Judge, Judged, Understood
+from selectllm.pool.layouts import Layout
+from selectllm.pool.records import Records
+from selectllm.pool.texts import Texts, understand
+from selectllm.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """What became of each row: `keep` for each record, the texts of those kept, reasons by row number for the others.
+
+    `rows_by_id` holds the row number of each kept row, in the file's order, as the three lists of texts are.
+    """
+
+    keep: list[bool] = field(default_factory=list)
+    rows_by_id: dict[str, int] = field(default_factory=dict)
+    instructions: list[str] = field(default_factory=list)
+    inputs: list[str | None] = field(default_factory=list)
+    outputs: list[str | None] = field(default_factory=list)
+    faults: dict[int, str] = field(default_factory=dict)
+    duplicates: dict[int, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+def sift(records: Records, layout: Layout, judge: Judge | None = None) -> Sifted:
+    """Judge every record as `layout` reads it; of rows with the same id, the first that has no fault is kept.
+
+    `judge` is asked after the texts were understood, unless none can be used, and may find further faults.
+    """
+    texts = understand(records, layout)
+    judged = judge(_understood(records, layout, texts)) if judge and texts.rows else None
+    return _parted(texts, judged)
+
+
+def _understood(records: Records, layout: Layout, texts: Texts) -> Understood:
+    names = carried_names(column for column in records.columns if column not in layout.mapped)
+    return Understood(
+        table=texts.table,
+        carried=lambda: {new: carry(records.columns[old], texts.usable) for old, new in names.items()},
+        broken=texts.broken,
+    )
+
+
+def _parted(texts: Texts, judged: Judged | None) -> Sifted:
+    faults = texts.faults | dict(judged.reasons if judged else {})
+    rows_by_id: dict[str, int] = {}
+    duplicates: dict[int, str] = {}
+    kept = []
+    for row, id in zip(texts.rows, texts.ids, strict=True):
+        is_kept = row not in faults and rows_by_id.setdefault(id, row) == row
+        kept.append(is_kept)
+        if not is_kept and row not in faults:
+            duplicates[row] = f"duplicate of row {rows_by_id[id]}"
+    turn = iter(kept)
+    return Sifted(
+        keep=[usable and next(turn) for usable in texts.usable],
+        rows_by_id=rows_by_id,
+        instructions=list(compress(texts.instructions, kept)),
+        inputs=list(compress(texts.inputs, kept)),
+        outputs=list(compress(texts.outputs, kept)),
+        faults=faults,
+        duplicates=duplicates,
+        verdict=judged.verdict if judged else None,
+    )

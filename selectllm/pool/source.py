@@ -1,0 +1,87 @@
+"""Where a pool's bytes come from: a local path or any URL that fsspec knows, with one kind of error for all of them."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Final
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from selectllm.errors import MissingDependency, PoolError
+from selectllm.locations import bare
+from selectllm.pool.formats import file_format, is_readable
+from selectllm.pool.wording import cause, one_line
+
+_CHUNK: Final = 1 << 20
+
+
+def fetch(location: str, *, is_table: bool = True) -> bytes:
+    """All bytes of the file at `location`, whose name must tell the format if it `is_table`.
+
+    Raises PoolError where there is none that can be read.
+    """
+    with _opened(location, is_table) as file:
+        return file.read()
+
+
+def digest(location: str) -> str:
+    """blake2b-128, 32 hex digits, of a file's bytes as they are stored; raises PoolError as reading it would."""
+    hashed = hashlib.blake2b(digest_size=16)
+    with _opened(location) as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+@contextmanager
+def _opened(location: str, is_table: bool = True) -> Iterator[BinaryIO]:
+    filesystem, path = _filesystem(location)
+    try:
+        with filesystem.open(path, "rb") as file:
+            if is_table:  # looked at after a directory was told apart, and before anything is fetched in vain
+                file_format(location)
+            yield file
+    except PoolError:
+        raise
+    except Exception as error:  # every file system has its own, and few of them are OSErrors
+        raise PoolError(_complaint(location, filesystem, path, error)) from error
+
+
+def _filesystem(location: str) -> tuple[Any, str]:
+    if "://" not in location:  # so that a file may be called a::b.jsonl, which fsspec would take for a chain
+        return LocalFileSystem(), os.path.expanduser(location)
+    try:
+        filesystem, path = url_to_fs(location)
+    except ImportError as error:
+        if location.startswith("hf://"):
+            raise MissingDependency("huggingface_hub", extra="embed", purpose="reading hf:// pools") from error
+        raise PoolError(f"{one_line(bare(location))} needs a package that is not installed: {cause(error)}.") from error
+    except Exception as error:  # an unknown protocol, or credentials that a file system asks for at once
+        raise PoolError(f"{one_line(bare(location))} cannot be opened: {cause(error)}. Check the URL.") from error
+    return filesystem, path
+
+
+def _complaint(location: str, filesystem: Any, path: str, error: Exception) -> str:
+    name = one_line(bare(location))
+    if isinstance(error, (FileNotFoundError, IsADirectoryError)):
+        files = _files_in(filesystem, path)
+        if files is None:
+            return f"{name} does not exist. Check the path."
+        return f"{name} is a directory. " + (
+            f"Name one file in it, such as {', '.join(files)}." if files else "Name one file; none in it can be read."
+        )
+    if isinstance(error, PermissionError):
+        return f"{name} cannot be read: permission denied. Ask for the right to read it, or name a copy."
+    return f"{name} cannot be read: {type(error).__name__}: {cause(error)}. Check the path and the access."
+
+
+def _files_in(filesystem: Any, path: str) -> list[str] | None:
+    """The names of up to five readable files in a directory; None where `path` is no directory."""
+    with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
+        if filesystem.isdir(path):
+            names = sorted(PurePosixPath(found).name for found in filesystem.ls(path, detail=False))
+            return [one_line(name, 80) for name in names if is_readable(name)][:5]
+    return None

@@ -1,0 +1,101 @@
+"""The tables that pass between the steps, and that other programs read: every step is a table in and a table out.
+
+Tables are joined by `id` alone. `POOL` and `SELECTION` carry the input's further columns behind their own.
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+POOL: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # 32 hex digits: selectllm.pool.row_id
+        pa.field("row", pa.int64(), nullable=False),  # line (JSONL, CSV, TSV) or record (JSON, Parquet), from 1
+        pa.field("instruction", pa.string(), nullable=False),
+        pa.field("input", pa.string()),
+        pa.field("output", pa.string()),
+    ]
+)
+
+QUARANTINE: Final = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),  # the row as it stood, as far as it can be written as text
+    ]
+)
+
+EXCLUDED: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # the file that names it, or the history that chose it
+    ]
+)
+
+QUERIES: Final = pa.schema(
+    [
+        pa.field("query_id", pa.int64(), nullable=False),  # from 0
+        pa.field("position", pa.int32(), nullable=False),  # the row's place in its query, from 0
+        pa.field("id", pa.string(), nullable=False),
+    ]
+)
+
+RANKINGS: Final = pa.schema(
+    [
+        pa.field("query_id", pa.int64(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),  # from 1, without gaps, over all blocks of a query
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),  # pointwise mode only
+        pa.field("reply", pa.string(), nullable=False),  # key of the reply that said so
+    ]
+)
+
+TOURNAMENT: Final = pa.schema(
+    [
+        pa.field("place", pa.int64(), nullable=False),  # from 1: the order of the level's rows
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),  # the last round that the row was in, from 1
+        pa.field("rank", pa.int32()),  # its rank in that round's query; null where the query abstained
+        pa.field("reply", pa.string()),
+    ]
+)
+
+SELECTION: Final = pa.schema(
+    [
+        pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("instruction", pa.string(), nullable=False),
+        pa.field("input", pa.string()),
+        pa.field("output", pa.string()),
+        pa.field("query_id", pa.int64(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),  # tournament round reached; 0 where none was needed
+        pa.field("rank", pa.int32(), nullable=False),  # rank in the row's own query
+        pa.field("picked_by", pa.string(), nullable=False),  # rank | tournament | score
+    ]
+)
+
+RESERVED: Final = frozenset(
+    {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, SELECTION) for name in schema.names}
+    | {"vector", "reason"}
+)
+"""Names that mean something here: an input's column of such a name is carried as `source_<name>`."""
+
+
+def embeddings(dimension: int) -> pa.Schema:
+    """The schema of vectors of `dimension` float32 numbers, one row for each row of the pool, in the pool's order."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def centroids(dimension: int) -> pa.Schema:
+    """The schema of the centroids that a pool's queries were formed by, and those of its new rows will be."""
+    return pa.schema(
+        [
+            pa.field("cluster", pa.int32(), nullable=False),  # from 0
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )

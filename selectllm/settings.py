@@ -1,0 +1,301 @@
+"""What one run is made of.
+
+`RunSettings` is the one table of options: both command lines and the UI's form come from it.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Composition = Literal["matched", "paper", "random", "similar"]
+"""How a query is put together: see `selectllm.queries`."""
+
+Step = Literal["pool", "embeddings", "queries", "rankings", "tournament", "selection"]
+"""A step of a run whose result is an artifact."""
+
+NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
+"""What a history or a slot may be called: it becomes the name of a file."""
+
+SCRIPTED_RULES: Final = ("longest", "first")
+SELECTOR_FORMS: Final = (
+    "ollama:MODEL, embedded, embedded:/path/model.gguf, openai:MODEL, scripted:longest, scripted:first"
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """The name of a field on the command line, where it is not the field's own name."""
+
+    name: str
+
+
+class Settings(BaseModel):
+    """A part of a run's settings: cannot be changed, and knows no field but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ColumnSettings(Settings):
+    """Which columns of the pool mean what; columns left empty are recognised (Alpaca, Dolly, prompt, messages)."""
+
+    instruction: Annotated[str | None, Flag("instruction-column")] = Field(
+        None, title="Instruction column", description="Column that holds the instruction. Recognised when not given."
+    )
+    input: Annotated[str | None, Flag("input-column")] = Field(
+        None, title="Input column", description="Column that holds the instruction's input. Recognised when not given."
+    )
+    output: Annotated[str | None, Flag("output-column")] = Field(
+        None,
+        title="Output column",
+        description="Column that holds a known answer; carried along, never shown to a model.",
+    )
+
+
+class EmbeddingSettings(Settings):
+    """How instructions become vectors."""
+
+    model: Annotated[str, Flag("embedding-model")] = Field(
+        "all-MiniLM-L6-v2",
+        min_length=1,
+        title="Embedding model",
+        description="A sentence-transformers model: a name on the hub, or the path of a folder.",
+    )
+
+
+class QuerySettings(Settings):
+    """How the pool is divided into the small groups that a model ranks at once."""
+
+    size: Annotated[int, Flag("query-size")] = Field(
+        14, ge=2, le=200, title="Query size", description="Rows that a model ranks at once, K (2 to 200)."
+    )
+    composition: Annotated[Composition, Flag("queries")] = Field(
+        "matched",
+        title="Composition",
+        description="How queries are put together: matched (unlike rows together), paper (the published way), "
+        "random, similar (like rows together).",
+    )
+
+
+class RankingSettings(Settings):
+    """How the model is asked."""
+
+    hosts: Annotated[tuple[str, ...], Flag("host")] = Field(
+        (),
+        title="Hosts",
+        description="URL of the model's server; several share the load. Default: the environment's OLLAMA_HOST (for "
+        "openai: OPENAI_BASE_URL), else the usual one.",
+    )
+    mode: Literal["listwise", "pointwise"] | None = Field(
+        None,
+        title="Mode",
+        description="listwise: a query is one question. pointwise: each candidate is one, judged by log-probabilities. "
+        "Default: listwise, but pointwise for the embedded demo.",
+    )
+    depth: int = Field(
+        3,
+        ge=1,
+        le=200,
+        title="Depth",
+        description="How many of each query the model ranks at first (1 to 200). "
+        "Grows by itself when the budget needs more.",
+    )
+    passes: int = Field(
+        1,
+        ge=1,
+        le=50,
+        title="Passes",
+        description="How often each query is asked about, shuffled anew; the answers are put together (1 to 50).",
+    )
+    candidate_chars: int = Field(
+        2000,
+        ge=100,
+        le=100_000,
+        title="Characters of a candidate",
+        description="Longer candidates are shown to the model clipped, and visibly so (100 to 100,000).",
+    )
+    think: Literal["off", "low", "on"] = Field(
+        "off", title="Thinking", description="Whether a model that can think first does: off, low or on."
+    )
+    concurrency: int = Field(
+        4,
+        ge=1,
+        le=256,
+        title="Concurrency",
+        description="The most questions under way at once on a host (1 to 256); fewer while it is slow.",
+    )
+    timeout: float = Field(120, gt=0, title="Timeout", description="Seconds that one request may take.")
+    deadline: float = Field(
+        600, gt=0, title="Deadline", description="Seconds that one question may take with all its retries."
+    )
+    retries: int = Field(
+        4, ge=0, le=100, title="Retries", description="Further tries after failures that can pass (0 to 100)."
+    )
+    give_up_after: float = Field(
+        900,
+        ge=0,
+        title="Give up after",
+        description="Seconds that a server which has answered may then be out (0 or more).",
+    )
+    max_abstained: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        title="Most abstentions",
+        description="Share of queries without a usable answer beyond which the run stops and fails (0 to 1).",
+    )
+    max_cost: float | None = Field(
+        None, gt=0, title="Most cost", description="What this run may cost before it stops, by the prices given."
+    )
+    price_in: float = Field(
+        0,
+        ge=0,
+        title="Price of reading",
+        description="Price of a million tokens of prompts, for estimates and --max-cost (0 or more).",
+    )
+    price_out: float = Field(
+        0,
+        ge=0,
+        title="Price of writing",
+        description="Price of a million tokens of answers, for estimates and --max-cost (0 or more).",
+    )
+
+    @model_validator(mode="after")
+    def _cost_has_prices(self) -> Self:
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise ValueError("--max-cost needs --price-in or --price-out: without prices nothing costs anything")
+        return self
+
+
+class QualitySettings(Settings):
+    """How the data is judged, by Great Expectations: the pool, its embeddings and the rankings."""
+
+    no_validate: bool = Field(
+        False,
+        title="Do not validate",
+        description="Judge no table by Great Expectations; the cheap checks between the steps are always made.",
+    )
+    expectations: str | None = Field(
+        None,
+        title="Expectations",
+        description="YAML or JSON file of expectations of your own about the pool, in Great Expectations' format.",
+    )
+    data_docs: str | None = Field(
+        None,
+        title="Data Docs",
+        description="Folder for Great Expectations' pages about this run; they load assets from the internet.",
+    )
+
+    @model_validator(mode="after")
+    def _either_or(self) -> Self:
+        if self.no_validate and (self.expectations or self.data_docs):
+            raise ValueError("--no-validate leaves nothing for --expectations or --data-docs to say: choose one")
+        return self
+
+
+class RunSettings(Settings):
+    """One run, from a pool to `budget` chosen rows."""
+
+    pool: str = Field(
+        min_length=1,
+        title="Pool",
+        description="File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/...",
+    )
+    budget: int = Field(
+        ge=1, title="Budget", description="How many rows to choose, N (from 1 to the rows of the pool)."
+    )
+    selector: str = Field(
+        "embedded",
+        title="Selector",
+        description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        title="Seed",
+        description="Fixes clustering, matching and the order that candidates are shown in.",
+    )
+    store: str = Field(
+        "./artifacts",
+        min_length=1,
+        title="Store",
+        description="Folder or URL where every step keeps its Parquet, shared by all runs.",
+    )
+    exclude: tuple[str, ...] = Field(
+        (),
+        title="Exclude",
+        description="Files of rows not to choose: lists of ids, earlier selections, annotations. May be repeated.",
+    )
+    history: Annotated[str, Field(pattern=NAME)] | None = Field(
+        None,
+        title="History",
+        description="Name of a history in the store: rows that runs of this name have chosen are not chosen again.",
+    )
+    slot: Annotated[str, Field(pattern=NAME)] | None = Field(
+        None,
+        title="Slot",
+        description="Which run of the history this is: run again for the same slot it returns the same rows. "
+        "Default: a new one on the command line; of a flow, its scheduled time or its id.",
+    )
+    requery: bool = Field(
+        False,
+        title="Form queries afresh",
+        description="Divide the whole pool anew, instead of keeping the queries of the pool that it grew from.",
+    )
+    refresh: tuple[Step, ...] = Field(
+        (),
+        title="Refresh",
+        description="Steps whose result is made again from the vectors and replies that are kept: pool, embeddings, "
+        "queries, rankings, tournament, selection. May be repeated.",
+    )
+    runner: Literal["threads", "dask", "ray"] = Field(
+        "threads",
+        title="Runner",
+        description="Where the flow embeds shards and ranks batches: threads of its own process, or workers of Dask or "
+        "Ray (pip install 'selectllm[dask]' or 'selectllm[ray]').",
+    )
+    runner_address: str | None = Field(
+        None,
+        title="Runner's address",
+        description="Of a Dask scheduler or a Ray cluster, such as tcp://host:8786 or ray://host:10001. "
+        "Default: workers on this machine, for as long as the run lasts.",
+    )
+    workers: int = Field(
+        2, ge=1, le=1000, title="Workers", description="Processes that dask or ray spread the work over (1 to 1,000)."
+    )
+    out: str | None = Field(
+        None,
+        title="Output folder",
+        description="Folder for selection.parquet, selection.jsonl, quarantine.parquet, summary.json.",
+    )
+    columns: ColumnSettings = Field(ColumnSettings(), title="Columns")
+    embedding: EmbeddingSettings = Field(EmbeddingSettings(), title="Embedding")
+    queries: QuerySettings = Field(QuerySettings(), title="Queries")
+    ranking: RankingSettings = Field(RankingSettings(), title="Ranking")
+    quality: QualitySettings = Field(QualitySettings(), title="Quality")
+
+    @model_validator(mode="after")
+    def _slots_are_of_histories(self) -> Self:
+        if self.slot is not None and self.history is None:
+            raise ValueError("--slot needs --history: a slot is a run's place in a history")
+        return self
+
+    @model_validator(mode="after")
+    def _scripts_rank_lists(self) -> Self:
+        if self.selector.startswith("scripted:") and self.ranking.mode == "pointwise":
+            raise ValueError("--mode pointwise needs a model with log-probabilities: scripted selectors rank lists")
+        return self
+
+    @field_validator("selector")
+    @classmethod
+    def _known_selector(cls, selector: str) -> str:
+        kind, _, name = selector.partition(":")
+        known = (
+            selector == "embedded"
+            or (kind in ("ollama", "embedded", "openai") and bool(name))
+            or (kind == "scripted" and name in SCRIPTED_RULES)
+        )
+        if not known:
+            raise ValueError(f"unknown selector {selector!r}: use one of {SELECTOR_FORMS}")
+        return selector

@@ -1,0 +1,73 @@
+"""The second step: every row becomes a vector."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from selectllm import contracts, embedding, stopping
+from selectllm.queries import Rows
+from selectllm.settings import RunSettings
+from selectllm.steps.made import Made, Slot, Tell, quiet
+from selectllm.store import Store
+from selectllm.vectors import KeptVectors, table_of
+
+SHARD: Final = 1024
+"""Rows embedded and kept as one piece of work: some seconds' worth, which is what a crash can cost."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows to embed, in plain values that can be sent to any process."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+EmbedAll = Callable[[Iterable[Shard]], Iterable[int]]
+"""Has shards embedded, in whatever way the caller runs things; gives the rows of each one that is done."""
+
+
+def embed(store: Store, run: RunSettings, pool: Made, tell: Tell = quiet, embed_all: EmbedAll | None = None) -> Made:
+    """Embed every row of the pool that no earlier run has embedded; `embed_all` does so, by default one by one."""
+    embedder = embedding.open_embedder(run.embedding.model)
+    slot = Slot(store, run, "embeddings", embedding.RECIPE, {"pool": pool}, {"model": embedder.digest})
+    if made := slot.found():
+        return made
+    table = store.read(pool.artifact)
+    kept = KeptVectors(store, embedder.digest)
+    vectors, known = kept.gather(table["id"].to_pylist())
+    missing = np.flatnonzero(~known)
+    if len(missing):
+        tell("embeddings", 0, len(missing))
+        done = 0
+        for rows in embed_all(_shards(table, missing)) if embed_all else _one_by_one(run, _shards(table, missing)):
+            done += rows
+            tell("embeddings", done, len(missing))
+        vectors, _ = kept.gather(table["id"].to_pylist())
+    contracts.check_embeddings(vectors, table)
+    found = table_of(table["id"].combine_chunks(), vectors)
+    return slot.keep(found, {"dimension": vectors.shape[1], "embedded": len(missing)})
+
+
+def embed_shard(run: RunSettings, shard: Shard) -> int:
+    """Embed the rows of a shard and keep their vectors; returns how many they are."""
+    stopping.check()
+    embedder = embedding.open_embedder(run.embedding.model)
+    KeptVectors(Store(run.store), embedder.digest).add(shard.ids, embedder.embed(shard.texts))
+    return len(shard.ids)
+
+
+def _one_by_one(run: RunSettings, shards: Iterable[Shard]) -> Iterator[int]:
+    return (embed_shard(run, shard) for shard in shards)
+
+
+def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
+    """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
+    texts = list(map(embedding.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
+    order = sorted(rows, key=lambda row: -len(texts[row]))
+    for start in range(0, len(order), SHARD):
+        part = order[start : start + SHARD]
+        yield Shard(tuple(table["id"].take(pa.array(part)).to_pylist()), tuple(texts[row] for row in part))

@@ -1,0 +1,94 @@
+"""Makes an artifact, or finds it made."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from selectllm.settings import RunSettings
+from selectllm.store import Artifact, Manifest, Store, content_key
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str, int, int], None]
+"""Hears of progress: the step, how much of it is done, and how much there is."""
+
+
+def quiet(step: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class Made(BaseModel):
+    """A step's result: the artifact, whether it was there already, and what making it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    artifact: Artifact
+    sha256: str
+    cached: bool
+    seconds: float
+    asked: int = 0  # replies that this run paid for, and their tokens
+    paid_prompt_tokens: int = 0
+    paid_output_tokens: int = 0
+
+
+class Slot:
+    """The place of an artifact in the store, known from all that it is to be made from.
+
+    Parameters: `inputs`, the results of earlier steps, or digests of what is not in the store; `settings`, those that
+    matter.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run: RunSettings,
+        kind: str,
+        recipe: int,
+        inputs: Mapping[str, Made | str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._started = time.perf_counter()
+        self._store, self._recipe, self._settings = store, recipe, settings
+        self._is_refreshed = kind in run.refresh
+        self._made_from = {name: one if isinstance(one, str) else one.artifact.key for name, one in inputs.items()}
+        self._inputs = {name: one.sha256 for name, one in inputs.items() if isinstance(one, Made)}
+        self.target = Artifact(kind=kind, key=content_key(kind, recipe, self._made_from, settings))
+
+    def found(self) -> Made | None:
+        """The artifact, when it is there whole and was made from these very inputs, and is not to be refreshed."""
+        if self._is_refreshed:
+            return None
+        manifest = self._store.manifest(self.target)
+        if manifest is None or manifest.inputs != self._inputs:  # what was made anew may differ from what it was
+            return None
+        if fault := self._store.fault(manifest):
+            log.warning("%s %s: it is made again", self._store.path(self.target), fault)
+            return None
+        return self._made(manifest, cached=True)
+
+    def keep(self, table: pa.Table, facts: Mapping[str, Any], **paid: int) -> Made:
+        """Write the artifact; `paid` is what this run paid for it."""
+        manifest = self._store.write(
+            self.target,
+            table,
+            recipe=self._recipe,
+            made_from=self._made_from,
+            settings=self._settings,
+            facts=facts,
+            inputs=self._inputs,
+        )
+        return self._made(manifest, cached=False, **paid)
+
+    def _made(self, manifest: Manifest, *, cached: bool, **paid: int) -> Made:
+        seconds = time.perf_counter() - self._started
+        return Made(artifact=self.target, sha256=manifest.sha256, cached=cached, seconds=seconds, **paid)
+
+
+def rows(store: Store, made: Made) -> int:
+    """The rows of a step's table, without reading it."""
+    manifest = store.manifest(made.artifact)
+    return manifest.rows if manifest else 0

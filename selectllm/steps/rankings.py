@@ -1,0 +1,200 @@
+"""The fourth step: the model ranks the candidates of each query."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from selectllm import contracts, ranking, selection
+from selectllm.errors import TooManyAbstained
+from selectllm.models import ModelCard
+from selectllm.prompts import Candidate
+from selectllm.ranking import Query, Rank, Spread
+from selectllm.schemas import RANKINGS
+from selectllm.settings import RunSettings
+from selectllm.steps.exclusion import open_to_choice
+from selectllm.steps.made import Made, Slot, Tell, quiet, rows
+from selectllm.steps.selector import (
+    asked_how,
+    longest_prompt,
+    most_abstained,
+    open_asker,
+    shown_candidates,
+    was_answered,
+)
+from selectllm.store import Store
+from selectllm.tables import in_order
+from selectllm.tally import Tally, added
+
+BATCH: Final = 48
+"""Queries ranked as one piece of work: enough to keep a server busy, few enough to show progress."""
+
+APART: Final = 200
+"""Queries ranked as one piece of work by another process, which first reads all replies that there are."""
+
+RECIPE: Final = 1
+"""Raise it when the same replies are to give other ranks."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Queries to rank, in plain values that can be sent to any process, and what all batches of a block have in common.
+
+    `longest` is the size in bytes of the run's longest prompt, so that all ask within the same context.
+    """
+
+    card: ModelCard
+    queries: tuple[Query, ...]
+    longest: int
+    questions: int
+    before: Made | None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What came of a batch."""
+
+    ranks: tuple[Rank, ...]
+    tally: Tally
+
+
+RankElsewhere = Callable[[Iterable[Batch]], Iterable[Ranked]]
+"""Has batches ranked by other processes."""
+
+
+async def rank(
+    store: Store,
+    run: RunSettings,
+    card: ModelCard,
+    pool: Made,
+    groups: Made,
+    excluded: Made | None,
+    tell: Tell = quiet,
+    spread: Spread | None = None,
+    elsewhere: RankElsewhere | None = None,
+) -> Made:
+    """Have the model rank the queries, block by block of `depth`, until it has ranked as many rows as are wanted.
+
+    Those are the budget's, besides the excluded ones: they stay in their queries, and are ranked as all others.
+
+    The artifact of a block holds all ranks up to its own; what an earlier block ranked is not asked again. `spread`
+    has the batches of a block ranked in this event loop, `elsewhere` in other processes.
+    Raises ModelError when the model fails, TooFewRanked when its usable answers rank too few rows.
+    """
+    spread = spread or ranking.in_window(run.ranking.concurrency)
+    block, ranked = None, 0
+    while True:
+        block = await _rank_block(store, run, card, pool, groups, block, tell, spread, elsewhere)
+        before, ranked = ranked, rows(store, block)
+        choices = open_to_choice(store, store.read(block.artifact), excluded)
+        if len(choices) >= run.budget:
+            return block
+        if ranked == before or card.mode == "pointwise":  # pointwise, the first block has ranked all that can be
+            selection.cut(choices["rank"], run.budget)  # raises TooFewRanked
+        log.warning(
+            "%d rows that may be chosen are ranked, and the budget is %d: the next %d of each query are needed",
+            *(len(choices), run.budget, run.ranking.depth),
+        )
+
+
+async def _rank_block(
+    store: Store,
+    run: RunSettings,
+    card: ModelCard,
+    pool: Made,
+    groups: Made,
+    before: Made | None,
+    tell: Tell,
+    spread: Spread,
+    elsewhere: RankElsewhere | None,
+) -> Made:
+    """Rank the next `depth` of every query on top of what the block before ranked."""
+    inputs = {"queries": groups} | ({"rankings": before} if before else {})
+    settings = asked_how(run, card) | ({"depth": run.ranking.depth} if card.mode == "listwise" else {})
+    slot = Slot(store, run, "rankings", RECIPE, inputs, settings)
+    if (made := slot.found()) and was_answered(store, run, made):
+        return _after(before, made)
+
+    table = store.read(before.artifact) if before else RANKINGS.empty_table()
+    shown, clipped = shown_candidates(store.read(pool.artifact), run)
+    waiting = _unranked(store.read(groups.artifact), table, shown)
+    sizes = [len(query.candidates) for query in waiting]
+    questions = sum(sizes) if card.mode == "pointwise" else sum(size > 1 for size in sizes)
+    longest = longest_prompt(shown.values(), run.queries.size, card)
+    if elsewhere:
+        parts = (waiting[start : start + APART] for start in range(0, len(waiting), APART))
+        batches = (Batch(card, tuple(part), longest, questions, before) for part in parts)
+        found, tally = await asyncio.to_thread(_gather, run, elsewhere(batches), questions, tell)
+    else:
+        async with open_asker(store, run, card, longest, "rankings", questions, tell, before) as asker:
+
+            async def ask(batch: Sequence[Query]) -> list[Rank]:
+                return await ranking.rank(batch, run.ranking.depth, asker)
+
+            found = await spread(ask, [waiting[start : start + BATCH] for start in range(0, len(waiting), BATCH)])
+        tally = asker.tally
+    table = pa.concat_tables([table, pa.Table.from_pylist([asdict(one) for one in found], schema=RANKINGS)])
+    table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
+    contracts.check_rankings(table, store.read(groups.artifact))
+    counts = tally.facts() | {"blocks": 1}
+    if before and (manifest := store.manifest(before.artifact)):
+        counts = added(counts, {name: value for name, value in manifest.facts.items() if name != "clipped"})
+    return _after(before, slot.keep(table, counts | {"clipped": clipped}, **tally.paid()))
+
+
+async def rank_batch(run: RunSettings, batch: Batch) -> Ranked:
+    """Rank a batch in this process, with a ledger and a connection of its own."""
+    questions, longest = batch.questions, batch.longest
+    async with open_asker(
+        Store(run.store), run, batch.card, longest, "rankings", questions, quiet, batch.before
+    ) as asker:
+        ranks = await ranking.rank(batch.queries, run.ranking.depth, asker)
+    return Ranked(tuple(ranks), asker.tally)
+
+
+def _gather(run: RunSettings, batches: Iterable[Ranked], questions: int, tell: Tell) -> tuple[list[Rank], Tally]:
+    """What came of batches that were ranked elsewhere; no more are asked about once too many have abstained."""
+    found: list[Rank] = []
+    tally = Tally()
+    tell("rankings", 0, questions)
+    for batch in batches:
+        found += batch.ranks
+        tally += batch.tally
+        tell("rankings", tally.ranked + tally.abstained, questions)
+        if tally.abstained > most_abstained(run, questions):
+            raise TooManyAbstained(
+                f"{tally.abstained} of {questions} questions had no usable answer: more than --max-abstained allows, "
+                "so the asking stopped. All replies are kept"
+            )
+    return found, tally
+
+
+def _after(before: Made | None, block: Made) -> Made:
+    """A block with what the blocks before it took."""
+    if before is None:
+        return block
+    names = ("seconds", "asked", "paid_prompt_tokens", "paid_output_tokens")
+    sums = {name: getattr(before, name) + getattr(block, name) for name in names}
+    return block.model_copy(update={"cached": before.cached and block.cached, **sums})
+
+
+def _unranked(groups: pa.Table, rankings: pa.Table, candidates: Mapping[str, Candidate]) -> list[Query]:
+    """What is left to rank of each query; nothing of a query that gave no usable answer when it was asked before."""
+    ranked = set(rankings["id"].to_pylist())
+    answered = dict(zip(*np.unique(rankings["query_id"].to_numpy(), return_counts=True), strict=True))
+    left: dict[int, list[Candidate]] = {}
+    for query_id, id in zip(groups["query_id"].to_pylist(), groups["id"].to_pylist(), strict=True):
+        if id not in ranked:
+            left.setdefault(query_id, []).append(candidates[id])
+    most = max(answered.values(), default=0)
+    return [
+        Query(query_id, tuple(rows), int(answered.get(query_id, 0)))
+        for query_id, rows in left.items()
+        if answered.get(query_id, 0) == most
+    ]

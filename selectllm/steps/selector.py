@@ -1,0 +1,144 @@
+"""What the ranking and the tournament share: the model, met and made ready, and what it gets to see."""
+
+import math
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pyarrow as pa
+
+from selectllm import prompts, stopping
+from selectllm.asking import Asker, Manner
+from selectllm.errors import Stopped
+from selectllm.ledger import Ledger
+from selectllm.models import ModelCard, open_model
+from selectllm.prompts import Candidate
+from selectllm.settings import RunSettings
+from selectllm.steps.made import Made, Tell
+from selectllm.store import Store
+
+GRACE: Final = 5.0
+"""Seconds that replies under way may still take when someone stops a run."""
+
+
+async def meet_selector(run: RunSettings) -> ModelCard:
+    """Make sure that the selector is there, before anything is computed for it.
+
+    Raises SelectorUnavailable.
+    """
+    hosts = await open_model(run.selector, run.ranking)
+    try:
+        return hosts.card
+    finally:
+        await hosts.close()
+
+
+@asynccontextmanager
+async def open_asker(
+    store: Store,
+    run: RunSettings,
+    card: ModelCard,
+    longest: int,
+    step: str,
+    questions: int,
+    tell: Tell,
+    before: Made | None = None,
+) -> AsyncIterator[Asker]:
+    """The model, ready to be asked `questions` questions for a step, with all that it was ever asked in this store.
+
+    `longest` is the size in bytes of the run's longest prompt, `before` the step that has paid for replies in this run.
+
+    Raises SelectorUnavailable when it is no longer the model of the card, ModelError when it cannot be made ready.
+    """
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        tell(step, done, questions)
+
+    with stopping.by_cancelling():
+        hosts = await open_model(run.selector, run.ranking, met=card)
+        try:
+            await hosts.prepare(longest)
+            tell(step, 0, questions)
+            ledger = Ledger(store, card)
+            asker = Asker(hosts, ledger, _manner(run, most_abstained(run, questions), before), told)
+            try:
+                yield asker
+            except BaseException as error:
+                interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
+                await asker.settle(GRACE if interrupted else run.ranking.timeout)
+                raise
+            finally:
+                await ledger.close()
+            asker.tally.faults += hosts.faults
+            asker.tally.queued += hosts.queued
+        finally:
+            await hosts.close()
+
+
+def most_abstained(run: RunSettings, questions: int) -> int:
+    """How many of so many questions may go without a usable answer."""
+    return math.floor(run.ranking.max_abstained * questions + 1e-9)  # 0.29 * 100 is less than 29
+
+
+def _manner(run: RunSettings, most_abstained: int, before: Made | None) -> Manner:
+    asked = run.ranking
+    return Manner(
+        seed=run.seed,
+        passes=asked.passes,
+        think="low" if asked.think == "low" else asked.think == "on",
+        most_abstained=most_abstained,
+        most_cost=math.inf if asked.max_cost is None else asked.max_cost,
+        prices=(asked.price_in / 1e6, asked.price_out / 1e6),
+        paid_before=(before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0),
+    )
+
+
+def asked_how(run: RunSettings, card: ModelCard) -> dict[str, Any]:
+    """What decides the replies, besides the candidates themselves."""
+    return {
+        "model": card.digest,
+        "name": card.name,
+        "mode": card.mode,
+        "prompts": prompts.RECIPE,
+        "seed": run.seed,
+        "candidate_chars": run.ranking.candidate_chars,
+        "passes": run.ranking.passes,
+        "think": run.ranking.think,
+    }
+
+
+def was_answered(store: Store, run: RunSettings, made: Made) -> bool:
+    """Whether an artifact that was found is as good as the run wants it; made anew, what the ledger has costs nothing.
+
+    A query that was given up because a host failed has no reply that could say anything, and is asked again; and more
+    queries than this run allows may have abstained.
+    """
+    manifest = store.manifest(made.artifact)
+    if manifest is None or "given up" in manifest.facts["faults"]:
+        return False
+    abstained, ranked = manifest.facts["abstained"], manifest.facts["ranked"]
+    return bool(abstained <= run.ranking.max_abstained * (abstained + ranked) + 1e-9)
+
+
+def shown_candidates(pool: pa.Table, run: RunSettings) -> tuple[dict[str, Candidate], int]:
+    """The pool's candidates by id, as the model gets to see them, and how many had to be clipped for that."""
+    rows = zip(*(pool[name].to_pylist() for name in ("id", "instruction", "input")), strict=True)
+    clipped = [Candidate(*row).clipped(run.ranking.candidate_chars) for row in rows]
+    return {candidate.id: candidate for candidate, _ in clipped}, sum(cut for _, cut in clipped)
+
+
+def longest_prompt(candidates: Collection[Candidate], size: int, card: ModelCard) -> int:
+    """Bytes of the longest prompt that any `size` candidates make: one context for queries and tournament."""
+    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[
+        : 1 if card.mode == "pointwise" else size
+    ]
+    if card.mode == "pointwise":
+        return len(prompts.pointwise(longest[0]).text.encode())
+    return len(
+        prompts.listwise(longest, len(longest), 0)
+        .again("after repeats were left out, it named 100 candidates instead of 100", 2)
+        .text.encode()
+    )

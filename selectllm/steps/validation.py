@@ -1,0 +1,118 @@
+"""Between the steps: a table is judged, and the verdict kept; what was judged once is not judged again.
+
+Great Expectations is imported when there is something to judge, and not before: a run that finds all verdicts in the
+store does not wait for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from pydantic import ValidationError
+
+from selectllm import expectations
+from selectllm.pool.judging import Judge
+from selectllm.settings import RunSettings
+from selectllm.steps.made import Made
+from selectllm.store import Manifest, Store, digest
+from selectllm.verdict import Boundary, Verdict
+
+RECIPE: Final = 1
+"""Raise it when the same table is to be judged otherwise."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and whether it was in the store already."""
+
+    verdict: Verdict
+    cached: bool
+
+
+def pool_judge(run: RunSettings) -> Judge | None:
+    """What judges a pool while it is read; None where nothing is to be judged."""
+    if run.quality.no_validate:
+        return None
+    suite = expectations.load_suite(run.quality.expectations) if run.quality.expectations else None
+    return partial(expectations.judge_pool, suite=suite)
+
+
+def judged_by(run: RunSettings) -> dict[str, str | int | None]:
+    """What decides a judgement of the pool, besides the pool; empty where nothing is judged."""
+    if run.quality.no_validate:
+        return {}
+    own = run.quality.expectations
+    return {"judged": RECIPE, "rules": expectations.RECIPE, "suite": expectations.suite_digest(own) if own else None}
+
+
+def validate(
+    store: Store,
+    run: RunSettings,
+    made: Made,
+    against: Made | None = None,
+    show: Callable[[Verdict], None] = lambda _: None,
+) -> Judgement | None:
+    """Judge the pool, its embeddings (`against` the pool) or its rankings (`against` the queries), as `made` is one.
+
+    None with --no-validate. Raises QualityError where a critical expectation fails; the verdict is kept, and shown, all
+    the same.
+    """
+    if run.quality.no_validate:
+        return None
+    manifest = store.manifest(made.artifact)
+    assert manifest is not None
+    judgement = _judgement(store, run, made, against, manifest)
+    show(judgement.verdict)
+    judgement.verdict.require()
+    return judgement
+
+
+def _judgement(store: Store, run: RunSettings, made: Made, against: Made | None, manifest: Manifest) -> Judgement:
+    if against is None:  # judged while it was read, when its bad rows were still there
+        verdict = kept_verdict(store, "pool", made.artifact.key)
+        assert verdict is not None
+        return Judgement(verdict, made.cached)
+    if made.artifact.kind == "embeddings":
+        return _kept_or(
+            store,
+            "embeddings",
+            digest(RECIPE, expectations.RECIPE, made.sha256, against.sha256),
+            lambda: expectations.judge_embeddings(
+                store.read(made.artifact), store.read(against.artifact), manifest.facts["dimension"]
+            ),
+        )
+    # Pointwise, it is candidates that abstain, each for itself.
+    most = 1.0 if manifest.settings["mode"] == "pointwise" else run.ranking.max_abstained
+    return _kept_or(
+        store,
+        "rankings",
+        digest(RECIPE, expectations.RECIPE, made.sha256, against.sha256, most),
+        lambda: expectations.judge_rankings(
+            store.read(made.artifact),
+            store.read(against.artifact),
+            max_abstained=most,
+            abstained=manifest.facts["abstained"],
+        ),
+    )
+
+
+def _kept_or(store: Store, boundary: Boundary, key: str, judge: Callable[[], Verdict]) -> Judgement:
+    if verdict := kept_verdict(store, boundary, key):
+        return Judgement(verdict, cached=True)
+    verdict = judge()
+    keep_verdict(store, key, verdict)
+    return Judgement(verdict, cached=False)
+
+
+def kept_verdict(store: Store, boundary: Boundary, key: str) -> Verdict | None:
+    """The verdict that is kept under a key, or None where there is none that can be read."""
+    try:
+        return Verdict.model_validate_json(store.read_bytes(f"verdicts/{boundary}/{key}.json"))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def keep_verdict(store: Store, key: str, verdict: Verdict) -> None:
+    """Keep a verdict under a key."""
+    store.write_bytes(f"verdicts/{verdict.boundary}/{key}.json", verdict.model_dump_json(indent=1).encode())

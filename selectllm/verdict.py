@@ -1,0 +1,97 @@
+"""What the judgement of a table found: one finding for each expectation, as data to be stored, shown and summed up.
+
+Row numbers and ids stand in it, never a row's text: a text may hold anything, markup and orders included.
+"""
+
+from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from selectllm.errors import QualityError
+
+Boundary: TypeAlias = Literal["pool", "embeddings", "rankings"]
+Severity: TypeAlias = Literal["critical", "warning", "info"]
+Key: TypeAlias = Literal["row", "id", "query_id", "column"]
+
+FIRST: Final = 10
+"""Rows that a finding names."""
+
+_SHOWN: Final = 3  # of them, in an error message
+
+_KEYS: Final[dict[Key, str]] = {"row": "rows", "id": "ids", "query_id": "queries", "column": "columns"}
+
+_REMOVE: Final = "remove its artifact and run again, so that it is made anew"
+_ADVICE: Final[dict[Boundary, str]] = {
+    "pool": "mend the file, lower the severity of an expectation of your own",
+    "embeddings": _REMOVE,
+    "rankings": _REMOVE,
+}
+
+
+class Finding(BaseModel):
+    """Whether a table holds to one expectation, and which rows do not.
+
+    `count` of `rows` break it, which a rule may allow; `first` names at most ten of them by their `key`. `observed` is
+    the number that a rule about the table looks at; of a rule about rows it is the share that breaks it. `expectation`
+    and `arguments` are the rule as Great Expectations knows it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    success: bool
+    severity: Severity
+    about: Literal["rows", "table"]
+    observed: float | None = None
+    count: int = 0
+    rows: int = 0
+    key: Key
+    first: tuple[int | str, ...] = ()
+    expectation: str
+    arguments: dict[str, Any] = {}
+
+    @property
+    def told(self) -> str:
+        """The finding in a few words: the rule, what was observed and the rows that break it."""
+        parts = [] if self.about == "rows" or self.observed is None else [f"observed {self.observed:.6g}"]
+        if self.first:
+            more = ", ..." if self.count > len(self.first[:_SHOWN]) else ""
+            keys = ", ".join(map(str, self.first[:_SHOWN]))
+            parts.append(f"{self.count:,} of {self.rows:,}, {_KEYS[self.key]} {keys}{more}")
+        return f"{self.rule} ({'; '.join(parts)})" if parts else self.rule
+
+
+class Verdict(BaseModel):
+    """The findings about one table. It stands (`success`) unless a critical expectation fails."""
+
+    model_config = ConfigDict(frozen=True)
+
+    boundary: Boundary
+    success: bool
+    checked: int
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, boundary: Boundary, findings: list[Finding]) -> "Verdict":
+        """The verdict that follows from findings."""
+        success = all(one.success or one.severity != "critical" for one in findings)
+        return cls(boundary=boundary, success=success, checked=len(findings), findings=tuple(findings))
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings of expectations that do not hold, of any severity."""
+        return tuple(one for one in self.findings if not one.success)
+
+    def summary(self) -> dict[str, Any]:
+        """The verdict in the numbers that a run's summary holds."""
+        failed = [{"rule": one.rule, "count": one.count, "severity": one.severity} for one in self.failures]
+        return {"success": self.success, "checked": self.checked, "failed": failed}
+
+    def require(self) -> None:
+        """Raise QualityError where a critical expectation fails."""
+        broken = [one.told for one in self.failures if one.severity == "critical"]
+        if broken:
+            raise QualityError(
+                f"the {self.boundary} table does not meet its expectations: {'; '.join(broken)}. To go on, "
+                f"{_ADVICE[self.boundary]}, or pass --no-validate"
+            )

@@ -1,0 +1,19 @@
+"""Which slot of a history a flow run fills."""
+
+from prefect.context import FlowRunContext
+
+from selectllm.history import with_slot
+from selectllm.settings import RunSettings
+
+
+def with_own_slot(run: RunSettings) -> RunSettings:
+    """The run with its slot: that of its schedule, else the flow run's own id. A retried run keeps either."""
+    context = FlowRunContext.get()
+    flow_run = context and context.flow_run
+    if not flow_run:
+        return with_slot(run)
+    if flow_run.auto_scheduled and flow_run.expected_start_time:
+        # With the deployment's id: two that share a history, and a time, must not take each other's rows for theirs.
+        time = f"{flow_run.expected_start_time:%Y%m%dT%H%M%SZ}"
+        return with_slot(run, f"{time}-{str(flow_run.deployment_id)[:8]}")
+    return with_slot(run, str(flow_run.id))

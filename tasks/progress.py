@@ -1,0 +1,71 @@
+"""Shows how far a step is, as a progress artifact on the run's page."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from prefect.artifacts import (
+    acreate_progress_artifact,
+    aupdate_progress_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.logging import get_run_logger
+
+from selectllm.steps import Tell
+
+EVERY = 2.0
+"""Seconds between two updates: each is a request to the server."""
+
+
+@contextmanager
+def progress(key: str, description: str) -> Iterator[Tell]:
+    """Progress of a step that works in a thread of its own."""
+    artifact = create_progress_artifact(0.0, key=key, description=description)
+    updated = time.monotonic()
+
+    def tell(_step: str, done: int, total: int) -> None:
+        nonlocal updated
+        if time.monotonic() - updated >= EVERY:
+            updated = time.monotonic()
+            with _never_in_the_way():
+                update_progress_artifact(artifact, progress=100 * done / total)
+
+    yield tell
+    with _never_in_the_way():
+        update_progress_artifact(artifact, progress=100.0)
+
+
+@asynccontextmanager
+async def async_progress(key: str, description: str) -> AsyncIterator[Tell]:
+    """Progress of a step that works in the event loop, which an update must not hold up."""
+    artifact = await acreate_progress_artifact(0.0, key=key, description=description)
+    percent = 0.0
+
+    def tell(_step: str, done: int, total: int) -> None:
+        nonlocal percent
+        percent = 100 * done / max(total, 1)
+
+    async def update() -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            with _never_in_the_way():
+                await aupdate_progress_artifact(artifact, progress=percent)
+
+    updating = asyncio.create_task(update())
+    try:
+        yield tell
+    finally:
+        updating.cancel()
+    with _never_in_the_way():
+        await aupdate_progress_artifact(artifact, progress=100.0)
+
+
+@contextmanager
+def _never_in_the_way() -> Iterator[None]:
+    """A server too busy to hear of progress is no reason to lose the work."""
+    try:
+        yield
+    except Exception as error:
+        get_run_logger().warning("Progress could not be shown: %s", error)

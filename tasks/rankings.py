@@ -1,0 +1,62 @@
+"""The model is met, and ranks the candidates of each query."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+from prefect import task
+from prefect.states import State
+from prefect.utilities.annotations import quote
+
+from selectllm import ranking, steps
+from selectllm.models import ModelCard
+from selectllm.ranking import Ask, Query, Rank
+from selectllm.settings import RunSettings
+from selectllm.steps import Batch, Made, Ranked
+from selectllm.store import Store
+from tasks.progress import async_progress
+from tasks.runners import Piece, pieces_runner
+from tasks.states import OURS, state_of
+
+
+@task(name="selector", **OURS)
+async def meet_selector(run: RunSettings) -> ModelCard:
+    """Make sure that the model is there, before anything is computed for it."""
+    return await steps.meet_selector(run)
+
+
+@task(name="rankings", **OURS)
+async def rank(
+    run: RunSettings, card: ModelCard, pool: Made, queries: Made, excluded: Made | None
+) -> Made | State[Made]:
+    """Have the model rank every query, in batches, each a task run of its own."""
+    in_window = ranking.in_window(run.ranking.concurrency)
+
+    async def in_tasks(ask: Ask, batches: Sequence[Sequence[Query]]) -> list[Rank]:
+        async def as_task(batch: Sequence[Query]) -> list[Rank]:
+            return await rank_batch(quote(ask), quote(batch))
+
+        return await in_window(as_task, batches)
+
+    def on_workers(batches: Iterable[Batch]) -> Iterator[Ranked]:
+        with pieces_runner(run) as over:
+            yield from over(rank_piece, batches)
+
+    store = Store(run.store)
+    elsewhere = None if run.runner == "threads" else on_workers
+    async with async_progress("rankings-progress", "Questions answered") as tell:
+        made = await steps.rank(store, run, card, pool, queries, excluded, tell, in_tasks, elsewhere)
+    return state_of(store, made)
+
+
+@task(name="rankings-batch", **OURS)
+def rank_piece(run: RunSettings, piece: Piece[Batch]) -> Ranked:
+    """Rank a batch of queries on a worker, which asks its share of the questions that may be under way at once."""
+    share = max(1, run.ranking.concurrency // run.workers)
+    mine = run.model_copy(update={"ranking": run.ranking.model_copy(update={"concurrency": share})})
+    return asyncio.run(steps.rank_batch(mine, piece.work))
+
+
+@task(name="rankings-batch", **OURS)
+async def rank_batch(ask: Ask, batch: Sequence[Query]) -> list[Rank]:
+    """Rank a batch of queries. Every reply is kept as it comes, so a batch that is cut off loses nothing."""
+    return await ask(batch)

@@ -1,0 +1,29 @@
+"""A table is judged where it passes from one step to the next."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, State
+
+from selectllm import steps
+from selectllm.settings import RunSettings
+from selectllm.steps import Judgement, Made
+from selectllm.store import Store
+from selectllm.verdict import Verdict
+from selectllm.verdict_table import markdown
+from tasks.states import OURS
+
+
+@task(name="validation", task_run_name="validation of {made.artifact.kind}", **OURS)
+def validate(run: RunSettings, made: Made, against: Made | None = None) -> Judgement | State[Judgement] | None:
+    """Judge the pool, its embeddings or its rankings by their expectations, and show what was found."""
+    judgement = steps.validate(Store(run.store), run, made, against, _show)
+    if judgement is None:
+        return None
+    return Completed(name="Cached", data=judgement) if judgement.cached else judgement
+
+
+def _show(verdict: Verdict) -> None:
+    boundary = verdict.boundary
+    create_markdown_artifact(
+        markdown(verdict), key=f"validation-{boundary}", description=f"Expectations of the {boundary}"
+    )

@@ -1,0 +1,163 @@
+"""What the tests share: small pools, an embedder that costs nothing, models that do as they are told."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selectllm import stopping
+from selectllm.models import Hosts, ModelCard, Reply, Request
+from selectllm.settings import RankingSettings, RunSettings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def unstopped() -> None:
+    """Each test begins as a process does: nobody has stopped anything."""
+    stopping.begin()
+
+
+@pytest.fixture(autouse=True)
+def unvalidated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Great Expectations takes seconds to import: command lines do without, but for the tests that are about it."""
+    monkeypatch.setenv("SELECTLLM_QUALITY__NO_VALIDATE", "true")
+
+
+@pytest.fixture
+def validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs judged as they are by default."""
+    monkeypatch.delenv("SELECTLLM_QUALITY__NO_VALIDATE")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real data beside the checkout; a test that wants it says so when it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data is not beside this checkout")
+    return SHARED
+
+
+class HashEmbedder:
+    """Vectors out of digests: deterministic, of unit length, without a model."""
+
+    digest = "hash-embedder"
+    texts = 0
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        type(self).texts += len(texts)
+        seeds = [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts]
+        vectors = np.stack([np.random.default_rng(seed).normal(size=16) for seed in seeds]).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def quick_embedding(monkeypatch: pytest.MonkeyPatch) -> type[HashEmbedder]:
+    """Embed with `HashEmbedder` instead of a model."""
+    HashEmbedder.texts = 0
+    monkeypatch.setattr("selectllm.embedding.open_embedder", lambda _name: HashEmbedder())
+    return HashEmbedder
+
+
+def write_pool(path: Path, rows: int) -> Path:
+    """A pool of so many different instructions."""
+    lines = [json.dumps({"instruction": f"Task {n}: " + "explain it " * (n % 17 + 1), "tag": n}) for n in range(rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunSettings]:
+    """Settings of a run on a pool of `rows` rows, in a store of this test's own; fields as in RunSettings."""
+
+    def make(rows: int = 60, **fields: Any) -> RunSettings:
+        pool = tmp_path / f"pool{rows}.jsonl"
+        if not pool.exists():
+            write_pool(pool, rows)
+        settings: dict[str, Any] = {
+            "pool": str(pool),
+            "budget": 5,
+            "selector": "scripted:longest",
+            "store": str(tmp_path / "store"),
+        }
+        settings["quality"] = {
+            "no_validate": True
+        }  # Great Expectations takes seconds to import: it has tests of its own
+        return RunSettings.model_validate(settings | fields)
+
+    return make
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A URL of this test's own on a real server that speaks S3's API, which is as the environment would name it."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    import fsspec
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server.ThreadedMotoServer("127.0.0.1", 0)
+    running.start()
+    host, port = running.get_host_and_port()
+    settings = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (settings | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+        monkeypatch.setenv(name, value)
+    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    if not files.exists("pools"):  # its buckets outlive the server
+        files.mkdir("pools")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield f"s3://pools/{tmp_path.name}"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    running.stop()
+
+
+class ToldModel:
+    """A model that answers each request as a function says; keeps what it was asked."""
+
+    def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
+        self.card = ModelCard("told", "told", "told-digest", "1", "model", "listwise")
+        self.asked: list[Request] = []
+        self._answer = answer
+
+    context = None
+
+    async def prepare(self, longest: int) -> None:
+        self.longest = longest
+
+    async def answer(self, request: Request) -> Reply:
+        self.asked.append(request)
+        told = self._answer(request)
+        return Reply(told, "stop", prompt_tokens=10, output_tokens=2) if isinstance(told, str) else told
+
+    async def probe(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def by_id(request: Request) -> str:
+    """The right answer of a model that prefers lower ids."""
+    numbered = sorted(enumerate(request.prompt.candidates, start=1), key=lambda pair: pair[1].id)
+    return json.dumps({"ranking": [number for number, _ in numbered[: request.prompt.wanted]]})
+
+
+@pytest.fixture
+def told_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ToldModel]:
+    """Have every run ask a model that answers as told."""
+
+    def make(answer: Callable[[Request], Reply | str] = by_id) -> ToldModel:
+        model = ToldModel(answer)
+
+        async def open_model(_selector: str, settings: RankingSettings, met: ModelCard | None = None) -> Hosts:
+            return Hosts([model], concurrency=settings.concurrency, retries=settings.retries)
+
+        monkeypatch.setattr("selectllm.steps.selector.open_model", open_model)
+        return model
+
+    return make

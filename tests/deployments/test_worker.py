@@ -1,0 +1,143 @@
+"""Deployed runs on a real worker: by their schedule, one after the other, and killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from deployments.local import Environment, free_port, running, worker
+from deployments.steps import ROOT
+from tests.conftest import write_pool
+from tests.deployments.test_deploy import deploy
+from tests.faulty_ollama import FaultyOllama
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+StateWhen = Callable[..., State[Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed(environment: Environment) -> None:
+    deploy(environment)
+
+
+@pytest.fixture
+def on_store(environment: Environment, tmp_path: Path) -> Environment:
+    """The environment of a worker whose runs keep what they make in this test's own store."""
+    return environment | {"SELECTLLM_STORE": str(tmp_path / "store")}
+
+
+@pytest.fixture
+def quick_pool(tmp_path: Path) -> dict[str, Any]:
+    """Parameters of a run that asks no model."""
+    return {"pool": str(write_pool(tmp_path / "pool.jsonl", 60)), "budget": 5, "selector": "scripted:longest"}
+
+
+def slots(on_store: Environment) -> Iterator[str]:
+    return (path.stem for path in (Path(on_store["SELECTLLM_STORE"]) / "v1" / "history" / "nightly").glob("*.json"))
+
+
+def test_the_schedule_starts_nights_that_fill_slots_of_their_own(
+    client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
+) -> None:
+    nightly = client.read_deployment_by_name("select-instructions/nightly")
+    (schedule,) = nightly.schedules
+    path = f"/deployments/{nightly.id}/schedules/{schedule.id}"
+    every_minute = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
+    client.request("PATCH", path, json=every_minute | {"parameters": {"run": quick_pool | {"history": "nightly"}}})
+    try:
+        with worker(on_store, tmp_path / "worker.log"):
+            runs = sorted(_scheduled(client, nightly.id), key=lambda run: str(run.expected_start_time))
+            for run in runs[:2]:
+                assert run.auto_scheduled
+                assert state_when(run.id, State.is_final, 240).type == StateType.COMPLETED
+    finally:
+        client.request("PATCH", path, json={"active": False, "parameters": {}})
+    filled = sorted(slots(on_store))
+    assert [one[:16] for one in filled[:2]] == [f"{run.expected_start_time:%Y%m%dT%H%M%SZ}" for run in runs[:2]]
+
+
+def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
+    """The runs that the schedule has made; the server looks once a minute."""
+    end = time.monotonic() + 150
+    while True:
+        runs = [one for one in client.read_flow_runs(limit=200) if one.deployment_id == deployment]
+        if len(scheduled := [one for one in runs if one.auto_scheduled]) >= 2:
+            return scheduled
+        assert time.monotonic() < end, "the server has scheduled nothing"
+        time.sleep(1)
+
+
+def test_a_night_waits_for_the_night_before(
+    client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
+) -> None:
+    nightly = client.read_deployment_by_name("select-instructions/nightly")
+    parameters = {"run": quick_pool | {"history": "nightly"}}
+    first, second = (client.create_flow_run_from_deployment(nightly.id, parameters=parameters) for _ in range(2))
+    with worker(on_store, tmp_path / "worker.log"):
+        ends = [state_when(run.id, State.is_final, 240) for run in (first, second)]
+    assert [state.type for state in ends] == [StateType.COMPLETED] * 2
+    times = [client.read_flow_run(run.id) for run in (first, second)]
+    earlier, later = sorted(times, key=lambda run: run.start_time)
+    assert earlier.end_time <= later.start_time
+    assert {str(first.id), str(second.id)} == set(slots(on_store))
+
+
+def test_a_killed_run_is_crashed_and_goes_on_when_it_is_retried(
+    client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path
+) -> None:
+    nightly = client.read_deployment_by_name("select-instructions/nightly")
+    with FaultyOllama(delay=0.5) as model:
+        run = {
+            "pool": str(write_pool(tmp_path / "pool.jsonl", 120)), "budget": 6, "selector": f"ollama:{model.model}",
+            "history": "nightly", "queries": {"size": 5}, "ranking": {"hosts": [model.host], "concurrency": 2},
+        }  # fmt: skip
+        killed = client.create_flow_run_from_deployment(nightly.id, parameters={"run": run})
+        waiting = client.create_flow_run_from_deployment(
+            nightly.id, parameters={"run": run | {"selector": "scripted:longest", "ranking": {}}}
+        )
+        with worker(on_store, tmp_path / "worker.log") as process:
+            state_when(killed.id, lambda _: len(model.asked) >= 8, 120)
+            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+            for one in [process.pid, *map(int, children.stdout.split())]:  # the worker first, lest it report
+                os.kill(one, signal.SIGKILL)
+        crashed = state_when(killed.id, State.is_final, 180)
+        assert crashed.type == StateType.CRASHED
+        assert "No heartbeat" in str(crashed.message)
+
+        replies = Path(on_store["SELECTLLM_STORE"]).rglob("*.jsonl")
+        kept = sum(path.read_bytes().count(b"\n") for path in replies)
+        before = len(model.asked)
+        client.set_flow_run_state(killed.id, State(type=StateType.SCHEDULED, name="AwaitingRetry"), force=True)
+        with worker(on_store, tmp_path / "worker.log"):
+            for one in (killed.id, waiting.id):
+                state_when(one, lambda state: state.type == StateType.COMPLETED, 240)
+        in_all = sum(path.read_bytes().count(b"\n") for path in Path(on_store["SELECTLLM_STORE"]).rglob("*.jsonl"))
+    assert kept >= 6
+    assert len(model.asked) - before <= in_all - kept, "nothing that was durable is asked for again"
+    assert {str(killed.id), str(waiting.id)} == set(slots(on_store))
+
+
+def test_the_images_worker_is_healthy(environment: Environment, tmp_path: Path) -> None:
+    dockerfile = (ROOT / "deployments" / "Dockerfile").read_text(encoding="utf-8")
+    check, command = (json.loads(told) for told in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
+    port = str(free_port())
+    elsewhere = environment | {"PREFECT_WORKER_WEBSERVER_PORT": port}
+    asked = [sys.executable, *check[1:-1], check[-1].replace("8080", port)]
+    assert asked[-1] != check[-1]
+    with running(command[1:], elsewhere, tmp_path / "worker.log") as process:
+        end = time.monotonic() + 60
+        while subprocess.run(asked, capture_output=True, check=False).returncode:
+            assert time.monotonic() < end, (tmp_path / "worker.log").read_text(encoding="utf-8")
+            time.sleep(1)
+        assert process.poll() is None

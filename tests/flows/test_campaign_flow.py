@@ -1,0 +1,98 @@
+"""The flow, killed and stopped as the library's own door is, on a real Prefect server."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from tests.boundaries import Blow
+from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
+from tests.faulty_ollama import FaultyOllama
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+
+MOMENTS = [
+    *(("not renamed pool.json", 1), ("after embedder", 1), ("synced replies", 4), ("half written queries.parquet", 1)),
+    *(("renamed embeddings.parquet", 1), ("half written replies", 2), ("not renamed rankings.parquet", 2)),
+    *(("renamed tournament.parquet", 1), ("not synced selection.json", 1), ("half written runs", 1)),
+    *(("renamed history", 1), ("renamed out", 2)),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Undisturbed:
+    return undisturbed_run()
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyOllama]:
+    with FaultyOllama(delay=0.1, parallel=CONCURRENCY) as server:
+        yield server
+
+
+@pytest.fixture
+def scene(tmp_path: Path, server: FaultyOllama) -> Scene:
+    return Scene(tmp_path, server, "flow", environment={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())})
+
+
+def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
+    for moment, nth in (("renamed embeddings.parquet", 1), ("half written replies", 2)):
+        assert scene.run(moment, nth).code == -signal.SIGKILL
+    check_stopped(signal.SIGTERM, scene)
+    check_goes_on(scene, undisturbed, deaths=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "nth"), MOMENTS)
+def test_the_flow_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
+    dead = scene.run(moment, nth)
+    assert dead.code == -signal.SIGKILL
+    check_goes_on(scene, undisturbed, deaths=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrived", [4, 18, 27, 43])
+def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scene, undisturbed: Undisturbed) -> None:
+    run = scene.begin()
+    scene.wait_for(lambda server: len(server.asked) >= arrived, run)
+    run.signal(signal.SIGKILL)
+    assert run.end().code == -signal.SIGKILL
+    check_goes_on(scene, undisturbed, deaths=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_flow_stopped_while_questions_are_under_way(
+    number: signal.Signals, scene: Scene, undisturbed: Undisturbed
+) -> None:
+    check_stopped(number, scene)
+    check_goes_on(scene, undisturbed)
+
+
+def check_stopped(number: signal.Signals, scene: Scene) -> None:
+    """See that a flow which is told to stop keeps what is under way, and says how to go on."""
+    kept, begun = scene.kept(), len(scene.server.asked)
+    run = scene.begin()
+    scene.wait_for(lambda server: len(server.asked) >= begun + 8, run)
+    run.signal(number)
+    stopped = run.end()
+    assert stopped.code == 1
+    assert stopped.told.endswith(STOPPED)
+    assert "Traceback" not in stopped.told
+    assert scene.kept() == kept | set(stopped.questions), "what was under way was waited for, and kept"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", ["lose space", "lose rights"])
+@pytest.mark.parametrize("moment", [f"opening {place}" for place in ("pool.json", "replies", "history", "out")])
+def test_the_flow_on_a_disk_that_refuses(moment: str, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
+    failed = scene.run(moment, 1, blow)
+    assert failed.code == 1
+    assert "selectllm: " in failed.told.splitlines()[-1]
+    assert "run again" in failed.told or "The selection is kept" in failed.told
+    assert "Traceback" not in failed.told
+    check_goes_on(scene, undisturbed, failures=1)

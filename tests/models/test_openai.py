@@ -1,0 +1,600 @@
+"""The path over OpenAI's API, through the official client, against an app that speaks it and misbehaves as told."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from selectllm.errors import MissingDependency, ModelError, PassingError, PromptTooLong, SelectorUnavailable
+from selectllm.models.base import Request
+from selectllm.models.openai import NO_KEY, OpenAIModel, open_openai
+from selectllm.prompts import Candidate, listwise, pointwise
+
+HOST = "http://model.example/v1"
+KEY = "sk-very-secret-0123456789"
+CANDIDATES = [Candidate(f"{number}", f"Task {number}") for number in range(5)]
+QUESTION = Request(listwise(CANDIDATES, 2, seed=0), seed=3)
+CHOICE = {
+    "index": 0,
+    "message": {"role": "assistant", "content": '{"ranking": [2, 1]}'},
+    "finish_reason": "stop",
+    "logprobs": None,
+}
+GOOD = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1_767_225_600,
+    "model": "m",
+    "choices": [CHOICE],
+    "usage": {"prompt_tokens": 321, "completion_tokens": 9, "total_tokens": 330},
+}
+LISTED = {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "tests"}]}
+
+
+def error(message: str, **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields}
+
+
+class Server:
+    """An app that lists one model and answers chats with the replies it was given, one after the other."""
+
+    def __init__(self, *replies: Any, models: Any = LISTED) -> None:
+        self.replies = list(replies or [GOOD])
+        self.models = models
+        self.seen: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.app = Starlette(
+            routes=[
+                Route("/v1/models", self.listing),
+                Route("/v1/chat/completions", self.reply, methods=["POST"]),
+            ]
+        )
+
+    async def listing(self, request: HttpRequest) -> Response:
+        self.headers.append(dict(request.headers))
+        return await self._respond(self.models)
+
+    async def reply(self, request: HttpRequest) -> Response:
+        self.seen.append(json.loads(await request.body()))
+        self.headers.append(dict(request.headers))
+        return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+
+    async def _respond(self, reply: Any) -> Response:
+        if isinstance(reply, Response):
+            return reply
+        if callable(reply):
+            return await reply()  # type: ignore[no-any-return]
+        status, body = reply if isinstance(reply, tuple) else (200, reply)
+        return JSONResponse(body, status)
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID", "ADMIN_KEY", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"OPENAI_{name}", raising=False)
+
+
+async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:
+    return await open_openai(name, host=host, timeout=timeout, transport=httpx.ASGITransport(app=server.app))
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """The app under a real server, as the base URL."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@pytest.mark.asyncio
+async def test_the_card_says_who_is_asked() -> None:
+    card = (await opened(Server())).card
+    assert (card.selector, card.name, card.digest) == ("openai:m", "m", "openai:m")
+    assert (card.server_version, card.quality, card.mode) == ("unknown", "model", "listwise")
+
+
+@pytest.mark.asyncio
+async def test_no_context_is_claimed() -> None:
+    model = await opened(Server())
+    await model.prepare(5_000_000)
+    assert model.context is None
+
+
+@pytest.mark.asyncio
+async def test_a_request_is_whole_and_explicit() -> None:
+    server = Server()
+    model = await opened(server)
+    reply = await model.answer(QUESTION)
+    assert (reply.text, reply.done_reason) == ('{"ranking": [2, 1]}', "stop")
+    assert (reply.prompt_tokens, reply.output_tokens, reply.total_duration) == (321, 9, 0)
+    assert server.seen == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": QUESTION.prompt.text}],
+            "temperature": 0,
+            "seed": 3,
+            "max_completion_tokens": QUESTION.num_predict,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "ranking", "strict": True, "schema": QUESTION.prompt.schema},
+            },
+        }
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_little_thinking_is_asked_for_by_name() -> None:
+    server = Server()
+    await (await opened(server)).answer(Request(QUESTION.prompt, think="low"))
+    assert server.seen[0]["reasoning_effort"] == "low"
+
+
+@pytest.mark.asyncio
+async def test_a_pointwise_question_asks_for_log_probabilities() -> None:
+    tops = [{"token": "yes", "logprob": -0.1, "bytes": None}, {"token": "no", "logprob": -2.5, "bytes": None}]
+    places = [{"token": "yes", "logprob": -0.1, "bytes": None, "top_logprobs": tops}]
+    choice = CHOICE | {"message": {"role": "assistant", "content": "yes"}, "finish_reason": "length"}
+    server = Server(GOOD | {"choices": [choice | {"logprobs": {"content": places, "refusal": None}}]})
+    reply = await (await opened(server)).answer(Request(pointwise(CANDIDATES[0])))
+    assert (reply.text, reply.done_reason, reply.logprobs) == ("yes", "length", {"yes": -0.1, "no": -2.5})
+    (sent,) = server.seen
+    assert (sent["logprobs"], sent["top_logprobs"], sent["max_completion_tokens"]) == (True, 20, 1)
+    assert "response_format" not in sent
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.asyncio
+async def test_thinking_is_kept_apart_from_the_answer(field: str) -> None:
+    message = CHOICE["message"] | {field: "Let me see."}  # type: ignore[operator]
+    reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"message": message}]}))).answer(QUESTION)
+    assert (reply.text, reply.thinking) == ('{"ranking": [2, 1]}', "Let me see.")
+
+
+@pytest.mark.parametrize(
+    ("choices", "done_reason"),
+    [
+        ([], "unfinished"),
+        (None, "unfinished"),
+        ([CHOICE | {"message": None, "finish_reason": None}], "unfinished"),
+        ([CHOICE | {"message": {"role": "assistant", "content": None}, "finish_reason": "length"}], "length"),
+        ([CHOICE | {"message": {"role": "assistant"}, "finish_reason": "content_filter"}], "content_filter"),
+        ([CHOICE | {"message": {"role": "assistant", "content": ""}, "finish_reason": "abort"}], "unfinished"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_answer_without_content_is_empty_and_says_how_it_ended(choices: Any, done_reason: str) -> None:
+    reply = await (await opened(Server({"choices": choices}))).answer(QUESTION)
+    assert (reply.text, reply.done_reason, reply.prompt_tokens) == ("", done_reason, 0)
+
+
+@pytest.mark.asyncio
+async def test_content_in_parts_is_put_together() -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": '{"ranking": '}, {"text": "[1, 2]}"}]
+    server = Server(GOOD | {"choices": [CHOICE | {"message": {"role": "assistant", "content": parts}}]})
+    assert (await (await opened(server)).answer(QUESTION)).text == '{"ranking": [1, 2]}'
+
+
+UNKNOWN_LIMIT = (400, error("[{'type': 'extra_forbidden', 'loc': ('body', 'max_completion_tokens')}]", code=400))
+FORBIDDEN_LIMIT = (
+    422,
+    {
+        "object": "error",
+        "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "max_completion_tokens"]}]},
+        "type": "invalid_request_error",
+    },
+)
+NO_SCHEMA = (400, {"error": "'response_format.type' must be 'text'"})
+BAD_SCHEMA = (
+    400,
+    error("Invalid schema for response_format 'ranking': In context=('properties',), 'minItems' is not permitted."),
+)
+NO_GRAMMAR = (400, error("failed to parse grammar", code=400))
+NO_TEMPERATURE = (
+    400,
+    error(
+        "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+        param="temperature",
+        code="unsupported_value",
+    ),
+)
+NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this model.", code="unsupported_parameter"))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "field"),
+    [
+        (UNKNOWN_LIMIT, "max_completion_tokens"),
+        (FORBIDDEN_LIMIT, "max_completion_tokens"),
+        (NO_SCHEMA, "response_format"),
+        (BAD_SCHEMA, "response_format"),
+        (NO_GRAMMAR, "response_format"),
+        (NO_TEMPERATURE, "temperature"),
+        (NO_SEED, "seed"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_field_that_is_refused_is_given_up_for_good(refusal: Any, field: str) -> None:
+    server = Server(refusal, GOOD)
+    model = await opened(server)
+    for _ in range(2):
+        assert (await model.answer(QUESTION)).prompt_tokens == 321
+    assert [field in sent for sent in server.seen] == [True, False, False]
+    first, *later = server.seen
+    for sent in later:
+        replaced = {"max_tokens": QUESTION.num_predict} if field == "max_completion_tokens" else {}
+        assert sent == {key: value for key, value in first.items() if key != field} | replaced
+
+
+@pytest.mark.asyncio
+async def test_several_fields_can_be_refused_one_after_the_other() -> None:
+    server = Server(UNKNOWN_LIMIT, NO_SCHEMA, NO_TEMPERATURE, NO_SEED, GOOD)
+    assert (await (await opened(server)).answer(QUESTION)).prompt_tokens == 321
+    assert server.seen[-1].keys() == {"model", "messages", "max_tokens"}
+
+
+@pytest.mark.asyncio
+async def test_what_one_question_learned_does_not_fail_those_under_way() -> None:
+    together = asyncio.Event()
+
+    async def refuse() -> Response:
+        if len(server.seen) == 2:
+            together.set()
+        await together.wait()
+        return JSONResponse(NO_TEMPERATURE[1], 400)
+
+    server = Server(refuse, refuse, GOOD)
+    model = await opened(server)
+    replies = await asyncio.gather(model.answer(QUESTION), model.answer(QUESTION))
+    assert [reply.prompt_tokens for reply in replies] == [321, 321]
+
+
+@pytest.mark.asyncio
+async def test_a_field_that_was_given_up_already_is_not_given_up_again() -> None:
+    server = Server(UNKNOWN_LIMIT)
+    with pytest.raises(ModelError, match="status 400"):
+        await (await opened(server)).answer(QUESTION)
+    assert len(server.seen) == 2
+
+
+async def _reset() -> Response:
+    raise httpx.ReadError("connection reset")
+
+
+async def _garbled() -> Response:
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+async def _hang() -> Response:
+    await asyncio.sleep(60)
+    return Response()
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ((408, error("timed out")), "timeout"),
+        ((409, error("conflict")), "busy"),
+        ((429, error("Rate limit reached", type="tokens", code="rate_limit_exceeded")), "busy"),
+        ((500, error("The server had an error")), "server error"),
+        ((502, "bad gateway"), "server error"),
+        ((503, error("Loading model", type="unavailable_error", code=503)), "busy"),
+        ((504, error("upstream timed out")), "timeout"),
+        (PlainTextResponse("<html>\n520: web server is returning an unknown error</html>", 520), "server error"),
+        (_reset, "connection"),
+        (_garbled, "cut off"),
+        (Response('{"choices": [{"mess', media_type="application/json"), "cut off"),
+        (PlainTextResponse("<html>\nSign in"), "cut off"),
+        ([GOOD], "cut off"),
+        ({"choices": ["?"]}, "cut off"),
+        ({"error": {"message": "Provider returned error", "code": 502}}, "server error"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_can_pass_is_told_by_its_kind_after_a_single_request(reply: Any, kind: str) -> None:
+    server = Server(reply)
+    with pytest.raises(PassingError, match=r"^m [^\n]+$") as raised:
+        await (await opened(server)).answer(QUESTION)
+    assert raised.value.kind == kind
+    assert len(server.seen) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_request_that_hangs_is_given_up() -> None:
+    model = await opened(Server(_hang), timeout=0.5)
+    model._timeout = 0.05
+    with pytest.raises(PassingError, match=r"m did not answer within 0\.05 s") as raised:
+        await model.answer(QUESTION)
+    assert raised.value.kind == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, error("max tokens", code="context_length_exceeded", param="messages")),
+        (
+            400,
+            {"object": "error", "message": "This model's maximum context length is 4096 tokens. However", "code": 400},
+        ),
+        (400, error("'max_completion_tokens' is too large. This model's maximum context length is 4096 tokens.")),
+        (400, error("request (4476 tokens) exceeds the available size", type="exceed_context_size_error", code=400)),
+        (400, {"error": "The number of tokens to keep is greater than the context length. Load a larger one"}),
+        (400, error("Input tokens exceed the configured limit of 272000 tokens.")),
+        (500, error("Context size has been exceeded.", type="server_error", code=500)),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_prompt_that_does_not_fit_is_told_apart(status: int, body: Any) -> None:
+    server = Server((status, body))
+    with pytest.raises(PromptTooLong, match=f"^m refused a prompt with status {status}: "):
+        await (await opened(server)).answer(QUESTION)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_for_lack_of_room_is_an_answer_cut_short() -> None:
+    refusal = error(
+        "Could not finish the message because max_tokens or model output limit was reached. Please try again"
+    )
+    reply = await (await opened(Server((400, refusal)))).answer(QUESTION)
+    assert (reply.text, reply.done_reason) == ("", "length")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (400, error("Invalid value:\n  'messages'", param="messages"), "status 400: Invalid value: 'messages'$"),
+        (400, {"detail": "no such thing"}, "status 400: no such thing$"),
+        (
+            404,
+            error("The model `m` does not exist", code="model_not_found"),
+            "status 404: The model `m` does not exist$",
+        ),
+        (401, error("Incorrect API key provided"), r"Incorrect API key provided\. To go on: look at OPENAI_API_KEY$"),
+        (403, error("You may not"), r"You may not\. To go on: look at OPENAI_API_KEY$"),
+        (429, error("You exceeded your current quota", code="insufficient_quota"), "look at the account's plan$"),
+        (501, error("This feature is not supported", code=501), "status 501: This feature is not supported$"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_what_does_not_pass_is_an_error_of_one_line(status: int, body: Any, message: str) -> None:
+    server = Server((status, body))
+    with pytest.raises(ModelError, match=message) as raised:
+        await (await opened(server)).answer(QUESTION)
+    assert type(raised.value) is ModelError
+    assert "\n" not in str(raised.value)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("models", [LISTED, (404, error("no list here")), (401, error("no key"))])
+@pytest.mark.asyncio
+async def test_a_host_that_answers_anything_is_there(models: Any) -> None:
+    server = Server()
+    model = await opened(server)
+    server.models = models
+    await model.probe()
+
+
+@pytest.mark.parametrize("models", [(503, error("Loading model")), _reset])
+@pytest.mark.asyncio
+async def test_a_host_that_cannot_answer_yet_is_not_there(models: Any) -> None:
+    server = Server()
+    model = await opened(server)
+    server.models = models
+    with pytest.raises(PassingError):
+        await model.probe()
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_model_is_answered_with_the_five_closest() -> None:
+    names = ["gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "whisper-1", "gpt-4", "dall-e-3"]
+    server = Server(models={"object": "list", "data": [{"id": name} for name in names]})
+    with pytest.raises(SelectorUnavailable, match=f"at {HOST} does not have the model 'gpt-4p'. Of the 7") as raised:
+        await opened(server, "gpt-4p")
+    told = str(raised.value).rpartition(": ")[2].split(", ")
+    assert set(told) == {"gpt-4", "gpt-4o", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini"}
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        (404, error("not found")),
+        (500, error("not today")),
+        {"object": "list", "data": []},
+        {"models": ["m"]},
+        PlainTextResponse("hello"),
+        Response("{", media_type="application/json"),
+    ],
+)
+@pytest.mark.parametrize("chat", [(400, error("'messages' is a required property")), (429, error("busy")), GOOD])
+@pytest.mark.asyncio
+async def test_a_server_that_keeps_no_list_is_taken_at_its_word(models: Any, chat: Any) -> None:
+    server = Server(chat, GOOD, models=models)
+    model = await opened(server)
+    assert server.seen == [{}]
+    assert (await model.answer(QUESTION)).prompt_tokens == 321
+
+
+@pytest.mark.parametrize(
+    "everything",
+    [
+        (404, {"detail": "Not Found"}),
+        (405, "Not Allowed"),
+        {"error": "Unexpected endpoint or method. (POST /chat/completions)"},
+        PlainTextResponse("<html>Welcome"),
+        Response("{", media_type="application/json"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_wrong_base_url_is_told_by_what_is_not_there(everything: Any) -> None:
+    server = Server(everything, models=everything)
+    with pytest.raises(SelectorUnavailable, match=rf"{HOST} does not answer as OpenAI's does.* most end in /v1$"):
+        await opened(server)
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_does_not_answer_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(SelectorUnavailable, match=f"no server answers at http://127.0.0.1:{port}/v1. Start it"):
+        await open_openai("m", host=f"http://someone:hidden@127.0.0.1:{port}/v1?secret=1")
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_hangs_does_not_hang_us() -> None:
+    with pytest.raises(SelectorUnavailable, match="no server answers at"):
+        await opened(Server(models=_hang), timeout=0.05)
+
+
+@pytest.mark.parametrize("host", ["localhost:8000/v1", "ftp://model.example", "http://", "http://[::1/v1", "model"])
+@pytest.mark.asyncio
+async def test_a_host_that_is_no_url_is_refused(host: str) -> None:
+    with pytest.raises(SelectorUnavailable, match=r"such as http://127\.0\.0\.1:8000/v1$"):
+        await open_openai("m", host=host)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.asyncio
+async def test_a_refused_key_is_told_with_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(models=(status, error(f"Incorrect API key provided: {KEY}")))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY, and OPENAI_BASE_URL to that URL"):
+        await opened(server)
+    monkeypatch.setenv("OPENAI_BASE_URL", HOST)
+    with pytest.raises(
+        SelectorUnavailable, match=r"provided: \*\*\*\. Set OPENAI_API_KEY to a key that is good there$"
+    ):
+        await opened(server)
+    listless = Server((status, error("no")), models=(404, error("no")))
+    with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY"):
+        await opened(listless)
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "sees"),
+    [
+        (HOST, None, False),
+        (HOST, HOST, True),
+        (f"{HOST}/", HOST, True),
+        (None, HOST, True),
+        (None, None, True),
+        ("https://api.openai.com/v1", HOST, True),
+        ("https://eu.api.openai.com/v1", None, True),
+        ("http://api.openai.com/v1", None, False),
+        ("https://api.openai.com.example/v1", None, False),
+        ("https://api.openai.com@model.example/v1", None, False),
+        ("https://myapi.openai.com/v1", None, False),
+        (HOST, "http://other.example/v1", False),
+    ],
+)
+@pytest.mark.asyncio
+async def test_the_key_goes_only_where_it_was_meant_to(
+    host: str | None, named: str | None, sees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"API_KEY": KEY, "ORG_ID": "my-org", "PROJECT_ID": "my-project", "CUSTOM_HEADERS": "my-header: my-value"}
+    for name, value in (secrets | {"ADMIN_KEY": "my-admin-key"}).items():
+        monkeypatch.setenv(f"OPENAI_{name}", value)
+    if named:
+        monkeypatch.setenv("OPENAI_BASE_URL", named)
+    server = Server()
+    await (await opened(server, host=host)).answer(QUESTION)
+    assert len(server.headers) == 2
+    for headers in server.headers:
+        assert (headers["authorization"] == f"Bearer {KEY}") is sees
+        assert [secret in str(headers) for secret in (KEY, "my-org", "my-project")] == [sees] * 3
+        assert "my-value" not in str(headers) or sees  # older clients send it nowhere
+        assert "my-admin-key" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (400, error(f"no {KEY}")),
+        (401, error(f"{'x' * 190} {KEY}")),
+        (401, f"{' ' * 495}{KEY}"),
+        (429, error(f"busy {KEY}")),
+        (400, error(f"context length {KEY}")),
+        (429, error(KEY, code="insufficient_quota")),
+        {"error": {"message": KEY}},
+        Response(f'{{"key": "{KEY}', media_type="application/json"),
+        PlainTextResponse(KEY),
+    ],
+)
+@pytest.mark.asyncio
+async def test_no_message_holds_the_key(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model = await opened(Server(reply), host=None)
+    with pytest.raises(ModelError) as raised:
+        await model.answer(QUESTION)
+    assert KEY[:8] not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_cannot_be_sent_is_refused_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    await (await opened(server, host=None)).close()
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}…")
+    with pytest.raises(SelectorUnavailable, match="holds characters that no key has") as raised:
+        await opened(server, host=None)
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_wants_no_key_gets_a_placeholder() -> None:
+    server = Server()
+    await opened(server)
+    assert server.headers[0]["authorization"] == f"Bearer {NO_KEY}"
+
+
+@pytest.mark.asyncio
+async def test_over_a_real_connection() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b'{"choices": [{"mess'
+
+    async def cut() -> Response:
+        return StreamingResponse(broken(), headers={"content-length": "1000"}, media_type="application/json")
+
+    server = Server(GOOD, cut, (503, error("busy")))
+    async with served(server.app) as host:
+        model = await open_openai("m", host=host)
+        assert (await model.answer(QUESTION)).text == '{"ranking": [2, 1]}'
+        for kind in ("cut off", "busy"):
+            with pytest.raises(PassingError) as raised:
+                await model.answer(QUESTION)
+            assert raised.value.kind == kind
+    with pytest.raises(PassingError) as raised:
+        await model.answer(QUESTION)
+    assert raised.value.kind == "connection"
+    await model.close()
+    assert model._client.is_closed()
+
+
+@pytest.mark.asyncio
+async def test_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingDependency, match=r"openai:m needs .* pip install 'selectllm\[openai\]'"):
+        await opened(Server())
+
+
+def test_the_client_is_imported_when_it_is_needed() -> None:
+    loaded = "import sys, selectllm.models.openai; print('openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

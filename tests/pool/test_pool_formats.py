@@ -1,0 +1,198 @@
+import codecs
+import gzip
+import json
+import time
+
+import pyarrow as pa
+import pytest
+
+from selectllm.errors import PoolError
+from selectllm.pool import file_format, read
+from selectllm.schemas import POOL, QUARANTINE
+
+SUFFIXES = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"]
+ROWS = [
+    {"instruction": "Add the numbers.", "input": "1, 2", "output": "3", "topic": "arithmetic"},
+    {"instruction": 'Say "héllo",\nthen stop.', "input": "a\tb", "output": "héllo", "topic": "007"},
+    {"instruction": "Name a colour.\u2028Any.", "input": "", "output": "", "topic": ""},
+]
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_gives_the_same_table(write, suffix, gz):
+    pool = read(write("pool" + suffix + gz, ROWS))
+    table = pool.table
+    assert table.schema.names == [*POOL.names, "topic"]
+    assert table.select(POOL.names).schema == POOL
+    assert table["instruction"].to_pylist() == [row["instruction"] for row in ROWS]
+    assert table["input"].to_pylist() == ["1, 2", "a\tb", None]
+    assert table["output"].to_pylist() == ["3", "héllo", None]
+    assert table["topic"].to_pylist() == ["arithmetic", "007", ""]
+    assert table["row"].to_pylist() == ([2, 3, 5] if suffix in (".csv", ".tsv") else [1, 2, 3])
+    assert pool.quarantine.schema == QUARANTINE
+    assert (pool.rows_read, pool.quarantined, pool.duplicates, pool.layout) == (3, 0, 0, "instruction")
+
+
+def test_the_same_row_has_the_same_id_in_every_format(write):
+    ids = {tuple(read(write("pool" + suffix, ROWS)).table["id"].to_pylist()) for suffix in SUFFIXES}
+    assert len(ids) == 1
+
+
+def test_the_format_is_told_by_the_end_of_the_name():
+    assert file_format("a.b/POOL.JSONL.GZ") == ".jsonl.gz"
+    assert file_format("https://host/pool.csv?download=true#top") == ".csv"
+    assert file_format("what?.json") == ".json"
+    with pytest.raises(PoolError, match=r"pool\.xlsx does not end .*\.jsonl, .*\.parquet"):
+        file_format("pool.xlsx")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(write, suffix):
+    plain = write("plain" + suffix, ROWS)
+    with open(plain, "rb") as file:
+        marked = write("marked" + suffix, codecs.BOM_UTF8 + file.read())
+    assert read(marked).table == read(plain).table
+
+
+def test_blank_lines_are_no_rows_but_count_as_lines(write):
+    pool = read(write("pool.jsonl", '\n{"instruction": "a"}\r\n \t\r\n\n{"instruction": "b"}'))
+    assert pool.table["row"].to_pylist() == [2, 5]
+    assert pool.rows_read == 2
+    pool = read(write("pool.csv", '\ninstruction,n\r\n\r\n  \r\na,1\r\n"b\r\n\r\nb",2'))
+    assert pool.table["row"].to_pylist() == [5, 6]
+    assert pool.table["instruction"].to_pylist() == ["a", "b\r\n\r\nb"]
+    assert pool.rows_read == 2
+
+
+def test_json_lines_may_be_called_json(write):
+    assert read(write("pool.json", '\n {"instruction": "a"}\n{"instruction": "b"}\n')).table.num_rows == 2
+    assert read(write("pool.json", '{"instruction": "a"}')).table.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{\n "instruction": "a"\n}', "holds one JSON object where a list of objects is needed"),
+        ('{"a":\n{"instruction": "a"}\n}', "holds one JSON object where a list of objects is needed"),
+        ("3", "holds a number where a list of objects is needed"),
+        ('[{"instruction": "a"},\n]', "is not valid JSON in line 2"),
+        ("[" * 100_000, "is nested more than 64 levels deep"),
+        ("[" + "1" * 5_000 + "]", "is not valid JSON: a number has too many digits"),
+        (b'["\xff"]', "is not UTF-8 at byte 2"),
+        ("[]", "has no rows"),
+    ],
+)
+def test_a_json_file_that_is_no_list_of_objects(write, content, message):
+    with pytest.raises(PoolError, match=message):
+        read(write("pool.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("instruction,,b\nx,y,z\n", "no name for column 2"),
+        ("instruction,b,b\nx,y,z\n", "names columns twice: b"),
+        ('"instruction\nx\n', "header that cannot be read: not valid CSV: a quote is not closed"),
+        (b"instruction,\xff\nx,y\n", "header that cannot be read: not UTF-8"),
+        ("instruction,b\n", "has no rows"),
+        ("\n\n", "neither a header nor rows"),
+    ],
+)
+def test_a_csv_header_that_cannot_be_used(write, content, message):
+    with pytest.raises(PoolError, match=message):
+        read(write("pool.csv", content))
+
+
+def test_an_unclosed_quote_costs_one_line_of_csv(write):
+    pool = read(write("pool.csv", 'instruction,n\n"a,1\nb,2\nc,3\n"d\nd",4\n"e,5\nf,6\n'))
+    assert pool.table["instruction"].to_pylist() == ["b", "c", "d\nd", "f"]
+    assert pool.quarantine["row"].to_pylist() == [2, 7]
+    assert pool.quarantine["text"].to_pylist() == ['"a,1', '"e,5']
+
+
+def test_quotes_that_are_never_closed_take_linear_time(write):
+    started = time.monotonic()
+    with pytest.raises(PoolError, match="a quote is not closed"):
+        read(write("pool.csv", "instruction,n\n" + 'a","\n' * 50_000))
+    assert time.monotonic() - started < 10
+
+
+def test_a_large_field_is_read_whole(write):
+    assert len(read(write("pool.csv", f"instruction\n{'a' * 500_000}\n")).table["instruction"][0].as_py()) == 500_000
+
+
+def test_rubbish_is_refused_quickly(write):
+    started = time.monotonic()
+    for content in (b"\x00\xff\n" * 100_000, b"[" * 10_000_000, b"1" * 10_000_000, b"\x00" * 10_000_000):
+        with pytest.raises(PoolError, match="has no usable row: row 1: "):
+            read(write("pool.jsonl", content))
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("pool.jsonl", b"", "is empty"),
+        ("pool.csv.gz", b"", "is empty"),
+        ("pool.csv.gz", gzip.compress(b""), "is empty"),
+        ("pool.jsonl", b" \n\n", "has no rows"),
+        ("pool.jsonl.gz", b"not gzip", "is not gzip that can be unpacked"),
+        ("pool.jsonl.gz", gzip.compress(b'{"instruction": "a"}')[:-9], "is not gzip that can be unpacked"),
+        ("pool.jsonl.gz", gzip.compress(b"x" * 999)[:12] + b"\xff" * 20, "is not gzip that can be unpacked"),
+        ("pool.parquet", b"PAR1 and no more", "is not a Parquet file that can be read"),
+        ("pool.parquet.gz", gzip.compress(b"PAR1"), "is not a Parquet file that can be read"),
+        ("pool.parquet", pa.table({"instruction": pa.array([], pa.string())}), "has no rows"),
+        ("pool.parquet", pa.table([["a"], ["b"]], ["x", "x"]), "names columns twice: x"),
+        ("pool.jsonl", "\n".join(json.dumps({f"k{i}": 1}) for i in range(2000)), "more than 1000 columns by row 1001"),
+    ],
+)
+def test_a_file_that_is_damaged_as_a_whole(write, name, content, message):
+    path = write(name, content)
+    with pytest.raises(PoolError, match=message) as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_parquet_keeps_types_and_reads_text_of_every_kind(write):
+    stamps = pa.array([1, 2, None], pa.timestamp("ns"))
+    table = pa.table(
+        {
+            "instruction": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "input": pa.array(["x", None, "x"], pa.large_string()),
+            "output": pa.array([b"1", b"2", b"3"]),
+            "when": stamps,
+            "tags": pa.array([["p"], [], None], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        }
+    )
+    pool = read(write("pool.parquet", table))
+    assert pool.table.column_names == [*POOL.names, "when", "tags"]
+    assert pool.table["instruction"].to_pylist() == ["a", "b"]
+    assert pool.table["output"].to_pylist() == ["1", "2"]
+    assert pool.table["when"].combine_chunks() == stamps[:2]
+    assert pool.table.schema.field("tags").type == table.schema.field("tags").type
+    assert pool.quarantine.to_pylist()[0]["reason"] == "duplicate of row 1"
+    assert json.loads(pool.quarantine["text"][0].as_py())["instruction"] == "a"
+
+
+def test_parquet_text_that_is_not_utf8_costs_its_row(write):
+    broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a\xff", b"b"]).buffers())
+    pool = read(write("pool.parquet", pa.table({"instruction": broken})))
+    assert pool.table["instruction"].to_pylist() == ["b"]
+    assert pool.quarantine.to_pylist() == [
+        {"row": 1, "reason": "the instruction is not UTF-8", "text": '{"instruction": "b\'a\\\\xff\'"}'}
+    ]
+
+
+def test_parquet_with_a_name_that_is_not_utf8_is_damaged(write):
+    with open(write("pool.parquet", [{"instruction": "a"}]), "rb") as file:
+        content = file.read().replace(b"instruction", b"instruct\xffon")
+    with pytest.raises(PoolError, match="is not a Parquet file that can be read"):
+        read(write("pool.parquet", content))
+
+
+def test_what_python_cannot_hold_is_still_shown_in_quarantine(write):
+    both = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], ["n", "n"])
+    pool = read(write("pool.parquet", pa.table({"instruction": ["a", ""], "x": both})))
+    assert pool.table.schema.field("x").type == both.type
+    assert json.loads(pool.quarantine["text"][0].as_py())["instruction"] == ""

@@ -1,0 +1,110 @@
+import pytest
+
+from selectllm.errors import PoolError
+from selectllm.pool import Columns, read
+
+
+def texts(pool):
+    return [tuple(row.values()) for row in pool.table.select(["instruction", "input", "output"]).to_pylist()]
+
+
+def carried(pool):
+    return pool.table.column_names[5:]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("row", "layout", "expected", "others"),
+    [
+        ({"instruction": "a", "input": "b", "output": "c"}, "instruction", ("a", "b", "c"), []),
+        ({"instruction": "a", "context": "b", "response": "c"}, "instruction", ("a", "b", "c"), []),
+        (
+            {"instruction": "a", "context": "x", "input": "b", "response": "y", "output": "c"},
+            "instruction",
+            ("a", "b", "c"),
+            ["context", "response"],
+        ),
+        ({"prompt": "a", "completion": "c", "output": "x"}, "prompt", ("a", None, "c"), ["source_output"]),
+        ({"prompt": "a", "response": "c", "input": "x"}, "prompt", ("a", None, "c"), ["source_input"]),
+        ({"prompt": "x", "instruction": "a"}, "instruction", ("a", None, None), ["prompt"]),
+    ],
+)
+def test_a_layout_is_recognised_by_its_columns(write, suffix, row, layout, expected, others):
+    pool = read(write("pool" + suffix, [row]))
+    assert (pool.layout, texts(pool), carried(pool)) == (layout, [expected], others)
+
+
+TURNS = [
+    ([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "a"),
+    ([{"from": "gpt", "value": "s"}, {"from": "human", "value": "a"}], "a"),
+    ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}], "a\nb"),
+    ([{"role": "user", "content": [{"type": "image", "url": "u"}, {"type": "text", "text": "b"}]}], "b"),
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(("turns", "instruction"), TURNS)
+def test_a_conversation_is_asked_by_its_first_user_turn_and_carried_whole(write, suffix, column, turns, instruction):
+    pool = read(write("pool" + suffix, [{column: turns, "n": 1}]))
+    assert (pool.layout, texts(pool)) == ("messages", [(instruction, None, None)])
+    assert carried(pool) == [column, "n"]
+    assert len(pool.table[column][0]) == len(turns)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        (None, "no messages"),
+        ("hello", "the messages are not a list but text"),
+        ([], "no user turn"),
+        (["hello", {"role": "assistant", "content": "a"}], "no user turn"),
+        ([{"role": "user"}], "no instruction"),
+        ([{"role": "user", "content": 3}], "the instruction is not text but a number"),
+        ([{"role": "user", "content": [{"type": "image", "url": "u"}]}], "the instruction is empty"),
+    ],
+)
+def test_a_conversation_without_a_question_is_quarantined(write, messages, reason):
+    good = {"messages": [{"role": "user", "content": "a"}]}
+    pool = read(write("pool.jsonl", [{"messages": messages}, good]))
+    assert pool.quarantine["reason"].to_pylist() == [reason]
+
+
+def test_named_columns_come_first_and_are_not_carried_twice(write):
+    row = {"question": "q", "instruction": "i", "hint": "h", "answer": "a", "input": "x"}
+    pool = read(write("pool.jsonl", [row]), Columns(instruction="question", input="hint", output="answer"))
+    assert (pool.layout, texts(pool)) == ("columns", [("q", "h", "a")])
+    assert carried(pool) == ["source_instruction", "source_input"]
+
+
+def test_columns_that_are_not_named_are_still_recognised(write):
+    path = write("pool.csv", [{"question": "q", "context": "c", "response": "r"}])
+    assert texts(read(path, Columns(instruction="question"))) == [("q", "c", "r")]
+    path = write("pool.csv", [{"instruction": "i", "input": "x", "gold": "g", "output": "y"}])
+    pool = read(path, Columns(output="gold"))
+    assert (pool.layout, texts(pool), carried(pool)) == ("instruction", [("i", "x", "g")], ["source_output"])
+    assert texts(read(path, Columns(instruction="input"))) == [("x", None, "y")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Columns(instruction="question"), "has no column 'question'. Its columns are text, label"),
+        (Columns(instruction="text", output="gold"), "has no column 'gold'"),
+        (Columns(instruction="text", input="text"), "cannot be two of"),
+        (Columns(), "none of the columns .* Its columns are text, label.* --instruction-column"),
+        (Columns(output="label"), "--instruction-column"),
+    ],
+)
+def test_columns_that_are_not_there(write, columns, message):
+    with pytest.raises(PoolError, match=message) as raised:
+        read(write("pool.csv", [{"text": "a", "label": "b"}]), columns)
+    assert "\n" not in str(raised.value)
+
+
+def test_many_or_odd_column_names_still_make_one_line(write):
+    with pytest.raises(PoolError, match=r"c19 and 31 more\.") as raised:
+        read(write("pool.jsonl", [{f"c{number}": 1 for number in range(50)} | {"new\nline\ud800": 1}]))
+    assert str(raised.value).isprintable()
+    with pytest.raises(PoolError, match="no columns at all"):
+        read(write("pool.jsonl", "{}\n{}\n"))

@@ -1,0 +1,128 @@
+import gzip
+import hashlib
+import os
+import sys
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+
+from selectllm.errors import MissingDependency, PoolError
+from selectllm.pool import digest, read
+
+ROW = b'{"instruction": "a"}\n'
+
+
+@pytest.fixture
+def memory():
+    """fsspec's memory file system, which lives as long as the process, emptied."""
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    yield filesystem
+    filesystem.store.clear()
+
+
+@pytest.fixture
+def refused():
+    """Reads `location` and digests it; both are refused, with the same message of one line."""
+
+    def refused(location, error=PoolError):
+        messages = set()
+        for ask in (read, digest):
+            with pytest.raises(error) as raised:
+                ask(location)
+            messages.add(str(raised.value))
+        assert len(messages) == 1
+        message = messages.pop()
+        assert message.isprintable()
+        return message
+
+    return refused
+
+
+def test_local_paths_and_urls_are_the_same_file(write, memory, monkeypatch, tmp_path):
+    path = write("pool.jsonl", ROW)
+    memory.pipe("/pools/pool.jsonl", ROW)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for location in (path, f"file://{path}", "memory://pools/pool.jsonl", "~/pool.jsonl", "pool.jsonl"):
+        assert read(location).table.num_rows == 1
+        assert digest(location) == hashlib.blake2b(ROW, digest_size=16).hexdigest()
+
+
+def test_a_name_may_look_like_a_chain_of_file_systems(write, tmp_path):
+    assert read(write("zip::pool#1?.jsonl", ROW)).table.num_rows == 1
+
+
+def test_the_digest_is_of_the_bytes_as_stored(write):
+    stored = gzip.compress(ROW) + os.urandom(3 << 20)
+    assert digest(write("pool.jsonl.gz", stored)) == hashlib.blake2b(stored, digest_size=16).hexdigest()
+
+
+def test_what_is_not_there(refused, memory, tmp_path):
+    for location in (f"{tmp_path}/pool.jsonl", f"file://{tmp_path}/pool.jsonl", "memory://pool.jsonl"):
+        assert refused(location) == f"{location} does not exist. Check the path."
+    assert "does not exist" in refused(f"{tmp_path}/two\nlines.jsonl")
+    assert "cannot be read: ValueError" in refused(f"{tmp_path}/\0.jsonl")
+
+
+def test_a_directory_names_up_to_five_files_in_it(refused, memory, tmp_path):
+    assert "is a directory. Name one file; none in it can be read." in refused(str(tmp_path))
+    for name in "gfedcba":
+        (tmp_path / f"{name}.jsonl").touch()
+        (tmp_path / f"{name}.txt").touch()
+    hint = "is a directory. Name one file in it, such as a.jsonl, b.jsonl, c.jsonl, d.jsonl, e.jsonl."
+    assert hint in refused(str(tmp_path))
+    memory.pipe("/pools/pool.csv", ROW)
+    assert "is a directory. Name one file in it, such as pool.csv." in refused("memory://pools")
+
+
+def test_a_format_that_is_not_known(refused, write):
+    assert "does not end in the name of a format" in refused(write("pool.txt", ROW))
+
+
+def test_a_protocol_that_is_not_known(refused):
+    assert "Protocol not known: nowhere" in refused("nowhere://pool.jsonl")
+
+
+def test_a_protocol_whose_package_is_missing(refused, monkeypatch):
+    fsspec.register_implementation("absent", "absent_package.FS", errtxt="Install absent_package", clobber=True)
+    message = refused("absent://pool.jsonl")
+    assert message == "absent://pool.jsonl needs a package that is not installed: Install absent_package."
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(_registry, "hf", raising=False)  # where fsspec keeps the classes that it has imported
+    message = refused("hf://datasets/a/b/pool.jsonl", MissingDependency)
+    assert "pip install 'selectllm[embed]'" in message
+
+
+class FailingFileSystem(MemoryFileSystem):
+    """Opens files and then fails, as remote file systems do, with errors of its own."""
+
+    protocol = "failing"
+    error: Exception = Exception()
+
+    def open(self, *args, **kwargs):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "no"), "permission denied"),
+        (OSError("the disk\nis broken."), "cannot be read: OSError: the disk is broken. Check"),
+        (type("ClientError", (Exception,), {})("An error\noccurred (403)"), "ClientError: An error occurred (403)"),
+        (TimeoutError(), "cannot be read: TimeoutError"),
+    ],
+)
+def test_whatever_a_file_system_raises_is_one_line(refused, monkeypatch, error, said):
+    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
+    monkeypatch.setattr(FailingFileSystem, "error", error)
+    assert said in refused("failing://pool.jsonl")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
+def test_a_file_that_may_not_be_read(refused, write):
+    path = write("pool.jsonl", ROW)
+    os.chmod(path, 0)
+    assert "permission denied" in refused(path)

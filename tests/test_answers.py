@@ -1,0 +1,87 @@
+import json
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from selectllm import answers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ('{"ranking": [3, 1, 2]}', (3, 1, 2)),
+        (' {"ranking":\n[3,1,2]} ', (3, 1, 2)),
+    ],
+)
+def test_a_strict_answer_is_taken_as_it_is(text: str, numbers: tuple[int, ...]) -> None:
+    assert answers.read(text, 3, 5) == answers.Answer(numbers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"ranking": [3, 1, 2]}\n```',
+        'Here you are: {"ranking": [3, 1, 2]}. The first is the best.',
+        '<think>maybe [1, 2, 3]?</think>{"ranking": [3, 1, 2]}',
+        "[3, 1, 2]",
+        "3, 1, 2",
+        "3 > 1 > 2",
+        '{"ranking": ["3", "candidate 1", "#2"]}',
+        '{"best": [3, 1, 2]}',
+        '{"ranking": [3, 1, 2, 5]}',
+        '{"ranking": [3, 1, 3, 2]}',
+        "[３, １, ２]",
+        "[٣, ١, ٢]",
+    ],
+)
+def test_what_can_be_read_in_one_way_is_repaired(text: str) -> None:
+    assert answers.read(text, 3, 5) == answers.Answer((3, 1, 2), repaired=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        ("I cannot decide.", "not one JSON list"),
+        ("The best are 3, 1 and 2.", "not one JSON list"),
+        ("1. 3\n2. 1\n3. 2", "not one JSON list"),
+        ("1 3 2 1 3 2", "not one JSON list"),
+        ("[3, 1, 2] or [1, 2, 3]", "not one JSON list"),
+        ('{"ranking": [3, 1, true]}', "not one JSON list"),
+        ('{"ranking": [3.0, 1, 2]}', "not one JSON list"),
+        ('{"ranking": [3, 1, 6]}', "not from 1 to 5"),
+        ('{"ranking": [0, 1, 2]}', "not from 1 to 5"),
+        ('{"ranking": [3, 1]}', "2 candidates instead of 3"),
+        ('{"ranking": []}', "instead of 3"),
+        ('{"ranking": [3, 3, 3]}', "after repeats"),
+        ("[" * 5000, "not one JSON list"),
+        ("9" * 10_000, "not one JSON list"),
+    ],
+)
+def test_anything_else_is_a_fault_that_can_be_told(text: str, fault: str) -> None:
+    answer = answers.read(text, 3, 5)
+    assert answer.numbers == ()
+    assert fault in (answer.fault or "")
+
+
+replies = st.one_of(
+    st.text(),
+    st.text(alphabet='0123456789[]{},"> \nranking:'),
+    st.lists(st.integers(-3, 20)).map(lambda numbers: json.dumps({"ranking": numbers})),
+)
+
+
+@given(text=replies, wanted=st.integers(1, 8), more=st.integers(0, 8))
+@example(text='{"ranking": [1, 1]}', wanted=1, more=0)
+def test_no_number_comes_out_that_the_reply_did_not_name(text: str, wanted: int, more: int) -> None:
+    shown = wanted + more
+    answer = answers.read(text, wanted, shown)
+    assert len(set(answer.numbers)) == len(answer.numbers)
+    assert all(1 <= number <= shown for number in answer.numbers)
+    plain = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text)
+    assert all(str(number) in plain for number in answer.numbers)
+    assert (len(answer.numbers) == wanted) == (answer.fault is None)
+    assert not answer.numbers or len(answer.numbers) == wanted

@@ -1,0 +1,177 @@
+"""Killed at any moment, a run goes on where it was: nothing corrupt, nothing paid for twice, and the same selection."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from selectllm.store import TEMPORARY_SECONDS
+from tests.boundaries import Blow
+from tests.campaign import (
+    ARTIFACTS,
+    CONCURRENCY,
+    DELAY,
+    STOPPED,
+    Scene,
+    Undisturbed,
+    check_goes_on,
+    short,
+    undisturbed_run,
+)
+from tests.faulty_ollama import FaultyOllama
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+
+Moment = tuple[str, int]
+
+WRITING = ("opened", "half written", "not synced", "synced", "not renamed", "renamed")
+"""A file's way into the store."""
+
+MOMENTS: list[Moment] = [
+    *((f"{what} {place}", 1) for n, place in enumerate(ARTIFACTS) for what in (WRITING[n % 6], WRITING[(n + 3) % 6])),
+    *((f"{what} {place}", 2) for what, place in (("renamed", "rankings.parquet"), ("half written", "rankings.json"))),
+    *((f"{what} replies", 3 * n + 1) for n in range(3) for what in ("opened", "half written", "not synced", "synced")),
+    *((f"{what} {place}", 1) for place in ("vectors", "history", "runs", "latest") for what in WRITING[1::4]),
+    *((f"{what} out", n + 1) for n in range(4) for what in ("half written", "not renamed", "renamed")),
+    *((f"{when} embedder", 1) for when in ("before", "after")),
+]
+"""What happened last, where, and for the which time."""
+
+JUDGED_MOMENTS: list[Moment] = [("half written verdicts", 1), ("renamed verdicts", 2), ("not renamed verdicts", 3)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Undisturbed:
+    return undisturbed_run()
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyOllama]:
+    with FaultyOllama(delay=DELAY, parallel=CONCURRENCY) as server:
+        yield server
+
+
+@pytest.fixture
+def scene(tmp_path: Path, server: FaultyOllama) -> Scene:
+    return Scene(tmp_path, server)
+
+
+@pytest.mark.parametrize(
+    ("judged", "moments"), [(False, MOMENTS), pytest.param(True, MOMENTS + JUDGED_MOMENTS, marks=pytest.mark.slow)]
+)
+def test_the_moments_are_in_every_place_that_a_run_writes_to(
+    judged: bool, moments: list[Moment], tmp_path: Path, server: FaultyOllama
+) -> None:
+    run = Scene(tmp_path, server, judged=judged).run()
+    came = {moment for moment in run.moments if moment.split()[-1] not in ("store", "artifacts")}
+    assert {moment.split()[-1] for moment, _ in moments} == {moment.split()[-1] for moment in came}
+    assert {moment for moment, _ in moments} <= came
+
+
+@pytest.mark.parametrize(("moment", "nth"), short(7, MOMENTS))
+def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
+    dead = scene.run(moment, nth)
+    assert dead.code == -signal.SIGKILL
+    assert dead.moments[-1] == moment or "replies" in moment
+    check_goes_on(scene, undisturbed, deaths=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "nth"), JUDGED_MOMENTS)
+def test_killed_while_a_verdict_is_kept(
+    moment: str, nth: int, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+) -> None:
+    scene = Scene(tmp_path, server, judged=True)
+    assert scene.run(moment, nth).code == -signal.SIGKILL
+    check_goes_on(scene, undisturbed, deaths=1)
+
+
+@pytest.mark.parametrize("arrived", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 13, 27, 39, 45)] + [20])
+def test_killed_while_questions_are_under_way(arrived: int, tmp_path: Path, undisturbed: Undisturbed) -> None:
+    with FaultyOllama(delay=0.1, parallel=CONCURRENCY) as server:
+        scene = Scene(tmp_path, server)
+        run = scene.begin()
+        scene.wait_for(lambda server: len(server.asked) >= arrived, run)
+        run.signal(signal.SIGKILL)
+        assert run.end().code == -signal.SIGKILL
+        check_goes_on(scene, undisturbed, deaths=1)
+
+
+def test_killed_again_and_again(scene: Scene, undisturbed: Undisturbed) -> None:
+    for moment in ("synced replies", "half written replies", "not synced replies", "opened replies", "synced replies"):
+        kept = scene.kept()
+        dead = scene.run(moment, 2 if moment != "opened replies" else 1)
+        assert dead.code == -signal.SIGKILL
+        assert not kept & set(dead.questions)
+        assert scene.faults() == []
+    check_goes_on(scene, undisturbed, deaths=5)
+
+
+@pytest.mark.slow
+def test_killed_while_replies_wait_for_a_slow_disk(scene: Scene, undisturbed: Undisturbed) -> None:
+    assert scene.run("not synced replies", 2, fsync_seconds=0.1).code == -signal.SIGKILL
+    check_goes_on(scene, undisturbed, deaths=1)
+
+
+def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: Undisturbed) -> None:
+    places = ("pool.json", "vectors", "rankings.parquet", "history", "latest", "out")
+    for place in places:
+        assert scene.run(f"half written {place}").code == -signal.SIGKILL
+    left = scene.temporaries()
+    assert len(left) == len(places)
+    check_goes_on(scene, undisturbed, deaths=len(places))
+    assert scene.temporaries() == left, "young ones may still be someone's"
+    for path in left:
+        os.utime(path, (time.time() - 2 * TEMPORARY_SECONDS,) * 2)
+    assert scene.run().code == 0
+    assert scene.temporaries() == []
+    assert scene.faults() == []
+
+
+def test_nothing_gets_its_name_before_it_is_durable(tmp_path: Path, server: FaultyOllama) -> None:
+    """A killed process loses nothing that it wrote; a machine without power does, unless it was synced in time."""
+    moments = [moment for moment in Scene(tmp_path, server).run().moments if "making folder" not in moment]
+    for n, moment in enumerate(moments):
+        what, _, place = moment.rpartition(" ")
+        if what == "renamed":
+            assert moments[n - 4 : n] == [f"{one} {place}" for one in WRITING[1:5]]
+            assert moments[n + 2].startswith("synced "), "nor is its name there to stay before its folder is synced"
+        elif what == "half written" and place == "replies":
+            assert moments[n + 1 : n + 3] == ["not synced replies", "synced replies"]
+
+
+STOPS: list[Moment] = [
+    *(("before embedder", 1), ("not synced pool.json", 1), ("half written replies", 5), ("not synced replies", 12)),
+    *(("renamed rankings.json", 1), ("half written tournament.parquet", 1), ("not renamed latest", 1)),
+    *(("half written out", 2), ("renamed out", 3)),
+]
+
+
+@pytest.mark.parametrize("blow", ["terminate", "interrupt"])
+@pytest.mark.parametrize(("moment", "nth"), short(5, STOPS))
+def test_stopped_at_a_moment(moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
+    stopped = scene.run(moment, nth, blow)
+    assert (stopped.code, stopped.told) == (1, STOPPED)
+    assert scene.temporaries() == []
+    check_goes_on(scene, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_while_questions_are_under_way(
+    number: signal.Signals, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    with FaultyOllama(delay=0.2, parallel=CONCURRENCY) as server:
+        scene = Scene(tmp_path, server)
+        run = scene.begin()
+        scene.wait_for(lambda server: len(server.asked) >= 8, run)
+        run.signal(number)
+        stopped = run.end()
+        assert (stopped.code, stopped.told) == (1, STOPPED)
+        assert scene.kept() == set(stopped.questions), "what was under way was waited for, and kept"
+        assert len(stopped.questions) < undisturbed.questions / 2
+        check_goes_on(scene, undisturbed)
+        assert len(server.asked) == undisturbed.questions

@@ -1,0 +1,122 @@
+"""A disk that is full or may no longer be written to ends a run with one clear line; given space, it goes on."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boundaries import Blow
+from tests.campaign import (
+    CONCURRENCY,
+    DELAY,
+    PLACES,
+    Ended,
+    Scene,
+    Undisturbed,
+    check_goes_on,
+    short,
+    undisturbed_run,
+)
+from tests.faulty_ollama import FaultyOllama
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+
+LARGE = "64m"
+OPENING = [(f"opening {place}", 1) for place in PLACES]
+LOSSES = [
+    *((f"opened {place}", 1) for place in PLACES),
+    *((f"half written {place}", 2) for place in ("replies", "rankings.json", "out")),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Undisturbed:
+    return undisturbed_run()
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyOllama]:
+    with FaultyOllama(delay=DELAY, parallel=CONCURRENCY) as server:
+        yield server
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a disk of its own cannot be had here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def check_failed(run: Ended, why: str) -> None:
+    """See that a run has ended with one line that says why, and what to do."""
+    assert run.code == 1
+    assert run.told.count("\n") == 1
+    assert run.told.startswith("selectllm: ")
+    assert why in run.told
+    assert "Free space or mend permissions, then run again" in run.told or "The selection is kept" in run.told
+
+
+@pytest.mark.parametrize(
+    ("blow", "why"), [("lose space", "No space left on device"), ("lose rights", "Read-only file system")]
+)
+@pytest.mark.parametrize(("moment", "nth"), short(12, LOSSES))
+def test_writes_that_are_refused(
+    moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+) -> None:
+    """On any machine: the refusal is raised in the disk's place."""
+    scene = Scene(tmp_path, server)
+    check_failed(scene.run(moment, nth, blow), why)
+    assert not scene.temporaries() or blow == "lose rights", "files can be removed from a full disk"
+    check_goes_on(scene, undisturbed, failures=1)
+
+
+@pytest.mark.parametrize(("moment", "nth"), short(12, LOSSES))
+def test_a_disk_that_fills_up(
+    moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+) -> None:
+    scene, filler = Scene(tmp_path, server, disk=disk), disk / "filler"
+    check_failed(scene.run(moment, nth, "fill", filler=str(filler)), "No space left on device")
+    check_failed(scene.run(), "No space left on device")
+    assert scene.temporaries() == []
+    filler.unlink()
+    check_goes_on(scene, undisturbed, failures=2)
+
+
+@pytest.mark.parametrize("share", [pytest.param(n / 10, marks=[pytest.mark.slow] * (n != 5)) for n in range(1, 10)])
+def test_a_disk_that_is_too_small(
+    share: float, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+) -> None:
+    scene = Scene(tmp_path, server, disk=disk)
+    remount(disk, f"size={4096 * round(undisturbed.pages * share)}")
+    check_failed(scene.run(), "No space left on device")
+    assert scene.temporaries() == []
+    remount(disk, f"size={LARGE}")
+    check_goes_on(scene, undisturbed, failures=1)
+
+
+@pytest.mark.parametrize(("moment", "nth"), short(12, OPENING))
+def test_a_disk_that_becomes_read_only(
+    moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+) -> None:
+    scene = Scene(tmp_path, server, disk=disk)
+    check_failed(scene.run(moment, nth, "remount", filler=str(disk)), "Read-only file system")
+    again = scene.run()
+    assert again.code == 2, "the output folder is looked at before anything else"
+    assert "may not be written to" in again.told
+    assert not again.questions
+    remount(disk, "rw")
+    check_goes_on(scene, undisturbed, failures=1)

@@ -1,0 +1,459 @@
+"""Candidates that try to fool whatever stands between the pool's file and the selection.
+
+Whatever they say, and whatever a model makes of it, the machinery does what it promises.
+"""
+
+import asyncio
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.cells import cell_len
+
+from selectllm import answers, display, pool, select
+from selectllm.asking import ATTEMPTS, Asker, Manner, Outcome
+from selectllm.errors import TooFewRanked
+from selectllm.ledger import Ledger
+from selectllm.models import Hosts, Reply, Request
+from selectllm.prompts import Candidate, Prompt, listwise, pointwise
+from selectllm.result import Result
+from selectllm.settings import RunSettings
+from selectllm.store import Store
+from tests import hostile
+from tests.conftest import ToldModel, by_id, write_pool
+
+MakeRun = Callable[..., RunSettings]
+Row = dict[str, str]
+
+ROWS = hostile.rows()
+UNREADABLE = [row for row in ROWS if row["attack"] == "lone surrogate"]
+READABLE = [row for row in ROWS if row["attack"] != "lone surrogate"]
+REPEATED = [row for row in ROWS if row["attack"] == "twin in normal form"][1:]
+KEPT = len(READABLE) - len(REPEATED)
+
+SIZE = 14
+HARMLESS = [Candidate(f"{number:02}", f"Task {number}", "given" if number % 2 else None) for number in range(SIZE)]
+
+each_row = pytest.mark.parametrize(
+    "row", [pytest.param(row, id=f"{row['attack']}-{number}") for number, row in enumerate(READABLE, start=1)]
+)
+LIMITS = (None, 2000, 100)
+"""Characters that a candidate is clipped to."""
+
+
+def candidate(row: Row, limit: int | None = None) -> Candidate:
+    whole = Candidate("hostile", row["instruction"], row.get("input"))
+    return whole if limit is None else whole.clipped(limit)[0]
+
+
+def among_harmless(row: Row, limit: int | None = None, wanted: int = 3) -> Prompt:
+    """A question in which one candidate of the usual number is hostile."""
+    return listwise([*HARMLESS[1:], candidate(row, limit)], wanted, seed=0)
+
+
+def head(prompt: Prompt) -> str:
+    """What a prompt says before its first candidate."""
+    heading = "\nCandidates:\n"
+    return prompt.text[: prompt.text.index(heading) + len(heading)]
+
+
+def written(path: Path) -> Path:
+    """The corpus as a pool."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return path
+
+
+# The pool
+
+
+def test_the_corpus_is_large_and_varied() -> None:
+    stored = hostile.CORPUS.read_text(encoding="utf-8").splitlines()
+    assert len(stored) >= 70
+    assert len({row["attack"] for row in ROWS}) >= 25
+    assert all(line.isprintable() for line in stored), "a reader of the file must see what is in it"
+
+
+def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Path) -> None:
+    found = pool.read(str(written(tmp_path / "pool.jsonl")))
+    assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
+    assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
+
+    numbers = found.table["row"].to_pylist() + found.quarantine["row"].to_pylist()
+    assert sorted(numbers) == list(range(1, len(ROWS) + 1))
+    for row in found.table.to_pylist():
+        given = ROWS[row["row"] - 1]
+        assert (row["instruction"], row["input"]) == (given["instruction"], given.get("input"))
+    for row in found.quarantine.to_pylist():
+        given = ROWS[row["row"] - 1]
+        assert json.loads(row["text"]) == given
+        assert row["reason"].startswith("holds a lone surrogate" if given in UNREADABLE else "duplicate of row")
+
+
+def test_twins_that_only_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
+    table = pool.read(str(written(tmp_path / "pool.jsonl"))).table
+    assert len(set(table["id"].to_pylist())) == KEPT
+    for attack in ("twin by zero-width", "twin by homoglyphs"):
+        assert table["attack"].to_pylist().count(attack) == sum(row["attack"] == attack for row in ROWS)
+
+
+# The prompt and its schema
+
+
+@each_row
+def test_a_candidate_is_one_line_of_json_under_its_own_number(row: Row) -> None:
+    harmless = listwise(HARMLESS, 3, seed=0)
+    for limit in LIMITS:
+        prompt = among_harmless(row, limit)
+        assert head(prompt) == head(harmless)
+        lines = prompt.text.removeprefix(head(prompt)).split("\n")
+        assert [json.loads(line, object_pairs_hook=list) for line in lines] == [
+            [("number", number), ("instruction", one.instruction), *([("input", one.input)] if one.input else [])]
+            for number, one in enumerate(prompt.candidates, start=1)
+        ]
+        assert prompt.schema == harmless.schema, "what may be answered depends on how many are shown, and on no text"
+
+
+@each_row
+def test_a_pointwise_question_is_the_examples_the_candidate_and_the_place_of_the_answer(row: Row) -> None:
+    examples = pointwise(HARMLESS[0]).text.rpartition("Instruction: ")[0]
+    for limit in LIMITS:
+        shown = candidate(row, limit)
+        prompt = pointwise(shown)
+        assert prompt.schema is None
+        assert prompt.text.startswith(examples)
+        *texts, end = prompt.text.removeprefix(examples).split("\n")
+        assert end == "Worth it:"
+        names = ["Instruction: ", "Input: "][: len(texts)]
+        given = [text for text in (shown.instruction, shown.input) if text]
+        assert [json.loads(text.removeprefix(name)) for name, text in zip(names, texts, strict=True)] == given
+
+
+@each_row
+def test_no_reader_of_lines_sees_a_candidate_on_two(row: Row) -> None:
+    """Unicode has line ends of its own, which JSON lets stand and a model may take for what they are."""
+    prompt = among_harmless(row)
+    assert len(prompt.text.removeprefix(head(prompt)).splitlines()) == SIZE
+
+
+CONTROL_TOKEN = re.compile(
+    r"<[|｜]|</?s>|<[be]os>|<(unk|pad)>|<(start|end)_of_turn>|</?think(ing)?>|<</?SYS>>|\[/?[A-Z_]{4,}\]"
+)
+"""How chat templates of Qwen, Llama, Mistral, Gemma, Phi, DeepSeek and others spell their control tokens.
+
+Servers look for them in the whole rendered prompt: a candidate that spells one would end the turn it stands in.
+"""
+
+
+@each_row
+def test_no_candidate_spells_a_control_token_of_a_chat_template(row: Row) -> None:
+    assert not CONTROL_TOKEN.search(among_harmless(row).text)
+    assert not CONTROL_TOKEN.search(pointwise(candidate(row)).text)
+
+
+# The answer
+
+
+def obedient_answers(row: Row) -> list[str]:
+    """What a model might say that does as a candidate bids: its texts, and whatever JSON is in them."""
+    texts = [row["instruction"], row.get("input") or ""]
+    found = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
+    return list(dict.fromkeys([*texts, *found, "\n".join(found)]))
+
+
+def without_digits(text: str) -> str:
+    return re.sub(r"[0-9]+", "0", text)
+
+
+FAULTS = {
+    without_digits(answers.read(nonsense, 3, SIZE).fault or "")
+    for nonsense in ("", "none", "[99, 1, 2]", "[1]", "[1, 1, 2]")
+}
+"""All that a model is told of an unusable answer, but for the numbers."""
+
+
+def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Asker, ToldModel]:
+    """Have a model asked that answers the same whatever it is told."""
+    model = ToldModel(lambda _: answer)
+
+    async def run() -> tuple[Outcome, Asker, ToldModel]:
+        asker = Asker(Hosts([model], concurrency=1, retries=0), Ledger(Store(str(store)), model.card), Manner())
+        return await asker.rank(prompt.candidates, prompt.wanted, "query 0"), asker, model
+
+    return asyncio.run(run())
+
+
+@each_row
+def test_a_model_that_obeys_a_candidate_names_candidates_or_nobody(row: Row, tmp_path: Path) -> None:
+    for number, answer in enumerate(obedient_answers(row)):
+        prompt = among_harmless(row, wanted=1 + number % 3)
+        outcome, asker, model = ask(prompt, answer, tmp_path / str(number))
+
+        assert len(set(outcome.ids)) == len(outcome.ids) == (0 if outcome.abstained else prompt.wanted)
+        assert set(outcome.ids) <= {one.id for one in prompt.candidates}
+        assert set(answers.read(answer, prompt.wanted, SIZE).numbers) <= set(range(1, SIZE + 1))
+        assert (asker.tally.ranked, asker.tally.abstained) == ((0, 1) if outcome.abstained else (1, 0))
+        assert len(model.asked) == (ATTEMPTS if outcome.abstained else 1)
+        told = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
+        for request in model.asked[1:]:
+            assert request.prompt.text.startswith(prompt.text)
+            assert without_digits(request.prompt.text.removeprefix(prompt.text)) in told
+            assert (request.prompt.schema, request.prompt.candidates) == (prompt.schema, prompt.candidates)
+
+
+# Runs over the whole corpus
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A pool of all hostile rows, and how to run on it."""
+
+    path: Path
+    make_run: MakeRun
+
+    def run(self, budget: int = KEPT, **fields: Any) -> RunSettings:
+        return self.make_run(pool=str(self.path), budget=budget, **fields)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, make_run: MakeRun, quick_embedding: Any) -> Corpus:
+    return Corpus(written(tmp_path / "hostile.jsonl"), make_run)
+
+
+def check_selection(result: Result, budget: int) -> None:
+    """Exactly the budget, no row twice, every text as it stood in the file."""
+    chosen = result.table()
+    assert result.summary["selection"] == {"budget": budget, "selected": budget, "excluded": 0}
+    assert chosen["order"].to_pylist() == list(range(1, budget + 1))
+    assert len(set(chosen["id"].to_pylist())) == budget
+    rows = dict(zip(*(result.table("pool")[name].to_pylist() for name in ("id", "row")), strict=True))
+    for row in chosen.to_pylist():
+        given = ROWS[rows[row["id"]] - 1]
+        assert (row["instruction"], row["input"], row["attack"]) == (
+            given["instruction"], given.get("input"), given["attack"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("budget", "limit"), [(1, 100), (30, 2000), (KEPT, 100_000)])
+def test_a_run_ends_with_the_budget_and_texts_as_they_were(
+    budget: int, limit: int, corpus: Corpus, told_model: Any
+) -> None:
+    model = told_model(by_id)
+    result = select(corpus.run(budget, ranking={"candidate_chars": limit}))
+    check_selection(result, budget)
+    assert result.summary["pool"] == {
+        "rows_read": len(ROWS), "quarantined": len(UNREADABLE), "duplicates": len(REPEATED), "kept": KEPT,
+    }  # fmt: skip
+    assert (result.summary["ranking"]["abstained"], result.summary["ranking"]["reasked"]) == (0, 0)
+    for request in model.asked:
+        assert head(request.prompt) == head(listwise(request.prompt.candidates, request.prompt.wanted, seed=0))
+
+
+def first_shown(request: Request) -> str:
+    return request.prompt.candidates[0].instruction
+
+
+def all_shown(request: Request) -> str:
+    return "\n".join(one.instruction for one in request.prompt.candidates)
+
+
+def json_shown(request: Request) -> str:
+    return next(
+        (found[0] for one in request.prompt.candidates if (found := re.findall(r"\{.*\}", one.instruction))), ""
+    )
+
+
+def first_list_for_all(_: Request) -> str:
+    return '{"ranking": [1, 2, 3]}'
+
+
+@pytest.mark.parametrize("obey", [first_shown, all_shown, json_shown, first_list_for_all])
+@pytest.mark.parametrize("budget", [1, 20, KEPT])
+def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
+    obey: Callable[[Request], str], budget: int, corpus: Corpus, told_model: Any
+) -> None:
+    told_model(obey)
+    try:
+        result = select(corpus.run(budget, ranking={"max_abstained": 1}))
+    except TooFewRanked:
+        return
+    check_selection(result, budget)
+
+
+def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, told_model: Any) -> None:
+    def obeys(request: Request) -> bool:
+        return request.prompt.candidates[0].id[0] in "01234567"
+
+    model = told_model(lambda request: ROWS[0]["instruction"] if obeys(request) else by_id(request))
+    result = select(corpus.run(8, ranking={"max_abstained": 1}))
+    check_selection(result, 8)
+    first = [request for request in model.asked if request.attempt == 1]
+    lost = sum(map(obeys, first))
+    assert 0 < lost < len(first)
+    ranking = result.summary["ranking"]
+    assert (ranking["abstained"], ranking["ranked"], ranking["reasked"]) == (lost, len(first) - lost, lost)
+    assert ranking["asked"] == len(first) + lost * (ATTEMPTS - 1)
+
+
+def test_no_prompt_is_longer_than_the_model_was_prepared_for(
+    make_run: MakeRun, told_model: Any, quick_embedding: Any, tmp_path: Path
+) -> None:
+    """Characters that JSON writes as six bytes count as six: else the prompt that holds them is the one that is cut."""
+    texts = ["x" * 2000, "y" * 2000, *(control * 1900 for control in "\x01\x02\x03\x04")]
+    path = tmp_path / "growing.jsonl"
+    path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts), encoding="utf-8")
+    model = told_model(lambda request: "[1, 1]" if request.attempt < ATTEMPTS else by_id(request))
+    select(make_run(pool=str(path), budget=4, queries={"size": 2}))
+    assert max(len(request.prompt.text.encode()) for request in model.asked) <= model.longest
+
+
+def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, told_model: Any) -> None:
+    told_model(lambda request: Reply("\ud800" if request.attempt == 1 else by_id(request), "stop"))
+    first = select(corpus.run(5))
+    again = select(corpus.run(5))
+    assert first.summary["ranking"]["reasked"] == first.summary["ranking"]["ranked"]
+    assert again.summary["ranking"]["asked"] == 0
+    assert again.table().equals(first.table())
+
+
+# What people and other programs get
+
+
+@pytest.fixture
+def everything(corpus: Corpus, told_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """A run that chose every row, and shows them all."""
+    monkeypatch.setattr(display, "SHOWN", KEPT)
+    told_model(by_id)
+    return select(corpus.run(out=str(tmp_path / "out")))
+
+
+def test_the_output_folder_is_read_back_whole(everything: Result, tmp_path: Path) -> None:
+    table = everything.table()
+    assert pq.read_table(tmp_path / "out" / "selection.parquet").equals(table.drop_columns("output"))
+    assert pq.read_table(tmp_path / "out" / "quarantine.parquet").equals(everything.table("quarantine"))
+    *lines, end = (tmp_path / "out" / "selection.jsonl").read_bytes().split(b"\n")
+    assert end == b""
+    read = [json.loads(line) for line in lines]
+    assert [(row["order"], row["id"], row["instruction"], row.get("input")) for row in read] == list(
+        zip(*(table[name].to_pylist() for name in ("order", "id", "instruction", "input")), strict=True)
+    )
+
+
+def test_no_reader_of_lines_finds_more_rows_than_there_are(everything: Result, tmp_path: Path) -> None:
+    lines = (tmp_path / "out" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["order"] for line in lines] == list(range(1, KEPT + 1))
+
+
+def categories(text: str) -> str:
+    return "".join(unicodedata.category(character)[0] for character in text)
+
+
+@each_row
+def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
+    for width in (20, 69, 120):
+        shown = display.one_line(row["instruction"], width)
+        assert shown.isprintable()
+        assert "C" not in categories(shown)
+        assert "Z" not in categories(shown.replace(" ", ""))
+        assert len(shown) <= width
+        assert shown.strip(), "a row that has a text shows some of it"
+
+
+@each_row
+def test_a_row_takes_no_more_columns_than_it_is_given(row: Row) -> None:
+    """A wide character takes two, and a line that runs over would push the rows below it down."""
+    assert cell_len(display.one_line(row["instruction"], 69)) <= 69
+
+
+@each_row
+def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
+    heaps = (
+        len(list(marks))
+        for kind, marks in groupby(categories(display.one_line(row["instruction"], 120)))
+        if kind == "M"
+    )
+    assert max(heaps, default=0) <= 8
+
+
+@pytest.mark.parametrize("width", [80, 120, 300])
+def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
+    lines = display.chosen(everything, None, width).split("\n")
+    assert "C" not in categories("".join(lines))
+    heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
+    assert [line.split()[0] for line in lines[heading + 1 : heading + 1 + KEPT]] == [str(n + 1) for n in range(KEPT)]
+    assert lines[heading + 1 + KEPT :] == ["", f"Selection: {everything.path()}"]
+
+
+def tables(tokens: list[Token]) -> list[list[list[Token]]]:
+    """The inline contents of the cells, row by row, of every table of a page."""
+    found: list[list[list[Token]]] = []
+    for token in tokens:
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type == "inline" and token.level >= 4:
+            found[-1][-1].append(token)
+    return found
+
+
+def parts(token: Token) -> Iterator[str]:
+    return (child.type for child in token.children or [])
+
+
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
+    everything: Result, make_run: MakeRun, tmp_path: Path
+) -> None:
+    harmless = str(write_pool(tmp_path / "harmless.jsonl", KEPT))
+    expected = display.markdown(select(make_run(pool=harmless, budget=KEPT, store=str(tmp_path / "harmless"))))
+    page = display.markdown(everything)
+
+    def blocks(text: str) -> list[tuple[str, str, int]]:
+        """All from the first table on; before it stand the run's numbers."""
+        found = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
+        return found[found.index(("table_open", "table", 0)) :]
+
+    assert blocks(page) == blocks(expected)
+    selection, steps = tables(MARKDOWN.parse(page))
+    assert (len(selection), {len(cells) for cells in selection}) == (1 + KEPT, {3})
+    assert {len(cells) for cells in steps} == {4}
+
+
+def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Result) -> None:
+    page = display.markdown(everything)
+    (_, *rows), _ = tables(MARKDOWN.parse(page))
+    texts: list[str] = everything.table()["instruction"].to_pylist()
+    for (_, _, cell), text in zip(rows, texts, strict=True):
+        assert set(parts(cell)) <= {"text"}
+        assert "".join(child.content for child in cell.children or []) == display.one_line(text, 120).strip()
+
+    rendered = MARKDOWN.render(page)
+    assert set(re.findall(r"<\s*/?([a-zA-Z!][^\s>/]*)", rendered)) <= {
+        "ul", "li", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "blockquote",
+    }  # fmt: skip
+    assert not re.search(r"<[^>]*\s(on\w+|href|src|style)\s*=", rendered)
+
+
+def test_a_page_holds_no_address_that_a_viewer_would_make_a_link_of(everything: Result) -> None:
+    """GitHub's Markdown, which the viewers of such pages read, makes links of bare addresses."""
+    source = [line for line in display.markdown(everything).split("\n") if line.startswith("|")]
+    assert not [line for line in source if re.search(r"https?://|ftp://|\bwww\.|[\w.+-]@[\w-]", line)]
+
+
+def test_the_table_of_the_page_is_made_of_the_same_lines(everything: Result) -> None:
+    rows = display.shown_rows(everything.table())
+    assert len(rows) == KEPT
+    assert all(row["instruction"].isprintable() for row in rows)
+    assert pa.Table.from_pylist(rows).num_rows == KEPT

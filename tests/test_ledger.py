@@ -1,0 +1,130 @@
+import asyncio
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from selectllm.errors import StoreError
+from selectllm.ledger import Ledger
+from selectllm.models import ModelCard, Reply, Request
+from selectllm.prompts import Candidate, Prompt
+from selectllm.store import Store
+
+CARD = ModelCard("told", "told", "digest", "1", "model", "listwise")
+OTHER = ModelCard("told", "told", "other digest", "1", "model", "listwise")
+
+
+def request(text: str, **fields: int) -> Request:
+    return Request(Prompt(text, (Candidate("a", text),), 1), **fields)
+
+
+def add(store: Store, texts: list[str], answer: str = "yes") -> Ledger:
+    async def run() -> Ledger:
+        ledger = Ledger(store, CARD)
+        await asyncio.gather(*(ledger.add(request(text), CARD, Reply(answer, "stop", 7), "used") for text in texts))
+        return ledger
+
+    return asyncio.run(run())
+
+
+def files(store: Store) -> list[str]:
+    return store.list(f"replies/{CARD.key}")
+
+
+@pytest.mark.parametrize("location", ["{tmp}/store", "memory://ledger"])
+def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) -> None:
+    store = Store(location.format(tmp=tmp_path))
+    add(store, ["one", "two"])
+    later = Ledger(store, CARD)
+    entry = later.get(request("one").key(CARD))
+    assert entry is not None
+    assert entry.reply == Reply("yes", "stop", 7)
+    assert (entry.shown, entry.model, entry.outcome) == (("a",), "digest", "used")
+    assert later.get(request("three").key(CARD)) is None
+    assert len(Ledger(store, OTHER)) == 0
+
+
+def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, [str(number) for number in range(200)])
+    assert len(files(store)) == 1
+    assert len(Ledger(store, CARD)) == 200
+
+
+def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["one", "two"])
+    path = Path(store.address(files(store)[0]))
+    path.write_bytes(path.read_bytes() + b'{"key": "torn')
+    assert len(Ledger(store, CARD)) == 2
+    path.write_bytes(path.read_bytes()[:-40] + b"\n[1]\nnull\n\xff\n")
+    assert len(Ledger(store, CARD)) >= 1
+
+
+def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["one"], "first")
+
+    async def late() -> str:
+        ledger = Ledger(store, OTHER)  # opened before it could know of the first
+        ledger._folder = f"replies/{CARD.key}"
+        return (await ledger.add(request("one"), CARD, Reply("second", "stop"), "used")).reply.text
+
+    asyncio.run(late())
+    assert len(files(store)) == 2
+    entry = Ledger(store, CARD).get(request("one").key(CARD))
+    assert entry is not None
+    assert entry.reply.text == "first"
+
+
+def test_a_reply_that_cannot_be_kept_is_an_error_for_all_who_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        add(Store(str(tmp_path)), ["one", "two"])
+
+
+def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
+    said = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
+    store = Store(str(tmp_path))
+    add(store, ["one"], said)
+    (line,) = Path(store.address(files(store)[0])).read_bytes().splitlines()
+    assert json.loads(line)["reply"]["text"] == said
+    entry = Ledger(store, CARD).get(request("one").key(CARD))
+    assert entry is not None
+    assert entry.reply.text == said
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"attempt": 1}])
+def test_a_key_depends_on_what_decides_the_reply_alone(change: dict[str, int]) -> None:
+    same = request("one").key(CARD) == request("one", **change).key(CARD)
+    assert same is (change == {"attempt": 1})
+    assert request("one").key(CARD) != request("one").key(OTHER)
+
+
+def teardown_module() -> None:
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.mark.parametrize("location", ["{tmp}/store", "memory://{tmp}"])
+def test_two_runs_at_once_go_on_with_the_reply_that_came_first(location: str, tmp_path: Path) -> None:
+    store = Store(location.format(tmp=tmp_path))
+
+    async def run() -> None:
+        one, other = Ledger(store, CARD), Ledger(store, CARD)
+        asked = request("one")
+        first = await one.add(asked, CARD, Reply("first", "stop", 7), "used")
+        second = await other.add(asked, CARD, Reply("second", "stop", 7), "used")
+        assert first.reply.text == second.reply.text == "first"
+        await one.add(request("two"), CARD, Reply("theirs", "stop", 7), "used")
+        await other.add(request("three"), CARD, Reply("ours", "stop", 7), "used")
+        known = other.get(request("two").key(CARD))
+        assert known is not None, "what another run was told need not be asked"
+        assert known.reply.text == "theirs"
+
+    asyncio.run(run())

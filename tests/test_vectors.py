@@ -1,0 +1,57 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selectllm.store import Store
+from selectllm.vectors import KeptVectors
+
+IDS = [f"{n:032x}" for n in range(6)]
+POINTS = np.eye(6, dtype=np.float32)
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path) if request.param == "local" else f"memory://{tmp_path}")
+
+
+def test_vectors_come_back_in_the_order_asked_for(store: Store) -> None:
+    KeptVectors(store, "m").add(IDS[:4], POINTS[:4])
+    found, known = KeptVectors(store, "m").gather([IDS[5], IDS[3], IDS[0]])
+    assert known.tolist() == [False, True, True]
+    assert (found == [np.zeros(6), POINTS[3], POINTS[0]]).all()
+    assert found.dtype == np.float32
+
+
+def test_another_model_has_vectors_of_its_own(store: Store) -> None:
+    KeptVectors(store, "m").add(IDS, POINTS)
+    found, known = KeptVectors(store, "n").gather(IDS)
+    assert not known.any()
+    assert found.shape == (6, 0)
+
+
+def test_of_two_writers_the_earlier_counts_for_everybody(store: Store) -> None:
+    one, other = KeptVectors(store, "m"), KeptVectors(store, "m")
+    one.add(IDS[:3], POINTS[:3])
+    other.add(IDS[1:], POINTS[:5])
+    for reader in (one, other):
+        found, known = reader.gather(IDS)
+        assert known.all()
+        assert (found == POINTS[[0, 1, 2, 2, 3, 4]]).all()
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut short", "emptied"])
+def test_a_damaged_shard_is_noticed_and_passed_over(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = KeptVectors(Store(str(tmp_path)), "m")
+    kept.add(IDS[:3], POINTS[:3])
+    kept.add(IDS[3:], POINTS[3:])
+    first = sorted(tmp_path.rglob("*.parquet"))[0]
+    content = first.read_bytes()
+    first.write_bytes({"altered": content.replace(b"PAR1", b"PAR2"), "cut short": content[:-9], "emptied": b""}[damage])
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        _, known = kept.gather(IDS)
+    assert known.tolist() == [False] * 3 + [True] * 3
+    assert str(first) in caplog.text
