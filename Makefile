@@ -36,7 +36,7 @@ test: setup  ## lint, types and tests; ten minutes at most
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-all: $(READY_ALL)  ## all tests, the long ones too: kills, full disks, services, Dask and Ray
 	$(BIN)/ruff check .

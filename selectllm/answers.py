@@ -51,10 +51,7 @@ def read(text: str, wanted: int, shown: int) -> Answer:
 
 
 def _strict(text: str) -> list[int] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    value = _json(text)
     if isinstance(value, dict) and list(value) == ["ranking"] and _are_numbers(value["ranking"]):
         ranking: list[int] = value["ranking"]
         return ranking
@@ -62,24 +59,46 @@ def _strict(text: str) -> list[int] | None:
 
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_THOUGHT_TAG = re.compile(r"</?think(?:ing)?>")
+_FENCED = re.compile(r"```[a-z]*\s(.*)```", re.DOTALL)
 _LIST = re.compile(r"\[[^\[\]]*\]")
+_RANKING = re.compile(r'\{\s*"ranking"\s*:\s*(\[[^\[\]]*\])\s*\}')
 _NUMBER = re.compile(r"(?:candidate|number)?\s{0,3}#?\s{0,3}([0-9]{1,6})", re.IGNORECASE)
 _BARE_LIST = re.compile(r"[0-9\s,;>#]+")
 
 
 def _tolerant(text: str, wanted: int) -> list[int] | None:
-    """The one list of numbers in the text: in brackets, or as the whole text.
+    """The one list of numbers that is the text, or that the text calls the ranking.
 
-    A list without brackets must have exactly `wanted` members: "1 7 2 4" may be two picks, each after its place.
+    Any other list in the midst of words may be what is ruled out, or half a thought: "not [1, 2, 3]". A list without
+    brackets must have exactly `wanted` members: "1 7 2 4" may be two picks, each after its place.
     """
-    text = _THOUGHT.sub("", text[:LONGEST_ANSWER]).strip()
-    lists = [numbers for match in _LIST.findall(text) if (numbers := _numbers(match)) is not None]
+    text = _without_thoughts(text[:LONGEST_ANSWER]).strip()
+    fenced = _FENCED.fullmatch(text)
+    text = fenced[1].strip() if fenced else text
+    lists = _LIST.findall(text)
     if len(lists) == 1:
-        return lists[0]
+        named = _RANKING.findall(text)
+        value = _json(text)
+        if isinstance(value, dict) and len(value) == 1:
+            (value,) = value.values()
+        return _numbers(_json(named[0]) if named else value)
     if not lists and _BARE_LIST.fullmatch(text):
         numbers = [int(number) for number in re.findall(r"[0-9]+", text) if len(number) <= LONGEST_NUMBER]
         return numbers if len(numbers) == wanted else None
     return None
+
+
+def _without_thoughts(text: str) -> str:
+    """The text without what a model thought first; empty where the thinking has no end.
+
+    Some servers leave out the mark that begins it.
+    """
+    text = _THOUGHT.sub("", text)
+    marks = list(_THOUGHT_TAG.finditer(text))
+    if not all(mark[0].startswith("</") for mark in marks):
+        return ""
+    return text[marks[-1].end() :] if marks else text
 
 
 def _with_plain_digits(text: str) -> str:
@@ -87,14 +106,10 @@ def _with_plain_digits(text: str) -> str:
     return "".join(str(unicodedata.decimal(one)) if one.isdecimal() and not one.isascii() else one for one in text)
 
 
-def _numbers(bracketed: str) -> list[int] | None:
-    """The numbers of a JSON list whose members are whole numbers, or texts like "3" and "candidate 3"."""
-    try:
-        members = json.loads(bracketed)
-    except (ValueError, RecursionError):
-        return None
+def _numbers(members: Any) -> list[int] | None:
+    """The numbers of a list whose members are whole numbers, or texts like "3" and "candidate 3"."""
     numbers = []
-    for member in members:
+    for member in members if isinstance(members, list) else ():
         if isinstance(member, str) and (match := _NUMBER.fullmatch(member.strip())):
             numbers.append(int(match[1]))
         elif _is_number(member):
@@ -102,6 +117,20 @@ def _numbers(bracketed: str) -> list[int] | None:
         else:
             return None
     return numbers or None
+
+
+def _json(text: str) -> Any:
+    """The value that a text is in JSON, or None; an object that says the same name twice says nothing."""
+    try:
+        return json.loads(text, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def _is_number(value: Any) -> bool:

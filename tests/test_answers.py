@@ -1,4 +1,5 @@
 import json
+import re
 import unicodedata
 
 import pytest
@@ -25,6 +26,8 @@ def test_a_strict_answer_is_taken_as_it_is(text: str, numbers: tuple[int, ...]) 
         '```json\n{"ranking": [3, 1, 2]}\n```',
         'Here you are: {"ranking": [3, 1, 2]}. The first is the best.',
         '<think>maybe [1, 2, 3]?</think>{"ranking": [3, 1, 2]}',
+        'I think that 5 is weak. </think> {"ranking": [3, 1, 2]}',
+        "```\n[3, 1, 2]\n```",
         "[3, 1, 2]",
         "3, 1, 2",
         "3 > 1 > 2",
@@ -50,6 +53,13 @@ def test_what_can_be_read_in_one_way_is_repaired(text: str) -> None:
         ("1. 3\n2. 1\n3. 2", "not one JSON list"),
         ("1 3 2 1 3 2", "not one JSON list"),
         ("[3, 1, 2] or [1, 2, 3]", "not one JSON list"),
+        ("Not [1, 2, 3]; choose 4, 5 and 1.", "not one JSON list"),
+        ("The worst are [1, 2, 3].", "not one JSON list"),
+        ('{"ranking": [1, 2, 3], "ranking": [3, 2, 1]}', "not one JSON list"),
+        ('{"ranking": [1, 2, 3]} no, {"ranking": [3, 2, 1]}', "not one JSON list"),
+        ('{"worst": [1, 2, 3], "why": "vague"}', "not one JSON list"),
+        ("<think>First guess [1, 2, 3]. But no", "not one JSON list"),
+        ("I guess [1, 2, 3] </think> so 3, 2 and 1", "not one JSON list"),
         ('{"ranking": [3, 1, true]}', "not one JSON list"),
         ('{"ranking": [3.0, 1, 2]}', "not one JSON list"),
         ('{"ranking": [3, 1, 6]}', "not from 1 to 5"),
@@ -82,6 +92,6 @@ def test_no_number_comes_out_that_the_reply_did_not_name(text: str, wanted: int,
     assert len(set(answer.numbers)) == len(answer.numbers)
     assert all(1 <= number <= shown for number in answer.numbers)
     plain = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text)
-    assert all(str(number) in plain for number in answer.numbers)
+    assert set(map(str, answer.numbers)) <= {number.lstrip("0") for number in re.findall("[0-9]+", plain)}
     assert (len(answer.numbers) == wanted) == (answer.fault is None)
     assert not answer.numbers or len(answer.numbers) == wanted
