@@ -6,7 +6,8 @@ counts. Nobody answers in the model's place: a query without a usable answer is 
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ from selectllm.agreement import borda, kendalls_w
 from selectllm.errors import CostExceeded, PassingError, PromptTooLong, Stopped, TooManyAbstained
 from selectllm.ledger import Entry, Ledger
 from selectllm.models.base import Reply, Request, Think
-from selectllm.models.hosts import Hosts
+from selectllm.models.hosts import Hosts, Patience
 from selectllm.prompts import Candidate, Prompt, listwise, pointwise
 from selectllm.tally import Tally
 
@@ -24,8 +25,8 @@ T = TypeVar("T")
 ATTEMPTS: Final = 4
 """A question is put once, and up to three times more, each time naming what was wrong."""
 
-NAMED: Final = 10
-"""Queries that an error names, of those that abstained."""
+NAMED: Final = 100
+"""Questions that an error names, of those that had no usable answer."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,6 @@ class Asker:
         self.card = hosts.card
         self.tally = Tally()
         self._hosts, self._ledger, self._manner, self._told = hosts, ledger, manner, told
-        self._silent: list[str] = []
         self._under_way: set[asyncio.Task[Entry]] = set()
         self._ended = False
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
@@ -82,7 +82,8 @@ class Asker:
         passes = range(1, self._manner.passes + 1)
         async with self._begun:
             outcomes = await together(self._list(candidates, wanted, number) for number in passes)
-            return self._counted(self._agreed(candidates, wanted, [one for one in outcomes if not one.abstained]), name)
+            voiced = [one for one in outcomes if not one.abstained]
+            return self._counted(self._agreed(candidates, wanted, voiced, name), name)
 
     async def score(self, candidate: Candidate, name: str) -> Outcome:
         """Have one candidate judged by the odds of yes. Another pass would ask the very same, and is not made."""
@@ -98,34 +99,66 @@ class Asker:
         return self._counted(Outcome((candidate.id,), odds, entry.key), name)
 
     async def _list(self, candidates: Sequence[Candidate], wanted: int, number: int) -> Outcome:
-        """One pass over a list; one that does not fit is halved, and the best of the halves meet in another list."""
+        """One pass over a list; one that does not fit is halved, and the halves' rankings are merged."""
         try:
             return await self._ask(listwise(candidates, wanted, self._manner.seed, number), number)
         except PassingError:
             self.tally.faults["given up"] += 1
             return Outcome()
         except PromptTooLong:
-            if len(candidates) <= max(wanted, 2):
+            if len(candidates) <= 2:
                 self.tally.faults["too long"] += 1
                 return Outcome()
         self.tally.split += 1
         middle = math.ceil(len(candidates) / 2)
         halves = candidates[:middle], candidates[middle:]
-        best = await together(self._list(half, min(wanted, len(half)), number) for half in halves)
-        if any(half.abstained for half in best):
+        ranked = await together(self._half(half, min(wanted, len(half)), number) for half in halves)
+        if any(half.abstained for half in ranked):
             return Outcome()
-        finalists = {id for half in best for id in half.ids}
-        if len(finalists) == len(candidates):
-            self.tally.faults["too long"] += 1
-            return Outcome()
-        return await self._list([one for one in candidates if one.id in finalists], wanted, number)
+        return await self._merged({one.id: one for one in candidates}, ranked, wanted, number)
+
+    async def _half(self, candidates: Sequence[Candidate], wanted: int, number: int) -> Outcome:
+        """A half of a list; one candidate alone needs no asking."""
+        return await self._list(candidates, wanted, number) if len(candidates) > 1 else Outcome((candidates[0].id,))
+
+    async def _merged(
+        self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], wanted: int, number: int
+    ) -> Outcome:
+        """The best `wanted` of two rankings, from lists of the heads of both: the next n are among the first n of each.
+
+        As many meet at once as fit.
+        """
+        left, right = (list(half.ids) for half in halves)
+        replies = [half.reply for half in halves if half.reply]
+        best: list[str] = []
+        window = max(len(left), len(right))
+        while left and right and len(best) < wanted:
+            heads = [candidates[id] for id in left[:window] + right[:window]]
+            take = min(window, wanted - len(best))
+            try:
+                met = await self._ask(listwise(heads, take, self._manner.seed, number), number)
+            except PassingError:
+                self.tally.faults["given up"] += 1
+                return Outcome()
+            except PromptTooLong:
+                if window == 1:
+                    self.tally.faults["too long"] += 1
+                    return Outcome()
+                window = math.ceil(window / 2)
+                continue
+            if met.abstained:
+                return Outcome()
+            best += met.ids
+            replies.append(met.reply or "")
+            left, right = ([id for id in half if id not in met.ids] for half in (left, right))
+        return Outcome((*best, *left, *right)[:wanted], reply=",".join(dict.fromkeys(replies)))
 
     async def _ask(self, prompt: Prompt, number: int) -> Outcome:
-        question, room = prompt, 1
+        question, room, patience = prompt, 1, self._hosts.patience()
         for attempt in range(1, ATTEMPTS + 1):
             seed = self._manner.seed + attempt - 1
             request = Request(question, seed, attempt, number, self._manner.think, room)
-            entry = await self._reply(request)
+            entry = await self._reply(request, patience)
             answer = _read(entry.reply, prompt)
             if answer.fault is None:
                 self.tally.repaired += answer.repaired
@@ -137,14 +170,13 @@ class Asker:
         self.tally.reasked += 1
         return Outcome()
 
-    def _agreed(self, candidates: Sequence[Candidate], wanted: int, outcomes: Sequence[Outcome]) -> Outcome:
+    def _agreed(self, candidates: Sequence[Candidate], wanted: int, outcomes: Sequence[Outcome], name: str) -> Outcome:
         """What several passes say together."""
         if len(outcomes) < 2:
             return outcomes[0] if outcomes else Outcome()
         ids, rankings = [one.id for one in candidates], [one.ids for one in outcomes]
         if (concordance := kendalls_w(ids, rankings)) is not None:
-            self.tally.concordance += concordance
-            self.tally.concordances += 1
+            self.tally.concordances[name] = round(concordance, 4)
         consensus = borda(ids, rankings, wanted)
         self.tally.ties += consensus.ties
         return Outcome(consensus.ids, reply=",".join(one.reply for one in outcomes if one.reply))
@@ -154,18 +186,9 @@ class Asker:
         self.tally.abstained += outcome.abstained
         self._told()
         if outcome.abstained:
-            self._silent.append(name)
-            if len(self._silent) > self._manner.most_abstained:
-                more = f" and {len(self._silent) - NAMED} more" if len(self._silent) > NAMED else ""
-                raise TooManyAbstained(
-                    f"{self.card.name} gave no usable answer to {', '.join(self._silent[:NAMED])}{more}: more than "
-                    f"--max-abstained allows, so the asking stopped. All replies are kept. Faults: {self._all_faults()}"
-                )
+            self.tally.silent[name] += 1
+            check_abstained(self.card.name, self.tally, self._manner.most_abstained, self._hosts.faults)
         return outcome
-
-    def _all_faults(self) -> str:
-        faults = self.tally.faults + self._hosts.faults
-        return ", ".join(f"{count} {kind}" for kind, count in faults.most_common()) or "none"
 
     async def settle(self, patience: float) -> None:
         """Ask nothing more, and keep what is still coming: it is paid for. Waits `patience` seconds at most."""
@@ -176,10 +199,10 @@ class Asker:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _reply(self, request: Request) -> Entry:
+    async def _reply(self, request: Request, patience: Patience | None = None) -> Entry:
         entry = self._ledger.get(request.key(self.card))
         if entry is None:  # in a task of its own: when another question ends the run, this reply is kept all the same
-            task = asyncio.create_task(self._ask_and_keep(request))
+            task = asyncio.create_task(self._ask_and_keep(request, patience))
             self._under_way.add(task)
             task.add_done_callback(self._came)
             entry = await asyncio.shield(task)
@@ -193,7 +216,7 @@ class Asker:
         if not task.cancelled():
             task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
 
-    async def _ask_and_keep(self, request: Request) -> Entry:
+    async def _ask_and_keep(self, request: Request, patience: Patience | None) -> Entry:
         kept: list[Entry] = []
 
         async def keep(reply: Reply) -> None:
@@ -202,7 +225,7 @@ class Asker:
             self.tally.paid_output_tokens += reply.output_tokens
             kept.append(await self._ledger.add(request, self.card, reply, _outcome(reply, request.prompt)))
 
-        await self._hosts.answer(request, self._may_ask, keep)
+        await self._hosts.answer(request, self._may_ask, keep, patience)
         return kept[0]
 
     def _may_ask(self) -> None:
@@ -218,6 +241,19 @@ class Asker:
                 f"this run has cost {cost:.2f}, and --max-cost is {self._manner.most_cost:.2f}. All replies are kept: "
                 "raise it and run again to go on from here"
             )
+
+
+def check_abstained(model: str, tally: Tally, most: int, more_faults: Counter[str] | None = None) -> None:
+    """Raise TooManyAbstained, which names the questions, when more than `most` have had no usable answer."""
+    if len(tally.silent) <= most:
+        return
+    named = list(tally.silent)[:NAMED]
+    more = f" and {len(tally.silent) - NAMED} more" if len(tally.silent) > NAMED else ""
+    faults = (tally.faults + (more_faults or Counter())).most_common()
+    raise TooManyAbstained(
+        f"{model} gave no usable answer to {', '.join(named)}{more}: more than --max-abstained allows, so the asking "
+        f"stopped. All replies are kept. Faults: {', '.join(f'{count} {kind}' for kind, count in faults) or 'none'}"
+    )
 
 
 def _read(reply: Reply, prompt: Prompt) -> answers.Answer:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from selectllm import stopping
 from selectllm.cli_store import artifacts, explain
 from selectllm.errors import SelectLLMError, UsageError
+from selectllm.harmless import harmless
 from selectllm.options import command, settings_from
 from selectllm.settings import RunSettings
 
@@ -53,6 +54,9 @@ def doctor(
     *,
     selector: Annotated[str, Parameter(help="The selector to look at, as for `select`.")] = "embedded",
     host: Annotated[tuple[str, ...], Parameter(help="URL of its server; may be repeated.", negative=())] = (),
+    mode: Annotated[
+        Literal["listwise", "pointwise"] | None, Parameter(help="How it will be asked, as for `select`.")
+    ] = None,
     timeout: Annotated[float, Parameter(help="Seconds that one request may take.")] = 120,
     json: Json = False,
 ) -> int:
@@ -68,6 +72,7 @@ def doctor(
                 {
                     ("selector",): selector,
                     ("ranking", "hosts"): host,
+                    ("ranking", "mode"): mode,
                     ("ranking", "timeout"): timeout,
                     ("pool",): "-",
                     ("budget",): 1,
@@ -87,7 +92,7 @@ async def _doctor(run: RunSettings, json: bool) -> int:
     async for finding in examine(run.selector, run.ranking):
         findings.append(finding)
         if not json:
-            print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {finding.seen}", flush=True)
+            print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {harmless(finding.seen)}", flush=True)
             if finding.advice and not finding.ok:
                 print(f"     {'':<18} {finding.advice}", flush=True)
     if json:
@@ -142,7 +147,7 @@ def progress() -> Iterator["Tell"]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:  # FORCE_COLOR makes no terminal
         tasks: dict[str, Any] = {}
 
         def tell(step: str, done: int, total: int) -> None:
@@ -166,12 +171,19 @@ def show(result: "Result", run: RunSettings, *, json: bool) -> None:
         print(chosen(result, run.out, width))
 
 
+class _OneLine(logging.Formatter):
+    """What is logged, fit for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 @contextmanager
 def _heard_warnings() -> Iterator[None]:
     """What the library warns of, as a line on stderr: that a file was damaged, that more will be asked than was."""
     handler, log = logging.StreamHandler(), logging.getLogger("selectllm")
     handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("selectllm: %(message)s"))
+    handler.setFormatter(_OneLine("selectllm: %(message)s"))
     log.addHandler(handler)
     try:
         yield
@@ -203,5 +215,5 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _failed(message: str, code: int) -> int:
-    print(f"selectllm: {' '.join(message.split())}", file=sys.stderr)
+    print(f"selectllm: {harmless(' '.join(message.split()))}", file=sys.stderr)  # a server may have echoed a candidate
     return code

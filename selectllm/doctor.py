@@ -8,8 +8,9 @@ from typing import Final
 
 from selectllm import answers
 from selectllm.asking import log_odds
-from selectllm.errors import ModelError, SelectLLMError
+from selectllm.errors import ModelError, PassingError, SelectLLMError
 from selectllm.models import Hosts, Reply, Request, open_model
+from selectllm.models.base import most_tokens
 from selectllm.prompts import Candidate, listwise, pointwise
 from selectllm.settings import RankingSettings
 
@@ -58,15 +59,24 @@ async def _examine(hosts: Hosts, settings: RankingSettings) -> AsyncIterator[Fin
     yield Finding("server", True, f"answers, version {card.server_version}")
     yield Finding("model", True, f"{card.name}, digest {card.digest[:12]}")
     try:
-        await hosts.prepare(14 * settings.candidate_chars)
+        await hosts.prepare(14 * settings.candidate_chars, 2 * most_tokens(14, settings.think != "off"))
         loaded, reply = await _timed(hosts, _list(0))
     except ModelError as error:
-        yield Finding("query", False, str(error))
+        yield Finding("query", False, str(error), _advice(error))
         return
     yield _context(hosts, settings)
     yield _structured(reply)
     yield await _logprobs(hosts)
     yield await _parallel(hosts, loaded)
+
+
+def _advice(error: ModelError) -> str:
+    """What to do about a server that does not answer a question."""
+    if not isinstance(error, PassingError):
+        return "look whether the name of the model and the key are right; the server's log says more"
+    if error.kind == "timeout":
+        return "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
+    return "look at the server's log and its memory (`ollama ps`), start it anew, and look again"
 
 
 def _context(hosts: Hosts, settings: RankingSettings) -> Finding:
@@ -94,18 +104,19 @@ def _structured(reply: Reply) -> Finding:
 
 
 async def _logprobs(hosts: Hosts) -> Finding:
+    """Only --mode pointwise needs them: without them a selector is as well as with them in listwise mode."""
     advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
+    is_needed = hosts.card.mode == "pointwise"
     try:
-        reply = await hosts.answer(Request(pointwise(CANDIDATES[0])))
+        odds = log_odds(await hosts.answer(Request(pointwise(CANDIDATES[0]))))
+        seen = "yes and no are not among the likeliest tokens"
     except ModelError as error:
-        return Finding("log-probabilities", False, str(error), advice)
-    odds = log_odds(reply)
-    seen = (
-        "yes and no are not among the likeliest tokens"
-        if odds is None
-        else f"there, log-odds {odds:+.2f} for a rich row"
-    )
-    return Finding("log-probabilities", odds is not None, seen, advice)
+        odds, seen = None, str(error)
+    if odds is not None:
+        return Finding("log-probabilities", True, f"there, log-odds {odds:+.2f} for a rich row")
+    if is_needed:
+        return Finding("log-probabilities", False, seen, advice)
+    return Finding("log-probabilities", True, f"not there, and not needed in listwise mode: {seen}")
 
 
 async def _parallel(hosts: Hosts, loaded: float) -> Finding:

@@ -81,7 +81,7 @@ def take(store: Store) -> Inventory:
     """
     items = [item for kind in store.kinds() for item in _items(store, kind)]
     names = {
-        digest(settings["name"], settings["model"]): str(settings["name"])  # as a ModelCard's key is made
+        digest(settings["model"]): str(settings["name"])  # as a ModelCard's key is made
         for item in items
         if item.manifest and {"name", "model"} <= (settings := item.manifest.settings).keys()
     }

@@ -74,7 +74,8 @@ async def _rank_one(query: Query, depth: int, asker: Asker) -> list[Rank]:
     elif len(query.candidates) == 1:  # there is nothing to ask about
         rows = [(query.candidates[0].id, Outcome())]
     else:
-        outcome = await asker.rank(query.candidates, min(depth, len(query.candidates)), f"query {query.query_id}")
+        name = f"query {query.query_id}" + (f" from rank {query.ranked + 1}" if query.ranked else "")
+        outcome = await asker.rank(query.candidates, min(depth, len(query.candidates)), name)
         rows = [(id, outcome) for id in outcome.ids]
     return [
         Rank(query.query_id, query.ranked + place, id, outcome.score, outcome.reply or "")

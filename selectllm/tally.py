@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -27,11 +28,11 @@ class Tally:
     repaired: int = 0  # answers
     reasked: int = 0  # questions that were put more than once
     split: int = 0  # queries that did not fit the model's context in one piece
-    concordance: float = 0.0  # sum of Kendall's W, over
-    concordances: int = 0  # so many queries that were asked about more than once
     queued: float = 0.0  # seconds that requests waited in the servers' own queues
     ties: int = 0  # that Borda's count left between neighbours, broken by rule
     faults: Counter[str] = field(default_factory=Counter)
+    silent: Counter[str] = field(default_factory=Counter)  # the questions without a usable answer, each once, by name
+    concordances: dict[str, float] = field(default_factory=dict)  # Kendall's W over several passes, by name
     picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each first pick
 
     def picked(self, position: int, shown: int) -> None:
@@ -40,7 +41,7 @@ class Tally:
 
     def __iadd__(self, other: "Tally") -> "Tally":
         for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+            setattr(self, name, _sum(getattr(self, name), value))
         return self
 
     def paid(self) -> dict[str, int]:
@@ -50,7 +51,7 @@ class Tally:
     def facts(self) -> dict[str, Any]:
         """The counts as an artifact keeps them: whichever run paid."""
         return {
-            name: dict(sorted(value.items())) if isinstance(value, Counter) else value
+            name: dict(sorted(value.items())) if isinstance(value, dict) else value
             for name, value in vars(self).items()
             if name not in PAID
         }
@@ -61,14 +62,21 @@ def added(*facts: Mapping[str, Any]) -> dict[str, Any]:
     names = dict.fromkeys(name for one in facts for name in one)
     total: dict[str, Any] = {}
     for name in names:
-        values = [one[name] for one in facts if name in one]
-        total[name] = dict(sum(map(Counter, values), Counter())) if isinstance(values[0], dict) else sum(values)
+        total[name] = reduce(_sum, (one[name] for one in facts if name in one))
     return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Numbers added, and mappings of them key by key; a 0 stays, which Counter's own sum would drop."""
+    if not isinstance(one, dict):
+        return one + other
+    return type(one)({key: one.get(key, 0) + other.get(key, 0) for key in one | other})
 
 
 def agreement(facts: Mapping[str, Any]) -> float | None:
     """The mean of Kendall's W over the queries that were asked about more than once; None without any."""
-    return round(facts["concordance"] / facts["concordances"], 4) if facts["concordances"] else None
+    found = facts["concordances"].values()
+    return round(sum(found) / len(found), 4) if found else None
 
 
 def position_bias(facts: Mapping[str, Any]) -> float | None:

@@ -29,7 +29,7 @@ async def rank(
     run: RunSettings, card: ModelCard, pool: Made, queries: Made, excluded: Made | None
 ) -> Made | State[Made]:
     """Have the model rank every query, in batches, each a task run of its own."""
-    in_window = ranking.in_window(run.ranking.concurrency)
+    in_window = ranking.in_window(steps.most_at_once(run))
 
     async def in_tasks(ask: Ask, batches: Sequence[Sequence[Query]]) -> list[Rank]:
         async def as_task(batch: Sequence[Query]) -> list[Rank]:

@@ -126,7 +126,7 @@ class ToldModel:
 
     context = None
 
-    async def prepare(self, longest: int) -> None:
+    async def prepare(self, longest: int, room: int) -> None:
         self.longest = longest
 
     async def answer(self, request: Request) -> Reply:

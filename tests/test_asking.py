@@ -132,6 +132,38 @@ def test_a_list_that_does_not_fit_is_halved_and_the_best_meet(tmp_path: Path) ->
     assert asker.tally.split == 1
 
 
+@pytest.mark.parametrize("most", [2, 3, 4])
+def test_a_list_that_does_not_fit_is_ranked_whole_all_the_same(most: int, tmp_path: Path) -> None:
+    def small(request: Request) -> str:
+        if len(request.prompt.candidates) > most:
+            raise PromptTooLong("too long")
+        return by_id(request)
+
+    outcome, asker = asking(ToldModel(small), tmp_path, lambda asker: asker.rank(CANDIDATES, 6, "query 0"))
+    assert outcome.ids == ("00", "01", "02", "03", "04", "05")
+    assert (asker.tally.abstained, asker.tally.ranked) == (0, 1)
+    keys = (outcome.reply or "").split(",")
+    assert len(set(keys)) == len(keys) == asker.tally.replies, "it rests on all of them"
+
+
+def test_the_deadline_is_of_the_question_with_all_that_is_asked_again(tmp_path: Path) -> None:
+    class Slow(ToldModel):
+        async def answer(self, request: Request) -> Reply:
+            await asyncio.sleep(0.1)
+            return await super().answer(request)
+
+    async def run() -> tuple[Outcome, Asker, ToldModel]:
+        model = Slow(lambda _: "no")
+        hosts = Hosts([model], concurrency=2, deadline=0.15)
+        asker = Asker(hosts, Ledger(Store(str(tmp_path)), model.card), Manner())
+        return await asker.rank(CANDIDATES, 3, "query 0"), asker, model
+
+    outcome, asker, model = asyncio.run(run())
+    assert outcome.abstained
+    assert len(model.asked) < ATTEMPTS
+    assert asker.tally.faults["given up"] == 1
+
+
 def test_a_list_that_never_fits_abstains(tmp_path: Path) -> None:
     def tiny(_: Request) -> str:
         raise PromptTooLong("too long")

@@ -154,6 +154,40 @@ def test_queries_that_do_not_fit_the_model_are_halved(make_run: MakeRun) -> None
     assert result.summary["ranking"]["abstained"] == 0
 
 
+def test_a_tournament_of_rows_that_do_not_fit_the_model_is_played_in_parts(make_run: MakeRun) -> None:
+    with FaultyOllama(context_length=850) as server:
+        result = select(against(server, make_run, rows=140, budget=5))
+    assert len(result.table()) == 5
+    assert set(result.table()["picked_by"].to_pylist()) == {"tournament"}
+    assert result.summary["ranking"]["abstained"] == 0
+
+
+@pytest.mark.parametrize("think", ["low", "on"])
+def test_thinking_has_room_in_the_context(think: str, make_run: MakeRun) -> None:
+    with FaultyOllama() as server:
+        result = select(against(server, make_run, rows=60, budget=5, ranking={"think": think}))
+        assert len(server.loads) == 1
+    assert result.summary["ranking"]["faults"] == {}
+    assert result.summary["ranking"]["split"] == 0
+
+
+def test_a_model_by_another_name_is_not_paid_for_again(make_run: MakeRun) -> None:
+    with FaultyOllama() as server:
+        first = select(against(server, make_run))
+        hosts = {"hosts": [server.host]}
+        again = select(make_run(selector="ollama:m", ranking=hosts))
+    assert first.summary["ranking"]["asked"]
+    assert again.summary["ranking"]["asked"] == 0
+    assert set(again.summary["cached"]) >= {"rankings", "selection"}
+
+
+def test_every_host_is_given_as_much_as_it_takes(make_run: MakeRun) -> None:
+    with FaultyOllama(delay=0.4, parallel=32) as first, FaultyOllama(delay=0.4, parallel=32) as second:
+        both = {"hosts": [first.host, second.host], "concurrency": 32}
+        select(against(first, make_run, rows=2800, budget=200, ranking=both))
+    assert min(first.most_at_once, second.most_at_once) == 32
+
+
 def test_candidates_are_scored_one_by_one_over_the_wire_too(make_run: MakeRun) -> None:
     with FaultyOllama({"busy": 0.1, "cut": 0.1}) as server:
         run = against(server, make_run, rows=60, budget=7, ranking={"mode": "pointwise"})
@@ -173,3 +207,5 @@ def test_passes_are_planned_as_they_are_asked(make_run: MakeRun) -> None:
         summary = select(run).summary["ranking"]
     assert plan(run)["ranking"]["calls"] == summary["asked"]
     assert summary["agreement"] == 1.0, "this server does not mind the order"
+    assert set(summary["agreement_by_query"].values()) == {1.0}
+    assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_query"])

@@ -62,7 +62,7 @@ class Trail:
         Lines that do not hold the id are not even parsed: a ledger may be large. Of two replies to one question the
         earlier counts, here as everywhere.
         """
-        folder = digest(self.model, self.rankings.settings["model"])  # as a ModelCard's key is made
+        folder = digest(self.rankings.settings["model"])  # as a ModelCard's key is made
         found: dict[str, Entry] = {}
         for name in self._store.list(f"replies/{folder}"):
             for line in self._store.read_bytes(name).split(b"\n"):

@@ -1,6 +1,7 @@
 """Language models behind one seam: Ollama's over its API, an embedded one that speaks the same API, and scripts."""
 
 from functools import partial
+from typing import Final
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.models.absent import AbsentModel
@@ -10,6 +11,10 @@ from selectllm.models.scripted import ScriptedModel
 from selectllm.settings import RankingSettings
 
 __all__ = ["ChatModel", "Hosts", "ModelCard", "Reply", "Request", "mode_of", "open_model"]
+
+
+SERVED: Final = ("ollama", "openai")
+"""Kinds of selectors that have hosts; all others work in this process, once."""
 
 
 async def open_model(selector: str, settings: RankingSettings, met: ModelCard | None = None) -> Hosts:
@@ -23,7 +28,7 @@ async def open_model(selector: str, settings: RankingSettings, met: ModelCard | 
     models: list[ChatModel] = []
     silent: list[HostUnreachable] = []
     try:
-        for host in settings.hosts or (None,):
+        for host in (settings.hosts if selector.partition(":")[0] in SERVED else ()) or (None,):
             meet = partial(_open, selector, host, settings.timeout, mode)
             try:
                 models.append(await meet())

@@ -26,9 +26,9 @@ class AbsentModel:
         """Tokens that a prompt and its answer share; None before it is known."""
         return self._model.context if self._model else None
 
-    async def prepare(self, longest: int) -> None:
+    async def prepare(self, longest: int, room: int) -> None:
         """Get ready, if it is there."""
-        await self._reached().prepare(longest)
+        await self._reached().prepare(longest, room)
 
     async def answer(self, request: Request) -> Reply:
         """Answer, if it is there."""

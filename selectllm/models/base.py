@@ -20,6 +20,11 @@ def answer_tokens(wanted: int) -> int:
     return 32 + 8 * wanted if wanted else 1
 
 
+def most_tokens(wanted: int, think: Think = False) -> int:
+    """The most tokens of an answer, with what the model may think before it."""
+    return answer_tokens(wanted) + (THINKING_TOKENS if think else 0)
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Who is asked. `digest` stands for the weights, so that replies of one model are never taken for another's."""
@@ -33,8 +38,8 @@ class ModelCard:
 
     @property
     def key(self) -> str:
-        """The name of the model's folder in the store."""
-        return digest(self.name, self.digest)
+        """The name of the model's folder in the store: the same, whatever the model is called."""
+        return digest(self.digest)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Request:
     @property
     def num_predict(self) -> int:
         """The most tokens that the answer may take."""
-        return (answer_tokens(self.prompt.wanted) + (THINKING_TOKENS if self.think else 0)) * self.room
+        return most_tokens(self.prompt.wanted, self.think) * self.room
 
     def key(self, card: ModelCard) -> str:
         """The reply key, 32 hex digits: replies of equal key answer the same question to the same model."""
@@ -98,8 +103,8 @@ class ChatModel(Protocol):
     def context(self) -> int | None:
         """Tokens that a prompt and its answer share, once it is prepared; None where nobody tells."""
 
-    async def prepare(self, longest: int) -> None:
-        """Get ready for prompts of up to `longest` bytes of UTF-8.
+    async def prepare(self, longest: int, room: int) -> None:
+        """Get ready for prompts of up to `longest` bytes of UTF-8, and answers of up to `room` tokens.
 
         Raises PassingError or ModelError when it cannot.
         """

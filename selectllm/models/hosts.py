@@ -6,6 +6,7 @@ probed until it answers again; while all are left out every question waits, and 
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from typing import Final
 from selectllm.errors import ModelError, PassingError
 from selectllm.models.absent import AbsentModel
 from selectllm.models.base import ChatModel, ModelCard, Reply, Request
+
+log = logging.getLogger(__name__)
 
 BACKOFF: Final = 0.5
 """Seconds before the second try; doubled before each further one up to `LONGEST_BACKOFF`, and spread by chance."""
@@ -32,6 +35,9 @@ PROBE_EVERY: Final = 2.0
 SLOWING: Final = frozenset({"timeout", "busy"})
 """Failures that say that a host has too much to do."""
 
+ONCE: Final = frozenset({"out of memory"})
+"""Failures that pass seldom: one more try is enough to see."""
+
 
 @dataclass
 class Lane:
@@ -42,12 +48,21 @@ class Lane:
     under_way: int = 0
     failures: int = 0  # in a row
     left_out_since: float | None = None
+    is_ready: bool = False  # made ready for this run's prompts
+    trouble: str = ""  # what the last probe met with
     slowed_at: float = field(default=float("-inf"))
 
     @property
     def is_free(self) -> bool:
         """Whether it can take one question more."""
         return self.left_out_since is None and self.under_way < max(1, int(self.limit))
+
+
+@dataclass
+class Patience:
+    """Seconds that are left for one question: for all requests, and the pauses between them, until it is answered."""
+
+    left: float
 
 
 class Hosts:
@@ -78,7 +93,7 @@ class Hosts:
         self._concurrency = concurrency
         self._timeout, self._deadline = timeout, deadline
         self._retries, self._give_up_after = retries, give_up_after
-        self._longest = 0
+        self._longest, self._room = 0, 0
         self._changed = asyncio.Condition()
         self._probes: set[asyncio.Task[None]] = set()
 
@@ -87,17 +102,27 @@ class Hosts:
         """The smallest context of all hosts; None where nobody tells."""
         return min((lane.model.context for lane in self._lanes if lane.model.context), default=None)
 
-    async def prepare(self, longest: int) -> None:
-        """Get every host ready for prompts of up to `longest` bytes; one that is absent is left out until it answers.
+    async def prepare(self, longest: int, room: int) -> None:
+        """Get every host ready for prompts of up to `longest` bytes, and answers of up to `room` tokens.
 
-        Raises ModelError when one that is there cannot be made ready.
+        One that is absent, or too busy, is left out until it is ready, and so is one that cannot be made ready where
+        others can. Raises ModelError when none of those that are there can be.
         """
-        self._longest = longest
+        self._longest, self._room = longest, room
+        there = [lane for lane in self._lanes if not isinstance(lane.model, AbsentModel)]
+        results = await asyncio.gather(*map(self._patiently, there), return_exceptions=True)
         for lane in self._lanes:
-            if isinstance(lane.model, AbsentModel):
+            if not lane.is_ready:
                 self._leave_out(lane)
-            else:
-                await self._patiently(lane)
+        errors = [one for one in results if one is not None and not isinstance(one, PassingError)]
+        if (errors and len(errors) == len(there)) or any(not isinstance(one, ModelError) for one in errors):
+            raise errors[0]
+        for error in errors:
+            log.warning("a host is left out: %s", error)
+
+    def patience(self) -> Patience:
+        """How long a question may take, with being asked again; it stands still while all hosts are out."""
+        return Patience(self._deadline)
 
     @property
     def places(self) -> int:
@@ -109,21 +134,23 @@ class Hosts:
         request: Request,
         may_ask: Callable[[], None] = lambda: None,
         keep: Callable[[Reply], Awaitable[None]] | None = None,
+        patience: Patience | None = None,
     ) -> Reply:
         """Answer one request, on whichever host is free; `may_ask` is called before each try, and may raise.
 
         `keep` makes the reply durable before its place is free for another request: so no more replies than there are
-        places can be lost at once.
+        places can be lost at once. `patience` is what the question's earlier requests have left of the deadline.
 
         Raises PassingError when all tries have failed or the deadline has passed, PromptTooLong, and ModelError for
         what will not pass.
         """
-        spent, attempt, waited = 0.0, 0, False
+        patience = patience or self.patience()
+        attempt, waited = 0, False
         while True:
             async with self._free_lane(may_ask) as lane:
                 started = time.monotonic()
                 try:
-                    reply = await self._once(lane, request, self._deadline - spent)
+                    reply = await self._once(lane, request, patience.left)
                 except PassingError as error:
                     failure = error
                     self._failed(lane, error.kind, started)
@@ -132,18 +159,20 @@ class Hosts:
                     if keep:
                         await keep(reply)
                     return reply
-            spent += time.monotonic() - started
-            if spent >= self._deadline:
+                finally:
+                    patience.left -= time.monotonic() - started
+            if patience.left <= 0:
                 raise failure
             if not waited and all(lane.left_out_since is not None for lane in self._lanes):
                 waited = True  # an outage costs a question no try, once: a host may answer probes, and nothing else
                 continue
             attempt += 1
             pause = min(BACKOFF * 2 ** (attempt - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
-            if attempt > self._retries or spent + pause >= self._deadline:
+            retries = min(self._retries, 1) if failure.kind in ONCE else self._retries
+            if attempt > retries or pause >= patience.left:
                 raise failure
             await asyncio.sleep(pause)
-            spent += pause
+            patience.left -= pause
 
     async def close(self) -> None:
         """Let go of all hosts."""
@@ -153,18 +182,21 @@ class Hosts:
             await lane.model.close()
 
     async def _patiently(self, lane: Lane) -> None:
+        """Make a host ready. Raises PassingError after as many tries as a question has, ModelError."""
         for attempt in range(1, self._retries + 2):
             try:
                 async with asyncio.timeout(self._deadline):  # weights may have to be loaded: more than one answer takes
-                    return await lane.model.prepare(self._longest)
+                    await lane.model.prepare(self._longest, self._room)
             except (PassingError, TimeoutError) as error:
-                self.faults[getattr(error, "kind", "timeout")] += 1
-                if attempt > self._retries:
-                    raise ModelError(
-                        f"{self.card.name} could not be made ready: {error or 'it took too long'}"
-                    ) from None
-            await asyncio.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
-        return None
+                kind = getattr(error, "kind", "timeout")
+                self.faults[kind] += 1
+                failure = PassingError(f"{self.card.name} could not be made ready: {error or 'it took too long'}", kind)
+            else:
+                lane.is_ready = True
+                return
+            if attempt <= self._retries:
+                await asyncio.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+        raise failure
 
     async def _once(self, lane: Lane, request: Request, left: float) -> Reply:
         try:
@@ -185,9 +217,11 @@ class Hosts:
         async with self._changed:
             await self._changed.wait_for(is_there)
             if self._is_given_up():
+                heard = "; ".join(dict.fromkeys(lane.trouble for lane in self._lanes if lane.trouble))
                 raise ModelError(
                     f"no host of {self.card.name} has answered for {self._give_up_after:.0f} s. "
                     "Replies received so far are kept: look after the server, then run again"
+                    + (f". Last heard: {heard}" if heard else "")
                 )
             lane = min((lane for lane in self._lanes if lane.is_free), key=lambda lane: lane.under_way / lane.limit)
             lane.under_way += 1
@@ -230,14 +264,14 @@ class Hosts:
             try:
                 async with asyncio.timeout(self._timeout):
                     await lane.model.probe()
-                if isinstance(lane.model, AbsentModel):
-                    if lane.model.card.digest != self.card.digest:  # its answers would not be this model's
-                        await lane.model.forget()
-                        raise ModelError(f"the host has another version of {self.card.name}")
+                if isinstance(lane.model, AbsentModel) and lane.model.card.digest != self.card.digest:
+                    await lane.model.forget()  # its answers would not be this model's
+                    raise ModelError(f"the host has another version of {self.card.name}")
+                if not lane.is_ready:
                     await self._patiently(lane)
-            except (
-                Exception
-            ):  # whatever it is, the host is still out: a probe that ended here would be waited for for ever
+            # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
+            except Exception as error:
+                lane.trouble = str(error) or type(error).__name__
                 await self._tell()
                 continue
             lane.left_out_since, lane.failures = None, FAILURES_IN_A_ROW - 1  # one more failure leaves it out again

@@ -12,25 +12,44 @@ import httpx
 from ollama import AsyncClient, ChatResponse, GenerateResponse, ResponseError
 
 from selectllm.errors import HostUnreachable, ModelError, PassingError, PromptTooLong, SelectorUnavailable
+from selectllm.harmless import harmless
+from selectllm.locations import bare
 from selectllm.models.base import Mode, ModelCard, Quality, Reply, Request
 
 MEETING: Final = 30.0
 """Seconds that a server has to say who it is."""
 
-PASSING_STATUSES: Final = {-1: "cut off", 429: "busy", 502: "bad gateway", 503: "busy"}
+PASSING_STATUSES: Final = {-1: "cut off", 408: "timeout", 429: "busy", 502: "bad gateway", 503: "busy", 504: "timeout"}
 """Answers that mean `not now`: -1 is what the client makes of an error within a stream."""
+
+PROXY_STATUSES: Final = 520
+"""From here on statuses are those of proxies, and say that what is wrong is between us and the server."""
 
 PASSING_ERRORS: Final = ("unexpectedly stopped", "timed out waiting", "llama-server process")
 """What a 500 says when the runner behind the server died and will be started again."""
 
+OUT_OF_MEMORY: Final = ("out of memory", "requires more system memory")
+"""What a 500 says when the model did not fit beside others: by and by they are unloaded."""
+
+CUT: Final = 2
+"""Tokens on either side of half the context and two: what a server leaves of a prompt that it cuts silently."""
+
+TWICE: Final = 1.5
+"""A prompt of which half was cut away seems to have twice the bytes per token, more or less."""
+
 BYTES_PER_TOKEN: Final = 2.5
 """Of UTF-8; low for most text, so that the context is rather too large than too small."""
+
+SPARE_TOKENS: Final = 512
+"""For what the model's template adds to a prompt, and more: contexts are cheap beside loading a model anew."""
 
 MOST_BYTES_PER_TOKEN: Final = 8.0
 """No tokenizer does better over a whole prompt: a prompt that was counted as fewer tokens was not read whole."""
 
 OBSERVED: Final = 8
 """Replies after which the model's own bytes per token are known well enough to be held against it."""
+
+KEY: Final = "Set OLLAMA_API_KEY to a key that is good there, and OLLAMA_HOST to that URL: --host alone sends none"
 
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
@@ -63,15 +82,15 @@ class OllamaModel:
         self._longest_context = longest_context
         self.context: int | None = None
         self._most_bytes_per_token = 0.0
-        self._replies = 0
+        self._bytes, self._tokens, self._replies = 0, 0, 0  # of all prompts that were read whole
 
-    async def prepare(self, longest: int) -> None:
+    async def prepare(self, longest: int, room: int) -> None:
         """Fix the context for the run, load the model with it, and look what context it really got.
 
         A request that asked for another context would make the server load the model anew.
         """
         most = self._longest_context or math.inf
-        wanted = 1024 * math.ceil((longest / BYTES_PER_TOKEN + 1024) / 1024)
+        wanted = 1024 * math.ceil((longest / BYTES_PER_TOKEN + SPARE_TOKENS + room) / 1024)
         self.context = int(min(wanted, most))
         with self._failures_told():
             await self._client.chat(self.card.name, [], options={"num_ctx": self.context})
@@ -120,16 +139,24 @@ class OllamaModel:
             raise PassingError(f"{self.card.name} broke an answer off", "unfinished")
         if not reply.prompt_tokens:  # not every server counts
             return
-        ratio = size / reply.prompt_tokens
-        learned = 2 * self._most_bytes_per_token if self._replies >= OBSERVED else MOST_BYTES_PER_TOKEN
-        over = self.context is not None and reply.prompt_tokens + num_predict > self.context
-        if ratio > min(learned, MOST_BYTES_PER_TOKEN) or over:
-            raise PassingError(
-                f"{self.card.name} counted {reply.prompt_tokens:,} tokens in a prompt of {size:,} bytes: it was cut",
-                "low count",
-            )
+        counted = f"{self.card.name} counted {reply.prompt_tokens:,} tokens in a prompt of {size:,} bytes"
+        if self.context and reply.prompt_tokens + num_predict > self.context:
+            raise PromptTooLong(f"{counted}: with its answer that is more than the {self.context:,} that it reads")
+        if self._was_cut(size, reply.prompt_tokens):
+            raise PassingError(f"{counted}: it was cut", "low count")
+        self._bytes += size
+        self._tokens += reply.prompt_tokens
         self._replies += 1
-        self._most_bytes_per_token = max(self._most_bytes_per_token, ratio)
+        self._most_bytes_per_token = max(self._most_bytes_per_token, size / reply.prompt_tokens)
+
+    def _was_cut(self, size: int, tokens: int) -> bool:
+        """Whether a prompt of so many bytes was read as too few tokens to have been read whole."""
+        ratio, is_learned = size / tokens, self._replies >= OBSERVED
+        if ratio > (min(2 * self._most_bytes_per_token, MOST_BYTES_PER_TOKEN) if is_learned else MOST_BYTES_PER_TOKEN):
+            return True
+        usual = self._bytes / self._tokens if is_learned else BYTES_PER_TOKEN
+        half = (self.context or 0) // 2 + 2
+        return abs(tokens - half) <= CUT and ratio > TWICE * usual
 
     @contextmanager
     def _failures_told(self) -> Iterator[None]:
@@ -140,8 +167,11 @@ class OllamaModel:
             fault, status = f"status {error.status_code}: {_said(error)}", error.status_code
             if status == 500 and any(sign in fault for sign in PASSING_ERRORS):
                 raise PassingError(f"{self.card.name} failed with {fault}", "runner died") from None
-            if status in PASSING_STATUSES:
-                raise PassingError(f"{self.card.name} failed with {fault}", PASSING_STATUSES[status]) from None
+            if status == 500 and any(sign in fault for sign in OUT_OF_MEMORY):
+                raise PassingError(f"{self.card.name} failed with {fault}", "out of memory") from None
+            if status in PASSING_STATUSES or status >= PROXY_STATUSES:
+                kind = PASSING_STATUSES.get(status, "bad gateway")
+                raise PassingError(f"{self.card.name} failed with {fault}", kind) from None
             if status == 400 and "context" in fault:
                 raise PromptTooLong(f"{self.card.name} refused a prompt with {fault}") from None
             advice = {
@@ -181,7 +211,8 @@ async def open_ollama(
         limits = httpx.Limits(max_connections=None)
         client = WireClient(host=host, timeout=timeout, transport=transport, limits=limits)
     except (ValueError, httpx.InvalidURL) as error:
-        raise SelectorUnavailable(f"--host {host!r} is no URL of a server: {error}") from None
+        shown = bare(host or os.environ.get("OLLAMA_HOST", ""))
+        raise SelectorUnavailable(f"--host {shown!r} is no URL of a server: {bare(str(error))}") from None
     where = str(client._client.base_url).rstrip("/")
     if not _may_see_key(host):
         client._client.headers.pop("authorization", None)
@@ -201,12 +232,22 @@ async def open_ollama(
             raise HostUnreachable(
                 f"no Ollama server answers at {where}. Start it with `ollama serve`, or name another with --host URL"
             ) from None
+        status = error.status_code if isinstance(error, ResponseError) else 0
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else status
+        if status in PASSING_STATUSES or status >= PROXY_STATUSES:
+            raise HostUnreachable(
+                f"the Ollama server at {where} answers nothing but status {status}: try again when it is well"
+            ) from None
+        if status in (401, 403):
+            raise SelectorUnavailable(
+                f"the server at {where} refused to be asked with status {status}. {KEY}"
+            ) from None
         if isinstance(error, (ResponseError, httpx.HTTPStatusError, ValueError, KeyError)):
             raise SelectorUnavailable(f"the server at {where} does not answer as Ollama does: {_said(error)}") from None
         raise
     card = ModelCard(
         selector=selector or f"ollama:{name}",
-        name=name,
+        name=known,
         digest=digests[known],
         server_version=version,
         quality=quality,
@@ -217,7 +258,8 @@ async def open_ollama(
 
 def _may_see_key(host: str | None) -> bool:
     """The client would send OLLAMA_API_KEY to any host; it was given for the one in OLLAMA_HOST, or for the cloud."""
-    return host is None or host == os.environ.get("OLLAMA_HOST") or host.rstrip("/") == OLLAMA_CLOUD
+    named = os.environ.get("OLLAMA_HOST")
+    return (bool(named) and host in (None, named)) or (host or "").rstrip("/") == OLLAMA_CLOUD
 
 
 def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str = "") -> Reply:
@@ -243,4 +285,4 @@ def _said(error: Exception) -> str:
     text = getattr(error, "error", None) or str(error)
     with suppress(ValueError, KeyError, TypeError):
         text = json.loads(text)["error"]
-    return " ".join(str(text).split())[:200]
+    return harmless(" ".join(str(text).split())[:200])

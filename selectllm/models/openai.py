@@ -22,6 +22,7 @@ from selectllm.errors import (
     PromptTooLong,
     SelectorUnavailable,
 )
+from selectllm.harmless import harmless
 from selectllm.models.base import Mode, ModelCard, Reply, Request
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class OpenAIModel:
         self._timeout = timeout
         self._given_up: set[str] = set()
 
-    async def prepare(self, longest: int) -> None:
+    async def prepare(self, longest: int, room: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
 
     async def answer(self, request: Request) -> Reply:
@@ -298,11 +299,6 @@ def _shown(base: str) -> str:
     return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
 
 
-def _ids(listed: object) -> list[str]:
-    rows = listed.get("data") if isinstance(listed, dict) else None
-    return [str(row["id"]) for row in rows or () if isinstance(row, dict) and row.get("id")]
-
-
 def _refused(error: "APIStatusError") -> set[str]:
     """The fields that a refusal is about, if it is about fields at all."""
     if TOO_LONG.search(_signs(error)):
@@ -326,4 +322,4 @@ def _said(error: "APIStatusError") -> str:
 
 def _safe(said: object, key: str) -> str:
     """On one line, not too long, and without the key, which some servers repeat."""
-    return " ".join(str(said).replace(key, "***").split())[:200]
+    return harmless(" ".join(str(said).replace(key, "***").split())[:200])

@@ -25,7 +25,7 @@ class ScriptedModel:
         """A script reads prompts of any length."""
         return None
 
-    async def prepare(self, longest: int) -> None:
+    async def prepare(self, longest: int, room: int) -> None:
         """A script is always ready."""
 
     async def answer(self, request: Request) -> Reply:

@@ -8,7 +8,7 @@ from selectllm.steps.exclusion import exclude
 from selectllm.steps.made import Made, Tell, quiet
 from selectllm.steps.pool import read_pool
 from selectllm.steps.queries import divide
-from selectllm.steps.rankings import Batch, Ranked, rank, rank_batch
+from selectllm.steps.rankings import Batch, Ranked, most_at_once, rank, rank_batch
 from selectllm.steps.selection import choose
 from selectllm.steps.selector import meet_selector
 from selectllm.steps.tournament import play
@@ -27,6 +27,7 @@ __all__ = [
     "embed_shard",
     "exclude",
     "meet_selector",
+    "most_at_once",
     "play",
     "quiet",
     "rank",

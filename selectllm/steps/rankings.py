@@ -87,7 +87,7 @@ async def rank(
     has the batches of a block ranked in this event loop, `elsewhere` in other processes.
     Raises ModelError when the model fails, TooFewRanked when its usable answers rank too few rows.
     """
-    spread = spread or ranking.in_window(run.ranking.concurrency)
+    spread = spread or ranking.in_window(most_at_once(run))
     block, ranked = None, 0
     while True:
         block = await _rank_block(store, run, card, pool, groups, block, tell, spread, elsewhere)
@@ -146,6 +146,11 @@ async def _rank_block(
     if before and (manifest := store.manifest(before.artifact)):
         counts = added(counts, {name: value for name, value in manifest.facts.items() if name != "clipped"})
     return _after(before, slot.keep(table, counts | {"clipped": clipped}, **tally.paid()))
+
+
+def most_at_once(run: RunSettings) -> int:
+    """The most questions under way at once, on all hosts together."""
+    return run.ranking.concurrency * max(len(run.ranking.hosts), 1)
 
 
 async def rank_batch(run: RunSettings, batch: Batch) -> Ranked:

@@ -12,6 +12,7 @@ from selectllm.asking import Asker, Manner
 from selectllm.errors import Stopped
 from selectllm.ledger import Ledger
 from selectllm.models import ModelCard, open_model
+from selectllm.models.base import most_tokens
 from selectllm.prompts import Candidate
 from selectllm.settings import RunSettings
 from selectllm.steps.made import Made, Tell
@@ -60,7 +61,7 @@ async def open_asker(
     with stopping.by_cancelling():
         hosts = await open_model(run.selector, run.ranking, met=card)
         try:
-            await hosts.prepare(longest)
+            await hosts.prepare(longest, _room(run, card))
             tell(step, 0, questions)
             ledger = Ledger(store, card)
             asker = Asker(hosts, ledger, _manner(run, most_abstained(run, questions), before), told)
@@ -76,6 +77,11 @@ async def open_asker(
             asker.tally.queued += hosts.queued
         finally:
             await hosts.close()
+
+
+def _room(run: RunSettings, card: ModelCard) -> int:
+    """Tokens to keep free for the longest answer, which may have to be asked for with twice the room."""
+    return 2 * most_tokens(0 if card.mode == "pointwise" else run.queries.size, run.ranking.think != "off")
 
 
 def most_abstained(run: RunSettings, questions: int) -> int:

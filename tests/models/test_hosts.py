@@ -93,6 +93,14 @@ async def test_a_request_that_hangs_is_given_up_after_the_timeout() -> None:
 
 
 @pytest.mark.asyncio
+async def test_memory_that_is_short_is_given_one_more_try() -> None:
+    host = Host(*[PassingError("full", "out of memory") for _ in range(9)])
+    with pytest.raises(PassingError):
+        await Hosts([host], concurrency=1, retries=4).answer(REQUEST)
+    assert len(host.asked) == 2
+
+
+@pytest.mark.asyncio
 async def test_the_deadline_bounds_all_tries_together() -> None:
     several = Hosts([Host(takes=30)], concurrency=1, timeout=0.05, deadline=0.12, retries=100)
     with pytest.raises(PassingError):
@@ -188,14 +196,50 @@ async def test_time_in_the_hosts_queue_is_added_up() -> None:
     assert several.queued == pytest.approx(2.0)
 
 
-@pytest.mark.asyncio
-async def test_a_model_that_cannot_be_made_ready_is_one_error() -> None:
-    class Unready(Host):
-        async def prepare(self, longest: int) -> None:
-            raise busy()
+class Unready(Host):
+    """A host that meets preparation with errors, in turn."""
 
-    with pytest.raises(ModelError, match="could not be made ready: busy"):
-        await Hosts([Unready()], concurrency=1, retries=2).prepare(100)
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    async def prepare(self, longest: int, room: int) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_no_host_can_make_ready_is_one_error() -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        await Hosts([Unready(ModelError("no such file"))], concurrency=1).prepare(100, 500)
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_cannot_be_made_ready_is_left_out_where_another_can() -> None:
+    unready, ready = Unready(*[ModelError("no such file")] * 1000), Host()
+    several = Hosts([unready, ready], concurrency=1)
+    await several.prepare(100, 500)
+    await asyncio.gather(*(several.answer(REQUEST) for _ in range(4)))
+    assert (len(unready.asked), len(ready.asked)) == (0, 4)
+    await several.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_too_busy_to_be_made_ready_is_waited_for() -> None:
+    several = Hosts([Unready(*[busy() for _ in range(7)])], concurrency=1, retries=2)
+    await several.prepare(100, 500)
+    assert (await asyncio.wait_for(several.answer(REQUEST), 5)).text == "yes"
+    assert several.faults == {"busy": 7}
+    await several.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_never_made_ready_is_given_up_with_what_was_heard() -> None:
+    several = Hosts([Unready(*[busy()] * 1000)], concurrency=1, retries=0, give_up_after=0.1)
+    await several.prepare(100, 500)
+    with pytest.raises(ModelError, match="Last heard: told could not be made ready: busy"):
+        await asyncio.wait_for(several.answer(REQUEST), 5)
+    await several.close()
 
 
 @pytest.mark.asyncio
@@ -250,7 +294,7 @@ async def test_a_host_that_comes_back_as_another_version_is_met_again() -> None:
 
     absent = AbsentModel(meet)
     several = Hosts([absent], concurrency=1, card=ToldModel(lambda _: "").card)
-    await several.prepare(100)
+    await several.prepare(100, 500)
     assert (await asyncio.wait_for(several.answer(REQUEST), 5)).text == "yes"
     assert len(met) == 2
     await several.close()

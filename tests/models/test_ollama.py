@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from selectllm.errors import ModelError, PassingError, PromptTooLong, SelectorUnavailable
+from selectllm.errors import HostUnreachable, ModelError, PassingError, PromptTooLong, SelectorUnavailable
 from selectllm.models import Request, open_model
 from selectllm.models.ollama import OllamaModel, open_ollama
 from selectllm.prompts import Candidate, listwise, pointwise
@@ -89,7 +89,7 @@ async def opened(server: Server, name: str = "m", host: str | None = "http://mod
 async def test_the_card_says_who_is_asked() -> None:
     card = (await opened(Server(GOOD))).card
     assert (card.name, card.digest, card.server_version, card.quality, card.mode) == (
-        "m",
+        "m:latest",  # however it was asked for
         "d1",
         "0.30.0",
         "model",
@@ -102,7 +102,7 @@ async def test_the_card_says_who_is_asked() -> None:
 async def test_a_request_is_whole_and_explicit() -> None:
     server = Server(GOOD)
     model = await opened(server)
-    await model.prepare(5_000)
+    await model.prepare(5_000, 500)
     reply = await model.answer(QUESTION)
     assert (reply.text, reply.done_reason, reply.prompt_tokens, reply.output_tokens) == (
         '{"ranking": [2, 1]}',
@@ -159,9 +159,9 @@ async def test_a_pointwise_question_asks_for_log_probabilities() -> None:
 @pytest.mark.asyncio
 async def test_the_context_is_one_for_the_run_and_at_most_the_models_own() -> None:
     model = await opened(Server(GOOD))
-    await model.prepare(5_000)
+    await model.prepare(5_000, 500)
     assert model.context == 3072
-    await model.prepare(30_000)
+    await model.prepare(30_000, 500)
     assert model.context == 8192
 
 
@@ -170,7 +170,7 @@ async def test_the_model_is_loaded_once_and_its_real_context_is_looked_up() -> N
     server = Server(GOOD)
     server.context = 2048
     model = await opened(server)
-    await model.prepare(30_000)
+    await model.prepare(30_000, 500)
     assert server.seen[0]["messages"] == []
     assert server.seen[0]["options"] == {"num_ctx": 8192}
     assert model.context == 2048
@@ -198,6 +198,9 @@ async def _no_json() -> Response:
         ((503, {"error": "server busy, please try again.  maximum pending requests exceeded"}), "busy"),
         ((429, {"error": "slow down"}), "busy"),
         ((502, {"error": "bad gateway"}), "bad gateway"),
+        ((504, {"error": "gateway timeout"}), "timeout"),
+        ((524, {"error": "a timeout occurred"}), "bad gateway"),
+        ((500, {"error": "model requires more system memory (9 GiB) than is available"}), "out of memory"),
         ((500, {"error": "model runner has unexpectedly stopped"}), "runner died"),
         (_broken, "connection"),
         (_half, "cut off"),
@@ -240,7 +243,7 @@ async def test_a_prompt_that_does_not_fit_is_told_apart() -> None:
 async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
     server = Server(GOOD)
     model = await opened(server)
-    await model.prepare(30_000)
+    await model.prepare(30_000, 500)
     sent = len(server.seen)
     with pytest.raises(PromptTooLong, match="do not fit the 8,192 tokens"):
         await model.answer(Request(listwise([Candidate("a", "x" * 70_000), *CANDIDATES], 2, seed=0)))
@@ -250,9 +253,43 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
 @pytest.mark.asyncio
 async def test_a_count_beyond_the_context_is_not_believed() -> None:
     model = await opened(Server(GOOD | {"prompt_eval_count": 3070}))
-    await model.prepare(5_000)
-    with pytest.raises(PassingError, match="it was cut"):
+    await model.prepare(5_000, 500)
+    with pytest.raises(PromptTooLong, match="more than the 3,072 that it reads"):
         await model.answer(QUESTION)
+
+
+@pytest.mark.parametrize(("tokens", "is_cut"), [(1538, True), (1600, False)])
+@pytest.mark.asyncio
+async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: bool) -> None:
+    question = Request(listwise([Candidate(f"{n}", "x" * 400) for n in range(12)], 2, seed=0))
+    model = await opened(Server(*[GOOD | {"prompt_eval_count": 2400}] * 9, GOOD | {"prompt_eval_count": tokens}))
+    await model.prepare(5_000, 500)
+    assert model.context == 3072
+    for _ in range(8):
+        await model.answer(question)
+    if is_cut:
+        with pytest.raises(PassingError, match="it was cut"):
+            await model.answer(question)
+    else:
+        assert (await model.answer(question)).prompt_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [(401, SelectorUnavailable, "OLLAMA_API_KEY"), (503, HostUnreachable, "status 503: try again")],
+)
+@pytest.mark.asyncio
+async def test_a_server_that_does_not_say_who_it_is(status: int, error: type[Exception], said: str) -> None:
+    app = Starlette(routes=[Route("/api/version", lambda _: JSONResponse({"error": "no"}, status))])
+    with pytest.raises(error, match=said):
+        await open_ollama("m", host="http://model.example", transport=httpx.ASGITransport(app=app))
+
+
+@pytest.mark.asyncio
+async def test_a_password_in_a_host_is_not_repeated() -> None:
+    with pytest.raises(SelectorUnavailable) as error:
+        await open_ollama("m", host="http://user:hunter2@host:port")
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.asyncio
@@ -280,6 +317,7 @@ async def test_another_kind_of_server_is_told_apart() -> None:
         ("http://model.example", None, False),
         ("http://model.example", "http://model.example", True),
         (None, "http://model.example", True),
+        (None, None, False),
         ("https://ollama.com", None, True),
         ("http://model.example", "http://other.example", False),
     ],

@@ -113,7 +113,7 @@ async def test_the_card_says_who_is_asked() -> None:
 @pytest.mark.asyncio
 async def test_no_context_is_claimed() -> None:
     model = await opened(Server())
-    await model.prepare(5_000_000)
+    await model.prepare(5_000_000, 500)
     assert model.context is None
 
 
