@@ -107,6 +107,8 @@ def main() -> None:
     print(f"{'embeddings: judged':<44} {embedded:>8.2f} {embedded / plain:>8.2f}")
     print(f"{'rankings: the cheap contract':<44} {checked:>8.2f} {checked / plain:>8.2f}")
     print(f"{'rankings: judged':<44} {ranked:>8.2f} {ranked / plain:>8.2f}")
+    added = judged - plain + embedded + ranked
+    print(f"{'added by all three judgements':<44} {added:>8.2f} {added / plain:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tasks.queries import divide
 from tasks.rankings import meet_selector, rank
 from tasks.selection import choose, publish
 from tasks.tournament import play
-from tasks.validation import validate
+from tasks.validation import judging, validate
 
 
 @flow(
@@ -32,17 +32,18 @@ def select_instructions(run: RunSettings) -> dict[str, Any]:
     """
     with stopping.heard():
         run = with_own_slot(with_configuration(run))
-        pool = read_pool.submit(run).result()
-        verdicts = [validate.submit(run, pool).result()]
-        excluded = exclude.submit(run, pool).result()
-        selector = meet_selector.submit(run).result()
-        vectors = embed.submit(run, pool).result()
-        verdicts += [validate.submit(run, vectors, pool).result()]
-        queries = divide.submit(run, pool, vectors).result()
-        rankings = rank.submit(run, selector, pool, queries, excluded).result()
-        verdicts += [validate.submit(run, rankings, queries).result()]
-        played = play.submit(run, selector, pool, rankings, excluded).result()
-        chosen = choose.submit(run, pool, rankings, played, excluded).result()
+        with judging(run) as verdicts:
+            pool = read_pool.submit(run).result()
+            verdicts += [validate.submit(run, pool).result()]
+            excluded = exclude.submit(run, pool).result()
+            selector = meet_selector.submit(run).result()
+            vectors = embed.submit(run, pool).result()
+            verdicts += [validate.submit(run, vectors, pool).result()]
+            queries = divide.submit(run, pool, vectors).result()
+            rankings = rank.submit(run, selector, pool, queries, excluded).result()
+            verdicts += [validate.submit(run, rankings, queries).result()]
+            played = play.submit(run, selector, pool, rankings, excluded).result()
+            chosen = choose.submit(run, pool, rankings, played, excluded).result()
         made = [pool, excluded, vectors, queries, rankings, played, chosen]
         return publish.submit(run, selector, made, verdicts).result()
 

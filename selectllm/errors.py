@@ -21,13 +21,20 @@
 Messages are one sentence of what is wrong and, where there is one, a second of what to do next.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selectllm.verdict import Verdict
 
 
 class SelectLLMError(Exception):
-    """The root of all errors raised on purpose."""
+    """The root of all errors raised on purpose; `verdict` is what was found in a table that is at fault."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "", verdict: "Verdict | None" = None) -> None:
+        super().__init__(message)
+        self.verdict = verdict
 
 
 class UsageError(SelectLLMError):

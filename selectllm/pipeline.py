@@ -30,17 +30,18 @@ def select(run: RunSettings, tell: Tell = quiet) -> Result:
 async def _select(run: RunSettings, tell: Tell) -> Result:
     check_folders(run)
     store = Store(run.store)
-    pool = steps.read_pool(store, run)
-    verdicts = [steps.validate(store, run, pool)]
-    excluded = steps.exclude(store, run, pool)
-    selector = await steps.meet_selector(run)
-    vectors = steps.embed(store, run, pool, tell)
-    verdicts += [steps.validate(store, run, vectors, pool)]
-    queries = steps.divide(store, run, pool, vectors)
-    ranks = await steps.rank(store, run, selector, pool, queries, excluded, tell)
-    verdicts += [steps.validate(store, run, ranks, queries)]
-    played = await steps.play(store, run, selector, pool, ranks, excluded, tell)
-    chosen = steps.choose(store, run, pool, ranks, played, excluded)
+    with steps.judging(store, run) as verdicts:
+        pool = steps.read_pool(store, run)
+        verdicts += [steps.validate(store, run, pool)]
+        excluded = steps.exclude(store, run, pool)
+        selector = await steps.meet_selector(run)
+        vectors = steps.embed(store, run, pool, tell)
+        verdicts += [steps.validate(store, run, vectors, pool)]
+        queries = steps.divide(store, run, pool, vectors)
+        ranks = await steps.rank(store, run, selector, pool, queries, excluded, tell)
+        verdicts += [steps.validate(store, run, ranks, queries)]
+        played = await steps.play(store, run, selector, pool, ranks, excluded, tell)
+        chosen = steps.choose(store, run, pool, ranks, played, excluded)
     made = [pool, excluded, vectors, queries, ranks, played, chosen]
     return publish(store, run, selector, made, verdicts)
 

@@ -25,6 +25,8 @@ def plan(run: RunSettings) -> dict[str, Any]:
     asked for again up to three times. Raises PoolError, and UsageError when the budget is larger than the pool.
     """
     found = pool.read(run.pool, pool.Columns(**run.columns.model_dump()), pool_judge(run))
+    if found.refused:
+        raise pool.refusal(run.pool, found.refused)
     rows = found.table.num_rows
     check_budget(run.budget, rows)
     excluded, _ = excluded_rows(Store(run.store), run, found.table["id"].to_pylist())

@@ -50,14 +50,24 @@ class Finding(BaseModel):
     expectation: str
     arguments: dict[str, Any] = {}
 
+    def named(self, most: int = FIRST) -> str:
+        """The first of the rows that break the rule, by what names them: "rows 2, 3, ..."."""
+        if not self.first:
+            return ""
+        more = ", ..." if self.count > len(self.first[:most]) else ""
+        return f"{_KEYS[self.key]} {', '.join(map(str, self.first[:most]))}{more}"
+
+    @property
+    def counted(self) -> str:
+        """How many rows break the rule, and the first few of them."""
+        return f"{self.count:,} of {self.rows:,}, {self.named(_SHOWN)}"
+
     @property
     def told(self) -> str:
         """The finding in a few words: the rule, what was observed and the rows that break it."""
         parts = [] if self.about == "rows" or self.observed is None else [f"observed {self.observed:.6g}"]
         if self.first:
-            more = ", ..." if self.count > len(self.first[:_SHOWN]) else ""
-            keys = ", ".join(map(str, self.first[:_SHOWN]))
-            parts.append(f"{self.count:,} of {self.rows:,}, {_KEYS[self.key]} {keys}{more}")
+            parts.append(self.counted)
         return f"{self.rule} ({'; '.join(parts)})" if parts else self.rule
 
 
@@ -93,5 +103,6 @@ class Verdict(BaseModel):
         if broken:
             raise QualityError(
                 f"the {self.boundary} table does not meet its expectations: {'; '.join(broken)}. To go on, "
-                f"{_ADVICE[self.boundary]}, or pass --no-validate"
+                f"{_ADVICE[self.boundary]}, or pass --no-validate",
+                self,
             )

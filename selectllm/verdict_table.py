@@ -20,8 +20,8 @@ def markdown(verdict: Verdict) -> str:
 def _cells(one: Finding) -> tuple[str, ...]:
     failing = f"{one.count:,} of {one.rows:,}" if one.rows else ""
     observed = "" if one.observed is None else f"{one.observed:.6g}"
-    first = ", ".join(map(str, one.first)) + (", ..." if one.count > len(one.first) > 0 else "")
-    return (_inert(one.rule), one.severity, "yes" if one.success else "**no**", observed, failing, _inert(first))
+    holds = "yes" if one.success else "**no**"
+    return (_inert(one.rule), one.severity, holds, observed, failing, _inert(one.named()))
 
 
 def _inert(text: str) -> str:

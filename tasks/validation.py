@@ -1,5 +1,7 @@
 """A table is judged where it passes from one step to the next."""
 
+from contextlib import AbstractContextManager
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
@@ -20,6 +22,11 @@ def validate(run: RunSettings, made: Made, against: Made | None = None) -> Judge
     if judgement is None:
         return None
     return Completed(name="Cached", data=judgement) if judgement.cached else judgement
+
+
+def judging(run: RunSettings) -> AbstractContextManager[list[Judgement | None]]:
+    """Gather the judgements of a flow run; one that ends the run is told of on its page too."""
+    return steps.judging(Store(run.store), run, _show)
 
 
 def _show(verdict: Verdict) -> None:

@@ -5,23 +5,29 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm import cli, select
-from selectllm.errors import QualityError
+from selectllm import cli, ranking, select
+from selectllm.errors import ContractError, PoolError, QualityError, StoreError
 from selectllm.planning import plan
 from selectllm.settings import RunSettings
+from selectllm.store import Artifact
 from selectllm.vectors import KeptVectors
-from tests.broken import FILES, FOLDER, Case
+from tests.broken import CRITICAL, FILES, FOLDER, Case
 
 MakeRun = Callable[..., RunSettings]
+Bad = Callable[[pytest.MonkeyPatch], tuple[str, str]]
 ROOT = Path(__file__).resolve().parents[1]
 BY_EVERY_DOOR = (
-    "absent_instructions.jsonl", "controls.jsonl", "mostly_repeats.jsonl", "all_near_empty.jsonl", "ragged.csv",
+    "absent_instructions.jsonl", "controls.jsonl", "mostly_repeats.jsonl", "all_near_empty.jsonl", "semicolons.csv",
 )  # fmt: skip
 pytestmark = pytest.mark.usefixtures("quick_embedding", "validated")
 
@@ -30,14 +36,39 @@ def judged(make_run: MakeRun, **fields: Any) -> RunSettings:
     return make_run(**{"quality": {}, "budget": 5, **fields})
 
 
-def summed(case: Case) -> dict[str, Any]:
-    severity = {rule: "critical" if rule == case.critical else "warning" for rule in case.failed}
-    failed = [{"rule": rule, "count": count, "severity": severity[rule]} for rule, count in case.failed.items()]
-    return {"success": not case.critical, "checked": 15, "failed": failed}
+def check_kept(case: Case, store: Path) -> None:
+    """The store holds the verdict of a case, its quarantine and its rows, whatever became of the run."""
+    (verdict,) = map(kept, store.glob("v1/verdicts/pool/*.json"))
+    failed = [one for one in verdict["findings"] if not one["success"]]
+    assert {one["rule"]: one["count"] for one in failed} == case.failed
+    assert all((one["severity"] == "critical") == (one["rule"] in CRITICAL) for one in failed)
+    assert (verdict["success"], verdict["checked"]) == (not case.critical, case.checked)
+    (quarantine,), (pool,) = (store.glob(f"v1/artifacts/{kind}/*.parquet") for kind in ("quarantine", "pool"))
+    facts = kept(pool.with_suffix(".json"))["facts"]
+    assert reasons_in(quarantine) == case.reasons
+    assert (facts["quarantined"], facts["duplicates"], facts["kept"]) == (
+        *(sum(case.reasons.values()), case.duplicates, case.kept),
+    )
+    assert pq.ParquetFile(pool).metadata.num_rows == case.kept
 
 
-def by_rule(verdict: dict[str, Any]) -> dict[str, Any]:
-    return verdict | {"failed": sorted(verdict["failed"], key=lambda one: one["rule"])}
+def check_summed(case: Case, out: Path) -> None:
+    """The output folder of a run that went on tells the same."""
+    summary = kept(out / "summary.json")
+    assert {one["rule"]: one["count"] for one in summary["validation"]["pool"]["failed"]} == case.failed
+    assert {name: summary["pool"][name] for name in ("quarantined", "duplicates", "kept")} == {
+        "quarantined": sum(case.reasons.values()), "duplicates": case.duplicates, "kept": case.kept
+    }  # fmt: skip
+    assert reasons_in(out / "quarantine.parquet") == case.reasons
+
+
+def kept(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def reasons_in(quarantine: Path) -> dict[str, int]:
+    reasons = Counter(pq.ParquetFile(quarantine).read()["reason"].to_pylist())
+    return {one: count for one, count in reasons.items() if not one.startswith("duplicate of")}
 
 
 def test_the_verdicts_stand_in_the_summary_and_in_the_store(make_run: MakeRun) -> None:
@@ -81,73 +112,175 @@ def test_no_validation_judges_nothing_and_ranks_nothing_anew(make_run: MakeRun) 
     assert without.table()["id"].equals(first.table()["id"])
 
 
-@pytest.mark.parametrize(
-    ("option", "runs"), [("--no-validate", 1), (None, 2)], ids=["not at all", "not when all is in the store"]
-)
-def test_great_expectations_is_imported_only_when_it_is_used(option: str | None, runs: int, tmp_path: Path) -> None:
-    program = (
-        "import sys; from tests.conftest import HashEmbedder, write_pool; from selectllm import cli, embedding\n"
-        "from pathlib import Path; embedding.open_embedder = lambda _: HashEmbedder()\n"
-        "write_pool(Path(sys.argv[1]) / 'pool.jsonl', 40)\n"
-        "code = cli.main(['select', sys.argv[1] + '/pool.jsonl', '--budget', '3', '--selector', 'scripted:first',\n"
-        "                 '--store', sys.argv[1] + '/store', *sys.argv[2:]])\n"
-        "print('great_expectations' in sys.modules, file=sys.stderr); sys.exit(code)\n"
-    )
-    for _ in range(runs):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path), *([option] if option else [])],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-        )
-    assert done.stderr.splitlines()[-1] == "False"
+UNUSED = """
+import runpy, sys
+from tests.conftest import HashEmbedder
+from selectllm import cli, embedding
+
+embedding.open_embedder = lambda _: HashEmbedder()
+door, arguments = sys.argv[1], sys.argv[2:]
+for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
+    if door == "library":
+        assert cli.main(["select", *arguments, *options]) == 0
+    else:
+        sys.argv = [door, *arguments, *options]
+        try:
+            runpy.run_module(door, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            assert not end.code
+    assert "great_expectations" not in sys.modules, options
+"""
+
+
+def check_unused(door: str, run: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
+    """Great Expectations is imported by none who validates nothing, or finds all verdicts in the store."""
+    suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
+    for quality in ({}, {"expectations": str(suite)}):
+        select(RunSettings.model_validate(run.model_dump() | {"quality": quality}))
+    options = ["--budget", str(run.budget), "--selector", run.selector, "--store", run.store]
+    command = [sys.executable, "-c", UNUSED, door, run.pool, *options, str(suite)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_great_expectations_is_imported_only_when_it_is_used(make_run: MakeRun, tmp_path: Path) -> None:
+    check_unused("library", judged(make_run), tmp_path / "own.yaml")
 
 
 @pytest.mark.parametrize("name", BY_EVERY_DOOR)
 def test_a_broken_pool_by_the_command_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = FILES[name]
+    assert isinstance(case, Case)
     out = tmp_path / "out"
     command = ["select", str(FOLDER / name), "--budget", "1", "--selector", "scripted:first", "--out", str(out)]
     code = cli.main([*command, "--store", str(tmp_path / "store")])
     told = capsys.readouterr().err
     assert "Traceback" not in told
-    if isinstance(case, str):
-        assert (code, case in told, out.exists()) == (2, True, False)
+    if case.refused:
+        assert (code, case.refused in told, out.exists()) == (2, True, False)
     elif case.critical:
-        assert (code, case.critical in told, out.exists()) == (1, True, False)
+        assert (code, case.critical[0] in told, out.exists()) == (1, True, False)
     else:
         assert code == 0
-        summary = json.loads((out / "summary.json").read_text())
-        assert by_rule(summary["validation"]["pool"]) == by_rule(summed(case))
-        assert summary["pool"]["kept"] == case.kept
-        reasons = Counter(pq.ParquetFile(out / "quarantine.parquet").read()["reason"].to_pylist())
-        faults = {one: count for one, count in reasons.items() if not one.startswith("duplicate of")}
-        assert faults == case.reasons
+        check_summed(case, out)
+    check_kept(case, tmp_path / "store")
 
 
+@pytest.mark.parametrize("name", ["mostly_repeats.jsonl", "all_near_empty.jsonl"])
 def test_a_pool_that_failed_fails_again_without_being_read_again(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+    name: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = judged(make_run, pool=str(FOLDER / "mostly_repeats.jsonl"), budget=1)
-    with pytest.raises(QualityError, match="repeats_share") as first:
+    run = judged(make_run, pool=str(FOLDER / name), budget=1)
+    with pytest.raises((QualityError, PoolError), match=r"repeats_share|has no usable row: row 1") as first:
         select(run)
     monkeypatch.setattr("selectllm.pool.read", lambda *_: pytest.fail("read again"))
-    with pytest.raises(QualityError) as second:
+    with pytest.raises(type(first.value)) as second:
+        select(run.model_copy(update={"pool": str(copy(run.pool, tmp_path / "copy.jsonl"))}))
+    assert str(second.value) == str(first.value).replace(run.pool, str(tmp_path / "copy.jsonl"))
+
+
+def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(make_run: MakeRun, tmp_path: Path) -> None:
+    path = tmp_path / "none.jsonl"
+    path.write_text('{"instruction": "\\u0007 bell"}\n{"instruction": ""}\n' * 6)
+    for work in (select, plan):
+        with pytest.raises(PoolError, match=r"none.jsonl has no usable row: row 1: .* row 10: .* empty; and 2 more$"):
+            work(judged(make_run, pool=str(path)))
+
+
+def broken_in(store: str, boundary: str) -> list[dict[str, str]]:
+    """Of each kept verdict that fails, the rules that are broken and the first row that breaks each."""
+    verdicts = map(kept, Path(store).glob(f"v1/verdicts/{boundary}/*.json"))
+    found = ({one["rule"]: one["first"][0] for one in each["findings"] if not one["success"]} for each in verdicts)
+    return [each for each in found if each]
+
+
+def pages_in(docs: Path) -> set[str]:
+    assert (docs / "index.html").is_file()
+    return {page.stem for page in docs.glob("validations/**/*.html")}
+
+
+def too_long(vectors: np.ndarray) -> np.ndarray:
+    """All vectors but the first."""
+    return np.vstack([vectors[:1], 1.5 * vectors[1:]]).astype(np.float32)
+
+
+def long_vectors(table: pa.Table) -> pa.Table:
+    vectors = too_long(np.stack(table["vector"].to_numpy()))
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return table.set_column(1, table.schema.field("vector"), flat)
+
+
+def no_replies(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("reply")
+    return table.set_column(place, table.schema.field("reply"), pa.array([""] * len(table), pa.string()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "rule", "place", "pages"),
+    [
+        ("embeddings", long_vectors, "unit_norm", 1, {"pool", "embeddings"}),
+        ("rankings", no_replies, "reply_recorded", 0, {"pool", "embeddings", "rankings"}),
+    ],
+)
+def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
+    kind: str,
+    change: Callable[[pa.Table], pa.Table],
+    rule: str,
+    place: int,
+    pages: set[str],
+    make_run: MakeRun,
+    tmp_path: Path,
+) -> None:
+    result = select(judged(make_run))
+    artifact, table = Artifact(kind=kind, key=result.summary["artifacts"][kind]), result.table(kind)
+    manifest = result.store.manifest(artifact)
+    assert manifest is not None
+    told = {name: getattr(manifest, name) for name in ("recipe", "made_from", "settings", "facts", "inputs")}
+    result.store.write(artifact, change(table), **told)
+    first = table["id"][place].as_py()
+    run = judged(make_run, quality={"data_docs": str(tmp_path / "docs")})
+    with pytest.raises(QualityError, match=rf"{kind} table .* {rule} \(\d+ of \d+, ids {first}, "):
         select(run)
-    assert str(second.value) == str(first.value)
+    assert broken_in(run.store, kind) == [{rule: first}]
+    assert pages_in(tmp_path / "docs") == pages
 
 
-def test_vectors_that_break_an_expectation_stop_the_run_before_anything_is_asked(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, told_model: Callable[..., Any]
+def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Have vectors come back too long from where they are kept; the boundary, and the rule that they break."""
+    gather = KeptVectors.gather
+    monkeypatch.setattr(KeptVectors, "gather", lambda kept, ids: (too_long(gather(kept, ids)[0]), gather(kept, ids)[1]))
+    return "embeddings", "unit_norm"
+
+
+def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Have the second ranks of all queries be the fourth."""
+    rank = ranking.rank
+
+    async def gapped(*arguments: Any) -> list[ranking.Rank]:
+        return [replace(one, rank=4) if one.rank == 2 else one for one in await rank(*arguments)]
+
+    monkeypatch.setattr("selectllm.ranking.rank", gapped)
+    return "rankings", "gapless_ranks"
+
+
+@pytest.mark.parametrize("bad", [bad_vectors, bad_ranks])
+def test_what_a_contract_finds_is_named_and_kept_as_a_verdict(
+    bad: Bad, make_run: MakeRun, tmp_path: Path, told_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = told_model()
-    gather = KeptVectors.gather
-    monkeypatch.setattr("selectllm.contracts.check_embeddings", lambda *_: None)  # or the cheap check would be first
-    monkeypatch.setattr(KeptVectors, "gather", lambda kept, ids: (1.5 * gather(kept, ids)[0], gather(kept, ids)[1]))
-    with pytest.raises(QualityError, match="embeddings table"):
-        select(judged(make_run))
-    assert not model.asked
+    boundary, rule = bad(monkeypatch)
+    run = judged(make_run, quality={"data_docs": str(tmp_path / "docs")})
+    with pytest.raises(ContractError, match=rf"the {boundary} cannot be .* \(\d+ of \d+, ids \w{{32}}, ") as raised:
+        select(run)
+    (found,) = broken_in(run.store, boundary)
+    assert f"ids {found[rule]}, " in str(raised.value)
+    assert {"pool", boundary} <= pages_in(tmp_path / "docs")
+    assert bool(model.asked) == (boundary == "rankings")
+
+    without = make_run(store=str(tmp_path / "other"))
+    with pytest.raises(ContractError, match="ids "):
+        select(without)
+    assert not broken_in(without.store, boundary)
 
 
 def test_expectations_of_ones_own_quarantine_or_stop(make_run: MakeRun, tmp_path: Path) -> None:
@@ -168,7 +301,20 @@ def test_expectations_of_ones_own_quarantine_or_stop(make_run: MakeRun, tmp_path
 
 def test_data_docs_are_written_where_they_are_wanted(make_run: MakeRun, tmp_path: Path) -> None:
     select(judged(make_run, quality={"data_docs": str(tmp_path / "docs")}))
-    assert (tmp_path / "docs" / "index.html").is_file()
+    assert pages_in(tmp_path / "docs") == {"pool", "embeddings", "rankings"}
+
+
+def test_pages_that_cannot_be_written_do_not_hide_why_a_run_failed(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise StoreError("no space for pages")
+
+    monkeypatch.setattr("selectllm.expectations.data_docs", full)
+    pool = str(FOLDER / "mostly_repeats.jsonl")
+    with pytest.raises(QualityError, match="repeats_share"):
+        select(judged(make_run, pool=pool, budget=1, quality={"data_docs": str(tmp_path / "docs")}))
+    assert "no space for pages" in caplog.text
 
 
 def test_validation_cannot_be_off_and_on(make_run: MakeRun) -> None:

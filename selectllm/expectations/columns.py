@@ -15,6 +15,11 @@ _RULE: Final = Rule(
 )
 
 
+def judge_named(there: Mapping[str, bool]) -> Found:
+    """Judge columns by name, each of which is as it is wanted, or is not."""
+    return judge(pd.DataFrame({"column": there.keys(), "as_expected": there.values()}), "column", [_RULE])[0]
+
+
 def judge_columns(table: pa.Table, wanted: Wanted) -> Found:
     """Judge whether each wanted column is there once, of its type, and without nulls."""
 
@@ -23,5 +28,4 @@ def judge_columns(table: pa.Table, wanted: Wanted) -> Found:
             return False
         return fits(table[name].type) and table[name].null_count == 0
 
-    told = {"column": list(wanted), "as_expected": [holds(name, fits) for name, fits in wanted.items()]}
-    return judge(pd.DataFrame(told), "column", [_RULE])[0]
+    return judge_named({name: holds(name, fits) for name, fits in wanted.items()})

@@ -3,7 +3,7 @@
 A row that breaks a warning is quarantined, with the rule's reason. A critical rule is about the table as a whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import UsageError
+from selectllm.expectations.columns import judge_named
 from selectllm.expectations.engine import CannotBeJudged, Found, Rule, judge
 from selectllm.expectations.suite import Suite
 from selectllm.expectations.texts import MIN_LETTERS, damaged, has_controls, has_letters, unassigned
@@ -105,15 +106,19 @@ USABLE_ROWS: Final = (
 def judge_pool(pool: Understood, suite: Suite | None = None) -> Judged:
     """Judge the rows of a pool, and by a user's suite those whose texts can be used; for `pool.read(judge=...)`.
 
+    Without the columns that texts come from nothing else is judged, and rows' rules are where there are texts.
     Raises UsageError where the suite does not fit the pool; failing critical rules are for Verdict.require to raise.
     """
+    columns = judge_named(dict.fromkeys(pool.missing, False) or {"instruction": True})
+    if not columns.finding.success:
+        return Judged(Verdict.of("pool", [columns.finding]), {})
     table = pool.table()
     usable = _usable_rows(table)
-    found = [*judge(_all_rows(pool, usable), "row", ALL_ROWS), *judge(usable, "row", USABLE_ROWS)]
-    if suite is not None:
-        found += _by_suite(table, pool, suite)
-    verdict = Verdict.of("pool", [one.finding for one in found])
-    return Judged(verdict, _reasons(found))
+    texts = judge(usable, "row", USABLE_ROWS) if len(usable) else []
+    own = _by_suite(table, pool, suite) if suite and len(usable) else []
+    reasons = _reasons([*texts, *own])
+    found = [columns, *judge(_all_rows(pool, usable, reasons), "row", ALL_ROWS), *texts, *own]
+    return Judged(Verdict.of("pool", [one.finding for one in found]), reasons)
 
 
 def _usable_rows(table: pa.Table) -> pd.DataFrame:
@@ -133,13 +138,13 @@ def _usable_rows(table: pa.Table) -> pd.DataFrame:
     )
 
 
-def _all_rows(pool: Understood, usable: pd.DataFrame) -> pd.DataFrame:
-    """The facts about each row of the file, in its order."""
+def _all_rows(pool: Understood, usable: pd.DataFrame, quarantined: Collection[int]) -> pd.DataFrame:
+    """The facts about each row of the file, in its order; what is quarantined for its texts is as good as unusable."""
     told = pd.DataFrame(
         {
             "row": usable["row"],
             "broken": None,
-            "unusable": 0.0,
+            "unusable": usable["row"].isin(quarantined).astype(float),
             "repeat": usable["id"].duplicated().astype(float),
             "near_empty": (~usable["letters"]).astype(float),
         }

@@ -4,7 +4,7 @@ from selectllm.pool.formats import file_format
 from selectllm.pool.identity import row_id
 from selectllm.pool.layouts import Columns
 from selectllm.pool.named import named_ids
-from selectllm.pool.read import Pool, read
+from selectllm.pool.read import Pool, read, refusal
 from selectllm.pool.source import digest
 
-__all__ = ["Columns", "Pool", "digest", "file_format", "named_ids", "read", "row_id"]
+__all__ = ["Columns", "Pool", "digest", "file_format", "named_ids", "read", "refusal", "row_id"]

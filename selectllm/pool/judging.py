@@ -15,12 +15,14 @@ class Understood:
 
     `table()` has the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
     same id included. `carried()` has their further columns, by name. `broken` names the rule that each other row
-    breaks, by row number. The two tables are made when they are asked for.
+    breaks, by row number. The two tables are made when they are asked for. `missing` names the columns without which no
+    row can be read.
     """
 
     table: Callable[[], pa.Table]
     carried: Callable[[], dict[str, pa.Array | pa.ChunkedArray]]
     broken: Mapping[int, str]
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,14 @@ class Layout:
         return {column for column in whole if column is not None}
 
 
+class ColumnsMissing(PoolError):
+    """Columns that texts are to come from are not there; `fault` is the message without the file's name."""
+
+    def __init__(self, location: str, fault: str, columns: tuple[str, ...]) -> None:
+        super().__init__(f"{location} {fault}")
+        self.fault, self.columns = fault, columns
+
+
 @dataclass(frozen=True)
 class _Known:
     """A layout in common use: candidates for the input's and the output's column stand in order of preference."""
@@ -53,11 +61,13 @@ _KNOWN: Final = (
 
 
 def recognise(names: Collection[str], columns: Columns, location: str) -> Layout:
-    """The layout of a file whose rows have `names` for keys; raises PoolError where none fits."""
+    """The layout of a file whose rows have `names` for keys.
+
+    Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
+    """
     given = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
-    for name in given:
-        if name not in names:
-            raise PoolError(f"{location} has no column {one_line(name)!r}. {_existing(names)}")
+    if missing := tuple(name for name in given if name not in names):
+        raise ColumnsMissing(location, f"has no column {one_line(missing[0])!r}. {_existing(names)}", missing)
     if len(set(given)) < len(given):
         raise PoolError(
             f"One column of {location} cannot be two of instruction, input and output. Name different ones."
@@ -77,9 +87,11 @@ def _recognised(names: Collection[str], location: str) -> _Known:
         if known.instruction in names:
             return known
     wanted = listing(known.instruction for known in _KNOWN)
-    raise PoolError(
-        f"{location} has none of the columns {wanted}. {_existing(names)} "
-        "Name the one that holds the instructions with --instruction-column."
+    raise ColumnsMissing(
+        location,
+        f"has none of the columns {wanted}. {_existing(names)} "
+        "Name the one that holds the instructions with --instruction-column.",
+        ("instruction",),
     )
 
 

@@ -10,7 +10,7 @@ from selectllm.locations import bare
 from selectllm.pool.carry import carried_names, carry
 from selectllm.pool.formats import parse
 from selectllm.pool.judging import Judge
-from selectllm.pool.layouts import Columns, recognise
+from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise
 from selectllm.pool.records import Records
 from selectllm.pool.sift import Sifted, sift
 from selectllm.pool.source import fetch
@@ -28,7 +28,8 @@ class Pool:
 
     `table` has the columns of schemas.POOL and behind them those carried, in the file's order, with unique ids.
     `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout` says how the
-    columns were understood: "instruction", "prompt", "messages" or "columns". `verdict` is what a judge found.
+    columns were understood: "instruction", "prompt", "messages" or "columns". `verdict` is what a judge found;
+    `refused` is why the file has no usable row, which only a judged pool may live to tell.
     """
 
     table: pa.Table
@@ -38,34 +39,54 @@ class Pool:
     duplicates: int
     layout: str
     verdict: Verdict | None = None
+    refused: str = ""
 
 
 def read(location: str, columns: Columns = _RECOGNISE, judge: Judge | None = None) -> Pool:
     """Read the pool at a path or URL; rows with the same instruction and input count once.
 
     `judge` sees every row before any is left out; the rows that it finds fault with are quarantined too. Whether its
-    verdict lets a run go on is for the caller to say (Verdict.require).
-    Raises PoolError where the file cannot be read, its columns cannot be understood or no row is usable, and
-    MissingDependency where an optional package is needed to reach it.
+    verdict lets a run go on is for the caller to say (Verdict.require, `refusal`).
+    Raises PoolError where the file cannot be read or, without a judge, its columns cannot be understood or no row is
+    usable; MissingDependency where an optional package is needed to reach it.
     """
     records = parse(fetch(location), location)
-    name = one_line(bare(location))
-    if not records.rows:
-        raise PoolError(_nothing_usable(name, records.faults))
-    layout = recognise(records.columns, columns, name)
-    sifted = sift(records, layout, judge)
+    layout, missing, refused = _laid_out(records, columns, location)
+    sifted = sift(records, layout, judge, missing)
     if not sifted.rows_by_id:
-        raise PoolError(_nothing_usable(name, sifted.faults))
-    carried = carried_names(column for column in records.columns if column not in layout.mapped)
+        refused = refused or _nothing_usable(sifted.faults)
+        if judge is None:
+            raise refusal(location, refused)
     return Pool(
-        table=_table(sifted, {new: carry(records.columns[old], sifted.keep) for old, new in carried.items()}),
+        table=_table(sifted, _carried(records, layout, sifted) if layout and not refused else {}),
         quarantine=_quarantine(records, sifted.faults | sifted.duplicates),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(sifted.faults),
         duplicates=len(sifted.duplicates),
-        layout=layout.name,
+        layout=layout.name if layout else "",
         verdict=sifted.verdict,
+        refused=refused,
     )
+
+
+def refusal(location: str, refused: str, verdict: Verdict | None = None) -> PoolError:
+    """The error of a pool that has nothing usable in it, as `Pool.refused` tells."""
+    return PoolError(f"{one_line(bare(location))} {refused}", verdict)
+
+
+def _laid_out(records: Records, columns: Columns, location: str) -> tuple[Layout | None, tuple[str, ...], str]:
+    """The layout; or None, the columns that are missing for one, and what to say of that."""
+    if not records.rows:
+        return None, (), ""
+    try:
+        return recognise(records.columns, columns, one_line(bare(location))), (), ""
+    except ColumnsMissing as error:
+        return None, error.columns, error.fault
+
+
+def _carried(records: Records, layout: Layout, sifted: Sifted) -> dict[str, pa.Array | pa.ChunkedArray]:
+    names = carried_names(column for column in records.columns if column not in layout.mapped)
+    return {new: carry(records.columns[old], sifted.keep) for old, new in names.items()}
 
 
 def _table(sifted: Sifted, carried: dict[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
@@ -88,8 +109,8 @@ def _quarantine(records: Records, reasons: dict[int, str]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=QUARANTINE)
 
 
-def _nothing_usable(name: str, faults: dict[int, str]) -> str:
+def _nothing_usable(faults: dict[int, str]) -> str:
     rows = sorted(faults)
     reasons = [f"row {row}: {faults[row]}" for row in rows[:_REASONS_SHOWN]]
     more = [f"and {len(rows) - _REASONS_SHOWN} more"] if len(rows) > _REASONS_SHOWN else []
-    return f"{name} has no usable row: " + "; ".join([*reasons, *more])
+    return "has no usable row: " + "; ".join([*reasons, *more])

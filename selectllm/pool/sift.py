@@ -1,5 +1,6 @@
 """The rows of a file, parted into those to keep, those at fault and duplicates of those kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -7,7 +8,7 @@ from selectllm.pool.carry import carried_names, carry
 from selectllm.pool.judging import Judge, Judged, Understood
 from selectllm.pool.layouts import Layout
 from selectllm.pool.records import Records
-from selectllm.pool.texts import Texts, understand
+from selectllm.pool.texts import Texts, not_understood, understand
 from selectllm.verdict import Verdict
 
 
@@ -28,22 +29,25 @@ class Sifted:
     verdict: Verdict | None = None
 
 
-def sift(records: Records, layout: Layout, judge: Judge | None = None) -> Sifted:
+def sift(records: Records, layout: Layout | None, judge: Judge | None = None, missing: Sequence[str] = ()) -> Sifted:
     """Judge every record as `layout` reads it; of rows with the same id, the first that has no fault is kept.
 
-    `judge` is asked after the texts were understood, unless none can be used, and may find further faults.
+    `judge` is asked after the texts were understood, and may find further faults. Without a layout, for which the
+    columns `missing` are wanted, every record is at fault.
     """
-    texts = understand(records, layout)
-    judged = judge(_understood(records, layout, texts)) if judge and texts.rows else None
+    texts = understand(records, layout) if layout else not_understood(records, missing)
+    judged = judge(_understood(records, layout, texts, missing)) if judge else None
     return _parted(texts, judged)
 
 
-def _understood(records: Records, layout: Layout, texts: Texts) -> Understood:
-    names = carried_names(column for column in records.columns if column not in layout.mapped)
+def _understood(records: Records, layout: Layout | None, texts: Texts, missing: Sequence[str]) -> Understood:
+    mapped = layout.mapped if layout else set()
+    names = carried_names(column for column in records.columns if column not in mapped)
     return Understood(
         table=texts.table,
         carried=lambda: {new: carry(records.columns[old], texts.usable) for old, new in names.items()},
         broken=texts.broken,
+        missing=tuple(missing),
     )
 
 

@@ -1,5 +1,6 @@
 """What the records of a file say: the texts and id of each one that can be used, and what is wrong with the rest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -9,6 +10,7 @@ from selectllm.pool.identity import row_id
 from selectllm.pool.layouts import Layout, first_user_turn
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, Unusable, usable
+from selectllm.pool.wording import listing
 from selectllm.schemas import POOL
 
 
@@ -59,3 +61,12 @@ def understand(records: Records, layout: Layout) -> Texts:
         texts.inputs.append(given)
         texts.outputs.append(answer)
     return texts
+
+
+def not_understood(records: Records, missing: Sequence[str]) -> Texts:
+    """What is left to say of records without the columns that their texts were to come from."""
+    return Texts(
+        usable=[False] * len(records.rows),
+        faults=records.faults | dict.fromkeys(records.rows, f"no column {listing(map(repr, missing))}"),
+        broken=dict.fromkeys(records.faults, READABLE),
+    )

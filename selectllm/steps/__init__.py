@@ -12,7 +12,7 @@ from selectllm.steps.rankings import Batch, Ranked, most_at_once, rank, rank_bat
 from selectllm.steps.selection import choose
 from selectllm.steps.selector import meet_selector
 from selectllm.steps.tournament import play
-from selectllm.steps.validation import Judgement, validate
+from selectllm.steps.validation import Judgement, judging, validate
 
 __all__ = [
     "Batch",
@@ -26,6 +26,7 @@ __all__ = [
     "embed",
     "embed_shard",
     "exclude",
+    "judging",
     "meet_selector",
     "most_at_once",
     "play",

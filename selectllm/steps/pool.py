@@ -16,6 +16,7 @@ RECIPE: Final = 1
 def read_pool(store: Store, run: RunSettings) -> Made:
     """Read the pool's file; its bad rows and repeats become an artifact of their own, of kind `quarantine`.
 
+    A pool without a usable row is kept as well, empty, for its validation to refuse.
     Raises PoolError, and UsageError when the budget is larger than the pool.
     """
     store.sweep()
@@ -37,12 +38,14 @@ def read_pool(store: Store, run: RunSettings) -> Made:
             "kept": found.table.num_rows,
             "layout": found.layout,
             "quarantine": quarantine.target.key,
+            "refused": found.refused,
         }
         if found.verdict:
             keep_verdict(store, kept.target.key, found.verdict)
         quarantine.keep(found.quarantine, facts)
         made = kept.keep(found.table, facts)
-    check_budget(run.budget, rows(store, made))
+    if usable := rows(store, made):
+        check_budget(run.budget, usable)
     return made
 
 

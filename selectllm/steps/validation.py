@@ -4,14 +4,18 @@ Great Expectations is imported when there is something to judge, and not before:
 store does not wait for it.
 """
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from pydantic import ValidationError
 
-from selectllm import expectations
+from selectllm import expectations, pool
+from selectllm.errors import ContractError, SelectLLMError, StoreError
 from selectllm.pool.judging import Judge
 from selectllm.settings import RunSettings
 from selectllm.steps.made import Made
@@ -20,6 +24,15 @@ from selectllm.verdict import Boundary, Verdict
 
 RECIPE: Final = 1
 """Raise it when the same table is to be judged otherwise."""
+
+Show: TypeAlias = Callable[[Verdict], None]
+"""Shows a verdict on the run's page."""
+
+log = logging.getLogger(__name__)
+
+
+def unseen(verdict: Verdict) -> None:
+    """Show it to nobody."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +59,42 @@ def judged_by(run: RunSettings) -> dict[str, str | int | None]:
     return {"judged": RECIPE, "rules": expectations.RECIPE, "suite": expectations.suite_digest(own) if own else None}
 
 
+@contextmanager
+def judging(store: Store, run: RunSettings, show: Show = unseen) -> Iterator[list[Judgement | None]]:
+    """Gather a run's judgements, and see that the verdict that ends it, if one does, is told as any other.
+
+    A contract, which is looked at before validation, has its verdict kept and shown here; and the Data Docs that are
+    asked for are written of all verdicts so far.
+    """
+    judgements: list[Judgement | None] = []
+    try:
+        yield judgements
+    except SelectLLMError as error:
+        if error.verdict is not None and not run.quality.no_validate:
+            if isinstance(error, ContractError):
+                keep_verdict(store, digest(error.verdict.model_dump(mode="json")), error.verdict)
+                show(error.verdict)
+            _document(run, [*(one.verdict for one in judgements if one), error.verdict])
+        raise
+
+
+def _document(run: RunSettings, verdicts: list[Verdict]) -> None:
+    """Write the Data Docs of a run that failed, which is told before any trouble with them."""
+    if run.quality.data_docs is None:
+        return
+    try:
+        expectations.data_docs(run.quality.data_docs, verdicts, time.strftime("failed-%Y%m%dT%H%M%SZ", time.gmtime()))
+    except StoreError as error:
+        log.warning("%s", error)
+
+
 def validate(
-    store: Store,
-    run: RunSettings,
-    made: Made,
-    against: Made | None = None,
-    show: Callable[[Verdict], None] = lambda _: None,
+    store: Store, run: RunSettings, made: Made, against: Made | None = None, show: Show = unseen
 ) -> Judgement | None:
     """Judge the pool, its embeddings (`against` the pool) or its rankings (`against` the queries), as `made` is one.
 
-    None with --no-validate. Raises QualityError where a critical expectation fails; the verdict is kept, and shown, all
-    the same.
+    None with --no-validate. Raises QualityError where a critical expectation fails, and PoolError where no row of the
+    pool is usable; the verdict is kept, and shown, all the same.
     """
     if run.quality.no_validate:
         return None
@@ -64,6 +102,8 @@ def validate(
     assert manifest is not None
     judgement = _judgement(store, run, made, against, manifest)
     show(judgement.verdict)
+    if refused := manifest.facts.get("refused"):
+        raise pool.refusal(run.pool, refused, judgement.verdict)
     judgement.verdict.require()
     return judgement
 

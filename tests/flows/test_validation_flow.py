@@ -1,6 +1,5 @@
 """Validation in the flow: a task at each boundary, a page for each verdict."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from flows.selection import select_instructions
+from selectllm.errors import PoolError, QualityError
 from selectllm.settings import RunSettings
-from tests.broken import FILES, FOLDER
-from tests.test_validation import BY_EVERY_DOOR, by_rule, summed
+from tests.broken import FILES, FOLDER, Case
+from tests.test_validation import (
+    BY_EVERY_DOOR,
+    Bad,
+    bad_ranks,
+    bad_vectors,
+    broken_in,
+    check_kept,
+    check_summed,
+    check_unused,
+    pages_in,
+)
 
 MakeRun = Callable[..., RunSettings]
 Ended = Callable[[Any], dict[str, list[str]]]
@@ -43,18 +53,42 @@ def test_each_boundary_has_a_task_and_a_page(make_run: MakeRun, ended: Ended) ->
 
 @pytest.mark.parametrize("name", BY_EVERY_DOOR)
 def test_a_broken_pool_by_the_flow(name: str, make_run: MakeRun, tmp_path: Path, ended: Ended) -> None:
-    case = FILES[name]
-    run = make_run(pool=str(FOLDER / name), budget=1, quality={}, out=str(tmp_path / "out"))
-    final = select_instructions(run, return_state=True)
-    if isinstance(case, str):
+    case, out, docs = FILES[name], tmp_path / "out", tmp_path / "docs"
+    assert isinstance(case, Case)
+    quality = {"data_docs": str(docs)} if case.critical else {}
+    final = select_instructions(
+        make_run(pool=str(FOLDER / name), budget=1, quality=quality, out=str(out)), return_state=True
+    )
+    page = pages(final)["validation-pool"]
+    assert all(f"| {rule} | " in page.replace("\\", "") for rule in case.failed)
+    if case.critical:
         assert final.is_failed()
-        assert case in str(final.message)
-        assert ended(final) == {"pool": ["Failed"]}
-    elif case.critical:
-        assert final.is_failed()
-        assert case.critical in str(final.message)
-        assert "**no**" in pages(final)["validation-pool"]
+        assert (case.refused or case.critical[0]) in str(final.message)
+        assert isinstance(final.result(raise_on_failure=False), PoolError if case.refused else QualityError)
+        assert "| critical | **no** |" in page
         assert validations(ended(final)) == {"pool": "Failed"}
+        assert pages_in(docs) == {"pool"}
+        assert not out.exists()
     else:
-        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-        assert by_rule(summary["validation"]["pool"]) == by_rule(summed(case))
+        check_summed(case, out)
+    check_kept(case, tmp_path / "store")
+
+
+@pytest.mark.parametrize("bad", [bad_vectors, bad_ranks])
+def test_what_a_contract_finds_is_shown_on_the_page(
+    bad: Bad, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boundary, rule = bad(monkeypatch)
+    run = make_run(budget=5, quality={})
+    final = select_instructions(run, return_state=True)
+    assert final.is_failed()
+    (found,) = broken_in(run.store, boundary)
+    page = pages(final)[f"validation-{boundary}"]
+    assert f"ids {found[rule]}, " in page
+    assert "| critical | **no** |" in page
+
+
+def test_great_expectations_is_imported_only_when_it_is_used(
+    make_run: MakeRun, tmp_path: Path, with_server: dict[str, str]
+) -> None:
+    check_unused("flows.selection", make_run(), tmp_path / "own.yaml", with_server)
