@@ -9,7 +9,7 @@ from selectllm import stopping
 from selectllm.settings import RunSettings
 from tasks.configuration import with_configuration
 from tasks.embeddings import embed
-from tasks.history import with_own_slot
+from tasks.history import filled, with_own_slot
 from tasks.pool import exclude, read_pool
 from tasks.queries import divide
 from tasks.rankings import meet_selector, rank
@@ -32,6 +32,8 @@ def select_instructions(run: RunSettings) -> dict[str, Any]:
     """
     with stopping.heard():
         run = with_own_slot(with_configuration(run))
+        if before := filled(run):
+            return publish.submit(run, *before, []).result()
         with judging(run) as verdicts:
             pool = read_pool.submit(run).result()
             verdicts += [validate.submit(run, pool).result()]

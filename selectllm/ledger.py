@@ -10,7 +10,8 @@ import json
 import os
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Entry:
     """A reply and what it answered, as one line of the ledger."""
 
     key: str
-    at: int  # nanoseconds since 1970: of two replies to one question the earlier counts
+    at: int  # when it was kept, nanoseconds since 1970: of two replies to one question the earlier counts
     prompt: str  # digest of the prompt's text
     model: str  # digest of the model's weights
     shown: tuple[str, ...]  # ids in the order that the prompt showed them
@@ -52,7 +53,8 @@ class Ledger:
 
     Replies that arrive together are made durable together (group commit): one fsync serves all that wait for it. What
     other runs add meanwhile is read whenever this one adds: of two that ask the same, both go on with the reply that
-    came first.
+    was durable first. Writers take turns for that on a local disk. On an object store they do not, and two that write
+    in the same moment may each go on with their own; the artifact that is whole first then counts for both.
     """
 
     def __init__(self, store: Store, card: ModelCard) -> None:
@@ -60,7 +62,7 @@ class Ledger:
         self._folder = f"replies/{card.key}"
         self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self._sequence = 0
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._read: dict[str, int] = {}  # how much of each file has been read
         self._entries: dict[str, Entry] = {}
@@ -80,7 +82,7 @@ class Ledger:
         """
         entry = Entry(
             key=request.key(card),
-            at=time.time_ns(),
+            at=0,
             prompt=request.prompt.digest,
             model=card.digest,
             shown=tuple(candidate.id for candidate in request.prompt.candidates),
@@ -90,7 +92,7 @@ class Ledger:
             reply=reply,
         )
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((entry.line(), durable))
+        self._waiting.append((entry, durable))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await durable
@@ -105,7 +107,7 @@ class Ledger:
         while self._waiting:
             group, self._waiting = self._waiting, []
             try:
-                await asyncio.to_thread(self._append, b"".join(line for line, _ in group))
+                await asyncio.to_thread(self._append, [entry for entry, _ in group])
                 await asyncio.to_thread(self._learn)
             except Exception as error:  # whatever it is, those that wait must hear of it
                 for _, durable in group:
@@ -116,13 +118,16 @@ class Ledger:
                     if not durable.done():
                         durable.set_result(None)
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, entries: Sequence[Entry]) -> None:
         name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
         if not self._store.is_local:
-            self._store.write_bytes(name, lines)
+            self._store.write_bytes(name, _lines(entries))
             self._sequence += 1
             return
-        path = Path(self._store.address(name))
+        with self._store.exclusive(self._folder):
+            self._append_to(Path(self._store.address(name)), _lines(entries))
+
+    def _append_to(self, path: Path, lines: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
@@ -155,3 +160,8 @@ class Ledger:
                 entry = Entry.parse(line)
                 if entry is not None and (entry.key not in self._entries or entry.at < self._entries[entry.key].at):
                     self._entries[entry.key] = entry
+
+
+def _lines(entries: Sequence[Entry]) -> bytes:
+    """The lines of entries that are kept now, and so are earlier than all that are kept later."""
+    return b"".join(replace(entry, at=time.time_ns()).line() for entry in entries)

@@ -30,6 +30,8 @@ def select(run: RunSettings, tell: Tell = quiet) -> Result:
 async def _select(run: RunSettings, tell: Tell) -> Result:
     check_folders(run)
     store = Store(run.store)
+    if before := steps.filled(store, run):
+        return publish(store, run, *before)
     with steps.judging(store, run) as verdicts:
         pool = steps.read_pool(store, run)
         verdicts += [steps.validate(store, run, pool)]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import RunError, TooFewRanked
-from selectllm.schemas import SELECTION
+from selectllm.schemas import SELECTION, TOURNAMENT
 from selectllm.tables import in_order
 
 
@@ -40,6 +40,16 @@ def cut(ranks: pa.ChunkedArray, budget: int) -> Cut:
         f"the replies rank {before:,} rows, and the budget is {budget:,}: too many questions had no usable answer. "
         "All replies are kept; try a smaller budget, or a stronger model"
     )
+
+
+def is_decided(rankings: pa.Table, budget: int, standings: pa.Table | None) -> bool:
+    """Whether rankings, and standings of the level that the budget cuts, say which rows a budget takes."""
+    if len(rankings) < budget:
+        return False
+    where = cut(rankings["rank"], budget)
+    level = rankings.filter(pc.equal(rankings["rank"], where.level))
+    is_scored = standings is None and not level["score"].null_count
+    return where.is_clean or is_scored or len(_of_level(standings, level)) == len(level)
 
 
 def choose(pool: pa.Table, rankings: pa.Table, budget: int, standings: pa.Table | None = None) -> pa.Table:
@@ -83,10 +93,15 @@ def choose(pool: pa.Table, rankings: pa.Table, budget: int, standings: pa.Table 
     return own
 
 
+def _of_level(standings: pa.Table | None, level: pa.Table) -> pa.Table:
+    standings = TOURNAMENT.empty_table() if standings is None else standings
+    return standings.filter(pc.is_in(standings["id"], value_set=level["id"].combine_chunks()))
+
+
 def _standing(standings: pa.Table | None, level: pa.Table) -> pa.Table:
     """The standings of the rows that may be chosen: those of others say nothing here."""
-    found = standings and standings.filter(pc.is_in(standings["id"], value_set=level["id"].combine_chunks()))
-    if found is None or len(found) != len(level):
+    found = _of_level(standings, level)
+    if len(found) != len(level):
         raise RunError(
             "what may be chosen has changed, so that the budget now cuts a level that has not been put in order: "
             "run again, which asks for that at most"

@@ -9,7 +9,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,21 +17,18 @@ import pyarrow.compute as pc
 
 from selectllm.queries import Vectors
 from selectllm.schemas import embeddings
-from selectllm.store import Store, digest
+from selectllm.store import Store
 from selectllm.tables import from_parquet, to_parquet
-
-RECIPE: Final = 1
-"""Raise it when the same model is to make another vector of the same text: nothing kept before is then used."""
 
 log = logging.getLogger(__name__)
 
 
 class KeptVectors:
-    """The vectors of one model, told by the digest of its weights, in one store."""
+    """The vectors in one store that were `made_by` one model in one way, as a digest of both tells."""
 
-    def __init__(self, store: Store, model: str) -> None:
+    def __init__(self, store: Store, made_by: str) -> None:
         self._store = store
-        self._folder = f"vectors/{digest('vectors', RECIPE, model)}"
+        self._folder = f"vectors/{made_by}"
 
     def add(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Keep the vectors (M, d) of M rows as a shard of their own, whole or not at all."""

@@ -1,9 +1,13 @@
-"""Which slot of a history a flow run fills."""
+"""Which slot of a history a flow run fills, and what it holds already."""
 
 from prefect.context import FlowRunContext
 
+from selectllm import steps
 from selectllm.history import with_slot
+from selectllm.models import ModelCard
 from selectllm.settings import RunSettings
+from selectllm.steps import Made
+from selectllm.store import Store
 
 
 def with_own_slot(run: RunSettings) -> RunSettings:
@@ -17,3 +21,8 @@ def with_own_slot(run: RunSettings) -> RunSettings:
         time = f"{flow_run.expected_start_time:%Y%m%dT%H%M%SZ}"
         return with_slot(run, f"{time}-{str(flow_run.deployment_id)[:8]}")
     return with_slot(run, str(flow_run.id))
+
+
+def filled(run: RunSettings) -> tuple[ModelCard, list[Made | None]] | None:
+    """What the run's slot holds already: a run again for the same slot has only to publish that."""
+    return steps.filled(Store(run.store), run)

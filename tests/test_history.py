@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from selectllm import select, stopping
-from selectllm.errors import PassingError, Stopped, StoreError, UsageError
+from selectllm.errors import PassingError, RunError, Stopped, StoreError, UsageError
 from selectllm.history import Commit, History, Overtaken, chosen_before, with_slot
 from selectllm.models import Request
 from selectllm.result import Result
@@ -14,6 +14,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps import selection as selection_step
 from selectllm.store import Store
 from tests.conftest import ToldModel, by_id
+from tests.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -108,6 +109,41 @@ def test_a_run_that_dies_after_its_commit_gives_its_rows_when_run_again(
     kept = History(Store(run.store), "h").commits()["s"]
     select(run.model_copy(update={"slot": "t"}))
     assert tuple(ids(select(run))) == kept.ids
+
+
+def test_a_filled_slot_needs_no_model_and_no_pool(make_run: MakeRun, tmp_path: Path) -> None:
+    with FaultyOllama() as server:
+        asked = {"hosts": [server.host]}
+        run = make_run(rows=60, budget=5, history="h", slot="s", selector=f"ollama:{server.model}", ranking=asked)
+        first = select(run)
+    Path(run.pool).unlink()
+    again = select(run.model_copy(update={"out": str(tmp_path / "out")}))
+    assert again.table().equals(first.table())
+    assert again.summary["artifacts"] == first.summary["artifacts"]
+    assert again.summary["ranking"] == first.summary["ranking"] | {
+        "asked": 0, "from_ledger": first.summary["ranking"]["asked"],
+    }  # fmt: skip
+    assert (tmp_path / "out" / "quarantine.parquet").is_file()
+
+
+def test_a_run_overtaken_where_others_are_yet_to_be_ranked_says_so(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=140, budget=12, history="h", slot="slow")
+    commit = History.commit
+
+    def overtaken(self: History, mine: Commit) -> Commit:
+        monkeypatch.setattr(History, "commit", commit)
+        select(run.model_copy(update={"slot": "quick"}))
+        return commit(self, mine)
+
+    monkeypatch.setattr(History, "commit", overtaken)
+    with pytest.raises(RunError, match="has chosen some of these rows meanwhile, and others have yet to be ranked"):
+        select(run)
+    quick, slow = (
+        select(run.model_copy(update={"slot": slot})).table()["id"].to_pylist() for slot in ("quick", "slow")
+    )
+    assert not set(quick) & set(slow)
 
 
 def test_a_run_overtaken_by_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import random
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,9 @@ import pyarrow.compute as pc
 import pytest
 
 from selectllm import select, tournament
+from selectllm.errors import ContractError
+from selectllm.ledger import Ledger
+from selectllm.models import Request
 from selectllm.settings import RunSettings
 from selectllm.steps import embeddings
 from tests.conftest import HashEmbedder, ToldModel
@@ -145,6 +150,72 @@ def test_an_embedding_cut_off_goes_on_where_it_was(
     assert result.summary["artifacts"] == apart.summary["artifacts"]
 
 
+def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> None:
+    run = make_run(rows=700, budget=5)
+    first = select(run)
+    lines = Path(run.pool).read_text(encoding="utf-8").splitlines()
+    trial = Path(run.pool).with_name("trial.jsonl")
+    trial.write_text("\n".join(lines[:400]) + "\n", encoding="utf-8")
+    select(run.model_copy(update={"pool": str(trial), "requery": True}))
+    grown = select(grow(run, new_rows(14)))
+    assert grown.table("queries").slice(0, 700).equals(first.table("queries"))
+
+
+@pytest.mark.parametrize("kind", ["queries", "centroids"])
+@pytest.mark.parametrize("damage", ["deleted", "altered"])
+def test_what_the_next_generation_needs_is_made_again_as_it_was(
+    kind: str, damage: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(rows=280, budget=20)
+    select(run)
+    second = grow(run, new_rows(20))
+    key = select(second).summary["artifacts"]["queries"]
+    third = grow(run, new_rows(20) + new_rows(20, "newer"))
+    wanted = select(third).table("queries")
+    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # as before the third
+        if json.loads(path.read_text())["rows"] == 320:
+            path.unlink()
+            path.with_suffix(".parquet").unlink()
+    names = {"queries": f"{key}.parquet", "centroids": "*.parquet"}
+    (path,) = (Path(run.store) / "v1" / "artifacts" / kind).glob(names[kind])
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "altered":
+        path.write_bytes(content[:-1] + b"\0")
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        assert select(third).table("queries").equals(wanted)
+    assert path.read_bytes() == content
+    assert path.name in caplog.text
+
+
+def test_vectors_that_nobody_can_use_are_not_kept(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = HashEmbedder.embed
+
+    def sick(self: HashEmbedder, texts: Sequence[str]) -> Any:
+        vectors = whole(self, texts)
+        vectors[3] = float("nan")
+        return vectors
+
+    run = make_run(rows=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(HashEmbedder, "embed", sick)
+        with pytest.raises(ContractError, match="vectors are not finite"):
+            select(run)
+    assert len(select(run).table()) == 5, "the next run, with a model that is well again"
+
+
+def test_another_way_of_embedding_embeds_every_row_anew(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=60)
+    select(run)
+    monkeypatch.setattr("selectllm.embedding.RECIPE", 99)
+    assert select(run).summary["cached"] == ["pool"]
+    assert quick_embedding.texts == 120
+
+
 @pytest.mark.parametrize("kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection"])
 @pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
 def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
@@ -213,6 +284,34 @@ def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
         select(make_run(rows=60, budget=20))
     assert "15 rows that may be chosen are ranked, and the budget is 20: the next 3 of each query" in caplog.text
     assert len(model.asked) > asked
+
+
+def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
+    make_run: MakeRun, told_model: Callable[..., ToldModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
+    dice = random.Random(0)
+
+    def rolled(request: Request) -> str:
+        numbers = list(range(1, len(request.prompt.candidates) + 1))
+        return json.dumps({"ranking": dice.sample(numbers, request.prompt.wanted)})
+
+    told_model(rolled)
+    append = Ledger._append_to
+
+    def slow(self: Ledger, path: Path, lines: bytes) -> None:
+        time.sleep(dice.random() * 0.02)
+        append(self, path, lines)
+
+    monkeypatch.setattr(Ledger, "_append_to", slow)
+    run = make_run(rows=140, budget=12, queries={"size": 5})
+    with ThreadPoolExecutor(2) as threads:
+        one, other = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
+    assert one.table().equals(other.table())
+    assert one.summary["artifacts"] == other.summary["artifacts"]
+    again = select(run.model_copy(update={"refresh": ("rankings", "tournament", "selection")}))
+    assert again.summary["ranking"]["asked"] == 0
+    assert again.table().equals(one.table()), "and for whoever reads the replies later"
 
 
 def test_two_runs_at_once_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:

@@ -5,6 +5,7 @@ Everybody goes through these: the library's own pipeline calls them one after th
 
 from selectllm.steps.embeddings import Shard, embed, embed_shard
 from selectllm.steps.exclusion import exclude
+from selectllm.steps.filled import filled
 from selectllm.steps.made import Made, Tell, quiet
 from selectllm.steps.pool import read_pool
 from selectllm.steps.queries import divide
@@ -26,6 +27,7 @@ __all__ = [
     "embed",
     "embed_shard",
     "exclude",
+    "filled",
     "judging",
     "meet_selector",
     "most_at_once",

@@ -11,7 +11,7 @@ from selectllm import contracts, embedding, stopping
 from selectllm.queries import Rows
 from selectllm.settings import RunSettings
 from selectllm.steps.made import Made, Slot, Tell, quiet
-from selectllm.store import Store
+from selectllm.store import Store, digest
 from selectllm.vectors import KeptVectors, table_of
 
 SHARD: Final = 1024
@@ -33,11 +33,12 @@ EmbedAll = Callable[[Iterable[Shard]], Iterable[int]]
 def embed(store: Store, run: RunSettings, pool: Made, tell: Tell = quiet, embed_all: EmbedAll | None = None) -> Made:
     """Embed every row of the pool that no earlier run has embedded; `embed_all` does so, by default one by one."""
     embedder = embedding.open_embedder(run.embedding.model)
-    slot = Slot(store, run, "embeddings", embedding.RECIPE, {"pool": pool}, {"model": embedder.digest})
+    made_by = _made_by(embedder)
+    slot = Slot(store, run, "embeddings", embedding.RECIPE, {"pool": pool}, {"model": made_by})
     if made := slot.found():
         return made
     table = store.read(pool.artifact)
-    kept = KeptVectors(store, embedder.digest)
+    kept = KeptVectors(store, made_by)
     vectors, known = kept.gather(table["id"].to_pylist())
     missing = np.flatnonzero(~known)
     if len(missing):
@@ -53,11 +54,22 @@ def embed(store: Store, run: RunSettings, pool: Made, tell: Tell = quiet, embed_
 
 
 def embed_shard(run: RunSettings, shard: Shard) -> int:
-    """Embed the rows of a shard and keep their vectors; returns how many they are."""
+    """Embed the rows of a shard and keep their vectors; returns how many they are.
+
+    Raises ContractError for vectors that no reader could use, before they are kept: kept, they would be found by every
+    run to come.
+    """
     stopping.check()
     embedder = embedding.open_embedder(run.embedding.model)
-    KeptVectors(Store(run.store), embedder.digest).add(shard.ids, embedder.embed(shard.texts))
+    vectors = embedder.embed(shard.texts)
+    contracts.check_embeddings(vectors, pa.table({"id": pa.array(shard.ids, pa.string())}))
+    KeptVectors(Store(run.store), _made_by(embedder)).add(shard.ids, vectors)
     return len(shard.ids)
+
+
+def _made_by(embedder: embedding.Embedder) -> str:
+    """What makes vectors: a model's weights, and the way in which texts are given to them."""
+    return digest("vectors", embedding.RECIPE, embedder.digest)
 
 
 def _one_by_one(run: RunSettings, shards: Iterable[Shard]) -> Iterator[int]:

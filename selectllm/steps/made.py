@@ -57,12 +57,13 @@ class Slot:
         self._made_from = {name: one if isinstance(one, str) else one.artifact.key for name, one in inputs.items()}
         self._inputs = {name: one.sha256 for name, one in inputs.items() if isinstance(one, Made)}
         self.target = Artifact(kind=kind, key=content_key(kind, recipe, self._made_from, settings))
+        self._seen: Manifest | None = None  # as it was when this run looked for it
 
     def found(self) -> Made | None:
         """The artifact, when it is there whole and was made from these very inputs, and is not to be refreshed."""
+        self._seen = manifest = self._store.manifest(self.target)
         if self._is_refreshed:
             return None
-        manifest = self._store.manifest(self.target)
         if manifest is None or manifest.inputs != self._inputs:  # what was made anew may differ from what it was
             return None
         if fault := self._store.fault(manifest):
@@ -71,17 +72,29 @@ class Slot:
         return self._made(manifest, cached=True)
 
     def keep(self, table: pa.Table, facts: Mapping[str, Any], **paid: int) -> Made:
-        """Write the artifact; `paid` is what this run paid for it."""
-        manifest = self._store.write(
-            self.target,
-            table,
-            recipe=self._recipe,
-            made_from=self._made_from,
-            settings=self._settings,
-            facts=facts,
-            inputs=self._inputs,
-        )
+        """Write the artifact; `paid` is what this run paid for it.
+
+        Of two runs that make it at once the first to write it has made it, and the other goes on with that: what
+        follows must not be made from a table that is no longer there.
+        """
+        with self._store.exclusive(f"artifacts/{self.target.kind}"):
+            manifest = self._written_meanwhile() or self._store.write(
+                self.target,
+                table,
+                recipe=self._recipe,
+                made_from=self._made_from,
+                settings=self._settings,
+                facts=facts,
+                inputs=self._inputs,
+            )
         return self._made(manifest, cached=False, **paid)
+
+    def _written_meanwhile(self) -> Manifest | None:
+        manifest = self._store.manifest(self.target)
+        if manifest is None or manifest == self._seen or manifest.inputs != self._inputs or self._store.fault(manifest):
+            return None
+        log.info("%s: another run has made it meanwhile", self._store.path(self.target))
+        return manifest
 
     def _made(self, manifest: Manifest, *, cached: bool, **paid: int) -> Made:
         seconds = time.perf_counter() - self._started

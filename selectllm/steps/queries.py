@@ -35,21 +35,25 @@ def divide(store: Store, run: RunSettings, pool: Made, vectors: Made) -> Made:
     ours = [one for one in kin if one.made_from["embeddings"] == vectors.artifact.key]
     parent = None
     if not run.requery:
-        ids = store.read(pool.artifact)["id"]
-        parent = _parent(ours[-1]) if ours else _grown_from(store, kin, ids)
-
-    def slot_on(parent: Made | None) -> Slot:
-        before = {"queries": parent} if parent else {}
-        return Slot(store, run, "queries", RECIPE, {"embeddings": vectors} | before, settings)
-
-    slot = slot_on(parent)
+        parent = _parent(ours[-1]) if ours else _grown_from(store, run, kin, store.read(pool.artifact)["id"])
+    slot = _slot(store, run, vectors, parent, settings)
     if made := slot.found():
         return made
-    if parent and not store.whole(parent.artifact):
+    if parent and not _is_whole(store, run, parent):
         log.warning("the queries that the pool's grew from are gone: all are formed afresh")
-        parent, slot = None, slot_on(None)
+        parent, slot = None, _slot(store, run, vectors, None, settings)
+    return _form(store, run, slot, vectors, parent)
+
+
+def _slot(store: Store, run: RunSettings, vectors: Made, parent: Made | None, settings: dict[str, Any]) -> Slot:
+    before = {"queries": parent} if parent else {}
+    return Slot(store, run, "queries", RECIPE, {"embeddings": vectors} | before, settings)
+
+
+def _form(store: Store, run: RunSettings, slot: Slot, vectors: Made, parent: Made | None) -> Made:
+    """Form a generation's queries, and keep them."""
     found, facts = _afresh(store, run, vectors) if parent is None else _grown(store, run, vectors, parent)
-    contracts.check_queries(found, store.read(pool.artifact))
+    contracts.check_queries(found, store.read(vectors.artifact))
     count = len(pc.unique(found["query_id"]))
     return slot.keep(found, {"count": count, "size": run.queries.size, "composition": run.queries.composition, **facts})
 
@@ -60,15 +64,18 @@ def _afresh(store: Store, run: RunSettings, vectors: Made) -> tuple[pa.Table, di
     points, asked = matrix(table), run.queries
     found, key = None, None
     if asked.composition in ("matched", "paper"):
-        width = queries.width_of(len(table), asked.size, asked.composition)
-        slot = Slot(store, run, "centroids", RECIPE, {"embeddings": vectors}, {"count": width, "seed": run.seed})
-        made = slot.found()
-        if made is None:
-            found = queries.fit_centroids(points, width, run.seed)
-            made = slot.keep(_centroid_table(found), {})
+        made = _fitted(store, run, vectors, queries.width_of(len(table), asked.size, asked.composition))
         found, key = matrix(store.read(made.artifact)), made.artifact.key
     rows = queries.form(points, asked.size, asked.composition, run.seed, found)
     return _table(rows, table["id"], 0), {"generation": 0, "formed": len(table), "centroids": key}
+
+
+def _fitted(store: Store, run: RunSettings, vectors: Made, count: int) -> Made:
+    """So many centroids of the vectors: found, or fitted and kept."""
+    slot = Slot(store, run, "centroids", RECIPE, {"embeddings": vectors}, {"count": count, "seed": run.seed})
+    return slot.found() or slot.keep(
+        _centroid_table(queries.fit_centroids(matrix(store.read(vectors.artifact)), count, run.seed)), {}
+    )
 
 
 def _grown(store: Store, run: RunSettings, vectors: Made, parent: Made) -> tuple[pa.Table, dict[str, Any]]:
@@ -97,21 +104,41 @@ def _grown(store: Store, run: RunSettings, vectors: Made, parent: Made) -> tuple
 
 def _parent(manifest: Manifest) -> Made | None:
     """What a generation was made from: known without looking, so that it may be gone when it is not needed."""
-    if "queries" not in manifest.made_from:
-        return None
-    artifact = Artifact(kind="queries", key=manifest.made_from["queries"])
-    return Made(artifact=artifact, sha256=manifest.inputs["queries"], cached=True, seconds=0)
+    return _input(manifest, "queries") if "queries" in manifest.made_from else None
 
 
-def _grown_from(store: Store, kin: Sequence[Manifest], ids: pa.ChunkedArray) -> Made | None:
-    """The newest queries of which enough still stand in this pool: rows of at least half of it."""
-    for manifest in reversed(kin):
-        if 2 * manifest.rows < len(ids) or store.fault(manifest):
-            continue
-        artifact = Artifact(kind="queries", key=manifest.key)
-        if 2 * len(_standing(store.read(artifact), ids)) >= len(ids):
-            return Made(artifact=artifact, sha256=manifest.sha256, cached=True, seconds=0)
-    return None
+def _grown_from(store: Store, run: RunSettings, kin: Sequence[Manifest], ids: pa.ChunkedArray) -> Made | None:
+    """The queries of which most still stand in this pool, if those are of half its rows; of several the newest."""
+    found, most = None, -(-len(ids) // 2) - 1
+    for manifest in sorted(kin, key=lambda one: (one.rows, one.created), reverse=True):
+        if manifest.rows <= most:
+            break  # no more can stand than there are
+        made = Made(artifact=Artifact(kind="queries", key=manifest.key), sha256=manifest.sha256, cached=True, seconds=0)
+        if _is_whole(store, run, made) and (standing := len(_standing(store.read(made.artifact), ids))) > most:
+            found, most = made, standing
+    return found
+
+
+def _is_whole(store: Store, run: RunSettings, generation: Made) -> bool:
+    """Whether a generation is whole, or can be made again as it was, of the vectors that it was made from."""
+    manifest = store.manifest(generation.artifact)
+    if manifest is None:
+        return False
+    if not (fault := store.fault(manifest)):
+        return True
+    log.warning("%s %s: it is made again", store.path(generation.artifact), fault)
+    vectors, parent = _input(manifest, "embeddings"), _parent(manifest)
+    if not store.whole(vectors.artifact) or (parent and not _is_whole(store, run, parent)):
+        log.warning("%s cannot be made again: what it was made from is gone", store.path(generation.artifact))
+        return False
+    slot = _slot(store, run, vectors, parent, manifest.settings)
+    return _form(store, run, slot, vectors, parent).artifact == generation.artifact
+
+
+def _input(manifest: Manifest, kind: str) -> Made:
+    """What an artifact was made from, as it was then."""
+    artifact = Artifact(kind=kind, key=manifest.made_from[kind])
+    return Made(artifact=artifact, sha256=manifest.inputs[kind], cached=True, seconds=0)
 
 
 def _standing(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
@@ -130,11 +157,16 @@ def _others(ids: pa.ChunkedArray, table: pa.Table) -> Rows:
 def _kept_centroids(store: Store, run: RunSettings, before: Manifest, rows: int) -> Vectors | None:
     """The centroids of the first generation; None where there are none, or too few for queries of this many rows."""
     key = before.facts["centroids"]
-    artifact = Artifact(kind="centroids", key=key or "")
-    if key is None or not rows or not store.whole(artifact):
+    manifest = store.manifest(Artifact(kind="centroids", key=key)) if key and rows else None
+    if manifest is None or manifest.settings["count"] < queries.width_of(
+        rows, run.queries.size, run.queries.composition
+    ):
         return None
-    found = matrix(store.read(artifact))
-    return found if len(found) >= queries.width_of(rows, run.queries.size, run.queries.composition) else None
+    vectors = _input(manifest, "embeddings")
+    if store.fault(manifest) and not store.whole(vectors.artifact):
+        log.warning("the centroids that queries were formed by are gone: new rows are divided by others")
+        return None
+    return matrix(store.read(_fitted(store, run, vectors, manifest.settings["count"]).artifact))
 
 
 def _centroid_table(found: Vectors) -> pa.Table:

@@ -4,7 +4,7 @@ import logging
 from typing import Any, Final
 
 from selectllm import contracts, selection
-from selectllm.errors import StoreError
+from selectllm.errors import RunError, StoreError
 from selectllm.history import Commit, History, Overtaken
 from selectllm.settings import RunSettings
 from selectllm.steps.exclusion import chosen_after, exclude, open_to_choice
@@ -37,8 +37,20 @@ def choose(store: Store, run: RunSettings, pool: Made, ranks: Made, played: Made
         except Overtaken:
             log.warning("another run of the history %s has chosen some of these rows: choosing again", run.history)
             excluded = exclude(store, run, pool)
+            _check_decided(store, run, ranks, played, excluded)
             continue
         return made if kept.ids == ids else _kept(store, run, kept, made)
+
+
+def _check_decided(store: Store, run: RunSettings, ranks: Made, played: Made | None, excluded: Made | None) -> None:
+    """Raise RunError where what is ranked and ordered so far does not say which rows to choose instead."""
+    rankings = open_to_choice(store, store.read(ranks.artifact), excluded)
+    standings = store.read(played.artifact) if played else None
+    if not selection.is_decided(rankings, run.budget, standings):
+        raise RunError(
+            f"another run of the history {run.history!r} has chosen some of these rows meanwhile, and others have yet "
+            "to be ranked: run again, which asks for that at most"
+        )
 
 
 def _chosen(

@@ -1,0 +1,50 @@
+"""A slot that an earlier run has filled: its rows were chosen then, and nothing is read or asked again."""
+
+import logging
+
+from selectllm.history import History
+from selectllm.models import ModelCard
+from selectllm.models.base import Quality
+from selectllm.settings import RunSettings
+from selectllm.steps.made import Made
+from selectllm.store import Artifact, Manifest, Store
+
+log = logging.getLogger(__name__)
+
+
+def filled(store: Store, run: RunSettings) -> tuple[ModelCard, list[Made | None]] | None:
+    """The model and the steps of the selection that the run's slot holds.
+
+    None where it holds none yet, one of another budget, or one of which anything is gone or damaged: then the run goes
+    its usual way, which tells what is wrong.
+    """
+    commit = History(store, run.history).commits().get(run.slot or "") if run.history else None
+    if commit is None or commit.budget != run.budget:
+        return None
+    steps: dict[str, Manifest] = {}
+    waiting = {"selection": commit.selection}
+    while waiting:
+        kind, key = waiting.popitem()
+        manifest = store.manifest(Artifact(kind=kind, key=key))
+        if manifest is None or store.fault(manifest):
+            return None
+        steps[kind] = manifest
+        # Of each kind the nearest: it holds all that earlier blocks of ranks and generations of queries do.
+        nearer = steps.keys() | waiting.keys()
+        waiting |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
+    if not store.whole(Artifact(kind="quarantine", key=steps["pool"].facts["quarantine"])):
+        return None
+    log.warning("the slot %s of the history %s was filled before: its rows stand", run.slot, run.history)
+    return _card(run, steps["rankings"]), [_made(one) for one in steps.values()]
+
+
+def _made(manifest: Manifest) -> Made:
+    return Made(artifact=Artifact(kind=manifest.kind, key=manifest.key), sha256=manifest.sha256, cached=True, seconds=0)
+
+
+def _card(run: RunSettings, rankings: Manifest) -> ModelCard:
+    """Who ranked; which version of a server it was is told in the record of the run that asked."""
+    settings = rankings.settings
+    kind = run.selector.partition(":")[0]
+    quality: Quality = "scripted" if kind == "scripted" else "demo" if run.selector == "embedded" else "model"
+    return ModelCard(run.selector, settings["name"], settings["model"], "unknown", quality, settings["mode"])
