@@ -32,8 +32,12 @@ class Candidate:
     input: str | None = None
 
     def clipped(self, limit: int) -> tuple["Candidate", bool]:
-        """The candidate with each text of at most `limit` characters, visibly marked; and whether any was cut."""
-        instruction, given = clip(self.instruction, limit), self.input and clip(self.input, limit)
+        """The candidate in at most `limit` characters, what was cut visibly marked; and whether anything was.
+
+        What either text does not need of its half is the other's.
+        """
+        instruction = clip(self.instruction, max(limit // 2, limit - len(self.input or "")))
+        given = self.input and clip(self.input, max(limit // 2, limit - len(self.instruction)))
         return Candidate(self.id, instruction, given), (instruction, given) != (self.instruction, self.input)
 
     @property

@@ -88,3 +88,11 @@ def test_clipping_ends_at_a_word_and_is_reported() -> None:
     assert cut
     assert candidate.instruction.removesuffix(CLIP_MARK).split()[-1] in {"one", "two", "three"}
     assert Candidate("a", "fits", "too").clipped(100) == (Candidate("a", "fits", "too"), False)
+
+
+@pytest.mark.parametrize(("instruction", "given"), [(500, 500), (500, 20), (20, 500), (70, 70), (500, 0)])
+def test_a_candidate_is_clipped_as_a_whole(instruction: int, given: int) -> None:
+    candidate, cut = Candidate("a", "x" * instruction, "y" * given or None).clipped(100)
+    assert len(candidate.instruction) + len(candidate.input or "") == 100
+    assert cut
+    assert min(len(candidate.instruction), len(candidate.input or "y" * 50)) >= min(instruction, given or 50, 50)

@@ -2,6 +2,8 @@
 
 import logging
 
+from selectllm import pool as pools
+from selectllm.errors import PoolError
 from selectllm.history import History
 from selectllm.models import ModelCard
 from selectllm.models.base import Quality
@@ -34,8 +36,20 @@ def filled(store: Store, run: RunSettings) -> tuple[ModelCard, list[Made | None]
         waiting |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
     if not store.whole(Artifact(kind="quarantine", key=steps["pool"].facts["quarantine"])):
         return None
-    log.warning("the slot %s of the history %s was filled before: its rows stand", run.slot, run.history)
+    store.sweep()
+    log.log(
+        logging.INFO if _is_pool_of(run, steps["pool"]) else logging.WARNING,
+        *("the slot %s of the history %s was filled before: its rows stand", run.slot, run.history),
+    )
     return _card(run, steps["rankings"]), [_made(one) for one in steps.values()]
+
+
+def _is_pool_of(run: RunSettings, pool: Manifest) -> bool:
+    """Whether the slot's rows come from the file that the run names, as it is now."""
+    try:
+        return pools.digest(run.pool) == pool.made_from["file"]
+    except PoolError:
+        return False
 
 
 def _made(manifest: Manifest) -> Made:
