@@ -38,9 +38,9 @@ def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Enviro
 
 
 @contextmanager
-def worker(environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(environment: Environment, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of the pool that prefect.yaml names."""
-    with running(["-m", "prefect", "worker", "start", "--pool", "selectllm"], environment, log) as process:
+    with running(["-m", "prefect", "worker", "start", "--pool", "selectllm", *options], environment, log) as process:
         yield process
 
 

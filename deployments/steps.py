@@ -9,6 +9,8 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
+from selectllm.environment import from_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,8 +30,11 @@ def _git_version() -> str:
 
 
 def judge() -> dict[str, Any]:
-    """Who ranks, and how it is asked: SELECTLLM_SELECTOR, else the demo, shown the beginnings of texts alone."""
-    selector = os.environ.get("SELECTLLM_SELECTOR") or "embedded"
+    """Who ranks, and how it is asked: SELECTLLM_SELECTOR of the environment or of `.env`, else the demo.
+
+    The demo is shown no more than the beginnings of texts.
+    """
+    selector = from_environment().get("selector") or "embedded"
     return {"selector": selector, "ranking": {"candidate_chars": 120} if selector == "embedded" else {}}
 
 

@@ -7,7 +7,7 @@ from prefect import flow
 
 from selectllm import stopping
 from selectllm.settings import RunSettings
-from tasks.configuration import with_configuration
+from tasks.configuration import configuration
 from tasks.embeddings import embed
 from tasks.history import filled, with_own_slot
 from tasks.pool import exclude, read_pool
@@ -30,8 +30,8 @@ def select_instructions(run: RunSettings) -> dict[str, Any]:
     Args:
         run: What to choose from, how many, and how. Steps whose result is in the store are not made again.
     """
-    with stopping.heard():
-        run = with_own_slot(with_configuration(run))
+    with stopping.heard(), configuration(run) as run:
+        run = with_own_slot(run)
         if before := filled(run):
             return publish.submit(run, *before, []).result()
         with judging(run) as verdicts:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from pydantic_settings.exceptions import SettingsError
 
 from selectllm.errors import UsageError
+from selectllm.locations import bare
 from selectllm.settings import RunSettings
 
 
@@ -48,7 +49,7 @@ def configured(run: RunSettings, below: Mapping[str, Any] | None = None) -> RunS
         return RunSettings.model_validate(merged(below or {}, from_environment(), given))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise UsageError(f"the settings that the environment names are not allowed: {faults}") from None
+        raise UsageError(f"the settings that the environment names are not allowed: {bare(faults)}") from None
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from selectllm.environment import from_environment, merged
 from selectllm.errors import UsageError
+from selectllm.locations import bare
 from selectllm.settings import Flag, RunSettings, Settings
 
 
@@ -112,4 +113,4 @@ def _fault(names: dict[tuple[str, ...], str], place: Sequence[int | str], messag
     name = names.get(tuple(str(part) for part in place), ".".join(map(str, place)))
     said = message.removeprefix("Value error, ").replace("Input should be", "should be")
     option = "POOL" if name == "pool" else f"--{name}"
-    return f"{option} {said}, not {given!r}" if said.startswith("should") else said
+    return bare(f"{option} {said}, not {given!r}" if said.startswith("should") else said)  # it may be a host's URL

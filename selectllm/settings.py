@@ -262,7 +262,12 @@ class RunSettings(Settings):
         "Default: workers on this machine, for as long as the run lasts.",
     )
     workers: int = Field(
-        2, ge=1, le=1000, title="Workers", description="Processes that dask or ray spread the work over (1 to 1,000)."
+        2,
+        ge=1,
+        le=1000,
+        title="Workers",
+        description="Processes that dask or ray spread the work over (1 to 1,000). Also needed with an address: no "
+        "more of a cluster are used, and --concurrency is shared among them.",
     )
     out: str | None = Field(
         None,

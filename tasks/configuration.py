@@ -1,40 +1,40 @@
 """What a run's settings leave open: from the worker's environment, then from Prefect's Variables and Secret blocks."""
 
 import os
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from prefect.blocks.system import Secret
 from prefect.variables import Variable
 
 from selectllm.environment import configured
 from selectllm.locations import absolute
 from selectllm.settings import RunSettings
-
-KINDS: Final = {"ollama": ("OLLAMA_API_KEY", "OLLAMA_HOST"), "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL")}
-"""The kinds of selectors that have servers, and the variables of a kind's key and of the host that it is meant for."""
+from tasks.keys import KINDS, key_for, named_host
 
 
-def with_configuration(run: RunSettings) -> RunSettings:
-    """The run with what it leaves open filled in.
+@contextmanager
+def configuration(run: RunSettings) -> Iterator[RunSettings]:
+    """The run with what it leaves open filled in, and its server's key in the environment of this process for so long.
 
     The Variable `selectllm_store` names the store, `selectllm_ollama_host` and `selectllm_openai_host` the servers of
-    selectors of that kind; the Secret blocks `selectllm-ollama-api-key` and `selectllm-openai-api-key` hold their keys,
-    which go into the environment of this process and nowhere else. Raises UsageError when a value is not allowed.
+    selectors of that kind, where neither the run nor the environment does; the Secret blocks `selectllm-ollama-api-key`
+    and `selectllm-openai-api-key` hold their keys. Raises UsageError when a value is not allowed.
     """
-    kind = configured(run).selector.partition(":")[0]
-    below: dict[str, Any] = {}
-    if kind in KINDS:
-        host = Variable.get(f"selectllm_{kind}_host")
-        key, meant_for = KINDS[kind]
-        if not os.environ.get(key) and (secret := _secret(f"selectllm-{kind}-api-key")):
-            os.environ[key] = secret
-        if host and not os.environ.get(meant_for):  # the key is for the host that was named beside it
-            os.environ[meant_for] = host
-        if host:
-            below["ranking"] = {"hosts": [host]}
-    if store := Variable.get("selectllm_store"):
-        below["store"] = store
-    return _everywhere(configured(run, below))
+    run = _with_variables(run)
+    with key_for(run):
+        yield run
+
+
+def _with_variables(run: RunSettings) -> RunSettings:
+    """The run with what it leaves open from the environment, and then from Prefect's Variables."""
+    store = Variable.get("selectllm_store")
+    below: dict[str, Any] = {"store": store} if store else {}
+    run = configured(run, below)
+    kind = run.selector.partition(":")[0]
+    if kind in KINDS and not run.ranking.hosts and not KINDS[kind].names_host() and (host := named_host(kind)):
+        run = run.model_copy(update={"ranking": run.ranking.model_copy(update={"hosts": (host,)})})
+    return _everywhere(run)
 
 
 def _everywhere(run: RunSettings) -> RunSettings:
@@ -45,11 +45,3 @@ def _everywhere(run: RunSettings) -> RunSettings:
     if selector.startswith("embedded:"):
         selector = "embedded:" + absolute(selector.removeprefix("embedded:"))
     return run.model_copy(update={"store": absolute(run.store), "embedding": embedding, "selector": selector})
-
-
-def _secret(block: str) -> str | None:
-    try:
-        value = Secret.load(block).get()  # type: ignore[union-attr]
-    except ValueError:  # there is no such block
-        return None
-    return str(value)

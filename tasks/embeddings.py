@@ -10,7 +10,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps import Made, Shard
 from selectllm.store import Store
 from tasks.progress import progress
-from tasks.runners import Piece, pieces_runner
+from tasks.runners import Piece, pieces_runner, some_each
 from tasks.states import OURS, state_of
 
 
@@ -20,7 +20,7 @@ def embed(run: RunSettings, pool: Made) -> Made | State[Made]:
 
     def in_tasks(shards: Iterable[Shard]) -> Iterator[int]:
         with pieces_runner(run) as over:
-            yield from over(embed_shard, shards)
+            yield from over(embed_shard, shards, some_each(run))
 
     store = Store(run.store)
     with progress("embeddings-progress", "Rows embedded") as tell:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from uuid import UUID
 
 from prefect.artifacts import (
     acreate_progress_artifact,
@@ -22,26 +23,42 @@ EVERY = 2.0
 @contextmanager
 def progress(key: str, description: str) -> Iterator[Tell]:
     """Progress of a step that works in a thread of its own."""
-    artifact = create_progress_artifact(0.0, key=key, description=description)
+    artifact: UUID | None = None
+
+    def show(percent: float) -> None:
+        nonlocal artifact
+        with _never_in_the_way():
+            if artifact:
+                update_progress_artifact(artifact, progress=percent)
+            else:
+                artifact = create_progress_artifact(percent, key=key, description=description)
+
+    show(0.0)
     updated = time.monotonic()
 
     def tell(_step: str, done: int, total: int) -> None:
         nonlocal updated
         if time.monotonic() - updated >= EVERY:
             updated = time.monotonic()
-            with _never_in_the_way():
-                update_progress_artifact(artifact, progress=100 * done / total)
+            show(100 * done / max(total, 1))
 
     yield tell
-    with _never_in_the_way():
-        update_progress_artifact(artifact, progress=100.0)
+    show(100.0)
 
 
 @asynccontextmanager
 async def async_progress(key: str, description: str) -> AsyncIterator[Tell]:
     """Progress of a step that works in the event loop, which an update must not hold up."""
-    artifact = await acreate_progress_artifact(0.0, key=key, description=description)
+    artifact: UUID | None = None
     percent = 0.0
+
+    async def show() -> None:
+        nonlocal artifact
+        with _never_in_the_way():
+            if artifact:
+                await aupdate_progress_artifact(artifact, progress=percent)
+            else:
+                artifact = await acreate_progress_artifact(percent, key=key, description=description)
 
     def tell(_step: str, done: int, total: int) -> None:
         nonlocal percent
@@ -50,16 +67,16 @@ async def async_progress(key: str, description: str) -> AsyncIterator[Tell]:
     async def update() -> None:
         while True:
             await asyncio.sleep(EVERY)
-            with _never_in_the_way():
-                await aupdate_progress_artifact(artifact, progress=percent)
+            await show()
 
+    await show()
     updating = asyncio.create_task(update())
     try:
         yield tell
     finally:
         updating.cancel()
-    with _never_in_the_way():
-        await aupdate_progress_artifact(artifact, progress=100.0)
+    percent = 100.0
+    await show()
 
 
 @contextmanager

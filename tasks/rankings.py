@@ -1,7 +1,7 @@
 """The model is met, and ranks the candidates of each query."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from prefect import task
 from prefect.states import State
@@ -13,8 +13,9 @@ from selectllm.ranking import Ask, Query, Rank
 from selectllm.settings import RunSettings
 from selectllm.steps import Batch, Made, Ranked
 from selectllm.store import Store
+from tasks.keys import key_for
 from tasks.progress import async_progress
-from tasks.runners import Piece, pieces_runner
+from tasks.runners import Piece, of_concurrency, pieces_runner
 from tasks.states import OURS, state_of
 
 
@@ -37,9 +38,9 @@ async def rank(
 
         return await in_window(as_task, batches)
 
-    def on_workers(batches: Iterable[Batch]) -> Iterator[Ranked]:
+    def on_workers(batches: Iterable[Batch]) -> Generator[Ranked, None, None]:
         with pieces_runner(run) as over:
-            yield from over(rank_piece, batches)
+            yield from over(rank_piece, batches, of_concurrency(run))
 
     store = Store(run.store)
     elsewhere = None if run.runner == "threads" else on_workers
@@ -50,10 +51,13 @@ async def rank(
 
 @task(name="rankings-batch", **OURS)
 def rank_piece(run: RunSettings, piece: Piece[Batch]) -> Ranked:
-    """Rank a batch of queries on a worker, which asks its share of the questions that may be under way at once."""
-    share = max(1, run.ranking.concurrency // run.workers)
-    mine = run.model_copy(update={"ranking": run.ranking.model_copy(update={"concurrency": share})})
-    return asyncio.run(steps.rank_batch(mine, piece.work))
+    """Rank a batch of queries on a worker, which asks its share of the questions that may be under way at once.
+
+    The worker may be another machine's: it gets the key itself, as the flow does.
+    """
+    mine = run.model_copy(update={"ranking": run.ranking.model_copy(update={"concurrency": piece.share})})
+    with key_for(mine):
+        return asyncio.run(steps.rank_batch(mine, piece.work))
 
 
 @task(name="rankings-batch", **OURS)

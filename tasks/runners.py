@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
 from prefect import Task
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from selectllm.errors import MissingDependency
@@ -17,34 +18,55 @@ T = TypeVar("T")
 AHEAD: Final = 2
 """Pieces given to each worker at a time: one to work on, one to go on with. More would only fill its memory."""
 
+Over = Callable[[Task[Any, Any], Iterable[Any], Sequence[int]], Iterator[Any]]
+"""Has a task run over pieces of work, and yields its results as they come. Each piece under way has one of the shares
+of something to itself; no more pieces are under way than there are shares, and what is to come need not exist yet."""
+
 
 class Piece(Generic[T]):
     """A piece of work on its way to a worker. Prefect looks for futures in all collections: this is none to it."""
 
-    def __init__(self, work: T) -> None:
-        self.work = work
+    def __init__(self, work: T, share: int = 1) -> None:
+        self.work, self.share = work, share
 
 
 @contextmanager
-def pieces_runner(run: RunSettings) -> Iterator[Callable[[Task[Any, Any], Iterable[Any]], Iterator[Any]]]:
-    """A function that has a task run over pieces of work, on whatever the run's settings name, and yields its results.
+def pieces_runner(run: RunSettings) -> Iterator[Over]:
+    """A function that has a task run over pieces of work, on whatever the run's settings name.
 
-    Results come in the pieces' order. No more than `AHEAD` pieces a worker are under way: what is to come need not
-    exist yet. Raises MissingDependency without the runner's package.
+    Raises MissingDependency without the runner's package.
     """
-    workers = 1 if run.runner == "threads" else run.workers
     with _runner(run) as runner:
 
-        def over(task: Task[Any, Any], pieces: Iterable[Any]) -> Iterator[Any]:
-            under_way: list[Any] = []
+        def over(task: Task[Any, Any], pieces: Iterable[Any], shares: Sequence[int]) -> Iterator[Any]:
+            free, under_way = list(shares), dict[PrefectFuture[Any], int]()
             for piece in pieces:
-                under_way.append(runner.submit(task, parameters={"run": run, "piece": Piece(piece)}))
-                if len(under_way) >= AHEAD * workers:
-                    yield under_way.pop(0).result()
-            while under_way:
-                yield under_way.pop(0).result()
+                share = free.pop(0)
+                future = runner.submit(task, parameters={"run": run, "piece": Piece(piece, share)})
+                under_way[future] = share
+                if not free:
+                    done = next(as_completed(list(under_way)))
+                    free.append(under_way.pop(done))
+                    yield done.result()
+            for done in as_completed(list(under_way)):
+                yield done.result()
 
         yield over
+
+
+def some_each(run: RunSettings) -> Sequence[int]:
+    """As many shares as pieces keep all workers busy, for work that has nothing to share."""
+    return [1] * AHEAD * (1 if run.runner == "threads" else run.workers)
+
+
+def of_concurrency(run: RunSettings) -> Sequence[int]:
+    """The questions that may be under way at once, shared out: one piece a worker, and none that may ask nothing.
+
+    Whoever has more room than was said, a large cluster for one, works on no more pieces than these.
+    """
+    pieces = min(run.workers, run.ranking.concurrency)
+    each, more = divmod(run.ranking.concurrency, pieces)
+    return [each + 1] * more + [each] * (pieces - more)
 
 
 def _runner(run: RunSettings) -> TaskRunner[Any]:

@@ -92,6 +92,7 @@ class FaultyOllama:
         self.model, self.digest, self.context_length = model, digest, context_length
         self.requests: Counter[str] = Counter()  # by endpoint
         self.injected: Counter[str] = Counter()  # by kind of fault
+        self.keys: Counter[str] = Counter()  # by what stood under Authorization, empty where nothing did
         self.asked: list[dict[str, Any]] = []  # the bodies of all questions, in the order of their arrival
         self.answered: list[tuple[str, tuple[str, ...]]] = []  # of good answers: the prompt, the instructions ranked
         self.loads: list[int] = []  # the context of each time that the model was loaded
@@ -170,9 +171,10 @@ class FaultyOllama:
                 connection.reset()
             await asyncio.sleep(0)
 
-    async def _serve(self, connection: "_Connection", path: str, body: bytes) -> None:
+    async def _serve(self, connection: "_Connection", path: str, headers: Mapping[str, str], body: bytes) -> None:
         """Answer one request; cancelled when its client goes away."""
         self.requests[path] += 1
+        self.keys[headers.get("authorization", "").strip()] += 1
         try:
             given = json.loads(body) if body else {}
             if "model" in given and _tagged(given["model"]) != self.model:
@@ -290,7 +292,9 @@ class _Connection(asyncio.Protocol):
     """One connection: takes a client's requests one after the other, and drops the one that the client gives up."""
 
     def __init__(
-        self, serve: Callable[["_Connection", str, bytes], Awaitable[None]], all_open: "set[_Connection]"
+        self,
+        serve: Callable[["_Connection", str, Mapping[str, str], bytes], Awaitable[None]],
+        all_open: "set[_Connection]",
     ) -> None:
         self._serve, self._all_open = serve, all_open
         self._received = b""
@@ -311,7 +315,7 @@ class _Connection(asyncio.Protocol):
         length = int(headers.get("content-length", 0))
         if len(rest) >= length:
             self._received = rest[length:]
-            self._serving = asyncio.ensure_future(self._serve(self, request.split()[1], rest[:length]))
+            self._serving = asyncio.ensure_future(self._serve(self, request.split()[1], headers, rest[:length]))
 
     def eof_received(self) -> None:
         self._give_up()

@@ -69,6 +69,13 @@ def test_a_variable_that_is_not_allowed_is_bad_usage(
         configured(RunSettings(pool="p", budget=1))
 
 
+def test_a_password_in_a_variable_that_is_not_allowed_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "http://user:planted@gpu1:11434")
+    with pytest.raises(UsageError, match="unknown selector 'http://gpu1:11434'") as error:
+        configured(RunSettings(pool="p", budget=1))
+    assert "planted" not in str(error.value)
+
+
 def test_without_variables_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__HOSTS", '["http://a", "http://b"]')
     assert from_environment() == {"ranking": {"hosts": ["http://a", "http://b"]}}

@@ -103,6 +103,14 @@ def test_what_is_not_allowed_is_told_in_the_options_names(path: tuple[str, ...],
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("path", [("ranking", "hosts"), ("ranking", "concurrency"), ("selector",)])
+@pytest.mark.parametrize("value", ["http://user:planted@gpu1:11434", "http://gpu1:11434/?token=planted"])
+def test_a_password_in_what_is_not_allowed_is_not_told(path: tuple[str, ...], value: str) -> None:
+    with pytest.raises(UsageError, match="http://gpu1:11434") as error:
+        settings_from({("pool",): "p", ("budget",): 1, path: value})
+    assert "planted" not in str(error.value)
+
+
 def test_settings_cannot_be_changed_and_know_no_other_field() -> None:
     run = RunSettings(pool="p", budget=1)
     with pytest.raises(ValidationError):

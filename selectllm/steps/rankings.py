@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from selectllm import contracts, ranking, selection
-from selectllm.errors import TooManyAbstained
+from selectllm.errors import CostExceeded, TooManyAbstained
 from selectllm.models import ModelCard
 from selectllm.prompts import Candidate
 from selectllm.ranking import Query, Rank, Spread
@@ -46,14 +47,15 @@ log = logging.getLogger(__name__)
 class Batch:
     """Queries to rank, in plain values that can be sent to any process, and what all batches of a block have in common.
 
-    `longest` is the size in bytes of the run's longest prompt, so that all ask within the same context.
+    `longest` is the size in bytes of the run's longest prompt, so that all ask within the same context; `before` is
+    what the run had paid for when the batch was sent, as far as was known, so that all keep to the same limit.
     """
 
     card: ModelCard
     queries: tuple[Query, ...]
     longest: int
     questions: int
-    before: Made | None
+    before: Tally
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Ranked:
     tally: Tally
 
 
-RankElsewhere = Callable[[Iterable[Batch]], Iterable[Ranked]]
-"""Has batches ranked by other processes."""
+RankElsewhere = Callable[[Iterable[Batch]], Generator[Ranked, None, None]]
+"""Has batches ranked by other processes, each made when it is sent; no more of them once it is closed."""
 
 
 async def rank(
@@ -129,8 +131,9 @@ async def _rank_block(
     longest = longest_prompt(shown.values(), run.queries.size, card)
     if elsewhere:
         parts = (waiting[start : start + APART] for start in range(0, len(waiting), APART))
-        batches = (Batch(card, tuple(part), longest, questions, before) for part in parts)
-        found, tally = await asyncio.to_thread(_gather, run, elsewhere(batches), questions, tell)
+        tally = Tally()
+        batches = (Batch(card, tuple(part), longest, questions, _paid(before, tally)) for part in parts)
+        found = await asyncio.to_thread(_gather, run, elsewhere(batches), questions, tell, before, tally)
     else:
         async with open_asker(store, run, card, longest, "rankings", questions, tell, before) as asker:
 
@@ -163,21 +166,53 @@ async def rank_batch(run: RunSettings, batch: Batch) -> Ranked:
     return Ranked(tuple(ranks), asker.tally)
 
 
-def _gather(run: RunSettings, batches: Iterable[Ranked], questions: int, tell: Tell) -> tuple[list[Rank], Tally]:
-    """What came of batches that were ranked elsewhere; no more are asked about once too many have abstained."""
+def _gather(
+    run: RunSettings,
+    ranked: Generator[Ranked, None, None],
+    questions: int,
+    tell: Tell,
+    before: Made | None,
+    tally: Tally,
+) -> list[Rank]:
+    """What came of batches that were ranked elsewhere, counted in `tally`.
+
+    No more are asked about once too many have abstained, or the run has cost as much as it may.
+    """
     found: list[Rank] = []
-    tally = Tally()
     tell("rankings", 0, questions)
-    for batch in batches:
-        found += batch.ranks
-        tally += batch.tally
-        tell("rankings", tally.ranked + tally.abstained, questions)
-        if tally.abstained > most_abstained(run, questions):
-            raise TooManyAbstained(
-                f"{tally.abstained} of {questions} questions had no usable answer: more than --max-abstained allows, "
-                "so the asking stopped. All replies are kept"
-            )
-    return found, tally
+    with closing(ranked) as batches:
+        for batch in batches:
+            found += batch.ranks
+            tally += batch.tally
+            tell("rankings", tally.ranked + tally.abstained, questions)
+            if tally.abstained > most_abstained(run, questions):
+                raise TooManyAbstained(
+                    f"{tally.abstained} of {questions} questions had no usable answer: more than --max-abstained "
+                    "allows, so the asking stopped. All replies are kept"
+                )
+            if tally.ranked + tally.abstained < questions:
+                _check_cost(run, _paid(before, tally))
+    return found
+
+
+def _paid(before: Made | None, tally: Tally) -> Tally:
+    """What the run has paid for, in this block and the ones before it."""
+    earlier = before or Tally()
+    return Tally(
+        paid_prompt_tokens=earlier.paid_prompt_tokens + tally.paid_prompt_tokens,
+        paid_output_tokens=earlier.paid_output_tokens + tally.paid_output_tokens,
+    )
+
+
+def _check_cost(run: RunSettings, paid: Tally) -> None:
+    """Raise CostExceeded when the run may cost no more, as the asking itself does in one process."""
+    asked = run.ranking
+    cost = (paid.paid_prompt_tokens * asked.price_in + paid.paid_output_tokens * asked.price_out) / 1e6
+    if asked.max_cost is not None and cost >= asked.max_cost:
+        raise CostExceeded(
+            f"this run has cost {cost:.2f}, and --max-cost is {asked.max_cost:.2f}. All replies are kept: "
+            "raise it and run again to go on from here"
+        )
 
 
 def _after(before: Made | None, block: Made) -> Made:

@@ -17,6 +17,7 @@ from selectllm.prompts import Candidate
 from selectllm.settings import RunSettings
 from selectllm.steps.made import Made, Tell
 from selectllm.store import Store
+from selectllm.tally import Tally
 
 GRACE: Final = 5.0
 """Seconds that replies under way may still take when someone stops a run."""
@@ -43,11 +44,11 @@ async def open_asker(
     step: str,
     questions: int,
     tell: Tell,
-    before: Made | None = None,
+    before: Made | Tally | None = None,
 ) -> AsyncIterator[Asker]:
     """The model, ready to be asked `questions` questions for a step, with all that it was ever asked in this store.
 
-    `longest` is the size in bytes of the run's longest prompt, `before` the step that has paid for replies in this run.
+    `longest` is the size in bytes of the run's longest prompt, `before` what has paid for replies in this run already.
 
     Raises SelectorUnavailable when it is no longer the model of the card, ModelError when it cannot be made ready.
     """
@@ -89,7 +90,7 @@ def most_abstained(run: RunSettings, questions: int) -> int:
     return math.floor(run.ranking.max_abstained * questions + 1e-9)  # 0.29 * 100 is less than 29
 
 
-def _manner(run: RunSettings, most_abstained: int, before: Made | None) -> Manner:
+def _manner(run: RunSettings, most_abstained: int, before: Made | Tally | None) -> Manner:
     asked = run.ranking
     return Manner(
         seed=run.seed,

@@ -1,0 +1,81 @@
+"""Measures the memory of a worker that embeds shards: it must not grow with the pool.
+
+    python benchmarks/memory.py [--shards N] [--times K]
+
+A process of its own embeds one shard after the other, as a worker of Dask or Ray does, once for a pool of N shards and
+once for one of K times as many. What is compared is the most memory that it ever held. Vectors are drawn: a model's
+own memory is not the pool's.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import zlib
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from selectllm.settings import RunSettings
+from selectllm.steps import Shard, embed_shard
+from selectllm.steps.embeddings import SHARD
+
+
+class RandomEmbedder:
+    """Unit vectors of the usual length that cost nothing."""
+
+    digest = "random"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Draw a vector for each text, the same on every run."""
+        vectors = np.random.default_rng(zlib.crc32(texts[0].encode())).normal(size=(len(texts), 384))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def work(run: RunSettings, pieces: Connection) -> None:
+    """Embed what comes until nothing does; then tell the most memory that was ever held, in bytes."""
+    with patch("selectllm.embedding.open_embedder", lambda _name: RandomEmbedder()):
+        while (shard := pieces.recv()) is not None:
+            pieces.send(embed_shard(run, shard))
+    pieces.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def most_memory(shards: int) -> int:
+    """The most bytes that a worker holds while it embeds a pool of so many shards."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would begin with what this process holds
+    ours, theirs = spawn.Pipe()
+    with tempfile.TemporaryDirectory() as store:
+        run = RunSettings.model_validate({"pool": "-", "budget": 1, "store": store})
+        process = spawn.Process(target=work, args=(run, theirs), daemon=True)
+        process.start()
+        theirs.close()  # else a worker that dies would be waited for without end
+        for number in range(shards):
+            rows = range(number * SHARD, (number + 1) * SHARD)
+            texts = (f"Task {row}: " + "explain it, " * 30 for row in rows)
+            ours.send(Shard(tuple(f"{row:032x}" for row in rows), tuple(texts)))
+            ours.recv()
+        ours.send(None)
+        most = int(ours.recv())
+        process.join()
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=int, default=10, help=f"of the smaller pool, of {SHARD:,} rows each")
+    parser.add_argument("--times", type=int, default=20, help="how many times larger the larger pool is")
+    arguments = parser.parse_args()
+    small, large = (most_memory(shards) for shards in (arguments.shards, arguments.shards * arguments.times))
+    print(f"{'rows':>10} {'MiB at most':>12} {'ratio':>6}")
+    for shards, most in ((arguments.shards, small), (arguments.shards * arguments.times, large)):
+        print(f"{shards * SHARD:>10,} {most / 2**20:>12.1f} {most / small:>6.2f}")
+
+
+if __name__ == "__main__":
+    main()

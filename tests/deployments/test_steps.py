@@ -1,0 +1,17 @@
+"""What the machine that deploys knows of itself."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments import steps
+
+
+def test_who_ranks_is_read_as_a_run_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = {"selector": "embedded", "ranking": {"candidate_chars": 120}}
+    assert steps.judge() == demo
+    (tmp_path / ".env").write_text("SELECTLLM_SELECTOR=ollama:file\n")
+    assert steps.judge() == {"selector": "ollama:file", "ranking": {}}
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:environment")
+    assert steps.judge() == {"selector": "ollama:environment", "ranking": {}}

@@ -1,0 +1,10 @@
+"""What a worker holds in memory does not grow with the pool."""
+
+import pytest
+
+from benchmarks.memory import most_memory
+
+
+@pytest.mark.slow
+def test_a_worker_that_embeds_a_larger_pool_holds_no_more() -> None:
+    assert most_memory(120) < 1.1 * most_memory(4)
