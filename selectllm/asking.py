@@ -60,6 +60,16 @@ class Manner:
     prices: tuple[float, float] = (0.0, 0.0)
     paid_before: tuple[int, int] = (0, 0)
 
+    def check_cost(self, tally: Tally) -> None:
+        """Raise CostExceeded when the run, with what is in the tally, may cost no more."""
+        (price_in, price_out), (before_in, before_out) = self.prices, self.paid_before
+        cost = (before_in + tally.paid_prompt_tokens) * price_in + (before_out + tally.paid_output_tokens) * price_out
+        if cost >= self.most_cost:
+            raise CostExceeded(
+                f"this run has cost {cost:.2f}, and --max-cost is {self.most_cost:.2f}. All replies are kept: "
+                "raise it and run again to go on from here"
+            )
+
 
 class Asker:
     """Asks one model about queries, and keeps the tally."""
@@ -232,15 +242,7 @@ class Asker:
         stopping.check()
         if self._ended:
             raise Stopped("the asking has ended")
-        price_in, price_out = self._manner.prices
-        before_in, before_out = self._manner.paid_before
-        cost = (before_in + self.tally.paid_prompt_tokens) * price_in
-        cost += (before_out + self.tally.paid_output_tokens) * price_out
-        if cost >= self._manner.most_cost:
-            raise CostExceeded(
-                f"this run has cost {cost:.2f}, and --max-cost is {self._manner.most_cost:.2f}. All replies are kept: "
-                "raise it and run again to go on from here"
-            )
+        self._manner.check_cost(self.tally)
 
 
 def check_abstained(model: str, tally: Tally, most: int, more_faults: Counter[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from selectllm import contracts, ranking, selection
-from selectllm.errors import CostExceeded, TooManyAbstained
+from selectllm.asking import check_abstained
 from selectllm.models import ModelCard
 from selectllm.prompts import Candidate
 from selectllm.ranking import Query, Rank, Spread
@@ -22,6 +22,7 @@ from selectllm.steps.made import Made, Slot, Tell, quiet, rows
 from selectllm.steps.selector import (
     asked_how,
     longest_prompt,
+    manner,
     most_abstained,
     open_asker,
     shown_candidates,
@@ -133,7 +134,7 @@ async def _rank_block(
         parts = (waiting[start : start + APART] for start in range(0, len(waiting), APART))
         tally = Tally()
         batches = (Batch(card, tuple(part), longest, questions, _paid(before, tally)) for part in parts)
-        found = await asyncio.to_thread(_gather, run, elsewhere(batches), questions, tell, before, tally)
+        found = await asyncio.to_thread(_gather, run, card.name, elsewhere(batches), questions, tell, before, tally)
     else:
         async with open_asker(store, run, card, longest, "rankings", questions, tell, before) as asker:
 
@@ -168,6 +169,7 @@ async def rank_batch(run: RunSettings, batch: Batch) -> Ranked:
 
 def _gather(
     run: RunSettings,
+    name: str,
     ranked: Generator[Ranked, None, None],
     questions: int,
     tell: Tell,
@@ -185,13 +187,9 @@ def _gather(
             found += batch.ranks
             tally += batch.tally
             tell("rankings", tally.ranked + tally.abstained, questions)
-            if tally.abstained > most_abstained(run, questions):
-                raise TooManyAbstained(
-                    f"{tally.abstained} of {questions} questions had no usable answer: more than --max-abstained "
-                    "allows, so the asking stopped. All replies are kept"
-                )
+            check_abstained(name, tally, most_abstained(run, questions))
             if tally.ranked + tally.abstained < questions:
-                _check_cost(run, _paid(before, tally))
+                manner(run, questions, before).check_cost(tally)
     return found
 
 
@@ -202,17 +200,6 @@ def _paid(before: Made | None, tally: Tally) -> Tally:
         paid_prompt_tokens=earlier.paid_prompt_tokens + tally.paid_prompt_tokens,
         paid_output_tokens=earlier.paid_output_tokens + tally.paid_output_tokens,
     )
-
-
-def _check_cost(run: RunSettings, paid: Tally) -> None:
-    """Raise CostExceeded when the run may cost no more, as the asking itself does in one process."""
-    asked = run.ranking
-    cost = (paid.paid_prompt_tokens * asked.price_in + paid.paid_output_tokens * asked.price_out) / 1e6
-    if asked.max_cost is not None and cost >= asked.max_cost:
-        raise CostExceeded(
-            f"this run has cost {cost:.2f}, and --max-cost is {asked.max_cost:.2f}. All replies are kept: "
-            "raise it and run again to go on from here"
-        )
 
 
 def _after(before: Made | None, block: Made) -> Made:

@@ -65,7 +65,7 @@ async def open_asker(
             await hosts.prepare(longest, _room(run, card))
             tell(step, 0, questions)
             ledger = Ledger(store, card)
-            asker = Asker(hosts, ledger, _manner(run, most_abstained(run, questions), before), told)
+            asker = Asker(hosts, ledger, manner(run, questions, before), told)
             try:
                 yield asker
             except BaseException as error:
@@ -90,13 +90,14 @@ def most_abstained(run: RunSettings, questions: int) -> int:
     return math.floor(run.ranking.max_abstained * questions + 1e-9)  # 0.29 * 100 is less than 29
 
 
-def _manner(run: RunSettings, most_abstained: int, before: Made | Tally | None) -> Manner:
+def manner(run: RunSettings, questions: int, before: Made | Tally | None) -> Manner:
+    """How so many questions of a run are asked, after what was paid `before`."""
     asked = run.ranking
     return Manner(
         seed=run.seed,
         passes=asked.passes,
         think="low" if asked.think == "low" else asked.think == "on",
-        most_abstained=most_abstained,
+        most_abstained=most_abstained(run, questions),
         most_cost=math.inf if asked.max_cost is None else asked.max_cost,
         prices=(asked.price_in / 1e6, asked.price_out / 1e6),
         paid_before=(before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0),

@@ -140,9 +140,9 @@ def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(make_run
 
     tally = Tally()
     with pytest.raises(CostExceeded, match=r"cost 120\.00, and --max-cost is 100\.00"):
-        _gather(run, ranked(), 40, quiet, None, tally)
+        _gather(run, "m", ranked(), 40, quiet, None, tally)
     assert (drawn, is_closed) == ([0, 1, 2], True)
-    assert len(_gather(run, ranked(), 30, quiet, None, Tally())) == 0, "nothing is left to ask about"
+    assert len(_gather(run, "m", ranked(), 30, quiet, None, Tally())) == 0, "nothing is left to ask about"
 
 
 def test_the_librarys_own_door_has_no_workers(make_run: MakeRun) -> None:
