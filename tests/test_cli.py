@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from selectllm.cli import main
+from selectllm.errors import ModelError
 from tests.conftest import write_pool
+from tests.faulty_ollama import FaultyOllama
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -141,6 +143,32 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert err.startswith("selectllm: ")
     assert said in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_never_answers_usably_ends_with_exit_code_1(cli: Cli, pool: Path, tmp_path: Path) -> None:
+    with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as server:
+        arguments = ["--budget", "3", "--selector", "ollama:m", "--host", server.host, "--out", str(tmp_path / "out")]
+        code, out, err = cli("select", str(pool), *arguments)
+    assert (code, out) == (1, "")
+    assert "gave no usable answer to query 0" in err
+    assert not (tmp_path / "out" / "selection.jsonl").exists()
+
+
+def test_what_a_server_says_cannot_move_the_terminal(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ModelError("status 400: \x1b[2J\u202eevil")
+
+    monkeypatch.setattr("selectllm.steps.read_pool", refuse)
+    code, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
+    assert (code, err) == (1, "selectllm: status 400: \ufffd[2J\ufffdevil\n")
+
+
+def test_bars_are_for_terminals_whatever_the_environment_says(
+    cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
+    assert "\x1b" not in err
 
 
 def test_mixed_rows_are_quarantined_and_the_good_ones_chosen_from(cli: Cli, tmp_path: Path) -> None:

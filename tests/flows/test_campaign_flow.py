@@ -19,8 +19,18 @@ MOMENTS = [
     *(("not renamed pool.json", 1), ("after embedder", 1), ("synced replies", 4), ("half written queries.parquet", 1)),
     *(("renamed embeddings.parquet", 1), ("half written replies", 2), ("not renamed rankings.parquet", 2)),
     *(("renamed tournament.parquet", 1), ("not synced selection.json", 1), ("half written runs", 1)),
-    *(("renamed history", 1), ("renamed out", 2)),
+    *(
+        ("renamed history", 1),
+        ("renamed out", 2),
+        ("half written quarantine.parquet", 1),
+        ("renamed quarantine.json", 1),
+    ),
+    *(("half written vectors", 1), ("renamed vectors", 1), ("not renamed centroids.parquet", 1)),
+    *(("half written centroids.json", 1), ("renamed rankings.json", 1), ("not synced replies", 7)),
+    *(("not synced tournament.json", 1), ("not renamed selection.parquet", 1), ("half written history", 1)),
+    *(("not renamed latest", 1), ("half written out", 3), ("before embedder", 1)),
 ]
+"""With those below that strike while questions are under way, thirty."""
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,6 @@ def host(weights: Path) -> Iterator[str]:
     thread.join(30)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick_embedding")
 def test_the_flow_drives_a_server_over_http(host: str, make_run: MakeRun) -> None:
     # One pick a query: a list of one number is all that a model of this size can be held to.

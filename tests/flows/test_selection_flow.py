@@ -18,6 +18,15 @@ from selectllm.store import Store
 MakeRun = Callable[..., RunSettings]
 Ended = Callable[[Any], dict[str, list[str]]]
 ROOT = Path(__file__).resolve().parents[2]
+WITH_QUICK_EMBEDDING = """
+import sys
+from flows.command_line import main
+from flows.selection import select_instructions
+from selectllm import embedding
+from tests.conftest import HashEmbedder
+embedding.open_embedder = lambda _name: HashEmbedder()
+sys.exit(main(select_instructions))
+"""
 STEPS = {"pool", "embeddings", "queries", "rankings", "tournament", "selection"}
 pytestmark = [
     pytest.mark.usefixtures("quick_embedding"),
@@ -96,11 +105,15 @@ def test_an_error_is_the_runs_own(make_run: MakeRun) -> None:
         select_instructions(make_run(rows=60, budget=61))
 
 
+@pytest.mark.usefixtures("validated")
 def test_the_stores_hold_no_pickle(make_run: MakeRun) -> None:
     from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
-    run = make_run(budget=7, history="nightly")
+    results = PREFECT_LOCAL_STORAGE_PATH.value()
+    before = set(results.rglob("*"))
+    run = make_run(budget=7, history="nightly", quality={})
     select_instructions(run)
+    assert (Path(run.store) / "v1" / "verdicts" / "pool").is_dir()
     files = [path for path in Path(Store(run.store).root).rglob("*") if path.is_file()]
     assert {path.suffix or path.name for path in files} == {".parquet", ".json", ".jsonl", ".lock"}
     for path in files:
@@ -111,11 +124,21 @@ def test_the_stores_hold_no_pickle(make_run: MakeRun) -> None:
             json.loads(content)
         else:
             assert all(json.loads(line) for line in content.splitlines())
-    results = PREFECT_LOCAL_STORAGE_PATH.value()
-    before = set(results.rglob("*"))
+    kept = set(results.rglob("*")) - before
+    assert not kept, "of a run that succeeded Prefect keeps nothing"
     select_instructions(make_run(rows=60, budget=61), return_state=True)
-    for path in set(results.rglob("*")) - before:  # the error of a run that failed is all that Prefect keeps
+    for path in set(results.rglob("*")) - before:  # the error of a run that failed is all that it keeps
         json.loads(path.read_bytes())
+
+
+def test_the_command_line_prints_the_summary_alone(make_run: MakeRun, with_server: dict[str, str]) -> None:
+    run = make_run(budget=3)
+    select(run)  # no model that embeds is needed where everything is found
+    command = [sys.executable, "-c", WITH_QUICK_EMBEDDING, run.pool, "--budget", "3", "--selector", run.selector]
+    command += ["--store", run.store, "--no-validate", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=with_server)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["selection"]["selected"] == 3
 
 
 @pytest.mark.parametrize(
