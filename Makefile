@@ -38,11 +38,8 @@ test: setup  ## lint, types and tests; ten minutes at most
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-all: $(READY_ALL)  ## all tests, the long ones too: kills, full disks, services, Dask and Ray
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest
+test-all: test $(READY_ALL)  ## and the long tests: kills, full disks, services, Dask and Ray
+	$(BIN)/pytest -m slow
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
 	$(BIN)/pytest -k "campaign or disk" tests
