@@ -26,7 +26,7 @@ def test_a_healthy_server_has_nothing_wrong_with_it(capsys: pytest.CaptureFixtur
     ("faults", "context", "name", "advice"),
     [
         ({"prose": 1.0}, 131_072, "query", "--mode pointwise"),
-        ({"runner died": 1.0}, 131_072, "query", ""),
+        ({"runner died": 1.0}, 131_072, "query", "ollama ps"),
         ({}, 2048, "context", "--query-size"),
     ],
 )
