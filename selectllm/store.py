@@ -4,6 +4,7 @@ The manifest is written last and carries the Parquet's digest, so an artifact is
 file is. Everything is written under a temporary name, made durable, then renamed: a reader never sees half a file.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -36,6 +37,9 @@ TEMPORARY_SECONDS: Final = 3600.0
 
 LEASE_SECONDS: Final = 60.0
 """How long a lock on an object store holds when its holder died: blocks that need one take a second at most."""
+
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""How a file system says that it has no locks."""
 
 BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols of stores that hold objects in buckets, and know no folders."""
@@ -250,23 +254,42 @@ class Store:
     def exclusive(self, folder: str) -> Iterator[None]:
         """Hold a folder for oneself while the block runs, which must be short; others wait for their turn.
 
-        A holder that dies lets go: at once on a local disk, after `LEASE_SECONDS` on an object store.
+        A holder that dies lets go: at once on a local disk, after `LEASE_SECONDS` on an object store, and on a disk
+        whose file system knows no locks.
         """
-        lock = self._at(f"{folder}/.lock")
+        name = f"{folder}/.lock"
         if self.is_local and os.name != "nt":
-            import fcntl
-
             try:
-                os.makedirs(os.path.dirname(lock), exist_ok=True)
-                handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+                os.makedirs(os.path.dirname(self._at(name)), exist_ok=True)
+                handle = os.open(self._at(name), os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
                 raise self._failed("written", error) from error
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                yield
+                if self._locked(handle):
+                    yield
+                    return
             finally:
                 os.close(handle)
-            return
+            name = f"{folder}/.lease"
+        with self._leased(name):
+            yield
+
+    def _locked(self, handle: int) -> bool:
+        """Wait for the kernel's lock on an open file; False where its file system has none."""
+        import fcntl
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return False
+            raise self._failed("written", error) from error
+        return True
+
+    @contextmanager
+    def _leased(self, name: str) -> Iterator[None]:
+        """Hold a file that nobody else could make at the same time, and that goes away at the end."""
+        lock = self._at(name)
         self._make_folder(lock)
         mine, seen, since = secrets.token_bytes(8), b"", time.monotonic()
         while not self._created(lock, mine):
@@ -275,13 +298,13 @@ class Store:
             if held != seen:  # someone else holds it now; how long, our own clock tells
                 seen, since = held, time.monotonic()
             elif time.monotonic() - since > LEASE_SECONDS:
-                self.remove_file(f"{folder}/.lock")
+                self.remove_file(name)
             time.sleep(0.2)
         try:
             yield
         finally:
             if self._content(lock) == mine:
-                self.remove_file(f"{folder}/.lock")
+                self.remove_file(name)
 
     def _created(self, path: str, content: bytes) -> bool:
         """Whether this caller, and nobody else, has just made the file."""

@@ -1,3 +1,4 @@
+import errno
 import json
 import threading
 from collections.abc import Callable
@@ -165,9 +166,16 @@ def test_a_run_overtaken_by_another_chooses_again(make_run: MakeRun, monkeypatch
     assert len(slow) == 4
 
 
-@pytest.mark.parametrize("place", ["local", "memory"])
-def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path) -> None:
-    location = str(tmp_path) if place == "local" else f"memory://{tmp_path}"
+@pytest.mark.parametrize("place", ["local", "memory", "a disk without locks"])
+def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = f"memory://{tmp_path}" if place == "memory" else str(tmp_path)
+    if place == "a disk without locks":
+        fcntl = pytest.importorskip("fcntl")
+
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", no_locks)
     rows = [f"{n:032x}" for n in range(40)]
 
     def take_four(slot: int) -> None:
