@@ -15,6 +15,7 @@ import httpx
 from deployments.steps import ROOT
 
 Environment = dict[str, str]
+SERVER = ["-m", "prefect", "server", "start"]
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Enviro
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     } | dict(more or {})
     home.mkdir(parents=True, exist_ok=True)
-    with running(["-m", "prefect", "server", "start"], environment, home / "server.log") as process:
+    with running(SERVER, environment, home / "server.log") as process:
         _await_health(url, process, home / "server.log")
         yield environment
 

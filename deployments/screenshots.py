@@ -3,21 +3,122 @@
 Wants Chromium. The run uses the demo model and takes some minutes.
 """
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from websockets.sync.client import ClientConnection, connect
 
 from deployments.local import Environment, server, worker
 from deployments.steps import ROOT
 
 IMAGES = ROOT / "docs" / "images"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+WIDTH, SCALE = 1180, 0.85
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A page in a window of so many pixels, once it shows a text; if named, from the `first` field to one `beyond`."""
+
+    page: str
+    shows: str
+    height: int
+    first: str | None = None
+    beyond: str | None = None
+
+
+def pictures(client: SyncPrefectClient) -> dict[str, Picture]:
+    """What there is to see after one run, by the pictures' names."""
+    deployment = client.read_deployment_by_name("select-instructions/on-demand")
+    (run,) = client.read_flow_runs()
+    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+    artifacts = {one.key: one.id for one in client.read_artifacts(artifact_filter=ours)}
+    form = f"deployments/deployment/{deployment.id}/run"
+    return {
+        "form": Picture(form, "Data Docs", 5000, beyond="Columns"),
+        "form-groups": Picture(form, "Data Docs", 5000, first="Columns", beyond="Enforce"),
+        "run": Picture(f"runs/flow-run/{run.id}?tab=Artifacts", "selection-summary", 1000),
+        "summary": Picture(f"artifacts/artifact/{artifacts['selection-summary']}", "Flow Run", 1000),
+        "selection": Picture(f"artifacts/artifact/{artifacts['selection']}", "Items per page", 800),
+    }
+
+
+class Tab:
+    """A page of a browser, told what to do over the DevTools protocol."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._told = 0
+
+    def do(self, method: str, **given: Any) -> dict[str, Any]:
+        """Have the browser do something; returns what it answers."""
+        self._told += 1
+        self._connection.send(json.dumps({"id": self._told, "method": method, "params": given}))
+        while (answer := json.loads(self._connection.recv(60))).get("id") != self._told:
+            pass  # an event
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def see(self, expression: str) -> Any:
+        """What an expression in JavaScript is worth on the page."""
+        return self.do("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def take(self, pages: str, picture: Picture, file: Path) -> None:
+        """Go to a page, wait until it has settled, and write what is wanted of it into a PNG."""
+        window = {"width": WIDTH, "height": picture.height, "deviceScaleFactor": SCALE, "mobile": False}
+        self.do("Emulation.setDeviceMetricsOverride", **window)
+        self.do("Page.navigate", url=f"{pages}{picture.page}")
+        end = time.monotonic() + 60
+        while not self.see(f"document.body?.innerText.includes({json.dumps(picture.shows)})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{picture.page} does not show {picture.shows!r}")
+            time.sleep(0.2)
+        time.sleep(3)  # graphs are drawn, pages fade in
+        left, top = self._corner(picture.first) if picture.first else (0, 0)
+        bottom = self._corner(picture.beyond)[1] if picture.beyond else picture.height
+        clip = {"x": left, "y": top, "width": WIDTH - left, "height": bottom - top, "scale": 1}
+        file.write_bytes(base64.b64decode(self.do("Page.captureScreenshot", clip=clip)["data"]))
+
+    def _corner(self, field: str) -> tuple[int, int]:
+        """A little to the left of and above a field's label."""
+        label = f"[...document.querySelectorAll('label')].find(one => one.innerText.startsWith({json.dumps(field)}))"
+        place = self.see(f"{label}.getBoundingClientRect().toJSON()")
+        return int(place["left"]) - 16, int(place["top"]) - 8
+
+
+@contextmanager
+def tab(program: str, profile: Path) -> Iterator[Tab]:
+    """A page of a headless browser that lasts as long as the block."""
+    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
+    process = subprocess.Popen([*command, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
+    try:
+        told = profile / "DevToolsActivePort"
+        end = time.monotonic() + 60
+        while not (told.is_file() and told.read_text().count("\n")):
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{program} did not start")
+            time.sleep(0.1)
+        port = told.read_text().split("\n")[0]
+        (page,) = (one for one in httpx.get(f"http://127.0.0.1:{port}/json/list").json() if one["type"] == "page")
+        with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
+            yield Tab(connection)
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def prefect(environment: Environment, *arguments: str) -> None:
@@ -25,35 +126,22 @@ def prefect(environment: Environment, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "prefect", *arguments], cwd=ROOT, env=environment, check=True)
 
 
-def pages(client: SyncPrefectClient) -> dict[str, tuple[str, int]]:
-    """What there is to see after one run: the picture's name, the page, and how many pixels of it."""
-    deployment = client.read_deployment_by_name("select-instructions/on-demand")
-    (run,) = client.read_flow_runs()
-    ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-    artifacts = {one.key: one.id for one in client.read_artifacts(artifact_filter=ours)}
-    return {
-        "form": (f"deployments/deployment/{deployment.id}/run", 1500),
-        "run": (f"runs/flow-run/{run.id}?tab=Artifacts", 1000),
-        "summary": (f"artifacts/artifact/{artifacts['selection-summary']}", 1000),
-        "selection": (f"artifacts/artifact/{artifacts['selection']}", 800),
-    }
-
-
-def take(browser: str, url: str, picture: Path, height: int, profile: Path) -> None:
-    """Take a picture of a page, once it has loaded what it shows."""
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
-        f"--window-size=1180,{height}", "--force-device-scale-factor=0.85", "--virtual-time-budget=20000",
-        f"--screenshot={picture}", url,
-    ]  # fmt: skip
-    subprocess.run(command, check=True, timeout=180, stderr=subprocess.DEVNULL)
-    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size // 1000} kB")
+def take_all(environment: Environment, program: str, profile: Path) -> None:
+    """Take all pictures of a server on which one run has ended."""
+    url = environment["PREFECT_API_URL"]
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        found = pictures(client)
+    with tab(program, profile) as page:
+        for name, picture in found.items():
+            file = IMAGES / f"{name}.png"
+            page.take(f"{url.removesuffix('api')}v2/", picture, file)
+            print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
 
 
 def main() -> None:
     """Deploy to a server of its own, run once, and take all pictures."""
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if browser is None:
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
         sys.exit("Chromium is needed: apt-get install chromium")
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="selectllm-") as folder, server(Path(folder) / "prefect") as environment:
@@ -62,14 +150,7 @@ def main() -> None:
         own_store = environment | {"SELECTLLM_STORE": f"{folder}/artifacts"}
         with worker(own_store, Path(folder) / "worker.log"):
             prefect(environment, "deployment", "run", "select-instructions/on-demand", "--watch")
-        with (
-            temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}),
-            get_client(sync_client=True) as client,
-        ):
-            found = pages(client)
-        for name, (page, height) in found.items():
-            url = environment["PREFECT_API_URL"].removesuffix("api") + f"v2/{page}"
-            take(browser, url, IMAGES / f"{name}.png", height, Path(folder) / "browser")
+        take_all(environment, program, Path(folder) / "browser")
 
 
 if __name__ == "__main__":

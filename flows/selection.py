@@ -1,9 +1,10 @@
 """The method as a Prefect flow: from a file of instructions to N chosen rows, every step cached in the store."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from pydantic import Field
 
 from selectllm import stopping
 from selectllm.settings import RunSettings
@@ -24,7 +25,7 @@ from tasks.validation import judging, validate
     persist_result=False,
     result_serializer="json",  # else Prefect pickles the error of a run that failed
 )
-def select_instructions(run: RunSettings) -> dict[str, Any]:
+def select_instructions(run: Annotated[RunSettings, Field(json_schema_extra={"title": "Run"})]) -> dict[str, Any]:
     """Choose the N instructions of a pool that are most worth annotating.
 
     Args:

@@ -55,8 +55,8 @@ def doctor(
     selector: Annotated[str, Parameter(help="The selector to look at, as for `select`.")] = "embedded",
     host: Annotated[tuple[str, ...], Parameter(help="URL of its server; may be repeated.", negative=())] = (),
     mode: Annotated[
-        Literal["listwise", "pointwise"] | None, Parameter(help="How it will be asked, as for `select`.")
-    ] = None,
+        Literal["auto", "listwise", "pointwise"], Parameter(help="How it will be asked, as for `select`.")
+    ] = "auto",
     timeout: Annotated[float, Parameter(help="Seconds that one request may take.")] = 120,
     json: Json = False,
 ) -> int:

@@ -32,7 +32,7 @@ def plan(run: RunSettings) -> dict[str, Any]:
     excluded, _ = excluded_rows(Store(run.store), run, found.table["id"].to_pylist())
     sizes = queries.sizes(rows, run.queries.size, run.queries.composition)
     candidates = list(shown_candidates(found.table, run)[0].values())
-    mode = run.ranking.mode or mode_of(run.selector)
+    mode = mode_of(run.selector, run.ranking.mode)
     ranking = _pointwise(candidates) if mode == "pointwise" else _listwise(run, sizes, candidates, len(excluded))
     return {
         "pool": {

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -30,10 +30,21 @@ class Flag:
     name: str
 
 
+def _as_a_form_shows_it(schema: dict[str, Any]) -> None:
+    """Make what may be left open a plain field: a form sends none that is empty, and Prefect takes null for it, too."""
+    for field in schema.get("properties", {}).values():
+        match field:
+            case {"anyOf": [told, {"type": "null"}]}:
+                del field["anyOf"], field["default"]
+                field.update(told)
+            case {"$ref": _}:
+                field.pop("default", None)  # the group's fields have their own; this one would send null for open ones
+
+
 class Settings(BaseModel):
     """A part of a run's settings: cannot be changed, and knows no field but its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=_as_a_form_shows_it)
 
 
 class ColumnSettings(Settings):
@@ -83,14 +94,14 @@ class RankingSettings(Settings):
     hosts: Annotated[tuple[str, ...], Flag("host")] = Field(
         (),
         title="Hosts",
-        description="URL of the model's server; several share the load. Default: the environment's OLLAMA_HOST (for "
+        description="URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for "
         "openai: OPENAI_BASE_URL), else the usual one.",
     )
-    mode: Literal["listwise", "pointwise"] | None = Field(
-        None,
+    mode: Literal["auto", "listwise", "pointwise"] = Field(
+        "auto",
         title="Mode",
         description="listwise: a query is one question. pointwise: each candidate is one, judged by log-probabilities. "
-        "Default: listwise, but pointwise for the embedded demo.",
+        "auto: listwise, but pointwise for the embedded demo.",
     )
     depth: int = Field(
         3,
@@ -124,9 +135,12 @@ class RankingSettings(Settings):
         title="Concurrency",
         description="The most questions under way at once on a host (1 to 256); fewer while it is slow.",
     )
-    timeout: float = Field(120, gt=0, title="Timeout", description="Seconds that one request may take.")
+    timeout: float = Field(120, gt=0, title="Timeout", description="Seconds that one request may take (more than 0).")
     deadline: float = Field(
-        600, gt=0, title="Deadline", description="Seconds that one question may take with all its retries."
+        600,
+        gt=0,
+        title="Deadline",
+        description="Seconds that one question may take with all its retries (more than 0).",
     )
     retries: int = Field(
         4, ge=0, le=100, title="Retries", description="Further tries after failures that can pass (0 to 100)."
@@ -145,19 +159,22 @@ class RankingSettings(Settings):
         description="Share of queries without a usable answer beyond which the run stops and fails (0 to 1).",
     )
     max_cost: float | None = Field(
-        None, gt=0, title="Most cost", description="What this run may cost before it stops, by the prices given."
+        None,
+        gt=0,
+        title="Most cost",
+        description="What this run may cost before it stops, by the prices given (more than 0).",
     )
     price_in: float = Field(
         0,
         ge=0,
         title="Price of reading",
-        description="Price of a million tokens of prompts, for estimates and --max-cost (0 or more).",
+        description="Price of a million tokens of prompts, for estimates and the most cost (0 or more).",
     )
     price_out: float = Field(
         0,
         ge=0,
         title="Price of writing",
-        description="Price of a million tokens of answers, for estimates and --max-cost (0 or more).",
+        description="Price of a million tokens of answers, for estimates and the most cost (0 or more).",
     )
 
     @model_validator(mode="after")
@@ -214,7 +231,7 @@ class RunSettings(Settings):
         ge=0,
         lt=2**32,
         title="Seed",
-        description="Fixes clustering, matching and the order that candidates are shown in.",
+        description="Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295).",
     )
     store: str = Field(
         "./artifacts",
@@ -225,7 +242,7 @@ class RunSettings(Settings):
     exclude: tuple[str, ...] = Field(
         (),
         title="Exclude",
-        description="Files of rows not to choose: lists of ids, earlier selections, annotations. May be repeated.",
+        description="Any number of files of rows not to choose: lists of ids, earlier selections, annotations.",
     )
     history: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
@@ -246,14 +263,14 @@ class RunSettings(Settings):
     refresh: tuple[Step, ...] = Field(
         (),
         title="Refresh",
-        description="Steps whose result is made again from the vectors and replies that are kept: pool, embeddings, "
-        "queries, rankings, tournament, selection. May be repeated.",
+        description="Any number of steps whose result is made again from the vectors and replies that are kept: pool, "
+        "embeddings, queries, rankings, tournament, selection.",
     )
     runner: Literal["threads", "dask", "ray"] = Field(
         "threads",
         title="Runner",
         description="Where the flow embeds shards and ranks batches: threads of its own process, or workers of Dask or "
-        "Ray (pip install 'selectllm[dask]' or 'selectllm[ray]').",
+        "Ray (the extras dask and ray).",
     )
     runner_address: str | None = Field(
         None,

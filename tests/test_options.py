@@ -1,11 +1,13 @@
 import inspect
-from typing import get_args
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from selectllm.errors import UsageError
-from selectllm.options import command, options, settings_from
+from selectllm.options import Option, command, options, settings_from
 from selectllm.settings import Composition, RunSettings
 
 NAMES = {one.name: one for one in options()}
@@ -32,7 +34,7 @@ def test_the_defaults_are_the_promised_ones() -> None:
         900,
         0.05,
     )
-    assert (asked.passes, asked.mode, asked.candidate_chars, asked.think, asked.hosts) == (1, None, 2000, "off", ())
+    assert (asked.passes, asked.mode, asked.candidate_chars, asked.think, asked.hosts) == (1, "auto", 2000, "off", ())
     assert (run.queries.size, run.queries.composition, run.ranking.depth, run.ranking.concurrency) == (
         14,
         "matched",
@@ -48,24 +50,56 @@ def test_every_option_is_explained_and_titled_for_the_form() -> None:
 
 
 def test_bounds_stand_in_the_description_because_the_form_does_not_show_them() -> None:
+    bounded = {option.name: limits for option in options() if (limits := list(_limits(_shown(option))))}
+    assert {"seed", "budget", "query-size", "timeout", "deadline", "max-cost", "max-abstained"} <= set(bounded)
+    for name, limits in bounded.items():
+        told = re.findall(r"\(([^()]*\d[^()]*)\)", NAMES[name].field.description or "")
+        assert [
+            one for one in limits if not any(re.search(rf"(?<![\d,.]){one}(?![\d,.])", two) for two in told)
+        ] == [], name
+
+
+def _limits(schema: dict[str, Any]) -> Iterator[str]:
+    """A field's bounds as its description tells them, also where other kinds of values are allowed beside numbers."""
+    if "minimum" in schema:
+        yield f"{schema['minimum']:,}"
+    if "exclusiveMinimum" in schema:
+        yield f"more than {schema['exclusiveMinimum']:,}"
+    if "maximum" in schema:
+        yield f"{schema['maximum']:,}"
+    if "exclusiveMaximum" in schema:
+        yield f"{schema['exclusiveMaximum'] - 1:,}" if schema["type"] == "integer" else "less than"
+    for one in schema.get("anyOf", []):
+        yield from _limits(one)
+
+
+def _shown(option: Option) -> dict[str, Any]:
+    """What the form knows of an option."""
+    schema = RunSettings.model_json_schema()
+    *groups, name = option.path
+    for group in groups:
+        annotation = RunSettings.model_fields[group].annotation
+        assert annotation is not None
+        schema = {"properties": schema["$defs"][annotation.__name__]["properties"]}
+    shown: dict[str, Any] = schema["properties"][name]
+    return shown
+
+
+def test_the_form_shows_each_option_as_one_plain_field() -> None:
     for option in options():
-        schema = RunSettings.model_json_schema()
-        part = (
-            schema["properties"]
-            if len(option.path) == 1
-            else schema["$defs"][_definition(option.path[0])]["properties"]
-        )
-        limits = {
-            str(part[option.path[-1]][bound]) for bound in ("minimum", "maximum") if bound in part[option.path[-1]]
-        }
-        if option.name not in ("seed", "budget"):
-            assert all(f"{int(limit):,}" in (option.field.description or "") for limit in limits), option.name
+        shown = _shown(option)
+        assert shown.get("type") in ("string", "integer", "number", "boolean", "array"), option.name
+        assert not {"anyOf", "oneOf", "allOf", "$ref"} & set(shown), option.name
+        assert "default" not in shown or shown["default"] is not None, option.name
+        assert option.field.title == shown["title"]
+    groups = [one for one in RunSettings.model_json_schema()["properties"].values() if "$ref" in one]
+    assert groups
+    assert not [one for one in groups if "default" in one], "the form would send null for the fields left open"
 
 
-def _definition(group: str) -> str:
-    annotation = RunSettings.model_fields[group].annotation
-    assert annotation is not None
-    return annotation.__name__
+def test_descriptions_are_for_both_doors() -> None:
+    for option in options():
+        assert not re.search(r"--|repeated|pip install", option.field.description or ""), option.name
 
 
 def test_a_command_takes_each_option_and_hands_on_settings() -> None:

@@ -1,7 +1,7 @@
 """Language models behind one seam: Ollama's over its API, an embedded one that speaks the same API, and scripts."""
 
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.models.absent import AbsentModel
@@ -24,7 +24,7 @@ async def open_model(selector: str, settings: RankingSettings, met: ModelCard | 
     another by now is an error. Otherwise one host at least must answer.
     Raises SelectorUnavailable when the kind, a host or the model cannot be had, with what to do about it.
     """
-    mode = settings.mode or mode_of(selector)
+    mode = mode_of(selector, settings.mode)
     models: list[ChatModel] = []
     silent: list[HostUnreachable] = []
     try:
@@ -76,6 +76,8 @@ async def _open(selector: str, host: str | None, timeout: float, mode: Mode) -> 
     return await open_embedded(name, timeout=timeout, mode=mode)
 
 
-def mode_of(selector: str) -> Mode:
-    """How a selector ranks unless told: the embedded demo one candidate at a time, all others a query at a time."""
+def mode_of(selector: str, told: Literal["auto"] | Mode) -> Mode:
+    """How a selector ranks: as told; by itself the embedded demo one candidate at a time, others a query at a time."""
+    if told != "auto":
+        return told
     return "pointwise" if selector == "embedded" else "listwise"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from docker.utils.build import PatternMatcher
 
+from deployments.local import SERVER
 from deployments.steps import ROOT
 
 FOLDER = ROOT / "deployments"
@@ -30,8 +31,7 @@ def instructions() -> list[tuple[str, str]]:
 def tool(name: str) -> str:
     """A program of the environment that the tests run in, or of the machine."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
+    assert found, f"{name} is not installed: make setup"
     return found
 
 
@@ -64,10 +64,23 @@ def test_the_deploy_service_does_what_make_deploy_does() -> None:
     assert SERVICES["deploy"]["command"][-1].split("\n")[:-1] == wanted
 
 
+def test_the_server_and_the_worker_are_started_as_in_the_tests() -> None:
+    assert SERVICES["server"]["command"] == ["python", *SERVER, "--host", "0.0.0.0"]
+    assert "command" not in SERVICES["worker"]  # the image's own, which test_worker.py runs
+
+
 def test_no_service_is_open_to_the_network_or_has_a_password_of_its_own() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports == ["127.0.0.1:4200:4200"]
     assert SERVICES["database"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+
+
+def test_every_image_that_others_made_has_a_version() -> None:
+    others = [service["image"] for service in SERVICES.values() if service["image"] != "selectllm"]
+    others += [told for name, told in instructions() if name == "ARG" and told.startswith("BASE=")]
+    assert len(others) == 4
+    for image in others:
+        assert re.search(r":(\$\{\w+:-)?\d[\w.-]+\}?$", image), image
 
 
 def test_the_image_is_pinned_and_its_user_is_nobody_special() -> None:

@@ -1,6 +1,7 @@
-"""The flow on a Prefect server whose database is a real PostgreSQL, where its programs are installed."""
+"""A deployed run on a Prefect server whose database is a real PostgreSQL, where its programs are installed."""
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -8,17 +9,19 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
-from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State, StateType
 
-from deployments.local import free_port, server
-from flows.selection import select_instructions
-from selectllm.settings import RunSettings
+from deployments.local import Environment, free_port, server, worker
+from tests.conftest import write_pool
+from tests.deployments.test_deploy import deploy
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+StateWhen = Callable[..., State[Any]]
 
 
 def programs() -> Path:
@@ -30,7 +33,7 @@ def programs() -> Path:
     return folders[-1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """The address of an empty database on a server of its own, which does not run as root: it refuses to."""
     bin_folder, port = programs(), free_port()
@@ -56,21 +59,34 @@ def database() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.usefixtures("quick_embedding")
-def test_three_thousand_rows_on_postgresql(
-    database: str, make_run: Callable[..., RunSettings], shared: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def environment(home: Path, database: str) -> Iterator[Environment]:
+    """The environment of the clients of a server that keeps its records in PostgreSQL."""
+    with server(home / "prefect", {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}) as environment:
+        yield environment
+
+
+def test_a_worker_chooses_from_three_thousand_rows_on_postgresql(
+    environment: Environment,
+    client: SyncPrefectClient,
+    database: str,
+    home: Path,
+    state_when: StateWhen,
+    tmp_path: Path,
 ) -> None:
-    run = make_run(pool=str(shared / "dolly_3k.jsonl"), budget=500)
-    with server(tmp_path / "prefect", {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}) as environment:
-        with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}):
-            summary = select_instructions(run)
-            APILogHandler.flush()  # else it would go on without a server
-        found = asyncio.run(_states(database))
-    assert summary["selection"]["selected"] == 500
-    assert found == {"COMPLETED": 1}
-    log = (tmp_path / "prefect" / "server.log").read_text(encoding="utf-8")
-    assert "Traceback" not in log
-    assert not (tmp_path / "prefect" / "prefect.db").exists()
+    deploy(environment)
+    on_demand = client.read_deployment_by_name("select-instructions/on-demand")
+    pool = str(write_pool(tmp_path / "pool.jsonl", 3000))
+    run = {"pool": pool, "budget": 500, "selector": "scripted:longest", "out": str(tmp_path / "out")}
+    started = client.create_flow_run_from_deployment(on_demand.id, parameters={"run": run})
+    with worker(environment | {"SELECTLLM_STORE": str(tmp_path / "store")}, tmp_path / "worker.log"):
+        assert state_when(started.id, State.is_final, 600).type == StateType.COMPLETED
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["pool"]["kept"], summary["selection"]["selected"]) == (3000, 500)
+    assert summary["ranking"]["asked"] >= 3000 // 14
+    assert asyncio.run(_states(database)) == {"COMPLETED": 1}
+    assert "Traceback" not in (home / "prefect" / "server.log").read_text(encoding="utf-8")
+    assert not (home / "prefect" / "prefect.db").exists()
 
 
 async def _states(database: str) -> dict[str, int]:

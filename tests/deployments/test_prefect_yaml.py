@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect.server.api.collections import get_collection_view
+from prefect.utilities.schema_tools import validate
 from prefect.utilities.templating import apply_values
 
 from deployments import steps, work_pools
@@ -28,6 +29,21 @@ def test_a_deployment_runs_as_it_stands(name: str) -> None:
     assert (ROOT / file).is_file()
     assert function == select_instructions.fn.__name__
     assert BY_NAME[name]["enforce_parameter_schema"] is True
+
+
+def test_the_form_is_titled_and_takes_what_is_left_open() -> None:
+    form = select_instructions.parameters.model_dump_for_openapi()
+    assert form["properties"]["run"]["title"] == "Run"
+    assert "How many rows" in form["definitions"]["RunSettings"]["properties"]["budget"]["description"]
+    fields = form["definitions"]["RunSettings"]["properties"]
+    assert fields["store"]["default"] == "./artifacts", "a form sends what has a default: see Settings in the README"
+    left_open = {"pool": "pool.jsonl", "budget": 5}
+    as_python_sends = RunSettings.model_validate(left_open).model_dump(mode="json")
+    assert as_python_sends["history"] is None
+    for run in (left_open, as_python_sends):
+        assert validate({"run": run}, form) == []
+    (fault,) = validate({"run": left_open | {"budget": 0}}, form)
+    assert "minimum of 1" in fault.message
 
 
 def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

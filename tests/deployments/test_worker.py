@@ -20,6 +20,7 @@ from deployments.local import Environment, free_port, running, worker
 from deployments.steps import ROOT
 from tests.conftest import write_pool
 from tests.deployments.test_deploy import deploy
+from tests.deployments.test_images import SERVICES
 from tests.faulty_ollama import FaultyOllama
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -93,8 +94,9 @@ def test_a_night_waits_for_the_night_before(
     assert {str(first.id), str(second.id)} == set(slots(on_store))
 
 
-def test_a_killed_run_is_crashed_and_goes_on_when_it_is_retried(
-    client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_run_that_is_ended_is_crashed_and_goes_on_when_it_is_retried(
+    client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path, ended_by: signal.Signals
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
     with FaultyOllama(delay=0.5) as model:
@@ -108,9 +110,16 @@ def test_a_killed_run_is_crashed_and_goes_on_when_it_is_retried(
         )
         with worker(on_store, tmp_path / "worker.log") as process:
             state_when(killed.id, lambda _: len(model.asked) >= 8, 120)
-            children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-            for one in [process.pid, *map(int, children.stdout.split())]:  # the worker first, lest it report
-                os.kill(one, signal.SIGKILL)
+            children = _children(process.pid)
+            assert children
+            os.kill(
+                process.pid, ended_by
+            )  # the worker first, lest it report; when it is stopped, it ends its runs itself
+            if ended_by == signal.SIGKILL:
+                for one in children:
+                    os.kill(one, ended_by)
+            process.wait(int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")))
+            assert not [one for one in children if Path(f"/proc/{one}/exe").exists()]
         crashed = state_when(killed.id, State.is_final, 180)
         assert crashed.type == StateType.CRASHED
         assert "No heartbeat" in str(crashed.message)
@@ -126,6 +135,11 @@ def test_a_killed_run_is_crashed_and_goes_on_when_it_is_retried(
     assert kept >= 6
     assert len(model.asked) - before <= in_all - kept, "nothing that was durable is asked for again"
     assert {str(killed.id), str(waiting.id)} == set(slots(on_store))
+
+
+def _children(process: int) -> list[int]:
+    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=True)
+    return [int(one) for one in told.stdout.split()]
 
 
 def test_the_images_worker_is_healthy(environment: Environment, tmp_path: Path) -> None:
