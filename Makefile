@@ -36,7 +36,7 @@ test: setup  ## lint, types and tests; ten minutes at most
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test $(READY_ALL)  ## and the long tests: kills, full disks, services, Dask and Ray
 	$(BIN)/pytest -m slow
