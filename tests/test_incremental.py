@@ -327,4 +327,4 @@ def test_two_runs_at_once_neither_corrupt_nor_block_each_other(make_run: MakeRun
     assert third.summary["ranking"]["asked"] == 0
     assert set(third.summary["cached"]) == set(third.summary["seconds"]), "what they left is whole"
     assert all(one.table().equals(apart.table()) for one in (*both, third))
-    assert asked < 2 * alone, "each profits from what the other was told"
+    assert asked <= 2 * alone, "neither asks more than it would alone"
