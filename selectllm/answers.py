@@ -62,13 +62,13 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _THOUGHT_TAG = re.compile(r"</?think(?:ing)?>")
 _FENCED = re.compile(r"```[a-z]*\s(.*)```", re.DOTALL)
 _LIST = re.compile(r"\[[^\[\]]*\]")
-_RANKING = re.compile(r'\{\s*"ranking"\s*:\s*(\[[^\[\]]*\])\s*\}')
+_RANKING = re.compile(r'\{\s*"ranking"\s*:\s*(\[[^\[\]]*\])\s*\}[\s.`]*\Z')
 _NUMBER = re.compile(r"(?:candidate|number)?\s{0,3}#?\s{0,3}([0-9]{1,6})", re.IGNORECASE)
 _BARE_LIST = re.compile(r"[0-9\s,;>#]+")
 
 
 def _tolerant(text: str, wanted: int) -> list[int] | None:
-    """The one list of numbers that is the text, or that the text calls the ranking.
+    """The one list of numbers that is the text, or that the text calls the ranking at its end.
 
     Any other list in the midst of words may be what is ruled out, or half a thought: "not [1, 2, 3]". A list without
     brackets must have exactly `wanted` members: "1 7 2 4" may be two picks, each after its place.
@@ -84,8 +84,9 @@ def _tolerant(text: str, wanted: int) -> list[int] | None:
             (value,) = value.values()
         return _numbers(_json(named[0]) if named else value)
     if not lists and _BARE_LIST.fullmatch(text):
-        numbers = [int(number) for number in re.findall(r"[0-9]+", text) if len(number) <= LONGEST_NUMBER]
-        return numbers if len(numbers) == wanted else None
+        numbers = re.findall(r"[0-9]+", text)
+        is_list = len(numbers) == wanted and all(len(number) <= LONGEST_NUMBER for number in numbers)
+        return [int(number) for number in numbers] if is_list else None
     return None
 
 
@@ -94,6 +95,8 @@ def _without_thoughts(text: str) -> str:
 
     Some servers leave out the mark that begins it.
     """
+    if "</think" not in text:  # and where nothing ends, the pattern would look for it from every beginning on
+        return "" if "<think" in text else text
     text = _THOUGHT.sub("", text)
     marks = list(_THOUGHT_TAG.finditer(text))
     if not all(mark[0].startswith("</") for mark in marks):

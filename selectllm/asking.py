@@ -142,6 +142,8 @@ class Asker:
         replies = [half.reply for half in halves if half.reply]
         best: list[str] = []
         window = max(len(left), len(right))
+        if len(left) + len(right) == len(candidates):  # all at once have been found not to fit
+            window = math.ceil(window / 2)
         while left and right and len(best) < wanted:
             heads = [candidates[id] for id in left[:window] + right[:window]]
             take = min(window, wanted - len(best))
@@ -168,7 +170,13 @@ class Asker:
         for attempt in range(1, ATTEMPTS + 1):
             seed = self._manner.seed + attempt - 1
             request = Request(question, seed, attempt, number, self._manner.think, room)
-            entry = await self._reply(request, patience)
+            try:
+                entry = await self._reply(request, patience)
+            except PromptTooLong:
+                if attempt == 1:
+                    raise
+                self.tally.faults["too long"] += 1  # the list does fit: it is the room that further tries would take
+                break
             answer = _read(entry.reply, prompt)
             if answer.fault is None:
                 self.tally.repaired += answer.repaired

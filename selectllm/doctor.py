@@ -59,7 +59,7 @@ async def _examine(hosts: Hosts, settings: RankingSettings) -> AsyncIterator[Fin
     yield Finding("server", True, f"answers, version {card.server_version}")
     yield Finding("model", True, f"{card.name}, digest {card.digest[:12]}")
     try:
-        await hosts.prepare(14 * settings.candidate_chars, 2 * most_tokens(14, settings.think != "off"))
+        await hosts.prepare(14 * settings.candidate_chars, 2 * most_tokens(14, settings.think != "off"), wait=False)
         loaded, reply = await _timed(hosts, _list(0))
     except ModelError as error:
         yield Finding("query", False, str(error), _advice(error))

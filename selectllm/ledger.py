@@ -124,7 +124,7 @@ class Ledger:
             self._store.write_bytes(name, _lines(entries))
             self._sequence += 1
             return
-        with self._store.exclusive(self._folder):
+        with self._store.exclusive(self._folder, stoppable=False):  # a stop is no reason to lose what was paid for
             self._append_to(Path(self._store.address(name)), _lines(entries))
 
     def _append_to(self, path: Path, lines: bytes) -> None:

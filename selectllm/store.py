@@ -36,7 +36,10 @@ TEMPORARY_SECONDS: Final = 3600.0
 """A temporary file as old as this belongs to nobody any more."""
 
 LEASE_SECONDS: Final = 60.0
-"""How long a lock on an object store holds when its holder died: blocks that need one take a second at most."""
+"""How long a lock on an object store holds when its holder died.
+
+Blocks that need one take a second or so. Only tables of vectors may take longer to write, and those are the same
+whoever writes them."""
 
 NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """How a file system says that it has no locks."""
@@ -251,8 +254,10 @@ class Store:
         return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
 
     @contextmanager
-    def exclusive(self, folder: str) -> Iterator[None]:
+    def exclusive(self, folder: str, *, stoppable: bool = True) -> Iterator[None]:
         """Hold a folder for oneself while the block runs, which must be short; others wait for their turn.
+
+        Waiting ends with Stopped when the run is to stop, unless it is not `stoppable`.
 
         A holder that dies lets go: at once on a local disk, after `LEASE_SECONDS` on an object store, and on a disk
         whose file system knows no locks.
@@ -271,7 +276,7 @@ class Store:
             finally:
                 os.close(handle)
             name = f"{folder}/.lease"
-        with self._leased(name):
+        with self._leased(name, stoppable):
             yield
 
     def _locked(self, handle: int) -> bool:
@@ -287,17 +292,18 @@ class Store:
         return True
 
     @contextmanager
-    def _leased(self, name: str) -> Iterator[None]:
+    def _leased(self, name: str, stoppable: bool) -> Iterator[None]:
         """Hold a file that nobody else could make at the same time, and that goes away at the end."""
         lock = self._at(name)
         self._make_folder(lock)
         mine, seen, since = secrets.token_bytes(8), b"", time.monotonic()
         while not self._created(lock, mine):
-            stopping.check()
+            if stoppable:
+                stopping.check()
             held = self._content(lock)
             if held != seen:  # someone else holds it now; how long, our own clock tells
                 seen, since = held, time.monotonic()
-            elif time.monotonic() - since > LEASE_SECONDS:
+            elif time.monotonic() - since > LEASE_SECONDS and self._content(lock) == seen:
                 self.remove_file(name)
             time.sleep(0.2)
         try:

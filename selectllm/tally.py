@@ -27,7 +27,7 @@ class Tally:
     abstained: int = 0  # the same, without a usable answer
     repaired: int = 0  # answers
     reasked: int = 0  # questions that were put more than once
-    split: int = 0  # queries that did not fit the model's context in one piece
+    split: int = 0  # lists that did not fit the model's context, and were halved
     queued: float = 0.0  # seconds that requests waited in the servers' own queues
     ties: int = 0  # that Borda's count left between neighbours, broken by rule
     faults: Counter[str] = field(default_factory=Counter)

@@ -24,7 +24,7 @@ def test_a_strict_answer_is_taken_as_it_is(text: str, numbers: tuple[int, ...]) 
     "text",
     [
         '```json\n{"ranking": [3, 1, 2]}\n```',
-        'Here you are: {"ranking": [3, 1, 2]}. The first is the best.',
+        'Here you are: {"ranking": [3, 1, 2]}.',
         '<think>maybe [1, 2, 3]?</think>{"ranking": [3, 1, 2]}',
         'I think that 5 is weak. </think> {"ranking": [3, 1, 2]}',
         "```\n[3, 1, 2]\n```",
@@ -54,6 +54,9 @@ def test_what_can_be_read_in_one_way_is_repaired(text: str) -> None:
         ("1 3 2 1 3 2", "not one JSON list"),
         ("[3, 1, 2] or [1, 2, 3]", "not one JSON list"),
         ("Not [1, 2, 3]; choose 4, 5 and 1.", "not one JSON list"),
+        ('I would not say {"ranking": [1, 2, 3]}, since 4 is best.', "not one JSON list"),
+        ("1234567 3 1 2", "not one JSON list"),
+        ("<think>" * 3000, "not one JSON list"),
         ("The worst are [1, 2, 3].", "not one JSON list"),
         ('{"ranking": [1, 2, 3], "ranking": [3, 2, 1]}', "not one JSON list"),
         ('{"ranking": [1, 2, 3]} no, {"ranking": [3, 2, 1]}', "not one JSON list"),

@@ -173,6 +173,19 @@ def test_a_list_that_never_fits_abstains(tmp_path: Path) -> None:
     assert asker.tally.faults["too long"] >= 1
 
 
+def test_an_answer_that_never_ends_is_not_taken_for_a_list_that_does_not_fit(tmp_path: Path) -> None:
+    def thinks_for_ever(request: Request) -> Reply:
+        if request.room > 2:
+            raise PromptTooLong("no room")
+        return Reply("", "length")
+
+    model = ToldModel(thinks_for_ever)
+    outcome, asker = ask(model, tmp_path)
+    assert outcome.abstained
+    assert asker.tally.split == 0
+    assert asker.tally.faults == {"cut off": 2, "too long": 1}
+
+
 def test_a_host_that_keeps_failing_costs_the_question_and_nothing_is_kept(tmp_path: Path) -> None:
     def broken(_: Request) -> str:
         raise PassingError("busy", "busy")

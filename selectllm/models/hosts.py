@@ -32,8 +32,14 @@ FAILURES_IN_A_ROW: Final = 5
 PROBE_EVERY: Final = 2.0
 """Seconds between two probes of a host that is left out."""
 
+TOGETHER: Final = 5.0
+"""Seconds that other hosts have to be ready, too, once the first one is."""
+
 SLOWING: Final = frozenset({"timeout", "busy"})
 """Failures that say that a host has too much to do."""
+
+LATE: Final = "deadline"
+"""The kind of failure of a question that has used up its time."""
 
 ONCE: Final = frozenset({"out of memory"})
 """Failures that pass seldom: one more try is enough to see."""
@@ -102,21 +108,33 @@ class Hosts:
         """The smallest context of all hosts; None where nobody tells."""
         return min((lane.model.context for lane in self._lanes if lane.model.context), default=None)
 
-    async def prepare(self, longest: int, room: int) -> None:
-        """Get every host ready for prompts of up to `longest` bytes, and answers of up to `room` tokens.
+    async def prepare(self, longest: int, room: int, *, wait: bool = True) -> None:
+        """Get the hosts ready for prompts of up to `longest` bytes, and answers of up to `room` tokens.
 
-        One that is absent, or too busy, is left out until it is ready, and so is one that cannot be made ready where
-        others can. Raises ModelError when none of those that are there can be.
+        Returns soon after the first is; the others are left out until they are. So are all of them while they are too
+        busy, unless nobody is to `wait`. Raises ModelError when none of those that are there can be made ready.
         """
         self._longest, self._room = longest, room
-        there = [lane for lane in self._lanes if not isinstance(lane.model, AbsentModel)]
-        results = await asyncio.gather(*map(self._patiently, there), return_exceptions=True)
+        there = {
+            asyncio.create_task(self._patiently(lane)): lane
+            for lane in self._lanes
+            if not isinstance(lane.model, AbsentModel)
+        }
+        pending = set(there)
+        while pending and not any(lane.is_ready for lane in self._lanes):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if pending:
+            await asyncio.wait(pending, timeout=TOGETHER)
+        for task in pending:
+            task.cancel()
+        results = await asyncio.gather(*there, return_exceptions=True)
+        errors = [one for one in results if isinstance(one, Exception)]
+        fatal = [one for one in errors if not (wait and isinstance(one, PassingError))]
+        if fatal and len(fatal) == len(there):
+            raise fatal[0]
         for lane in self._lanes:
             if not lane.is_ready:
                 self._leave_out(lane)
-        errors = [one for one in results if one is not None and not isinstance(one, PassingError)]
-        if (errors and len(errors) == len(there)) or any(not isinstance(one, ModelError) for one in errors):
-            raise errors[0]
         for error in errors:
             log.warning("a host is left out: %s", error)
 
@@ -147,10 +165,12 @@ class Hosts:
         patience = patience or self.patience()
         attempt, waited = 0, False
         while True:
+            if patience.left <= 0:
+                raise PassingError(f"{self.card.name} had {self._deadline:g} s for a question, and took them", LATE)
             async with self._free_lane(may_ask) as lane:
                 started = time.monotonic()
                 try:
-                    reply = await self._once(lane, request, patience.left)
+                    reply = await self._once(lane, request, patience)
                 except PassingError as error:
                     failure = error
                     self._failed(lane, error.kind, started)
@@ -159,8 +179,6 @@ class Hosts:
                     if keep:
                         await keep(reply)
                     return reply
-                finally:
-                    patience.left -= time.monotonic() - started
             if patience.left <= 0:
                 raise failure
             if not waited and all(lane.left_out_since is not None for lane in self._lanes):
@@ -182,31 +200,40 @@ class Hosts:
             await lane.model.close()
 
     async def _patiently(self, lane: Lane) -> None:
-        """Make a host ready. Raises PassingError after as many tries as a question has, ModelError."""
+        """Make a host ready, in as many tries as a question has. Raises PassingError, ModelError."""
+        end = time.monotonic() + self._deadline
         for attempt in range(1, self._retries + 2):
             try:
-                async with asyncio.timeout(self._deadline):  # weights may have to be loaded: more than one answer takes
-                    await lane.model.prepare(self._longest, self._room)
-            except (PassingError, TimeoutError) as error:
-                kind = getattr(error, "kind", "timeout")
-                self.faults[kind] += 1
-                failure = PassingError(f"{self.card.name} could not be made ready: {error or 'it took too long'}", kind)
-            else:
-                lane.is_ready = True
-                return
-            if attempt <= self._retries:
-                await asyncio.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
-        raise failure
+                return await self._make_ready(lane, end - time.monotonic())
+            except PassingError:
+                pause = BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                if attempt > self._retries or time.monotonic() + pause >= end:
+                    raise
+            await asyncio.sleep(pause)
+        return None
 
-    async def _once(self, lane: Lane, request: Request, left: float) -> Reply:
+    async def _make_ready(self, lane: Lane, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):  # weights may have to be loaded: that is more than one answer takes
+                await lane.model.prepare(self._longest, self._room)
+        except (PassingError, TimeoutError) as error:
+            kind = getattr(error, "kind", "timeout")
+            self.faults[kind] += 1
+            lane.trouble = f"{self.card.name} could not be made ready: {str(error) or 'it took too long'}"
+            raise PassingError(lane.trouble, kind) from None
+        lane.is_ready = True
+
+    async def _once(self, lane: Lane, request: Request, patience: Patience) -> Reply:
+        started, allowed = time.monotonic(), min(self._timeout, patience.left)
         try:
             # The clients have timeouts of their own, but not on an app in this process, and not on a slow trickle.
-            async with asyncio.timeout(min(self._timeout, left)):
+            async with asyncio.timeout(allowed):
                 return await lane.model.answer(request)
         except TimeoutError:
-            raise PassingError(
-                f"{self.card.name} did not answer within {min(self._timeout, left):.0f} s", "timeout"
-            ) from None
+            kind = "timeout" if allowed == self._timeout else LATE
+            raise PassingError(f"{self.card.name} did not answer within {allowed:.1f} s", kind) from None
+        finally:
+            patience.left -= time.monotonic() - started
 
     @asynccontextmanager
     async def _free_lane(self, may_ask: Callable[[], None]) -> AsyncIterator[Lane]:
@@ -245,6 +272,8 @@ class Hosts:
 
     def _failed(self, lane: Lane, kind: str, started: float) -> None:
         self.faults[kind] += 1
+        if kind == LATE:  # the question had little time left, which says nothing of the host
+            return
         lane.failures += 1
         if kind in SLOWING and started > lane.slowed_at:  # requests of before the last halving say nothing new
             lane.limit, lane.slowed_at = max(1.0, lane.limit / 2), time.monotonic()
@@ -268,7 +297,7 @@ class Hosts:
                     await lane.model.forget()  # its answers would not be this model's
                     raise ModelError(f"the host has another version of {self.card.name}")
                 if not lane.is_ready:
-                    await self._patiently(lane)
+                    await self._make_ready(lane, self._deadline)
             # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
             except Exception as error:
                 lane.trouble = str(error) or type(error).__name__

@@ -47,7 +47,7 @@ MOST_BYTES_PER_TOKEN: Final = 8.0
 """No tokenizer does better over a whole prompt: a prompt that was counted as fewer tokens was not read whole."""
 
 OBSERVED: Final = 8
-"""Replies after which the model's own bytes per token are known well enough to be held against it."""
+"""Replies after which the model's own bytes per token are known well enough to reckon with."""
 
 KEY: Final = "Set OLLAMA_API_KEY to a key that is good there, and OLLAMA_HOST to that URL: --host alone sends none"
 
@@ -140,7 +140,7 @@ class OllamaModel:
         if not reply.prompt_tokens:  # not every server counts
             return
         counted = f"{self.card.name} counted {reply.prompt_tokens:,} tokens in a prompt of {size:,} bytes"
-        if self.context and reply.prompt_tokens + num_predict > self.context:
+        if reply.done_reason != "stop" and self.context and reply.prompt_tokens + num_predict > self.context:
             raise PromptTooLong(f"{counted}: with its answer that is more than the {self.context:,} that it reads")
         if self._was_cut(size, reply.prompt_tokens):
             raise PassingError(f"{counted}: it was cut", "low count")
@@ -151,10 +151,11 @@ class OllamaModel:
 
     def _was_cut(self, size: int, tokens: int) -> bool:
         """Whether a prompt of so many bytes was read as too few tokens to have been read whole."""
-        ratio, is_learned = size / tokens, self._replies >= OBSERVED
-        if ratio > (min(2 * self._most_bytes_per_token, MOST_BYTES_PER_TOKEN) if is_learned else MOST_BYTES_PER_TOKEN):
+        ratio = size / tokens
+        if ratio > MOST_BYTES_PER_TOKEN:
             return True
-        usual = self._bytes / self._tokens if is_learned else BYTES_PER_TOKEN
+        # Never by a ratio alone: scripts differ threefold in it, and a pool may hold several.
+        usual = self._bytes / self._tokens if self._replies >= OBSERVED else BYTES_PER_TOKEN
         half = (self.context or 0) // 2 + 2
         return abs(tokens - half) <= CUT and ratio > TWICE * usual
 
@@ -258,8 +259,8 @@ async def open_ollama(
 
 def _may_see_key(host: str | None) -> bool:
     """The client would send OLLAMA_API_KEY to any host; it was given for the one in OLLAMA_HOST, or for the cloud."""
-    named = os.environ.get("OLLAMA_HOST")
-    return (bool(named) and host in (None, named)) or (host or "").rstrip("/") == OLLAMA_CLOUD
+    named, asked = (one.rstrip("/") for one in (os.environ.get("OLLAMA_HOST") or "", host or ""))
+    return (bool(named) and asked in ("", named)) or asked == OLLAMA_CLOUD
 
 
 def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str = "") -> Reply:

@@ -1,9 +1,9 @@
-"""A slot that an earlier run has filled: its rows were chosen then, and nothing is read or asked again."""
+"""A slot that an earlier run has filled: its rows were chosen then, and neither pool nor model is needed for them."""
 
 import logging
 
 from selectllm import pool as pools
-from selectllm.errors import PoolError
+from selectllm.errors import UsageError
 from selectllm.history import History
 from selectllm.models import ModelCard
 from selectllm.models.base import Quality
@@ -48,7 +48,7 @@ def _is_pool_of(run: RunSettings, pool: Manifest) -> bool:
     """Whether the slot's rows come from the file that the run names, as it is now."""
     try:
         return pools.digest(run.pool) == pool.made_from["file"]
-    except PoolError:
+    except UsageError:
         return False
 
 

@@ -39,7 +39,7 @@ class Slot:
     """The place of an artifact in the store, known from all that it is to be made from.
 
     Parameters: `inputs`, the results of earlier steps, or digests of what is not in the store; `settings`, those that
-    matter.
+    matter; `is_good`, whether one that is whole is as this run wants it.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Slot:
         recipe: int,
         inputs: Mapping[str, Made | str],
         settings: Mapping[str, Any],
+        is_good: Callable[[Manifest], bool] = lambda _: True,
     ) -> None:
         self._started = time.perf_counter()
         self._store, self._recipe, self._settings = store, recipe, settings
@@ -57,6 +58,7 @@ class Slot:
         self._made_from = {name: one if isinstance(one, str) else one.artifact.key for name, one in inputs.items()}
         self._inputs = {name: one.sha256 for name, one in inputs.items() if isinstance(one, Made)}
         self.target = Artifact(kind=kind, key=content_key(kind, recipe, self._made_from, settings))
+        self._is_good = is_good
         self._seen: Manifest | None = None  # as it was when this run looked for it
 
     def found(self) -> Made | None:
@@ -69,7 +71,7 @@ class Slot:
         if fault := self._store.fault(manifest):
             log.warning("%s %s: it is made again", self._store.path(self.target), fault)
             return None
-        return self._made(manifest, cached=True)
+        return self._made(manifest, cached=True) if self._is_good(manifest) else None
 
     def keep(self, table: pa.Table, facts: Mapping[str, Any], **paid: int) -> Made:
         """Write the artifact; `paid` is what this run paid for it.
@@ -91,7 +93,9 @@ class Slot:
 
     def _written_meanwhile(self) -> Manifest | None:
         manifest = self._store.manifest(self.target)
-        if manifest is None or manifest == self._seen or manifest.inputs != self._inputs or self._store.fault(manifest):
+        if manifest is None or manifest == self._seen or manifest.inputs != self._inputs:
+            return None
+        if self._store.fault(manifest) or not self._is_good(manifest):
             return None
         log.info("%s: another run has made it meanwhile", self._store.path(self.target))
         return manifest

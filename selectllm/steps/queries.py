@@ -132,7 +132,7 @@ def _is_whole(store: Store, run: RunSettings, generation: Made) -> bool:
         log.warning("%s cannot be made again: what it was made from is gone", store.path(generation.artifact))
         return False
     slot = _slot(store, run, vectors, parent, manifest.settings)
-    return _form(store, run, slot, vectors, parent).artifact == generation.artifact
+    return _form(store, run, slot, vectors, parent).sha256 == generation.sha256
 
 
 def _input(manifest: Manifest, kind: str) -> Made:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -120,8 +121,8 @@ async def _rank_block(
     """Rank the next `depth` of every query on top of what the block before ranked."""
     inputs = {"queries": groups} | ({"rankings": before} if before else {})
     settings = asked_how(run, card) | ({"depth": run.ranking.depth} if card.mode == "listwise" else {})
-    slot = Slot(store, run, "rankings", RECIPE, inputs, settings)
-    if (made := slot.found()) and was_answered(store, run, made):
+    slot = Slot(store, run, "rankings", RECIPE, inputs, settings, partial(was_answered, run))
+    if made := slot.found():
         return _after(before, made)
 
     table = store.read(before.artifact) if before else RANKINGS.empty_table()

@@ -16,7 +16,7 @@ from selectllm.models.base import most_tokens
 from selectllm.prompts import Candidate
 from selectllm.settings import RunSettings
 from selectllm.steps.made import Made, Tell
-from selectllm.store import Store
+from selectllm.store import Manifest, Store
 from selectllm.tally import Tally
 
 GRACE: Final = 5.0
@@ -118,14 +118,13 @@ def asked_how(run: RunSettings, card: ModelCard) -> dict[str, Any]:
     }
 
 
-def was_answered(store: Store, run: RunSettings, made: Made) -> bool:
+def was_answered(run: RunSettings, manifest: Manifest) -> bool:
     """Whether an artifact that was found is as good as the run wants it; made anew, what the ledger has costs nothing.
 
     A query that was given up because a host failed has no reply that could say anything, and is asked again; and more
     queries than this run allows may have abstained.
     """
-    manifest = store.manifest(made.artifact)
-    if manifest is None or "given up" in manifest.facts["faults"]:
+    if "given up" in manifest.facts["faults"]:
         return False
     abstained, ranked = manifest.facts["abstained"], manifest.facts["ranked"]
     return bool(abstained <= run.ranking.max_abstained * (abstained + ranked) + 1e-9)

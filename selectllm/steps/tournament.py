@@ -1,6 +1,7 @@
 """The fifth step, where the budget cuts a level of rank: the model puts that level's rows in order."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -37,8 +38,8 @@ async def play(
     if where.is_clean or card.mode == "pointwise":
         return None
     settings = asked_how(run, card) | {"level": where.level, "size": run.queries.size}
-    slot = Slot(store, run, "tournament", RECIPE, {"rankings": ranks}, settings)
-    if (made := slot.found()) and was_answered(store, run, made):
+    slot = Slot(store, run, "tournament", RECIPE, {"rankings": ranks}, settings, partial(was_answered, run))
+    if made := slot.found():
         return made
     shown, _ = shown_candidates(store.read(pool.artifact), run)
     level = [shown[id] for id in rankings.filter(pc.equal(rankings["rank"], where.level))["id"].to_pylist()]

@@ -11,6 +11,7 @@ from selectllm import stopping
 from selectllm.errors import ModelError, PassingError, PromptTooLong, Stopped
 from selectllm.models import Hosts, Reply, Request, hosts
 from selectllm.models.absent import AbsentModel
+from selectllm.models.hosts import Patience
 from selectllm.prompts import Candidate, Prompt
 from tests.conftest import ToldModel
 
@@ -222,6 +223,39 @@ async def test_a_host_that_cannot_be_made_ready_is_left_out_where_another_can() 
     await asyncio.gather(*(several.answer(REQUEST) for _ in range(4)))
     assert (len(unready.asked), len(ready.asked)) == (0, 4)
     await several.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Host):
+        async def prepare(self, longest: int, room: int) -> None:
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(hosts, "TOGETHER", 0.05)
+    several = Hosts([Hanging(), Host()], concurrency=1)
+    await asyncio.wait_for(several.prepare(100, 500), 5)
+    assert (await several.answer(REQUEST)).text == "yes"
+    await several.close()
+
+
+@pytest.mark.asyncio
+async def test_whoever_does_not_want_to_wait_hears_of_a_busy_host_at_once() -> None:
+    several = Hosts([Unready(*[busy()] * 9)], concurrency=1, retries=0)
+    with pytest.raises(PassingError, match="could not be made ready: busy"):
+        await several.prepare(100, 500, wait=False)
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_has_no_time_left_says_nothing_of_the_host() -> None:
+    several = Hosts([Host(takes=30)], concurrency=8, timeout=60, deadline=0.05)
+    for _ in range(6):
+        with pytest.raises(PassingError):
+            await several.answer(REQUEST)
+        with pytest.raises(PassingError, match="for a question, and took them"):
+            await several.answer(REQUEST, patience=Patience(0.0))
+    assert several.faults == {"deadline": 6}
+    assert several.lowest_limit == 8
+    assert several._lanes[0].left_out_since is None
 
 
 @pytest.mark.asyncio

@@ -252,9 +252,19 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
 
 @pytest.mark.asyncio
 async def test_a_count_beyond_the_context_is_not_believed() -> None:
-    model = await opened(Server(GOOD | {"prompt_eval_count": 3070}))
+    model = await opened(Server(GOOD | {"prompt_eval_count": 3070, "done_reason": "length"}))
     await model.prepare(5_000, 500)
     with pytest.raises(PromptTooLong, match="more than the 3,072 that it reads"):
+        await model.answer(QUESTION)
+
+
+@pytest.mark.asyncio
+async def test_prompts_of_another_script_are_not_taken_for_cut() -> None:
+    size = len(QUESTION.prompt.text.encode())
+    counts = [*[round(size / 1.4)] * 9, round(size / 4.5)]
+    model = await opened(Server(*(GOOD | {"prompt_eval_count": count} for count in counts)))
+    await model.prepare(5_000, 500)
+    for _ in range(9):
         await model.answer(QUESTION)
 
 
