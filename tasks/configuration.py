@@ -32,7 +32,8 @@ def _with_variables(run: RunSettings) -> RunSettings:
     below: dict[str, Any] = {"store": store} if store else {}
     run = configured(run, below)
     kind = run.selector.partition(":")[0]
-    if kind in KINDS and not run.ranking.hosts and not KINDS[kind].names_host() and (host := named_host(kind)):
+    # The environment's host, too, is written into the run: another run of this process may put its own there.
+    if kind in KINDS and not run.ranking.hosts and (host := KINDS[kind].named_host() or named_host(kind)):
         run = run.model_copy(update={"ranking": run.ranking.model_copy(update={"hosts": (host,)})})
     return _everywhere(run)
 

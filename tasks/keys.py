@@ -26,10 +26,10 @@ class Held:
         self._lock = threading.Lock()
         self._blocks, self._own = 0, dict[str, str]()
 
-    def names_host(self) -> bool:
-        """Whether the environment itself names a host."""
+    def named_host(self) -> str | None:
+        """The host that the environment itself names."""
         with self._lock:
-            return bool((self._own if self._blocks else self._there()).get(self.host))
+            return (self._own if self._blocks else self._there()).get(self.host) or None
 
     @contextmanager
     def holding(self, chosen: Callable[[Told], Told]) -> Iterator[None]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -18,6 +19,8 @@ from selectllm.ledger import Ledger
 from selectllm.models import Request
 from selectllm.settings import RunSettings
 from selectllm.steps import embeddings
+from selectllm.steps.made import Slot
+from selectllm.store import Manifest, Store
 from tests.conftest import HashEmbedder, ToldModel
 from tests.faulty_ollama import FaultyOllama
 
@@ -284,6 +287,22 @@ def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
         select(make_run(rows=60, budget=20))
     assert "15 rows that may be chosen are ranked, and the budget is 20: the next 3 of each query" in caplog.text
     assert len(model.asked) > asked
+
+
+def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(make_run: MakeRun) -> None:
+    run = make_run()
+    store, table = Store(run.store), pa.table({"id": ["a"]})
+
+    def slot(is_good: Callable[[Manifest], bool] = lambda _: True) -> Slot:
+        found = Slot(store, run, "rankings", 1, {}, {}, is_good)
+        assert found.found() is None
+        return found
+
+    quick, slow, strict = slot(), slot(), slot(lambda manifest: manifest.facts["abstained"] == 0)
+    first = quick.keep(table, {"abstained": 1})
+    assert slow.keep(pa.table({"id": ["b"]}), {"abstained": 0}).sha256 == first.sha256
+    mine = strict.keep(pa.table({"id": ["c"]}), {"abstained": 0})
+    assert store.read(mine.artifact)["id"].to_pylist() == ["c"]
 
 
 def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
