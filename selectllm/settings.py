@@ -284,7 +284,7 @@ class RunSettings(Settings):
         le=1000,
         title="Workers",
         description="Processes that dask or ray spread the work over (1 to 1,000). Also needed with an address: no "
-        "more of a cluster are used, and --concurrency is shared among them.",
+        "more of a cluster are used, and the concurrency is shared among them.",
     )
     out: str | None = Field(
         None,

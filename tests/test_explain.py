@@ -291,7 +291,7 @@ def test_hostile_rows_and_replies_do_not_reach_a_terminal(
     make_run: MakeRun, told_model: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def answer(request: Request) -> str:
-        return by_id(request) + "\n\x1b]0;owned\x07\u202e\x9b31m" + "e" + "\u0301" * 5000
+        return "\x1b]0;owned\x07\u202e\x9b31m" + "e" + "\u0301" * 5000 + "\n" + by_id(request)
 
     told_model(answer)
     lines = [
