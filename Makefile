@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Modules are compiled when they are first imported, which most never are: that halves the set-up.
+export PIP_NO_COMPILE := 1
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
