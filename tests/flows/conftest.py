@@ -65,7 +65,7 @@ def _await_records(client: Any) -> None:
             state = client.read_task_run(last.state_details.task_run_id).state
             if state and state.is_completed():
                 return
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise TimeoutError("the server has not recorded a task run in a minute")
 
 
