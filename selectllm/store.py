@@ -41,8 +41,8 @@ LEASE_SECONDS: Final = 60.0
 Blocks that need one take a second or so. Only tables of vectors may take longer to write, and those are the same
 whoever writes them."""
 
-NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""How a file system says that it has no locks."""
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
+"""How a file system says that it has no locks; the last is NFS, which has them for files that are written to."""
 
 BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols of stores that hold objects in buckets, and know no folders."""
@@ -266,7 +266,7 @@ class Store:
         if self.is_local and os.name != "nt":
             try:
                 os.makedirs(os.path.dirname(self._at(name)), exist_ok=True)
-                handle = os.open(self._at(name), os.O_RDWR | os.O_CREAT, 0o666)
+                handle = os.open(self._at(name), os.O_RDONLY | os.O_CREAT, 0o666)  # nothing is ever written to it
             except OSError as error:
                 raise self._failed("written", error) from error
             try:

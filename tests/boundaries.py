@@ -128,6 +128,8 @@ class Watch:
         for folder in self._order.inside:
             if name == folder or name.startswith(f"{folder}/"):
                 parts = Path(name).relative_to(folder).parts
+                if parts and parts[-1] == ".lock":  # holds nothing that could be lost
+                    return None
                 if parts[:2] == ("v1", "artifacts"):
                     ending = "json" if ".json" in parts[-1] else "parquet"
                     return f"{parts[2]}.{ending}" if len(parts) > 3 else "artifacts"
