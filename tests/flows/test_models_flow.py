@@ -49,17 +49,17 @@ def host(weights: Path) -> Iterator[str]:
 def test_the_flow_drives_a_server_over_http(host: str, make_run: MakeRun) -> None:
     # One pick a query: a list of one number is all that a model of this size can be held to.
     run = make_run(
-        rows=24, budget=3, selector="ollama:smollm2:135m", queries={"size": 8}, ranking={"hosts": [host], "depth": 1}
+        rows=8, budget=2, selector="ollama:smollm2:135m", queries={"size": 4}, ranking={"hosts": [host], "depth": 1}
     )
     summary = select_instructions(run)
-    assert summary["selection"] == {"budget": 3, "selected": 3, "excluded": 0}
-    assert (summary["ranking"]["asked"], summary["ranking"]["ranked"], summary["ranking"]["abstained"]) == (3, 3, 0)
+    assert summary["selection"] == {"budget": 2, "selected": 2, "excluded": 0}
+    assert (summary["ranking"]["asked"], summary["ranking"]["ranked"], summary["ranking"]["abstained"]) == (2, 2, 0)
     assert summary["ranking"]["prompt_tokens"] > 500
     assert summary["model"]["quality"] == "model"
     assert summary["model"]["server_version"].startswith("embedded-")
     assert len(summary["model"]["digest"]) == 64
     again = select_instructions(run)
-    assert (again["ranking"]["asked"], again["ranking"]["from_ledger"]) == (0, 3)
+    assert (again["ranking"]["asked"], again["ranking"]["from_ledger"]) == (0, 2)
 
 
 @pytest.mark.usefixtures("quick_embedding")
