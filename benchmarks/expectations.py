@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from selectllm import expectations, pool
-from selectllm.contracts import check_rankings
-from selectllm.expectations.engine import great_expectations
+from selectllm import pool, quality
+from selectllm.quality.checks import check_rankings
+from selectllm.quality.engine import great_expectations
 from selectllm.schemas import QUERIES, RANKINGS, embeddings
 
 WORDS = ("write", "a", "short", "note", "about", "the", "small", "river", "through", "old", "towns", "山", "水", "été")
@@ -84,19 +84,19 @@ def main() -> None:
                 ]
             )
         )
-        own = expectations.load_suite(suite)
+        own = quality.load_suite(suite)
         plain, judged, both = seconds(
             lambda: pool.read(str(path)),
-            lambda: pool.read(str(path), judge=expectations.judge_pool),
-            lambda: pool.read(str(path), judge=lambda rows: expectations.judge_pool(rows, own)),
+            lambda: pool.read(str(path), judge=quality.judge_pool),
+            lambda: pool.read(str(path), judge=lambda rows: quality.judge_pool(rows, own)),
         )
-        found = pool.read(str(path), judge=expectations.judge_pool)
+        found = pool.read(str(path), judge=quality.judge_pool)
 
     vectors, queries, ranks = tables(found.table["id"].to_pylist())
     embedded, checked, ranked = seconds(
-        lambda: expectations.judge_embeddings(vectors, found.table),
+        lambda: quality.judge_embeddings(vectors, found.table),
         lambda: check_rankings(ranks, queries),
-        lambda: expectations.judge_rankings(ranks, queries, max_abstained=0.05),
+        lambda: quality.judge_rankings(ranks, queries, max_abstained=0.05),
     )
 
     print(f"{rows:,} rows, of which {found.quarantined:,} quarantined and {found.duplicates:,} repeats")

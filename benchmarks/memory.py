@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from selectllm.settings import RunSettings
 from selectllm.steps import Shard, embed_shard
-from selectllm.steps.embeddings import SHARD
+from selectllm.steps.embed import SHARD_ROWS
 
 
 class RandomEmbedder:
@@ -40,7 +40,7 @@ class RandomEmbedder:
 
 def work(run: RunSettings, pieces: Connection) -> None:
     """Embed what comes until nothing does; then tell the most memory that was ever held, in bytes."""
-    with patch("selectllm.embedding.open_embedder", lambda _name: RandomEmbedder()):
+    with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         while (shard := pieces.recv()) is not None:
             pieces.send(embed_shard(run, shard))
     pieces.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -56,7 +56,7 @@ def most_memory(shards: int) -> int:
         process.start()
         theirs.close()  # else a worker that dies would be waited for without end
         for number in range(shards):
-            rows = range(number * SHARD, (number + 1) * SHARD)
+            rows = range(number * SHARD_ROWS, (number + 1) * SHARD_ROWS)
             texts = (f"Task {row}: " + "explain it, " * 30 for row in rows)
             ours.send(Shard(tuple(f"{row:032x}" for row in rows), tuple(texts)))
             ours.recv()
@@ -68,13 +68,13 @@ def most_memory(shards: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=int, default=10, help=f"of the smaller pool, of {SHARD:,} rows each")
+    parser.add_argument("--shards", type=int, default=10, help=f"of the smaller pool, of {SHARD_ROWS:,} rows each")
     parser.add_argument("--times", type=int, default=20, help="how many times larger the larger pool is")
     arguments = parser.parse_args()
     small, large = (most_memory(shards) for shards in (arguments.shards, arguments.shards * arguments.times))
     print(f"{'rows':>10} {'MiB at most':>12} {'ratio':>6}")
     for shards, most in ((arguments.shards, small), (arguments.shards * arguments.times, large)):
-        print(f"{shards * SHARD:>10,} {most / 2**20:>12.1f} {most / small:>6.2f}")
+        print(f"{shards * SHARD_ROWS:>10,} {most / 2**20:>12.1f} {most / small:>6.2f}")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Seen]:
             }
         )
 
-    with patch("selectllm.embedding.open_embedder", lambda _name: RandomEmbedder()):
+    with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         with server(arguments) as (_, library):
             select(run("library"))
         with server(arguments) as (host, loop):

@@ -9,7 +9,7 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from selectllm.environment import from_environment
+from selectllm.cli.environment import from_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

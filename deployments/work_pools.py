@@ -42,7 +42,7 @@ async def main() -> None:
         async with get_client() as client:
             for pool in wanted():
                 made = await ensure(client, pool)
-                print(f"Work pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
+                print(f"ModelFiles pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
     except httpx.ConnectError:
         sys.exit(f"No server answers at {url}: start one with `make serve`, or mend PREFECT_API_URL")
 

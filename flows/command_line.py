@@ -6,11 +6,11 @@ from typing import Any
 
 from cyclopts import App
 
-from selectllm.cli import Json, run_app, show
+from selectllm.cli.main import Json, run_app, show
+from selectllm.cli.options import command
 from selectllm.errors import SelectLLMError
-from selectllm.locations import absolute, bare
-from selectllm.options import command
-from selectllm.result import Result
+from selectllm.paths import absolute, redact_url
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 
@@ -27,7 +27,7 @@ def main(flow: Callable[[RunSettings], dict[str, Any]]) -> int:
             logging.getLogger(name).addFilter(_without_traceback)
         summary = flow(run)
         # Where the run's own location is not the one, a Variable has named it; it is told without the secrets in it.
-        is_ours = absolute(bare(run.store)) == absolute(summary["store"])
+        is_ours = absolute(redact_url(run.store)) == absolute(summary["store"])
         show(Result(Store(run.store if is_ours else summary["store"]), summary), run, json=json)
         return 0
 

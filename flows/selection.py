@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from selectllm import stopping
+from selectllm import cancellation
 from selectllm.settings import RunSettings
 from tasks.configuration import configuration
 from tasks.embeddings import embed
-from tasks.history import filled, with_own_slot
+from tasks.history import find_committed, with_own_slot
 from tasks.pool import exclude, read_pool
 from tasks.queries import divide
-from tasks.rankings import meet_selector, rank
+from tasks.rankings import check_model, rank
 from tasks.selection import choose, publish
 from tasks.tournament import play
 from tasks.validation import judging, validate
@@ -31,15 +31,15 @@ def select_instructions(run: Annotated[RunSettings, Field(json_schema_extra={"ti
     Args:
         run: What to choose from, how many, and how. Steps whose result is in the store are not made again.
     """
-    with stopping.heard(), configuration(run) as run:
+    with cancellation.propagate_interrupt(), configuration(run) as run:
         run = with_own_slot(run)
-        if before := filled(run):
+        if before := find_committed(run):
             return publish.submit(run, *before, []).result()
         with judging(run) as verdicts:
             pool = read_pool.submit(run).result()
             verdicts += [validate.submit(run, pool).result()]
             excluded = exclude.submit(run, pool).result()
-            selector = meet_selector.submit(run).result()
+            selector = check_model.submit(run).result()
             vectors = embed.submit(run, pool).result()
             verdicts += [validate.submit(run, vectors, pool).result()]
             queries = divide.submit(run, pool, vectors).result()

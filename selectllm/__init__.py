@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selectllm.pipeline import select
-    from selectllm.planning import plan
+    from selectllm.plan import plan_run
     from selectllm.settings import RunSettings
 
-__all__ = ["RunSettings", "plan", "select"]
+__all__ = ["RunSettings", "plan_run", "select"]
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    homes = {"select": "pipeline", "plan": "planning", "RunSettings": "settings"}
+    homes = {"select": "pipeline", "plan_run": "plan", "RunSettings": "settings"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"selectllm.{homes[name]}"), name)

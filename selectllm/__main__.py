@@ -2,7 +2,7 @@
 
 import sys
 
-from selectllm.cli import main
+from selectllm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,8 +8,8 @@
     │       └── HostUnreachable     nothing answers where the model should be
     └── RunError                    exit 1: the run had begun and could not be finished
         ├── ModelError              the model cannot be asked any more
-        │   ├── PassingError        it cannot be asked now, but may be in a while: busy, restarting, cut off
-        │   └── PromptTooLong       it can, but not this: the prompt does not fit its context
+        │   ├── TransientError        it cannot be asked now, but may be in a while: busy, restarting, cut off
+        │   └── ContextLengthExceeded       it can, but not this: the prompt does not fit its context
         ├── TooFewRanked            the replies do not rank as many rows as the budget wants
         ├── TooManyAbstained        more queries than allowed had no usable answer
         ├── CostExceeded            the run has cost as much as it may
@@ -24,7 +24,7 @@ Messages are one sentence of what is wrong and, where there is one, a second of 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selectllm.verdict import Verdict
+    from selectllm.quality.verdicts import Verdict
 
 
 class SelectLLMError(Exception):
@@ -81,7 +81,7 @@ class ModelError(RunError):
     """The model cannot be asked any more."""
 
 
-class PassingError(ModelError):
+class TransientError(ModelError):
     """A request failed in a way that can pass by itself.
 
     Parameter: `kind` names the way in a word or two, for the count of faults.
@@ -92,10 +92,10 @@ class PassingError(ModelError):
         self.kind = kind
 
     def __reduce__(self) -> Any:
-        return PassingError, (str(self), self.kind)
+        return TransientError, (str(self), self.kind)
 
 
-class PromptTooLong(ModelError):
+class ContextLengthExceeded(ModelError):
     """The prompt does not fit the model's context, and was not cut: this one question has no answer."""
 
 

@@ -5,38 +5,38 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from selectllm import steps, stopping
+from selectllm import cancellation, steps
 from selectllm.errors import UsageError
-from selectllm.history import with_slot
-from selectllm.result import Result, check_folders, publish
+from selectllm.report.result import Result, check_folders, publish
 from selectllm.settings import RunSettings
-from selectllm.steps import Tell, quiet
+from selectllm.steps import Progress, quiet
 from selectllm.store import Store
+from selectllm.store.history import with_slot
 
 T = TypeVar("T")
 
 
-def select(run: RunSettings, tell: Tell = quiet) -> Result:
+def select(run: RunSettings, tell: Progress = quiet) -> Result:
     """Choose `run.budget` rows of `run.pool`; what an earlier run made in the same store is not made again.
 
     `tell` hears of progress. Raises UsageError before anything is asked, RunError when the run cannot be finished.
     """
     if run.runner != "threads":
         raise UsageError(f"--runner {run.runner} is for the flow: python -m flows.selection")
-    with stopping.heard():
+    with cancellation.propagate_interrupt():
         return wait_for(_select(with_slot(run), tell))
 
 
-async def _select(run: RunSettings, tell: Tell) -> Result:
+async def _select(run: RunSettings, tell: Progress) -> Result:
     check_folders(run)
     store = Store(run.store)
-    if before := steps.filled(store, run):
+    if before := steps.find_committed(store, run):
         return publish(store, run, *before)
     with steps.judging(store, run) as verdicts:
         pool = steps.read_pool(store, run)
         verdicts += [steps.validate(store, run, pool)]
         excluded = steps.exclude(store, run, pool)
-        selector = await steps.meet_selector(run)
+        selector = await steps.check_model(run)
         vectors = steps.embed(store, run, pool, tell)
         verdicts += [steps.validate(store, run, vectors, pool)]
         queries = steps.divide(store, run, pool, vectors)
@@ -56,5 +56,5 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(asyncio.run, work)
-        with stopping.heard():
+        with cancellation.propagate_interrupt():
             return done.result()

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from selectllm.errors import RunError, TooFewRanked
 from selectllm.schemas import SELECTION, TOURNAMENT
-from selectllm.tables import in_order
+from selectllm.store.tables import in_order
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ class RunSettings(Settings):
     )
     slot: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
-        title="Slot",
+        title="CacheEntry",
         description="Which run of the history this is: run again for the same slot it returns the same rows. "
         "Default: a new one on the command line; of a flow, its scheduled time or its id.",
     )

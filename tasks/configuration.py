@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect.variables import Variable
 
-from selectllm.environment import configured
-from selectllm.locations import absolute
+from selectllm.cli.environment import configured
+from selectllm.paths import absolute
 from selectllm.settings import RunSettings
 from tasks.keys import KINDS, key_for, named_host
 

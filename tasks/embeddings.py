@@ -7,15 +7,15 @@ from prefect.states import State
 
 from selectllm import steps
 from selectllm.settings import RunSettings
-from selectllm.steps import Made, Shard
+from selectllm.steps import Shard, StepResult
 from selectllm.store import Store
 from tasks.progress import progress
-from tasks.runners import Piece, pieces_runner, some_each
-from tasks.states import OURS, state_of
+from tasks.runners import WorkItem, pieces_runner, some_each
+from tasks.states import TASK_OPTIONS, as_cached_state
 
 
-@task(name="embeddings", **OURS)
-def embed(run: RunSettings, pool: Made) -> Made | State[Made]:
+@task(name="embeddings", **TASK_OPTIONS)
+def embed(run: RunSettings, pool: StepResult) -> StepResult | State[StepResult]:
     """Embed every row of the pool, shard by shard, each a task run of its own."""
 
     def in_tasks(shards: Iterable[Shard]) -> Iterator[int]:
@@ -25,10 +25,10 @@ def embed(run: RunSettings, pool: Made) -> Made | State[Made]:
     store = Store(run.store)
     with progress("embeddings-progress", "Rows embedded") as tell:
         made = steps.embed(store, run, pool, tell, in_tasks)
-    return state_of(store, made)
+    return as_cached_state(store, made)
 
 
-@task(name="embeddings-shard", **OURS)
-def embed_shard(run: RunSettings, piece: Piece[Shard]) -> int:
+@task(name="embeddings-shard", **TASK_OPTIONS)
+def embed_shard(run: RunSettings, piece: WorkItem[Shard]) -> int:
     """Embed the rows of a shard; its Parquet is kept before it counts, so that a shard is never embedded twice."""
     return steps.embed_shard(run, piece.work)

@@ -3,11 +3,11 @@
 from prefect.context import FlowRunContext
 
 from selectllm import steps
-from selectllm.history import with_slot
-from selectllm.models import ModelCard
+from selectllm.llm import ModelInfo
 from selectllm.settings import RunSettings
-from selectllm.steps import Made
+from selectllm.steps import StepResult
 from selectllm.store import Store
+from selectllm.store.history import with_slot
 
 
 def with_own_slot(run: RunSettings) -> RunSettings:
@@ -23,6 +23,6 @@ def with_own_slot(run: RunSettings) -> RunSettings:
     return with_slot(run, str(flow_run.id))
 
 
-def filled(run: RunSettings) -> tuple[ModelCard, list[Made | None]] | None:
+def find_committed(run: RunSettings) -> tuple[ModelInfo, list[StepResult | None]] | None:
     """What the run's slot holds already: a run again for the same slot has only to publish that."""
-    return steps.filled(Store(run.store), run)
+    return steps.find_committed(Store(run.store), run)

@@ -14,14 +14,14 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from selectllm.steps import Tell
+from selectllm.steps import Progress
 
 EVERY = 2.0
 """Seconds between two updates: each is a request to the server."""
 
 
 @contextmanager
-def progress(key: str, description: str) -> Iterator[Tell]:
+def progress(key: str, description: str) -> Iterator[Progress]:
     """Progress of a step that works in a thread of its own."""
     artifact: UUID | None = None
 
@@ -47,7 +47,7 @@ def progress(key: str, description: str) -> Iterator[Tell]:
 
 
 @asynccontextmanager
-async def async_progress(key: str, description: str) -> AsyncIterator[Tell]:
+async def async_progress(key: str, description: str) -> AsyncIterator[Progress]:
     """Progress of a step that works in the event loop, which an update must not hold up."""
     artifact: UUID | None = None
     percent = 0.0

@@ -7,30 +7,31 @@ from prefect import task
 from prefect.states import State
 from prefect.utilities.annotations import quote
 
-from selectllm import ranking, steps
-from selectllm.models import ModelCard
-from selectllm.ranking import Ask, Query, Rank
+from selectllm import steps
+from selectllm.llm import ModelInfo
+from selectllm.ranking import batches
+from selectllm.ranking.batches import Ask, Query, Rank
 from selectllm.settings import RunSettings
-from selectllm.steps import Batch, Made, Ranked
+from selectllm.steps import Batch, Ranked, StepResult
 from selectllm.store import Store
 from tasks.keys import key_for
 from tasks.progress import async_progress
-from tasks.runners import Piece, of_concurrency, pieces_runner
-from tasks.states import OURS, state_of
+from tasks.runners import WorkItem, of_concurrency, pieces_runner
+from tasks.states import TASK_OPTIONS, as_cached_state
 
 
-@task(name="selector", **OURS)
-async def meet_selector(run: RunSettings) -> ModelCard:
+@task(name="selector", **TASK_OPTIONS)
+async def check_model(run: RunSettings) -> ModelInfo:
     """Make sure that the model is there, before anything is computed for it."""
-    return await steps.meet_selector(run)
+    return await steps.check_model(run)
 
 
-@task(name="rankings", **OURS)
+@task(name="rankings", **TASK_OPTIONS)
 async def rank(
-    run: RunSettings, card: ModelCard, pool: Made, queries: Made, excluded: Made | None
-) -> Made | State[Made]:
+    run: RunSettings, card: ModelInfo, pool: StepResult, queries: StepResult, excluded: StepResult | None
+) -> StepResult | State[StepResult]:
     """Have the model rank every query, in batches, each a task run of its own."""
-    in_window = ranking.in_window(steps.most_at_once(run))
+    in_window = batches.in_window(steps.most_at_once(run))
 
     async def in_tasks(ask: Ask, batches: Sequence[Sequence[Query]]) -> list[Rank]:
         async def as_task(batch: Sequence[Query]) -> list[Rank]:
@@ -46,11 +47,11 @@ async def rank(
     elsewhere = None if run.runner == "threads" else on_workers
     async with async_progress("rankings-progress", "Questions answered") as tell:
         made = await steps.rank(store, run, card, pool, queries, excluded, tell, in_tasks, elsewhere)
-    return state_of(store, made)
+    return as_cached_state(store, made)
 
 
-@task(name="rankings-batch", **OURS)
-def rank_piece(run: RunSettings, piece: Piece[Batch]) -> Ranked:
+@task(name="rankings-batch", **TASK_OPTIONS)
+def rank_piece(run: RunSettings, piece: WorkItem[Batch]) -> Ranked:
     """Rank a batch of queries on a worker, which asks its share of the questions that may be under way at once.
 
     The worker may be another machine's: it gets the key itself, as the flow does.
@@ -60,7 +61,7 @@ def rank_piece(run: RunSettings, piece: Piece[Batch]) -> Ranked:
         return asyncio.run(steps.rank_batch(mine, piece.work))
 
 
-@task(name="rankings-batch", **OURS)
+@task(name="rankings-batch", **TASK_OPTIONS)
 async def rank_batch(ask: Ask, batch: Sequence[Query]) -> list[Rank]:
     """Rank a batch of queries. Every reply is kept as it comes, so a batch that is cut off loses nothing."""
     return await ask(batch)

@@ -23,7 +23,7 @@ Over = Callable[[Task[Any, Any], Iterable[Any], Sequence[int]], Iterator[Any]]
 of something to itself; no more pieces are under way than there are shares, and what is to come need not exist yet."""
 
 
-class Piece(Generic[T]):
+class WorkItem(Generic[T]):
     """A piece of work on its way to a worker. Prefect looks for futures in all collections: this is none to it."""
 
     def __init__(self, work: T, share: int = 1) -> None:
@@ -42,7 +42,7 @@ def pieces_runner(run: RunSettings) -> Iterator[Over]:
             free, under_way = list(shares), dict[PrefectFuture[Any], int]()
             for piece in pieces:
                 share = free.pop(0)
-                future = runner.submit(task, parameters={"run": run, "piece": Piece(piece, share)})
+                future = runner.submit(task, parameters={"run": run, "piece": WorkItem(piece, share)})
                 under_way[future] = share
                 if not free:
                     done = next(as_completed(list(under_way)))

@@ -8,27 +8,27 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import State
 
 from selectllm import steps
-from selectllm.display import markdown, shown_rows
-from selectllm.models import ModelCard
-from selectllm.result import publish as publish_run
+from selectllm.llm import ModelInfo
+from selectllm.report.format import markdown, shown_rows
+from selectllm.report.result import publish as publish_run
 from selectllm.settings import RunSettings
-from selectllm.steps import Judgement, Made
+from selectllm.steps import Judgement, StepResult
 from selectllm.store import Store
-from tasks.states import OURS, state_of
+from tasks.states import TASK_OPTIONS, as_cached_state
 
 
-@task(name="selection", **OURS)
+@task(name="selection", **TASK_OPTIONS)
 def choose(
-    run: RunSettings, pool: Made, rankings: Made, played: Made | None, excluded: Made | None
-) -> Made | State[Made]:
+    run: RunSettings, pool: StepResult, rankings: StepResult, played: StepResult | None, excluded: StepResult | None
+) -> StepResult | State[StepResult]:
     """Choose exactly as many rows as the budget."""
     store = Store(run.store)
-    return state_of(store, steps.choose(store, run, pool, rankings, played, excluded))
+    return as_cached_state(store, steps.choose(store, run, pool, rankings, played, excluded))
 
 
-@task(name="publish", **OURS)
+@task(name="publish", **TASK_OPTIONS)
 def publish(
-    run: RunSettings, card: ModelCard, made: Sequence[Made | None], judgements: Sequence[Judgement | None]
+    run: RunSettings, card: ModelInfo, made: Sequence[StepResult | None], judgements: Sequence[Judgement | None]
 ) -> dict[str, Any]:
     """Record the run, write the output folder, and show the summary and the selection on the run's page."""
     done = publish_run(Store(run.store), run, card, made, judgements)

@@ -6,15 +6,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Completed, State
 
-from selectllm.steps import Made
+from selectllm.steps import StepResult
 from selectllm.store import Store
 
-OURS: Final = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
+TASK_OPTIONS: Final = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
 """How every task leaves caching and results to our store. What Prefect keeps even so, the error of one that failed, is
 then JSON, and no pickle."""
 
 
-def state_of(store: Store, made: Made) -> Made | State[Made]:
+def as_cached_state(store: Store, made: StepResult) -> StepResult | State[StepResult]:
     """The result itself, or, when the store had it already, Prefect's own state `Cached` with it.
 
     Our store alone decides what is cached, so that what the library's door made counts here too. No result of

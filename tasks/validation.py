@@ -7,16 +7,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, State
 
 from selectllm import steps
+from selectllm.quality.markdown import markdown
+from selectllm.quality.verdicts import Verdict
 from selectllm.settings import RunSettings
-from selectllm.steps import Judgement, Made
+from selectllm.steps import Judgement, StepResult
 from selectllm.store import Store
-from selectllm.verdict import Verdict
-from selectllm.verdict_table import markdown
-from tasks.states import OURS
+from tasks.states import TASK_OPTIONS
 
 
-@task(name="validation", task_run_name="validation of {made.artifact.kind}", **OURS)
-def validate(run: RunSettings, made: Made, against: Made | None = None) -> Judgement | State[Judgement] | None:
+@task(name="validation", task_run_name="validation of {made.artifact.kind}", **TASK_OPTIONS)
+def validate(
+    run: RunSettings, made: StepResult, against: StepResult | None = None
+) -> Judgement | State[Judgement] | None:
     """Judge the pool, its embeddings or its rankings by their expectations, and show what was found."""
     judgement = steps.validate(Store(run.store), run, made, against, _show)
     if judgement is None:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from selectllm import cli, embedding, pipeline  # noqa: F401 - imported here once, for all processes forked from this one
+from selectllm import pipeline  # noqa: F401 - imported here once, for all processes forked from this one
+from selectllm.cli import main as cli
+from selectllm.embedding import models
 from tests.conftest import HashEmbedder
 
 Blow = Literal[
@@ -63,7 +65,7 @@ def run(order: Order) -> None:
         if name:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     watch = Watch(order)
-    embedding.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment]
+    models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment]
     if order.door == "flow":
         from flows.command_line import main
         from flows.selection import select_instructions

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm.prompts import digest
+from selectllm.ranking.prompts import digest
 from tests import boundaries
 from tests.boundaries import Blow, Order
 from tests.conftest import write_pool

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selectllm import stopping
-from selectllm.models import Hosts, ModelCard, Reply, Request
+from selectllm import cancellation
+from selectllm.llm import HostPool, ModelInfo, Reply, Request
 from selectllm.settings import RankingSettings, RunSettings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -20,7 +20,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def unstopped() -> None:
     """Each test begins as a process does: nobody has stopped anything."""
-    stopping.begin()
+    cancellation.reset()
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ class HashEmbedder:
 def quick_embedding(monkeypatch: pytest.MonkeyPatch) -> type[HashEmbedder]:
     """Embed with `HashEmbedder` instead of a model."""
     HashEmbedder.texts = 0
-    monkeypatch.setattr("selectllm.embedding.open_embedder", lambda _name: HashEmbedder())
+    monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _name: HashEmbedder())
     return HashEmbedder
 
 
@@ -120,7 +120,7 @@ class ToldModel:
     """A model that answers each request as a function says; keeps what it was asked."""
 
     def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
-        self.card = ModelCard("told", "told", "told-digest", "1", "model", "listwise")
+        self.card = ModelInfo("told", "told", "told-digest", "1", "model", "listwise")
         self.asked: list[Request] = []
         self._answer = answer
 
@@ -154,10 +154,10 @@ def told_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ToldModel]:
     def make(answer: Callable[[Request], Reply | str] = by_id) -> ToldModel:
         model = ToldModel(answer)
 
-        async def open_model(_selector: str, settings: RankingSettings, met: ModelCard | None = None) -> Hosts:
-            return Hosts([model], concurrency=settings.concurrency, retries=settings.retries)
+        async def open_model(_selector: str, settings: RankingSettings, met: ModelInfo | None = None) -> HostPool:
+            return HostPool([model], concurrency=settings.concurrency, retries=settings.retries)
 
-        monkeypatch.setattr("selectllm.steps.selector.open_model", open_model)
+        monkeypatch.setattr("selectllm.steps.check_model.open_model", open_model)
         return model
 
     return make

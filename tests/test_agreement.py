@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from selectllm.agreement import Consensus, borda, kendalls_w, position_p, warning
 from selectllm.errors import ContractError
+from selectllm.ranking.aggregation import Consensus, borda, kendalls_w, position_bias_pvalue, warning
 
 Ballots = tuple[list[str], list[list[str]]]
 
@@ -163,7 +163,7 @@ SHOWN = {
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
 def test_a_fair_selector_is_suspected_as_often_as_chance_has_it(shown: np.ndarray) -> None:
     rng = np.random.default_rng(1)
-    found = np.array([position_p(rng.integers(shown), shown) for _ in range(400)])
+    found = np.array([position_bias_pvalue(rng.integers(shown), shown) for _ in range(400)])
     assert 0.025 < (found < 0.05).mean() < 0.085
     assert 0.42 < (found < 0.5).mean() < 0.58
 
@@ -171,7 +171,7 @@ def test_a_fair_selector_is_suspected_as_often_as_chance_has_it(shown: np.ndarra
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
 @pytest.mark.parametrize("end", ["first", "last"])
 def test_a_selector_that_goes_by_position_is_found_out(shown: np.ndarray, end: str) -> None:
-    p = position_p(np.zeros_like(shown) if end == "first" else shown - 1, shown)
+    p = position_bias_pvalue(np.zeros_like(shown) if end == "first" else shown - 1, shown)
     assert p is not None
     assert p < 1e-6
 
@@ -182,7 +182,7 @@ def test_small_questions_do_not_hide_a_lean_in_large_ones() -> None:
     rng = np.random.default_rng(2)
     leaning = rng.random(len(shown)) < 0.2
     picks = rng.integers(np.where(leaning, 2, shown))
-    p = position_p(picks, shown)
+    p = position_bias_pvalue(picks, shown)
     expected = np.array([(1 / shown[shown > place]).sum() for place in range(14)])
     assert p is not None
     assert p < 0.001 < stats.chisquare(np.bincount(picks, minlength=14), expected).pvalue
@@ -190,27 +190,27 @@ def test_small_questions_do_not_hide_a_lean_in_large_ones() -> None:
 
 def test_where_all_questions_show_as_many_the_test_is_pearsons() -> None:
     picks = np.random.default_rng(3).integers(7, size=200, dtype=np.int32)
-    assert position_p(picks, np.full(200, 7)) == pytest.approx(stats.chisquare(np.bincount(picks)).pvalue)
+    assert position_bias_pvalue(picks, np.full(200, 7)) == pytest.approx(stats.chisquare(np.bincount(picks)).pvalue)
     pooled = np.bincount(picks[:30] // 2, minlength=4)
     pooled = np.array([*pooled[:2], pooled[2:].sum()])  # 30 / 7 is below 5: two and two, and the last one left over
     expected = 30 / 7 * np.array([2, 2, 3])
-    assert position_p(picks[:30], np.full(30, 7)) == pytest.approx(stats.chisquare(pooled, expected).pvalue)
+    assert position_bias_pvalue(picks[:30], np.full(30, 7)) == pytest.approx(stats.chisquare(pooled, expected).pvalue)
 
 
 @pytest.mark.parametrize("shown", [np.full(29, 2), np.full(500, 1), np.repeat([1, 2], [500, 29]), np.full(0, 2)])
 def test_too_little_to_tell(shown: np.ndarray) -> None:
-    assert position_p(np.zeros_like(shown), shown) is None
+    assert position_bias_pvalue(np.zeros_like(shown), shown) is None
 
 
 def test_one_cell_cannot_be_uneven(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selectllm.agreement.LEAST_EXPECTED", 20.0)
-    assert position_p(np.zeros(30, dtype=np.int64), np.full(30, 2)) is None
+    monkeypatch.setattr("selectllm.ranking.aggregation.LEAST_EXPECTED", 20.0)
+    assert position_bias_pvalue(np.zeros(30, dtype=np.int64), np.full(30, 2)) is None
 
 
 @pytest.mark.parametrize("pick", [-1, 3])
 def test_a_pick_that_was_not_shown_is_refused(pick: int) -> None:
     with pytest.raises(ContractError, match="from 0"):
-        position_p(np.array([0, pick]), np.array([3, 3]))
+        position_bias_pvalue(np.array([0, pick]), np.array([3, 3]))
 
 
 def test_people_are_warned_only_of_what_chance_does_not_explain() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from selectllm import answers
+from selectllm.ranking import answers
 
 
 @pytest.mark.parametrize(

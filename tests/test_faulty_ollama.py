@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from ollama import AsyncClient, ChatResponse, ResponseError
 
-from selectllm.prompts import Candidate, Prompt, listwise, pointwise
+from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
 from tests.faulty_ollama import DIGEST, LABELS, Fault, FaultyOllama, merit
 
 OPENAPI = Path(__file__).resolve().parents[2] / "shared/data/ollama_openapi.yaml"

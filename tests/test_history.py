@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from selectllm import select, stopping
-from selectllm.errors import PassingError, RunError, Stopped, StoreError, UsageError
-from selectllm.history import Commit, History, Overtaken, chosen_before, with_slot
-from selectllm.models import Request
-from selectllm.result import Result
+from selectllm import cancellation, select
+from selectllm.errors import RunError, Stopped, StoreError, TransientError, UsageError
+from selectllm.llm import Request
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.steps import selection as selection_step
 from selectllm.store import Store
+from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
 from tests.conftest import ToldModel, by_id
 from tests.faulty_ollama import FaultyOllama
 
@@ -187,7 +187,7 @@ def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkey
             after = tuple(one.slot for one in before)
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=4, after=after, ids=tuple(mine)))
-            except Overtaken:
+            except Conflict:
                 continue
             return
 
@@ -211,10 +211,10 @@ def test_a_history_that_cannot_be_read_stops_the_run_rather_than_choose_twice(ma
 
 @pytest.mark.parametrize("left", [b"", b"another's"])
 def test_a_lock_whose_holder_died_is_taken_over(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selectllm.store.LEASE_SECONDS", 0.3)
+    monkeypatch.setattr("selectllm.store.locks.LEASE_SECONDS", 0.3)
     store = Store(f"memory://{tmp_path}")
     store.write_bytes("history/h/.lock", left)
-    with store.exclusive("history/h"):
+    with store.lock("history/h"):
         store.write_bytes("history/h/.lock", b"taken over by another")
     assert store._content(store._at("history/h/.lock")) == b"taken over by another", "only one's own is let go"
 
@@ -222,8 +222,8 @@ def test_a_lock_whose_holder_died_is_taken_over(left: bytes, tmp_path: Path, mon
 def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
     store = Store(f"memory://{tmp_path}")
     store.write_bytes("history/h/.lock", b"another's")
-    stopping.stop()
-    with pytest.raises(Stopped), store.exclusive("history/h"):
+    cancellation.stop()
+    with pytest.raises(Stopped), store.lock("history/h"):
         pass
 
 
@@ -235,7 +235,7 @@ def test_a_filled_slot_keeps_its_rows_when_a_lost_answer_comes_in(
 
     def at_times(request: Request) -> str:
         if lost and len(request.prompt.candidates) == 14 and min(one.id for one in request.prompt.candidates) == first:
-            raise PassingError("gone", "reset")
+            raise TransientError("gone", "reset")
         return by_id(request)
 
     told_model()

@@ -20,13 +20,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.cells import cell_len
 
-from selectllm import answers, display, pool, select
-from selectllm.asking import ATTEMPTS, Asker, Manner, Outcome
+from selectllm import pool, select
 from selectllm.errors import TooFewRanked
-from selectllm.ledger import Ledger
-from selectllm.models import Hosts, Reply, Request
-from selectllm.prompts import Candidate, Prompt, listwise, pointwise
-from selectllm.result import Result
+from selectllm.llm import HostPool, Reply, Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking import answers
+from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
+from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions
+from selectllm.report import format
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests import hostile
@@ -181,12 +183,14 @@ FAULTS = {
 """All that a model is told of an unusable answer, but for the numbers."""
 
 
-def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Asker, ToldModel]:
+def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, ToldModel]:
     """Have a model asked that answers the same whatever it is told."""
     model = ToldModel(lambda _: answer)
 
-    async def run() -> tuple[Outcome, Asker, ToldModel]:
-        asker = Asker(Hosts([model], concurrency=1, retries=0), Ledger(Store(str(store)), model.card), Manner())
+    async def run() -> tuple[Outcome, Ranker, ToldModel]:
+        asker = Ranker(
+            HostPool([model], concurrency=1, retries=0), Ledger(Store(str(store)), model.card), RankingOptions()
+        )
         return await asker.rank(prompt.candidates, prompt.wanted, "query 0"), asker, model
 
     return asyncio.run(run())
@@ -331,7 +335,7 @@ def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, to
 @pytest.fixture
 def everything(corpus: Corpus, told_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     """A run that chose every row, and shows them all."""
-    monkeypatch.setattr(display, "SHOWN", KEPT)
+    monkeypatch.setattr(format, "SHOWN", KEPT)
     told_model(by_id)
     return select(corpus.run(out=str(tmp_path / "out")))
 
@@ -360,7 +364,7 @@ def categories(text: str) -> str:
 @each_row
 def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
     for width in (20, 69, 120):
-        shown = display.one_line(row["instruction"], width)
+        shown = format.one_line(row["instruction"], width)
         assert shown.isprintable()
         assert "C" not in categories(shown)
         assert "Z" not in categories(shown.replace(" ", ""))
@@ -371,22 +375,20 @@ def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
 @each_row
 def test_a_row_takes_no_more_columns_than_it_is_given(row: Row) -> None:
     """A wide character takes two, and a line that runs over would push the rows below it down."""
-    assert cell_len(display.one_line(row["instruction"], 69)) <= 69
+    assert cell_len(format.one_line(row["instruction"], 69)) <= 69
 
 
 @each_row
 def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
     heaps = (
-        len(list(marks))
-        for kind, marks in groupby(categories(display.one_line(row["instruction"], 120)))
-        if kind == "M"
+        len(list(marks)) for kind, marks in groupby(categories(format.one_line(row["instruction"], 120))) if kind == "M"
     )
     assert max(heaps, default=0) <= 8
 
 
 @pytest.mark.parametrize("width", [80, 120, 300])
 def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
-    lines = display.chosen(everything, None, width).split("\n")
+    lines = format.chosen(everything, None, width).split("\n")
     assert "C" not in categories("".join(lines))
     heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
     assert [line.split()[0] for line in lines[heading + 1 : heading + 1 + KEPT]] == [str(n + 1) for n in range(KEPT)]
@@ -417,8 +419,8 @@ def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
     everything: Result, make_run: MakeRun, tmp_path: Path
 ) -> None:
     harmless = str(write_pool(tmp_path / "harmless.jsonl", KEPT))
-    expected = display.markdown(select(make_run(pool=harmless, budget=KEPT, store=str(tmp_path / "harmless"))))
-    page = display.markdown(everything)
+    expected = format.markdown(select(make_run(pool=harmless, budget=KEPT, store=str(tmp_path / "harmless"))))
+    page = format.markdown(everything)
 
     def blocks(text: str) -> list[tuple[str, str, int]]:
         """All from the first table on; before it stand the run's numbers."""
@@ -432,12 +434,12 @@ def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
 
 
 def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Result) -> None:
-    page = display.markdown(everything)
+    page = format.markdown(everything)
     (_, *rows), _ = tables(MARKDOWN.parse(page))
     texts: list[str] = everything.table()["instruction"].to_pylist()
     for (_, _, cell), text in zip(rows, texts, strict=True):
         assert set(parts(cell)) <= {"text"}
-        assert "".join(child.content for child in cell.children or []) == display.one_line(text, 120).strip()
+        assert "".join(child.content for child in cell.children or []) == format.one_line(text, 120).strip()
 
     rendered = MARKDOWN.render(page)
     assert set(re.findall(r"<\s*/?([a-zA-Z!][^\s>/]*)", rendered)) <= {
@@ -448,12 +450,12 @@ def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Res
 
 def test_a_page_holds_no_address_that_a_viewer_would_make_a_link_of(everything: Result) -> None:
     """GitHub's Markdown, which the viewers of such pages read, makes links of bare addresses."""
-    source = [line for line in display.markdown(everything).split("\n") if line.startswith("|")]
+    source = [line for line in format.markdown(everything).split("\n") if line.startswith("|")]
     assert not [line for line in source if re.search(r"https?://|ftp://|\bwww\.|[\w.+-]@[\w-]", line)]
 
 
 def test_the_table_of_the_page_is_made_of_the_same_lines(everything: Result) -> None:
-    rows = display.shown_rows(everything.table())
+    rows = format.shown_rows(everything.table())
     assert len(rows) == KEPT
     assert all(row["instruction"].isprintable() for row in rows)
     assert pa.Table.from_pylist(rows).num_rows == KEPT

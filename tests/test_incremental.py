@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from selectllm import select, tournament
+from selectllm import select
 from selectllm.errors import ContractError
-from selectllm.ledger import Ledger
-from selectllm.models import Request
+from selectllm.llm import Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking import tournament
 from selectllm.settings import RunSettings
 from selectllm.steps import embeddings
-from selectllm.steps.made import Slot
+from selectllm.steps.cache import CacheEntry
 from selectllm.store import Manifest, Store
 from tests.conftest import HashEmbedder, ToldModel
 from tests.faulty_ollama import FaultyOllama
@@ -132,7 +133,7 @@ def test_other_columns_or_another_order_form_no_query_anew(
 def test_an_embedding_cut_off_goes_on_where_it_was(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings, "SHARD", 10)
+    monkeypatch.setattr(embeddings, "SHARD_ROWS", 10)
     whole, calls = HashEmbedder.embed, 0
 
     def third_time_dies(self: HashEmbedder, texts: Sequence[str]) -> Any:
@@ -214,7 +215,7 @@ def test_another_way_of_embedding_embeds_every_row_anew(
 ) -> None:
     run = make_run(rows=60)
     select(run)
-    monkeypatch.setattr("selectllm.embedding.RECIPE", 99)
+    monkeypatch.setattr("selectllm.embedding.models.CODE_VERSION", 99)
     assert select(run).summary["cached"] == ["pool"]
     assert quick_embedding.texts == 120
 
@@ -293,8 +294,8 @@ def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(mak
     run = make_run()
     store, table = Store(run.store), pa.table({"id": ["a"]})
 
-    def slot(is_good: Callable[[Manifest], bool] = lambda _: True) -> Slot:
-        found = Slot(store, run, "rankings", 1, {}, {}, is_good)
+    def slot(is_good: Callable[[Manifest], bool] = lambda _: True) -> CacheEntry:
+        found = CacheEntry(store, run, "rankings", 1, {}, {}, is_good)
         assert found.found() is None
         return found
 

@@ -7,11 +7,11 @@ import fsspec
 import pytest
 
 from selectllm import select
-from selectllm.cli import main
-from selectllm.display_store import age, listed, size
-from selectllm.inventory import take
+from selectllm.cli.format_store import age, listed, size
+from selectllm.cli.main import main
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from selectllm.store.inventory import take
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")

@@ -6,13 +6,13 @@ import fsspec
 import pytest
 
 from selectllm.errors import StoreError
-from selectllm.ledger import Ledger
-from selectllm.models import ModelCard, Reply, Request
-from selectllm.prompts import Candidate, Prompt
+from selectllm.llm import ModelInfo, Reply, Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking.prompts import Candidate, Prompt
 from selectllm.store import Store
 
-CARD = ModelCard("told", "told", "digest", "1", "model", "listwise")
-OTHER = ModelCard("told", "told", "other digest", "1", "model", "listwise")
+CARD = ModelInfo("told", "told", "digest", "1", "model", "listwise")
+OTHER = ModelInfo("told", "told", "other digest", "1", "model", "listwise")
 
 
 def request(text: str, **fields: int) -> Request:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from selectllm import select
-from selectllm.models import hosts
+from selectllm.llm import hosts
 from selectllm.settings import RunSettings
 
 ASKED: list[dict[str, Any]] = []

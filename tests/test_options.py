@@ -6,8 +6,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from selectllm.cli.options import Option, command, options, settings_from
 from selectllm.errors import UsageError
-from selectllm.options import Option, command, options, settings_from
 from selectllm.settings import Composition, RunSettings
 
 NAMES = {one.name: one for one in options()}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from selectllm import plan, select
+from selectllm import plan_run, select
 from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
-from selectllm.models import hosts
-from selectllm.result import Result
+from selectllm.llm import hosts
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from tests.faulty_ollama import FaultyOllama
 
@@ -205,7 +205,7 @@ def test_passes_are_planned_as_they_are_asked(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         run = against(server, make_run, rows=140, budget=13, ranking={"passes": 3})
         summary = select(run).summary["ranking"]
-    assert plan(run)["ranking"]["calls"] == summary["asked"]
+    assert plan_run(run)["ranking"]["calls"] == summary["asked"]
     assert summary["agreement"] == 1.0, "this server does not mind the order"
     assert set(summary["agreement_by_query"].values()) == {1.0}
     assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_query"])

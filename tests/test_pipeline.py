@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selectllm import select
-from selectllm.errors import CostExceeded, ModelError, PassingError, TooFewRanked, TooManyAbstained, UsageError
-from selectllm.models import Reply, Request
-from selectllm.result import Result
+from selectllm.errors import CostExceeded, ModelError, TooFewRanked, TooManyAbstained, TransientError, UsageError
+from selectllm.llm import Reply, Request
+from selectllm.report.result import Result
 from selectllm.settings import QualitySettings, RunSettings
 from tests.conftest import HashEmbedder, ToldModel, by_id
 
@@ -298,7 +298,7 @@ def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, told_mo
 def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: MakeRun, told_model: Any) -> None:
     def fails_one(request: Request) -> str:
         if any("Task 7:" in one.instruction for one in request.prompt.candidates):
-            raise PassingError("busy", "busy")
+            raise TransientError("busy", "busy")
         return by_id(request)
 
     told_model(fails_one)

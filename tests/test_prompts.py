@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selectllm.prompts import CLIP_MARK, Candidate, clip, listwise, pointwise
+from selectllm.ranking.prompts import CLIP_MARK, Candidate, clip, listwise, pointwise
 
 CANDIDATES = [Candidate(f"{number:02}", f"Task {number}", "given" if number % 2 else None) for number in range(14)]
 

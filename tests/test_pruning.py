@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selectllm import select
-from selectllm.cli import main
-from selectllm.display_store import pruned
+from selectllm.cli.format_store import pruned
+from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
-from selectllm.inventory import take
-from selectllm.pruning import prune
-from selectllm.result import Result
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact, Store
+from selectllm.store.inventory import take
+from selectllm.store.pruning import prune
 from tests.conftest import ToldModel
 
 MakeRun = Callable[..., RunSettings]
@@ -37,7 +37,7 @@ def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
     artifact = Artifact(kind=kind, key=key)
     manifest = store.manifest(artifact)
     assert manifest is not None
-    assert store.whole(artifact)
+    assert store.is_intact(artifact)
     found = {(kind, key)}
     for name in manifest.inputs:
         found |= closure(store, name, manifest.made_from[name])

@@ -8,9 +8,9 @@ import fsspec
 import pytest
 
 from selectllm import select
-from selectllm.history import Commit, History, Overtaken
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from selectllm.store.history import Commit, Conflict, History
 from tests.conftest import ToldModel
 
 MakeRun = Callable[..., RunSettings]
@@ -65,7 +65,7 @@ def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
             mine = tuple(id for id in rows if id not in taken)[:2]
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=2, after=tuple(before), ids=mine))
-            except Overtaken:
+            except Conflict:
                 continue
             return
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from selectllm import select, stopping
-from selectllm.asking import Asker, Manner, together
+from selectllm import cancellation, select
 from selectllm.errors import ModelError, Stopped, UsageError
-from selectllm.ledger import Ledger
-from selectllm.models import Hosts, Reply, Request
-from selectllm.prompts import Candidate
+from selectllm.llm import HostPool, Reply, Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.ranker import Ranker, RankingOptions, gather_or_raise
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests.conftest import ToldModel, by_id, write_pool
@@ -28,13 +28,13 @@ CANDIDATES = [Candidate(f"{number:02}", f"Task {number}") for number in range(20
 PROGRAM = """
 import sys
 from tests.conftest import HashEmbedder
-from selectllm import embedding
-embedding.open_embedder = lambda _: HashEmbedder()
+from selectllm.embedding import models
+models.open_embedder = lambda _: HashEmbedder()
 if sys.argv.pop(1) == "flow":
     from flows.command_line import main
     from flows.selection import select_instructions
     sys.exit(main(select_instructions))
-from selectllm.cli import main
+from selectllm.cli.main import main
 sys.exit(main(["select", *sys.argv[1:]]))
 """
 
@@ -71,7 +71,7 @@ def test_a_stop_from_another_thread_is_heard(
     make_run: Callable[..., RunSettings], told_model: Callable[..., ToldModel], quick_embedding: object
 ) -> None:
     def stops(request: Request) -> str:
-        stopping.stop()
+        cancellation.stop()
         return by_id(request)
 
     told_model(stops)
@@ -101,9 +101,9 @@ def test_replies_that_came_before_a_failure_are_kept(tmp_path: Path, monkeypatch
     async def run() -> None:
         model = Fails(by_id)
         ledger = Ledger(Store(str(tmp_path)), model.card)
-        asker = Asker(Hosts([model], concurrency=1), ledger, Manner())
+        asker = Ranker(HostPool([model], concurrency=1), ledger, RankingOptions())
         try:
-            await together(asker.rank(CANDIDATES[: 3 + size], 1, "query") for size in range(10))
+            await gather_or_raise(asker.rank(CANDIDATES[: 3 + size], 1, "query") for size in range(10))
         finally:
             await ledger.close()
 
@@ -120,7 +120,7 @@ def test_a_store_that_fails_in_its_own_way_does_not_leave_a_run_hanging(
 
     async def run() -> None:
         model = ToldModel(by_id)
-        asker = Asker(Hosts([model], concurrency=1), Ledger(Store(str(tmp_path)), model.card), Manner())
+        asker = Ranker(HostPool([model], concurrency=1), Ledger(Store(str(tmp_path)), model.card), RankingOptions())
         await asyncio.wait_for(asker.rank(CANDIDATES, 1, "query"), 5)
 
     with pytest.raises(RuntimeError, match="no credentials"):

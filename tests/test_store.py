@@ -15,7 +15,7 @@ TARGET = Artifact(kind="things", key="0" * 32)
 
 
 def write(store: Store) -> Manifest:
-    return store.write(TARGET, TABLE, recipe=1, made_from={"pool": "x"}, settings={"size": 3}, facts={"rows": 2})
+    return store.write(TARGET, TABLE, code_version=1, made_from={"pool": "x"}, settings={"size": 3}, facts={"rows": 2})
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -27,9 +27,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_what_is_written_is_whole_and_reads_back(store: Store) -> None:
-    assert not store.whole(TARGET)
+    assert not store.is_intact(TARGET)
     manifest = write(store)
-    assert store.whole(TARGET)
+    assert store.is_intact(TARGET)
     assert store.read(TARGET).equals(TABLE)
     assert store.manifest(TARGET) == manifest
     assert (manifest.rows, manifest.made_from, manifest.settings) == (2, {"pool": "x"}, {"size": 3})
@@ -63,9 +63,9 @@ def test_damage_is_noticed(damage: str, tmp_path: Path) -> None:
         manifest.write_bytes(manifest.read_bytes()[:50])
     else:
         manifest.write_text("[1]")
-    assert not store.whole(TARGET)
+    assert not store.is_intact(TARGET)
     write(store)
-    assert store.whole(TARGET)
+    assert store.is_intact(TARGET)
 
 
 def test_reading_what_is_not_there_says_what_to_do(store: Store) -> None:

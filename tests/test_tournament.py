@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selectllm import tournament
-from selectllm.asking import Asker, Manner
-from selectllm.ledger import Ledger
-from selectllm.models import Hosts, Request
-from selectllm.prompts import Candidate
+from selectllm.llm import HostPool, Request
+from selectllm.llm.ledger import Ledger
+from selectllm.ranking import tournament
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.ranker import Ranker, RankingOptions
+from selectllm.ranking.tournament import TournamentRank
 from selectllm.store import Store
-from selectllm.tournament import Standing
 from tests.conftest import ToldModel, by_id
 
 
-def play(rows: int, size: int, model: ToldModel, folder: Path, seed: int = 0) -> list[Standing]:
+def play(rows: int, size: int, model: ToldModel, folder: Path, seed: int = 0) -> list[TournamentRank]:
     candidates = [Candidate(f"{number:04}", f"Task {number}") for number in range(rows)]
 
-    async def run() -> list[Standing]:
-        asker = Asker(Hosts([model], concurrency=8), Ledger(Store(str(folder)), model.card), Manner())
+    async def run() -> list[TournamentRank]:
+        asker = Ranker(HostPool([model], concurrency=8), Ledger(Store(str(folder)), model.card), RankingOptions())
         return await tournament.play(candidates, size, asker, seed)
 
     return asyncio.run(run())

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm import cli, ranking, select
+from selectllm import plan_run, select
+from selectllm.cli import main as cli
+from selectllm.embedding.vector_cache import VectorCache
 from selectllm.errors import ContractError, PoolError, QualityError, StoreError
-from selectllm.planning import plan
+from selectllm.ranking import batches
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
-from selectllm.vectors import KeptVectors
 from tests.broken import CRITICAL, FILES, FOLDER, Case
 
 MakeRun = Callable[..., RunSettings]
@@ -86,7 +87,7 @@ def test_what_was_judged_once_is_not_judged_again(make_run: MakeRun, monkeypatch
     run = judged(make_run)
     first = select(run)
     for judge in ("judge_embeddings", "judge_rankings", "judge_pool", "load_suite"):
-        monkeypatch.setattr(f"selectllm.expectations.{judge}", lambda *_, **__: pytest.fail("judged again"))
+        monkeypatch.setattr(f"selectllm.quality.{judge}", lambda *_, **__: pytest.fail("judged again"))
     again = select(run)
     assert again.summary["validation"] == first.summary["validation"]
     assert set(again.summary["cached"]) == set(again.summary["seconds"])
@@ -115,9 +116,10 @@ def test_no_validation_judges_nothing_and_ranks_nothing_anew(make_run: MakeRun) 
 UNUSED = """
 import runpy, sys
 from tests.conftest import HashEmbedder
-from selectllm import cli, embedding
+from selectllm.cli import main as cli
+from selectllm.embedding import models
 
-embedding.open_embedder = lambda _: HashEmbedder()
+models.open_embedder = lambda _: HashEmbedder()
 door, arguments = sys.argv[1], sys.argv[2:]
 for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
     if door == "library":
@@ -247,19 +249,19 @@ def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
 
 def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Have vectors come back too long from where they are kept; the boundary, and the rule that they break."""
-    gather = KeptVectors.gather
-    monkeypatch.setattr(KeptVectors, "gather", lambda kept, ids: (too_long(gather(kept, ids)[0]), gather(kept, ids)[1]))
+    gather = VectorCache.gather
+    monkeypatch.setattr(VectorCache, "gather", lambda kept, ids: (too_long(gather(kept, ids)[0]), gather(kept, ids)[1]))
     return "embeddings", "unit_norm"
 
 
 def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Have the second ranks of all queries be the fourth."""
-    rank = ranking.rank
+    rank = batches.rank
 
-    async def gapped(*arguments: Any) -> list[ranking.Rank]:
+    async def gapped(*arguments: Any) -> list[batches.Rank]:
         return [replace(one, rank=4) if one.rank == 2 else one for one in await rank(*arguments)]
 
-    monkeypatch.setattr("selectllm.ranking.rank", gapped)
+    monkeypatch.setattr("selectllm.ranking.batches.rank", gapped)
     return "rankings", "gapless_ranks"
 
 
@@ -293,7 +295,7 @@ def test_expectations_of_ones_own_quarantine_or_stop(make_run: MakeRun, tmp_path
     assert set(result.table("quarantine")["reason"].to_pylist()) == {
         "fails expect_column_values_to_be_between(tag): made before the flood"
     }
-    assert plan(run)["pool"]["quarantined"] == 10
+    assert plan_run(run)["pool"]["quarantined"] == 10
     suite.write_text(rule)  # critical
     with pytest.raises(QualityError, match=r"expect_column_values_to_be_between\(tag\)"):
         select(run)
@@ -310,7 +312,7 @@ def test_pages_that_cannot_be_written_do_not_hide_why_a_run_failed(
     def full(*_: Any) -> None:
         raise StoreError("no space for pages")
 
-    monkeypatch.setattr("selectllm.expectations.data_docs", full)
+    monkeypatch.setattr("selectllm.quality.data_docs", full)
     pool = str(FOLDER / "mostly_repeats.jsonl")
     with pytest.raises(QualityError, match="repeats_share"):
         select(judged(make_run, pool=pool, budget=1, quality={"data_docs": str(tmp_path / "docs")}))

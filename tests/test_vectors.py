@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from selectllm.embedding.vector_cache import VectorCache
 from selectllm.store import Store
-from selectllm.vectors import KeptVectors
 
 IDS = [f"{n:032x}" for n in range(6)]
 POINTS = np.eye(6, dtype=np.float32)
@@ -17,22 +17,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_vectors_come_back_in_the_order_asked_for(store: Store) -> None:
-    KeptVectors(store, "m").add(IDS[:4], POINTS[:4])
-    found, known = KeptVectors(store, "m").gather([IDS[5], IDS[3], IDS[0]])
+    VectorCache(store, "m").add(IDS[:4], POINTS[:4])
+    found, known = VectorCache(store, "m").gather([IDS[5], IDS[3], IDS[0]])
     assert known.tolist() == [False, True, True]
     assert (found == [np.zeros(6), POINTS[3], POINTS[0]]).all()
     assert found.dtype == np.float32
 
 
 def test_another_model_has_vectors_of_its_own(store: Store) -> None:
-    KeptVectors(store, "m").add(IDS, POINTS)
-    found, known = KeptVectors(store, "n").gather(IDS)
+    VectorCache(store, "m").add(IDS, POINTS)
+    found, known = VectorCache(store, "n").gather(IDS)
     assert not known.any()
     assert found.shape == (6, 0)
 
 
 def test_of_two_writers_the_earlier_counts_for_everybody(store: Store) -> None:
-    one, other = KeptVectors(store, "m"), KeptVectors(store, "m")
+    one, other = VectorCache(store, "m"), VectorCache(store, "m")
     one.add(IDS[:3], POINTS[:3])
     other.add(IDS[1:], POINTS[:5])
     for reader in (one, other):
@@ -45,7 +45,7 @@ def test_of_two_writers_the_earlier_counts_for_everybody(store: Store) -> None:
 def test_a_damaged_shard_is_noticed_and_passed_over(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = KeptVectors(Store(str(tmp_path)), "m")
+    kept = VectorCache(Store(str(tmp_path)), "m")
     kept.add(IDS[:3], POINTS[:3])
     kept.add(IDS[3:], POINTS[3:])
     first = sorted(tmp_path.rglob("*.parquet"))[0]

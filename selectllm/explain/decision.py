@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from selectllm.explain.explanation import Decision
-from selectllm.explain.trail import Trail, where
+from selectllm.explain.lineage import Lineage, where
 
 
 def decision_on(
-    trail: Trail, id: str, rank: Mapping[str, Any] | None, is_answered: bool, standings: Sequence[Mapping[str, Any]]
+    trail: Lineage, id: str, rank: Mapping[str, Any] | None, is_answered: bool, standings: Sequence[Mapping[str, Any]]
 ) -> Decision:
     """What became of the row with this rank in a query of which any row has one, or none has."""
     selection = trail.read("selection")

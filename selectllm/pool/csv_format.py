@@ -7,7 +7,7 @@ from typing import Final
 
 from selectllm.errors import PoolError
 from selectllm.pool.records import Record, Records, gather
-from selectllm.pool.wording import listing
+from selectllm.text import join_names
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
 _NOT_UTF8: Final = "not UTF-8"
@@ -106,5 +106,5 @@ def _header(parsed: tuple[int, int, list[str] | str] | None, location: str) -> l
         raise PoolError(f"{location} has no name for column {place}. Name it in the header, or leave the column out.")
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise PoolError(f"{location} names columns twice: {listing(twice)}. Give each column a name of its own.")
+        raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
     return header

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Final
 
 from selectllm.errors import PoolError
-from selectllm.locations import bare
+from selectllm.paths import redact_url
 from selectllm.pool.csv_format import read_csv, read_tsv
 from selectllm.pool.json_format import read_json, read_lines
 from selectllm.pool.parquet_format import read_parquet
 from selectllm.pool.records import Records
-from selectllm.pool.wording import cause, one_line
+from selectllm.text import one_line, short_error
 
 READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
     ".jsonl": read_lines,
@@ -35,7 +35,7 @@ def file_format(location: str) -> str:
     suffix = _suffix(location)
     if suffix is None:
         raise PoolError(
-            f"{one_line(bare(location))} does not end in the name of a format. "
+            f"{one_line(redact_url(location))} does not end in the name of a format. "
             f"Known are {', '.join(READERS)}, each also with .gz."
         )
     return suffix
@@ -47,7 +47,7 @@ def parse(data: bytes, location: str) -> Records:
     Raises PoolError for a file that is damaged as a whole, has no rows, or has a name that tells no format.
     """
     suffix = file_format(location)
-    location = one_line(bare(location))
+    location = one_line(redact_url(location))
     if suffix.endswith(".gz"):
         data = _gunzip(data, location)
     if not data:
@@ -72,5 +72,5 @@ def _gunzip(data: bytes, location: str) -> bytes:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise PoolError(
-            f"{location} is not gzip that can be unpacked: {cause(error)}. Fetch or write it again."
+            f"{location} is not gzip that can be unpacked: {short_error(error)}. Fetch or write it again."
         ) from error

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from selectllm.errors import PoolError
 from selectllm.pool.records import Record, Records, gather
-from selectllm.pool.wording import json_text, kind
+from selectllm.text import json_text, type_name
 
 _MAX_DEPTH: Final = 64  # far beyond any real row, and far below what the writers of JSON and Parquet can follow
 _TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
@@ -63,7 +63,7 @@ def _parse(text: str) -> Record | str:
 
 def _record(value: object) -> Record | str:
     if not isinstance(value, dict):
-        return f"not a JSON object but {kind(value)}"
+        return f"not a JSON object but {type_name(value)}"
     return _TOO_DEEP if _is_too_deep(value) else value
 
 
@@ -94,7 +94,9 @@ def _items(data: bytes, location: str) -> list[Any]:
             f"{location} is not valid JSON{line}: {_complaint(error)}. Mend it, or write JSON lines (.jsonl)."
         ) from error
     if not isinstance(items, list):
-        raise PoolError(f"{location} holds {kind(items)} where a list of objects is needed. Write [{{...}}, {{...}}].")
+        raise PoolError(
+            f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
+        )
     return items
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from selectllm.verdict import Verdict
+from selectllm.quality.verdicts import Verdict
 
 
 @dataclass(frozen=True)

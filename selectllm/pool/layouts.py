@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from selectllm.errors import PoolError
 from selectllm.pool.rows import INSTRUCTION_IS_TEXT, PRESENT, Unusable
-from selectllm.pool.wording import kind, listing, one_line
+from selectllm.text import join_names, one_line, type_name
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _recognised(names: Collection[str], location: str) -> _Known:
     for known in _KNOWN:
         if known.instruction in names:
             return known
-    wanted = listing(known.instruction for known in _KNOWN)
+    wanted = join_names(known.instruction for known in _KNOWN)
     raise ColumnsMissing(
         location,
         f"has none of the columns {wanted}. {_existing(names)} "
@@ -96,7 +96,7 @@ def _recognised(names: Collection[str], location: str) -> _Known:
 
 
 def _existing(names: Collection[str]) -> str:
-    return f"Its columns are {listing(names)}." if names else "Its rows have no columns at all."
+    return f"Its columns are {join_names(names)}." if names else "Its rows have no columns at all."
 
 
 def first_user_turn(conversation: object) -> Any:
@@ -107,7 +107,7 @@ def first_user_turn(conversation: object) -> Any:
     if conversation is None:
         raise Unusable("no messages", PRESENT)
     if not isinstance(conversation, list):
-        raise Unusable(f"the messages are not a list but {kind(conversation)}", INSTRUCTION_IS_TEXT)
+        raise Unusable(f"the messages are not a list but {type_name(conversation)}", INSTRUCTION_IS_TEXT)
     for turn in conversation:
         if isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("user", "human"):
             content = turn.get("content")

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from selectllm.errors import PoolError
 from selectllm.pool.records import Records, values
-from selectllm.pool.wording import cause, json_text, listing
-from selectllm.tables import from_parquet
+from selectllm.store.tables import from_parquet
+from selectllm.text import join_names, json_text, short_error
 
 
 def read_parquet(data: bytes, location: str) -> Records:
@@ -18,11 +18,11 @@ def read_parquet(data: bytes, location: str) -> Records:
         table.schema.to_string()  # decodes every name: Arrow does not see to it that names are UTF-8
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PoolError(
-            f"{location} is not a Parquet file that can be read: {cause(error)}. Fetch or write it again."
+            f"{location} is not a Parquet file that can be read: {short_error(error)}. Fetch or write it again."
         ) from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
-        raise PoolError(f"{location} names columns twice: {listing(twice)}. Give each column a name of its own.")
+        raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
 
     def texts(rows: Sequence[int]) -> list[str]:
         taken = table.take(pa.array([row - 1 for row in rows], pa.int64()))

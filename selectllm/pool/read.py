@@ -6,17 +6,17 @@ from typing import Final
 import pyarrow as pa
 
 from selectllm.errors import PoolError
-from selectllm.locations import bare
-from selectllm.pool.carry import carried_names, carry
+from selectllm.paths import redact_url
+from selectllm.pool.extra_columns import carried_names, carry
 from selectllm.pool.formats import parse
 from selectllm.pool.judging import Judge
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise
+from selectllm.pool.partition import Partition, partition_rows
 from selectllm.pool.records import Records
-from selectllm.pool.sift import Sifted, sift
 from selectllm.pool.source import fetch
-from selectllm.pool.wording import one_line
+from selectllm.quality.verdicts import Verdict
 from selectllm.schemas import POOL, QUARANTINE
-from selectllm.verdict import Verdict
+from selectllm.text import one_line
 
 _RECOGNISE: Final = Columns()
 _REASONS_SHOWN: Final = 10
@@ -52,7 +52,7 @@ def read(location: str, columns: Columns = _RECOGNISE, judge: Judge | None = Non
     """
     records = parse(fetch(location), location)
     layout, missing, refused = _laid_out(records, columns, location)
-    sifted = sift(records, layout, judge, missing)
+    sifted = partition_rows(records, layout, judge, missing)
     if not sifted.rows_by_id:
         refused = refused or _nothing_usable(sifted.faults)
         if judge is None:
@@ -71,7 +71,7 @@ def read(location: str, columns: Columns = _RECOGNISE, judge: Judge | None = Non
 
 def refusal(location: str, refused: str, verdict: Verdict | None = None) -> PoolError:
     """The error of a pool that has nothing usable in it, as `Pool.refused` tells."""
-    return PoolError(f"{one_line(bare(location))} {refused}", verdict)
+    return PoolError(f"{one_line(redact_url(location))} {refused}", verdict)
 
 
 def _laid_out(records: Records, columns: Columns, location: str) -> tuple[Layout | None, tuple[str, ...], str]:
@@ -79,17 +79,17 @@ def _laid_out(records: Records, columns: Columns, location: str) -> tuple[Layout
     if not records.rows:
         return None, (), ""
     try:
-        return recognise(records.columns, columns, one_line(bare(location))), (), ""
+        return recognise(records.columns, columns, one_line(redact_url(location))), (), ""
     except ColumnsMissing as error:
         return None, error.columns, error.fault
 
 
-def _carried(records: Records, layout: Layout, sifted: Sifted) -> dict[str, pa.Array | pa.ChunkedArray]:
+def _carried(records: Records, layout: Layout, sifted: Partition) -> dict[str, pa.Array | pa.ChunkedArray]:
     names = carried_names(column for column in records.columns if column not in layout.mapped)
     return {new: carry(records.columns[old], sifted.keep) for old, new in names.items()}
 
 
-def _table(sifted: Sifted, carried: dict[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+def _table(sifted: Partition, carried: dict[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
     own = [
         list(sifted.rows_by_id),
         list(sifted.rows_by_id.values()),

@@ -11,9 +11,9 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from selectllm.errors import MissingDependency, PoolError
-from selectllm.locations import bare
+from selectllm.paths import redact_url
 from selectllm.pool.formats import file_format, is_readable
-from selectllm.pool.wording import cause, one_line
+from selectllm.text import one_line, short_error
 
 _CHUNK: Final = 1 << 20
 
@@ -58,14 +58,18 @@ def _filesystem(location: str) -> tuple[Any, str]:
     except ImportError as error:
         if location.startswith("hf://"):
             raise MissingDependency("huggingface_hub", extra="embed", purpose="reading hf:// pools") from error
-        raise PoolError(f"{one_line(bare(location))} needs a package that is not installed: {cause(error)}.") from error
+        raise PoolError(
+            f"{one_line(redact_url(location))} needs a package that is not installed: {short_error(error)}."
+        ) from error
     except Exception as error:  # an unknown protocol, or credentials that a file system asks for at once
-        raise PoolError(f"{one_line(bare(location))} cannot be opened: {cause(error)}. Check the URL.") from error
+        raise PoolError(
+            f"{one_line(redact_url(location))} cannot be opened: {short_error(error)}. Check the URL."
+        ) from error
     return filesystem, path
 
 
 def _complaint(location: str, filesystem: Any, path: str, error: Exception) -> str:
-    name = one_line(bare(location))
+    name = one_line(redact_url(location))
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         files = _files_in(filesystem, path)
         if files is None:
@@ -75,7 +79,7 @@ def _complaint(location: str, filesystem: Any, path: str, error: Exception) -> s
         )
     if isinstance(error, PermissionError):
         return f"{name} cannot be read: permission denied. Ask for the right to read it, or name a copy."
-    return f"{name} cannot be read: {type(error).__name__}: {cause(error)}. Check the path and the access."
+    return f"{name} cannot be read: {type(error).__name__}: {short_error(error)}. Check the path and the access."
 
 
 def _files_in(filesystem: Any, path: str) -> list[str] | None:

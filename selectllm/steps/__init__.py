@@ -3,33 +3,33 @@
 Everybody goes through these: the library's own pipeline calls them one after the other, Prefect's tasks wrap them.
 """
 
-from selectllm.steps.embeddings import Shard, embed, embed_shard
-from selectllm.steps.exclusion import exclude
-from selectllm.steps.filled import filled
-from selectllm.steps.made import Made, Tell, quiet
-from selectllm.steps.pool import read_pool
-from selectllm.steps.queries import divide
-from selectllm.steps.rankings import Batch, Ranked, most_at_once, rank, rank_batch
-from selectllm.steps.selection import choose
-from selectllm.steps.selector import meet_selector
-from selectllm.steps.tournament import play
-from selectllm.steps.validation import Judgement, judging, validate
+from selectllm.steps.build_queries import divide
+from selectllm.steps.cache import Progress, StepResult, quiet
+from selectllm.steps.check_model import check_model
+from selectllm.steps.choose import choose
+from selectllm.steps.committed import find_committed
+from selectllm.steps.embed import Shard, embed, embed_shard
+from selectllm.steps.exclude import exclude
+from selectllm.steps.rank import Batch, Ranked, most_at_once, rank, rank_batch
+from selectllm.steps.read_pool import read_pool
+from selectllm.steps.run_tournament import play
+from selectllm.steps.validate import Judgement, judging, validate
 
 __all__ = [
     "Batch",
     "Judgement",
-    "Made",
+    "Progress",
     "Ranked",
     "Shard",
-    "Tell",
+    "StepResult",
+    "check_model",
     "choose",
     "divide",
     "embed",
     "embed_shard",
     "exclude",
-    "filled",
+    "find_committed",
     "judging",
-    "meet_selector",
     "most_at_once",
     "play",
     "quiet",

@@ -128,7 +128,7 @@ def test_the_run_lines_build_what_a_worker_needs(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     asked = (
         "import flows.selection, deployments.automations, xllamacpp, s3fs, torch; "
-        "from selectllm.models.demo import demo_weights; demo_weights(); print(flows.__file__)"
+        "from selectllm.llm.weights import demo_weights; demo_weights(); print(flows.__file__)"
     )
     told = subprocess.run([python, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True, env=_plain())
     assert told.stdout.strip() == str(app / "flows" / "__init__.py")

@@ -11,8 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State, StateType
 
 from deployments.local import Environment, worker
-from selectllm.history import History
 from selectllm.store import Store
+from selectllm.store.history import History
 from tests.conftest import write_pool
 from tests.deployments.test_deploy import deploy
 from tests.faulty_ollama import FaultyOllama

@@ -68,19 +68,19 @@ def test_a_change_makes_anew_what_it_bears_on(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "first"),
+    ("code_version", "first"),
     [
-        ("selectllm.steps.pool.RECIPE", "pool"),
-        ("selectllm.embedding.RECIPE", "embeddings"),
-        ("selectllm.steps.queries.RECIPE", "queries"),
-        ("selectllm.steps.rankings.RECIPE", "rankings"),
-        ("selectllm.prompts.RECIPE", "rankings"),
-        ("selectllm.steps.tournament.RECIPE", "tournament"),
-        ("selectllm.steps.selection.RECIPE", "selection"),
+        ("selectllm.steps.read_pool.CODE_VERSION", "pool"),
+        ("selectllm.embedding.models.CODE_VERSION", "embeddings"),
+        ("selectllm.steps.build_queries.CODE_VERSION", "queries"),
+        ("selectllm.steps.rank.CODE_VERSION", "rankings"),
+        ("selectllm.ranking.prompts.CODE_VERSION", "rankings"),
+        ("selectllm.steps.run_tournament.CODE_VERSION", "tournament"),
+        ("selectllm.steps.choose.CODE_VERSION", "selection"),
     ],
 )
-def test_a_raised_recipe_makes_its_step_and_those_after_it_anew(
-    recipe: str,
+def test_a_raised_code_version_makes_its_step_and_those_after_it_anew(
+    code_version: str,
     first: str,
     make_run: MakeRun,
     ended: Callable[[Any], dict[str, list[str]]],
@@ -88,7 +88,7 @@ def test_a_raised_recipe_makes_its_step_and_those_after_it_anew(
 ) -> None:
     run = make_run(budget=7)
     select(run)  # by the library's door, which is quicker and shares the store
-    monkeypatch.setattr(recipe, 99)
+    monkeypatch.setattr(code_version, 99)
     names = ended(select_instructions(run, return_state=True))
     assert {step for step in STEPS if names[step] != ["Cached"]} == since(first)
 
@@ -99,7 +99,7 @@ def test_another_embedding_model_or_pool_makes_all_after_it_anew(
     run = make_run(budget=7)
     select(run)  # by the library's door, which is quicker and shares the store
     with monkeypatch.context() as patch:
-        patch.setattr("selectllm.embedding.open_embedder", lambda _name: OtherEmbedder())
+        patch.setattr("selectllm.embedding.models.open_embedder", lambda _name: OtherEmbedder())
         names = ended(select_instructions(run, return_state=True))
     assert {step for step in STEPS if names[step] != ["Cached"]} == since("embeddings")
     write_pool(Path(run.pool), 61)

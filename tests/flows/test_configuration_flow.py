@@ -12,16 +12,16 @@ from prefect.variables import Variable
 
 from flows.selection import select_instructions
 from selectllm import steps
-from selectllm.models import ModelCard
-from selectllm.prompts import Candidate
-from selectllm.ranking import Query
+from selectllm.llm import ModelInfo
+from selectllm.ranking.batches import Query
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.stats import RequestStats
 from selectllm.settings import RunSettings
 from selectllm.steps import Batch
-from selectllm.tally import Tally
 from tasks.configuration import configuration
 from tasks.keys import KINDS, key_for
 from tasks.rankings import rank_piece
-from tasks.runners import Piece
+from tasks.runners import WorkItem
 from tests.faulty_ollama import DIGEST, MODEL
 from tests.flows.servers import SERVERS, Server, ollama_server
 
@@ -108,7 +108,7 @@ def test_a_key_goes_to_the_host_that_it_is_for(
             other.keys.clear()
             before = dict(os.environ)
             with configuration(make_run(selector=one.selector, ranking={"hosts": hosts})) as run:
-                asyncio.run(steps.meet_selector(run))
+                asyncio.run(steps.check_model(run))
             assert dict(os.environ) == before
             return _keys(one), _keys(other)
 
@@ -158,11 +158,11 @@ def test_a_worker_of_another_machine_gets_the_key_itself(named: Name, make_run: 
     def queries() -> Sequence[Query]:
         return [Query(0, tuple(Candidate(f"{number:02}", f"Task {number}") for number in range(4)))]
 
-    card = ModelCard(f"ollama:{MODEL}", MODEL, DIGEST, "1", "model", "listwise")
+    card = ModelInfo(f"ollama:{MODEL}", MODEL, DIGEST, "1", "model", "listwise")
     with ollama_server() as server:
         named(selectllm_ollama_host=server.host, secret="ollama block's")
         run = make_run(selector=server.selector, ranking={"hosts": [server.host]})  # as the flow hands it on
-        ranked = rank_piece.fn(run, Piece(Batch(card, tuple(queries()), 1000, 1, Tally()), share=1))
+        ranked = rank_piece.fn(run, WorkItem(Batch(card, tuple(queries()), 1000, 1, RequestStats()), share=1))
         assert len(ranked.ranks) == 3
         assert _keys(server) == {"block's"}
     assert "OLLAMA_API_KEY" not in os.environ

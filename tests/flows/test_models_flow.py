@@ -13,8 +13,8 @@ import uvicorn
 from flows.selection import select_instructions
 from selectllm import select
 from selectllm.errors import SelectorUnavailable
-from selectllm.models.demo import demo_weights
-from selectllm.models.embedded import create_app
+from selectllm.llm.embedded import create_app
+from selectllm.llm.weights import demo_weights
 from selectllm.settings import RunSettings
 
 MakeRun = Callable[..., RunSettings]

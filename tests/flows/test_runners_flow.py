@@ -15,11 +15,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.selection import select_instructions
 from selectllm import select
-from selectllm.errors import CostExceeded, MissingDependency, PassingError, SelectLLMError, UsageError
+from selectllm.errors import CostExceeded, MissingDependency, SelectLLMError, TransientError, UsageError
+from selectllm.ranking.stats import RequestStats
 from selectllm.settings import RunSettings
 from selectllm.steps import Ranked, quiet
-from selectllm.steps.rankings import _gather
-from selectllm.tally import Tally
+from selectllm.steps.rank import _gather
 from tasks.runners import of_concurrency
 from tests.faulty_ollama import FaultyOllama
 
@@ -60,7 +60,7 @@ def test_every_runner_gives_the_same_selection(
         assert server.most_at_once <= run.ranking.concurrency
     lines = (tmp_path / "out" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 206
-    from selectllm.result import json_lines
+    from selectllm.report.result import json_lines
 
     table = here.table()
     assert "\n".join(lines) + "\n" == json_lines(table.drop_columns("output")).decode()
@@ -88,7 +88,7 @@ def asking_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: floa
 def large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads for a cluster, with more room than anybody said, and batches of ten queries."""
     monkeypatch.setattr("tasks.runners._runner", lambda _: ThreadPoolTaskRunner(max_workers=16))
-    monkeypatch.setattr("selectllm.steps.rankings.APART", 10)
+    monkeypatch.setattr("selectllm.steps.rank.REMOTE_BATCH_SIZE", 10)
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
@@ -134,15 +134,15 @@ def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(make_run
         try:
             for number in range(4):
                 drawn.append(number)
-                yield Ranked((), Tally(paid_prompt_tokens=20, paid_output_tokens=10, ranked=10))
+                yield Ranked((), RequestStats(paid_prompt_tokens=20, paid_output_tokens=10, ranked=10))
         finally:
             is_closed = True
 
-    tally = Tally()
+    tally = RequestStats()
     with pytest.raises(CostExceeded, match=r"cost 120\.00, and --max-cost is 100\.00"):
         _gather(run, "m", ranked(), 40, quiet, None, tally)
     assert (drawn, is_closed) == ([0, 1, 2], True)
-    assert len(_gather(run, "m", ranked(), 30, quiet, None, Tally())) == 0, "nothing is left to ask about"
+    assert len(_gather(run, "m", ranked(), 30, quiet, None, RequestStats())) == 0, "nothing is left to ask about"
 
 
 def test_the_librarys_own_door_has_no_workers(make_run: MakeRun) -> None:
@@ -159,7 +159,7 @@ def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monke
 
 @pytest.mark.parametrize(
     "error",
-    [PassingError("cut off", "reset"), MissingDependency("x", extra="y", purpose="z"), UsageError("no")],
+    [TransientError("cut off", "reset"), MissingDependency("x", extra="y", purpose="z"), UsageError("no")],
 )
 def test_errors_come_back_from_a_worker_as_they_were(error: SelectLLMError) -> None:
     back = pickle.loads(pickle.dumps(error))

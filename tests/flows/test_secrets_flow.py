@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.variables import Variable
 
 from flows.selection import select_instructions
-from selectllm.models import hosts
+from selectllm.llm import hosts
 from selectllm.settings import RunSettings
 from tasks.keys import KINDS
 from tests.flows.servers import SERVERS, Server

@@ -22,9 +22,9 @@ WITH_QUICK_EMBEDDING = """
 import sys
 from flows.command_line import main
 from flows.selection import select_instructions
-from selectllm import embedding
+from selectllm.embedding import models
 from tests.conftest import HashEmbedder
-embedding.open_embedder = lambda _name: HashEmbedder()
+models.open_embedder = lambda _name: HashEmbedder()
 sys.exit(main(select_instructions))
 """
 STEPS = {"pool", "embeddings", "queries", "rankings", "tournament", "selection"}

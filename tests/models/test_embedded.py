@@ -24,20 +24,20 @@ from ollama import AsyncClient, Client, ResponseError
 from starlette.applications import Starlette
 
 from selectllm.errors import MissingDependency, SelectorUnavailable
-from selectllm.models import demo
-from selectllm.models.demo import demo_weights, file_sha256, read_gguf
-from selectllm.models.embedded import create_app
-from selectllm.models.engine import (
+from selectllm.llm import demo
+from selectllm.llm.embedded import create_app
+from selectllm.llm.engine import (
     Completion,
     Embeddings,
     EngineError,
     LlamaEngine,
-    Piece,
     PromptTooLongError,
     RefusedError,
     Settings,
     Token,
+    WorkItem,
 )
+from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
 GREEDY = {"temperature": 0, "num_predict": 40}
@@ -86,7 +86,7 @@ class FakeEngine:
                 raise self._failure
             time.sleep(self._pause)
             if settings.emit:
-                settings.emit(Piece(word, ()))
+                settings.emit(WorkItem(word, ()))
             self.written += 1
         return Completion("abc", "stop", 2, 0, 3, 1, 1, (Token("a", -0.1, (97,), (Token("b", -0.2, (98,)),)),))
 
@@ -363,9 +363,9 @@ def test_options_have_ollamas_names(engine: LlamaEngine) -> None:
 
 
 def test_a_generation_ends_when_emit_raises(engine: LlamaEngine) -> None:
-    pieces: list[Piece] = []
+    pieces: list[WorkItem] = []
 
-    def emit(piece: Piece) -> None:
+    def emit(piece: WorkItem) -> None:
         pieces.append(piece)
         if len(pieces) == 3:
             raise KeyError("enough")

@@ -11,10 +11,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from selectllm.errors import HostUnreachable, ModelError, PassingError, PromptTooLong, SelectorUnavailable
-from selectllm.models import Request, open_model
-from selectllm.models.ollama import OllamaModel, open_ollama
-from selectllm.prompts import Candidate, listwise, pointwise
+from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm import Request, open_model
+from selectllm.llm.ollama import OllamaModel, open_ollama
+from selectllm.ranking.prompts import Candidate, listwise, pointwise
 from selectllm.settings import RankingSettings
 
 CANDIDATES = [Candidate(f"{number}", f"Task {number}") for number in range(5)]
@@ -213,7 +213,7 @@ async def _no_json() -> Response:
 @pytest.mark.asyncio
 async def test_what_can_pass_is_told_by_its_kind(failure: Any, kind: str) -> None:
     model = await opened(Server(failure))
-    with pytest.raises(PassingError) as error:
+    with pytest.raises(TransientError) as error:
         await model.answer(QUESTION)
     assert error.value.kind == kind
     assert "\n" not in str(error.value)
@@ -228,14 +228,14 @@ async def test_what_cannot_pass_is_told_with_what_to_do(status: int, advice: str
     model = await opened(Server((status, {"error": "no such thing"})))
     with pytest.raises(ModelError, match=f"status {status}: no such thing") as error:
         await model.answer(QUESTION)
-    assert not isinstance(error.value, PassingError)
+    assert not isinstance(error.value, TransientError)
     assert advice in str(error.value)
 
 
 @pytest.mark.asyncio
 async def test_a_prompt_that_does_not_fit_is_told_apart() -> None:
     server = Server((400, {"error": "the input length exceeds the context length"}))
-    with pytest.raises(PromptTooLong):
+    with pytest.raises(ContextLengthExceeded):
         await (await opened(server)).answer(QUESTION)
 
 
@@ -245,7 +245,7 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
     model = await opened(server)
     await model.prepare(30_000, 500)
     sent = len(server.seen)
-    with pytest.raises(PromptTooLong, match="do not fit the 8,192 tokens"):
+    with pytest.raises(ContextLengthExceeded, match="do not fit the 8,192 tokens"):
         await model.answer(Request(listwise([Candidate("a", "x" * 70_000), *CANDIDATES], 2, seed=0)))
     assert len(server.seen) == sent
 
@@ -254,7 +254,7 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
 async def test_a_count_beyond_the_context_is_not_believed() -> None:
     model = await opened(Server(GOOD | {"prompt_eval_count": 3070, "done_reason": "length"}))
     await model.prepare(5_000, 500)
-    with pytest.raises(PromptTooLong, match="more than the 3,072 that it reads"):
+    with pytest.raises(ContextLengthExceeded, match="more than the 3,072 that it reads"):
         await model.answer(QUESTION)
 
 
@@ -278,7 +278,7 @@ async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: b
     for _ in range(8):
         await model.answer(question)
     if is_cut:
-        with pytest.raises(PassingError, match="it was cut"):
+        with pytest.raises(TransientError, match="it was cut"):
             await model.answer(question)
     else:
         assert (await model.answer(question)).prompt_tokens == tokens

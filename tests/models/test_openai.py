@@ -17,10 +17,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from selectllm.errors import MissingDependency, ModelError, PassingError, PromptTooLong, SelectorUnavailable
-from selectllm.models.base import Request
-from selectllm.models.openai import NO_KEY, OpenAIModel, open_openai
-from selectllm.prompts import Candidate, listwise, pointwise
+from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.model import Request
+from selectllm.llm.openai import NO_KEY, OpenAIModel, open_openai
+from selectllm.ranking.prompts import Candidate, listwise, pointwise
 
 HOST = "http://model.example/v1"
 KEY = "sk-very-secret-0123456789"
@@ -309,7 +309,7 @@ async def _hang() -> Response:
 @pytest.mark.asyncio
 async def test_what_can_pass_is_told_by_its_kind_after_a_single_request(reply: Any, kind: str) -> None:
     server = Server(reply)
-    with pytest.raises(PassingError, match=r"^m [^\n]+$") as raised:
+    with pytest.raises(TransientError, match=r"^m [^\n]+$") as raised:
         await (await opened(server)).answer(QUESTION)
     assert raised.value.kind == kind
     assert len(server.seen) == 1
@@ -319,7 +319,7 @@ async def test_what_can_pass_is_told_by_its_kind_after_a_single_request(reply: A
 async def test_a_request_that_hangs_is_given_up() -> None:
     model = await opened(Server(_hang), timeout=0.5)
     model._timeout = 0.05
-    with pytest.raises(PassingError, match=r"m did not answer within 0\.05 s") as raised:
+    with pytest.raises(TransientError, match=r"m did not answer within 0\.05 s") as raised:
         await model.answer(QUESTION)
     assert raised.value.kind == "timeout"
 
@@ -342,7 +342,7 @@ async def test_a_request_that_hangs_is_given_up() -> None:
 @pytest.mark.asyncio
 async def test_a_prompt_that_does_not_fit_is_told_apart(status: int, body: Any) -> None:
     server = Server((status, body))
-    with pytest.raises(PromptTooLong, match=f"^m refused a prompt with status {status}: "):
+    with pytest.raises(ContextLengthExceeded, match=f"^m refused a prompt with status {status}: "):
         await (await opened(server)).answer(QUESTION)
     assert len(server.seen) == 1
 
@@ -397,7 +397,7 @@ async def test_a_host_that_cannot_answer_yet_is_not_there(models: Any) -> None:
     server = Server()
     model = await opened(server)
     server.models = models
-    with pytest.raises(PassingError):
+    with pytest.raises(TransientError):
         await model.probe()
 
 
@@ -577,10 +577,10 @@ async def test_over_a_real_connection() -> None:
         model = await open_openai("m", host=host)
         assert (await model.answer(QUESTION)).text == '{"ranking": [2, 1]}'
         for kind in ("cut off", "busy"):
-            with pytest.raises(PassingError) as raised:
+            with pytest.raises(TransientError) as raised:
                 await model.answer(QUESTION)
             assert raised.value.kind == kind
-    with pytest.raises(PassingError) as raised:
+    with pytest.raises(TransientError) as raised:
         await model.answer(QUESTION)
     assert raised.value.kind == "connection"
     await model.close()
@@ -595,6 +595,6 @@ async def test_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_client_is_imported_when_it_is_needed() -> None:
-    loaded = "import sys, selectllm.models.openai; print('openai' in sys.modules)"
+    loaded = "import sys, selectllm.llm.openai; print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,0 +1,69 @@
+"""Settings that are not given: from the environment (`SELECTLLM_STORE`, `SELECTLLM_RANKING__DEPTH`), or from `.env`.
+
+What is given counts first, then the environment, then the file `.env` of the working folder, then what the caller
+holds below all these, then the defaults.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from selectllm.errors import UsageError
+from selectllm.paths import redact_url
+from selectllm.settings import RunSettings
+
+
+class _Variables(BaseSettings, RunSettings):
+    """How the settings' variables are called."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SELECTLLM_", env_nested_delimiter="__", env_file=".env", env_file_encoding="utf-8", extra="ignore"
+    )
+
+
+def from_environment() -> dict[str, Any]:
+    """The settings that the environment and `.env` name, nested as the settings are, not yet checked.
+
+    Raises UsageError for a list that is not written as JSON.
+    """
+    try:
+        return merged(_known(DotEnvSettingsSource(_Variables)()), _known(EnvSettingsSource(_Variables)()))
+    except (UnicodeDecodeError, OSError) as error:
+        raise UsageError(f".env of this folder cannot be read: {error}. Write it as UTF-8, or move it away") from None
+    except SettingsError as error:
+        raise UsageError(
+            f"SELECTLLM_…: {error}. Lists are written as JSON, such as SELECTLLM_RANKING__HOSTS='[\"http://gpu1:11434\"]'"
+        ) from None
+
+
+def configured(run: RunSettings, below: Mapping[str, Any] | None = None) -> RunSettings:
+    """The run with its unset fields filled from the environment, and then from what the caller holds `below` it.
+
+    Raises UsageError when those are not allowed.
+    """
+    given = run.model_dump(mode="json", exclude_unset=True)
+    try:
+        return RunSettings.model_validate(merged(below or {}, from_environment(), given))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise UsageError(f"the settings that the environment names are not allowed: {redact_url(faults)}") from None
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings laid over each other, the last on top."""
+    whole: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            before = whole.get(name)
+            if isinstance(before, Mapping) and isinstance(value, Mapping):
+                value = merged(before, value)
+            whole[name] = value
+    return whole
+
+
+def _known(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a file of many programs' variables holds for others."""
+    return {name: value for name, value in found.items() if name in RunSettings.model_fields}

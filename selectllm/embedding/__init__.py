@@ -1,0 +1,1 @@
+"""Turns instructions into vectors, and keeps them."""

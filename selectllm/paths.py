@@ -1,0 +1,14 @@
+"""Paths and URLs as they may be written down: URLs can carry users, passwords and signatures."""
+
+import os
+import re
+
+
+def redact_url(location: str) -> str:
+    """A path or URL, or a chain of them, without the users, passwords and queries in it."""
+    return re.sub(r"[^/@\s]+@|\?\S*", "", location) if re.search(r"://|@", location) else location
+
+
+def absolute(location: str) -> str:
+    """A local path from the root on, so that it means the same in every process; a URL as it is."""
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))

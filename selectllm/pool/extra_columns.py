@@ -1,0 +1,69 @@
+"""The columns that mean nothing here, and are carried along to the selection."""
+
+from collections.abc import Iterable
+from itertools import compress
+from typing import Any, Final
+
+import pyarrow as pa
+
+from selectllm.pool.records import Column
+from selectllm.schemas import RESERVED
+from selectllm.text import escape_surrogates, json_text
+
+_MAX_FIELDS: Final = 100  # an object with more keys than this is a mapping, not a structure
+_MAX_LEVELS: Final = 16  # Parquet's readers stop following a schema somewhere beyond
+
+
+def carried_names(names: Iterable[str]) -> dict[str, str]:
+    """The name under which each column is carried: its own, or `source_<name>` where that would clash."""
+    taken = set(RESERVED)
+    carried = {}
+    for name in names:
+        free = escape_surrogates(name)
+        while free in taken:
+            free = f"source_{free}"
+        taken.add(free)
+        carried[name] = free
+    return carried
+
+
+def carry(column: Column, keep: list[bool]) -> pa.Array | pa.ChunkedArray:
+    """The kept values of a column: of Arrow's type where it has one, else of the type that all of them share.
+
+    Where values share no type that Parquet can hold, each is carried as its JSON text.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        return column.filter(pa.array(keep))
+    values = list(compress(column, keep))
+    try:
+        typed = _typed(values)
+    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
+        typed = _typed([_escaped(value) for value in values])
+    if typed is not None:
+        return typed
+    return pa.array([None if value is None else json_text(value) for value in values], pa.string())
+
+
+def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
+    try:
+        shared = pa.infer_type(values)
+        return pa.array(values, shared) if _is_storable(shared) else None
+    except (pa.ArrowException, OverflowError):  # mixed types, or a number beyond 64 bits
+        return None
+
+
+def _is_storable(type_: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
+    fields = [type_.field(place).type for place in range(type_.num_fields)]
+    if pa.types.is_struct(type_) and not 0 < len(fields) <= _MAX_FIELDS:
+        return False
+    return levels > 0 and all(_is_storable(field, levels - 1) for field in fields)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape_surrogates(value)
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, dict):
+        return {escape_surrogates(key): _escaped(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,162 @@
+"""Expectations of a user's own, from a file in Great Expectations' format.
+
+expectations:
+  - type: expect_column_values_to_match_regex
+    kwargs: {column: category, regex: "^(qa|summary)$"}
+    severity: warning              # quarantine the rows; critical, the default, fails the run; info only tells
+    description: a known category  # optional: part of the reason in the quarantine
+    meta: {rule: known_category}   # optional: the rule's name in reports
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from selectllm.errors import UsageError
+from selectllm.quality.engine import Rule, built, great_expectations, module, quiet
+from selectllm.quality.verdicts import Severity
+from selectllm.store import digest
+from selectllm.text import join_names, one_line, short_error, type_name
+
+_KNOWN: Final = {"type", "kwargs", "severity", "description", "meta", "notes", "id", "rendered_content"}
+_OURS: Final = {"result_format", "catch_exceptions"}  # how results are told is not a user's to say: texts stay out
+_COLUMNS: Final = ("column", "column_A", "column_B", "column_list", "column_set")
+_ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is not is an answer, no mistake
+    "expect_column_to_exist",
+    "expect_table_columns_to_match_ordered_list",
+    "expect_table_columns_to_match_set",
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A user's rules, the file that they came from, and a digest of what they say, whatever its layout."""
+
+    path: str
+    rules: tuple[Rule, ...]
+    digest: str
+
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Raise UsageError where a rule looks at a column that is not there."""
+        for rule in self.rules:
+            if rule.expectation in _ABOUT_COLUMNS:
+                continue
+            for name in (name for key in _COLUMNS for name in _listed(rule.arguments.get(key))):
+                if name not in columns:
+                    raise UsageError(
+                        f"{self.path} expects something of a column {one_line(name, 80)!r}, which the pool does not "
+                        f"have: name one of {join_names(columns)}"
+                    )
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a suite of expectations about the pool from a YAML or JSON file.
+
+    Raises UsageError where there is none, or one that Great Expectations would not take; MissingDependency without it.
+    """
+    great_expectations()
+    name = one_line(path)
+    content = _content(Path(path).expanduser(), name)
+    entries = content.get("expectations") if isinstance(content, Mapping) else content
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{name} holds no expectations: write them as a list under the key 'expectations'")
+    rules: list[Rule] = []
+    for place, entry in enumerate(entries, start=1):
+        rule = _rule(entry, f"expectation {place} of {name}")
+        twins = sum(one.name.split(" #")[0] == rule.name for one in rules)
+        own = f"{rule.name} #{twins + 1}" if twins else rule.name
+        told = f": {rule.reason}" if rule.reason else ""
+        rules.append(replace(rule, name=own, reason=f"fails {own}{told}"))
+    return Suite(name, tuple(rules), digest("expectations", _said(rules)))
+
+
+def suite_digest(path: str | Path) -> str:
+    """A digest of a suite's file, without reading what it says: enough to know whether it is another one."""
+    return digest("expectations", _bytes(Path(path).expanduser(), one_line(path)).hex())
+
+
+def _said(rules: Sequence[Rule]) -> str:
+    """Rules as canonical JSON in ASCII; dates, which YAML knows, as text."""
+    said = [[rule.name, rule.expectation, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
+    return json.dumps(json.loads(json.dumps(said, default=str)), sort_keys=True)
+
+
+def _content(path: Path, name: str) -> Any:
+    from ruamel.yaml import YAML  # Great Expectations brings it along
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = _bytes(path, name).decode()
+    except ValueError as error:
+        raise UsageError(f"the expectations {name} cannot be read: {short_error(error)}. Check the path") from error
+    try:
+        return json.loads(text) if path.suffix.lower() == ".json" else YAML(typ="safe", pure=True).load(text)
+    except (ValueError, YAMLError, RecursionError) as error:
+        raise UsageError(f"{name} is not {_format(path)} that can be read: {short_error(error)}. Mend it") from error
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        why = error.strerror or short_error(error)
+        raise UsageError(f"the expectations {name} cannot be read: {why}. Check the path") from error
+
+
+def _format(path: Path) -> str:
+    return "JSON" if path.suffix.lower() == ".json" else "YAML"
+
+
+def _rule(entry: Any, where: str) -> Rule:
+    """The rule of an entry, with its description for a reason; the expectation is built, to see that it can be."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+        raise UsageError(f"{where} has no type: write it as {{type: expect_..., kwargs: {{...}}}}")
+    odd = [str(key) for key in entry if key not in _KNOWN]
+    if odd:
+        raise UsageError(
+            f"{where} has a key {one_line(odd[0], 80)!r}, which means nothing: {join_names(sorted(_KNOWN))} do"
+        )
+    arguments, severity = entry.get("kwargs") or {}, entry.get("severity", "critical")
+    if not isinstance(arguments, Mapping):
+        raise UsageError(f"{where} has kwargs that are {type_name(arguments)}: write them as {{name: value}}")
+    misplaced = [str(key) for key in arguments if key in _KNOWN]
+    if misplaced:
+        raise UsageError(f"{where} has {misplaced[0]!r} among its kwargs: write it beside them")
+    if severity not in get_args(Severity):
+        raise UsageError(f"{where} has the severity {one_line(severity, 80)!r}: it can be critical, warning or info")
+    arguments = {str(key): value for key, value in arguments.items() if key not in _OURS}
+    reason = one_line(entry.get("description") or "", 200)
+    rule = Rule(_name(entry, arguments), entry["type"], arguments, severity, reason=reason)
+    try:
+        with quiet():
+            built(rule)
+    except Exception as error:  # of a dozen kinds, from several libraries
+        raise UsageError(f"{where} is not one that Great Expectations takes: {_complaint(rule, error)}") from error
+    return rule
+
+
+def _name(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    meta = entry.get("meta")
+    given = meta.get("rule") if isinstance(meta, Mapping) else None
+    columns = ", ".join(str(name) for key in _COLUMNS for name in _listed(arguments.get(key)))
+    return one_line(given or (f"{entry['type']}({columns})" if columns else entry["type"]), 200)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+
+
+def _complaint(rule: Rule, error: Exception) -> str:
+    if type(error).__name__ == "ExpectationNotFoundError":
+        known = module("expectations.registry").list_registered_expectation_implementations()
+        close = get_close_matches(rule.expectation, known, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ": see https://greatexpectations.io/expectations"
+        return f"it knows no {one_line(rule.expectation, 80)}{meant}"
+    if callable(errors := getattr(error, "errors", None)):  # pydantic's, without its many lines
+        return one_line("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors()), 300)
+    return short_error(error)

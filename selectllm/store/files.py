@@ -1,0 +1,51 @@
+"""Local files, written durably, and whole or not at all."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+TEMPORARY_PATTERN: Final = ".*.tmp"
+"""The name of a file while it is written."""
+
+STALE_SECONDS: Final = 3600.0
+"""Older temporary files are stale: their writer has died."""
+
+
+def remove_stale_temp_files(temporary: Iterable[Path]) -> None:
+    """Remove those of these temporary files whose writer has died."""
+    oldest = time.time() - STALE_SECONDS
+    for path in temporary:
+        with suppress(OSError):  # another run removed it, or it cannot be removed: it does no harm
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a local file under a temporary name, make it durable, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable: without it a rename can be lost with the power. Windows has no way to."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

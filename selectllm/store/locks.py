@@ -1,0 +1,101 @@
+"""Locks on a folder of the store: the kernel's on a local disk, a lease wherever a file system has none.
+
+The lock file is opened for reading only. An open file that is written to would keep its file system from being made
+read-only, which the `filelock` package does: so the kernel's lock is taken here.
+"""
+
+import errno
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+LEASE_SECONDS: Final = 60.0
+"""How long a lease lasts after its holder died.
+
+A block that holds one takes a second or so. Only tables of vectors may take longer to write, and those are the same
+whoever writes them."""
+
+POLL_SECONDS: Final = 0.2
+"""Seconds between two looks at a lease that another holds."""
+
+NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
+"""How a file system says that it has no locks. The last is NFS, which locks only files that are open for writing."""
+
+
+def try_kernel_lock(path: str) -> int | None:
+    """Wait for the kernel's lock on a local file, created if needed; returns the open file, which closing unlocks.
+
+    Returns None where the file system or the platform has no locks. Raises OSError.
+    """
+    if os.name == "nt":
+        return None
+    import fcntl
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return handle
+
+
+class Lease:
+    """A file that only one caller can create, and that is removed at the end.
+
+    Its content names the holder. A lease that has not changed hands for `LEASE_SECONDS` is taken for a dead holder's.
+    """
+
+    def __init__(self, files: Any, path: str) -> None:
+        self._files, self._path, self._mine = files, path, secrets.token_bytes(8)
+
+    def acquire(self, before_each_look: Callable[[], None]) -> None:
+        """Wait until the lease is ours; `before_each_look` may raise to end the waiting."""
+        seen, since = b"", time.monotonic()
+        while not self._create():
+            before_each_look()
+            holder = self._content()
+            if holder != seen:  # another holder since the last look: our own clock tells how long it holds
+                seen, since = holder, time.monotonic()
+            elif time.monotonic() - since > LEASE_SECONDS and self._content() == seen:
+                self._remove()
+            time.sleep(POLL_SECONDS)
+
+    def release(self) -> None:
+        """Give the lease up, unless it was taken for a dead holder's and is another's now."""
+        if self._content() == self._mine:
+            self._remove()
+
+    def _create(self) -> bool:
+        try:
+            self._files.pipe_file(self._path, self._mine, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _content(self) -> bytes:
+        try:
+            return bytes(self._files.cat_file(self._path))
+        except FileNotFoundError:
+            return b""
+
+    def _remove(self) -> None:
+        try:
+            self._files.rm_file(self._path)
+        except FileNotFoundError:
+            return
+
+
+@contextmanager
+def kernel_lock(handle: int) -> Iterator[None]:
+    """Hold an open, locked file for a block."""
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,258 @@
+"""The one cache: Parquet files named by what they were made from, each with a JSON manifest beside it.
+
+The manifest is written last and carries the Parquet's digest, so an artifact is intact when its manifest says what the
+file is. Everything is written under a temporary name, made durable, then renamed: a reader never sees half a file.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import fsspec
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+
+from selectllm import cancellation
+from selectllm.errors import SelectLLMError, StoreError, UsageError
+from selectllm.paths import redact_url
+from selectllm.store.artifacts import Artifact, Manifest, parse_manifest, versions
+from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
+from selectllm.store.locks import Lease, kernel_lock, try_kernel_lock
+from selectllm.store.tables import from_parquet, to_parquet
+
+LAYOUT: Final = "v1"
+
+BUCKET_PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
+"""Protocols of stores that hold objects in buckets, and know no folders."""
+
+
+class Store:
+    """Artifacts under one root, which is a folder or any fsspec URL.
+
+    Raises UsageError when the location's protocol is unknown, and StoreError when it cannot be read or written.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        try:
+            self.files, self.root = fsspec.url_to_fs(os.path.expanduser(location))
+        except Exception as error:  # each protocol has errors of its own
+            raise UsageError(f"the store {redact_url(location)!r} cannot be opened: {error}") from None
+        if self.is_local and os.path.exists(self.root) and not os.path.isdir(self.root):
+            raise UsageError(f"the store {location!r} is a file: name a folder")
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether files can be renamed and made durable one by one; object stores put a file whole or not at all."""
+        return isinstance(self.files, LocalFileSystem)
+
+    def path(self, artifact: Artifact) -> str:
+        """Where the artifact's Parquet lies: a path, or a URL that pandas and pyarrow read."""
+        return self.address(_table_name(artifact))
+
+    def address(self, name: str) -> str:
+        """The full path or URL of a name under the store's root."""
+        path = self._at(name)
+        return path if self.is_local else str(self.files.unstrip_protocol(path))
+
+    def manifest(self, artifact: Artifact) -> Manifest | None:
+        """The artifact's manifest, or None where there is none that can be read."""
+        try:
+            return parse_manifest(self.read_bytes(_manifest_name(artifact)))
+        except FileNotFoundError:
+            return None
+
+    def is_intact(self, artifact: Artifact) -> bool:
+        """Whether the artifact is there, and its file is the one that its manifest describes."""
+        manifest = self.manifest(artifact)
+        return manifest is not None and self.integrity_error(manifest) is None
+
+    def integrity_error(self, manifest: Manifest) -> str | None:
+        """What is wrong with the file of an artifact, as the end of a sentence; None where it is as it was written."""
+        path = self._at(_table_name(manifest.artifact))
+        try:
+            with self._failures("read"):
+                if self.files.size(path) != manifest.bytes:
+                    return "was cut short or added to since it was written"
+                with self.files.open(path, "rb") as file:
+                    is_same = hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
+        except FileNotFoundError:
+            return "is gone"
+        return None if is_same else "was altered since it was written"
+
+    def read(self, artifact: Artifact) -> pa.Table:
+        """The artifact's table.
+
+        Raises StoreError when it is not there, or is not what its manifest says.
+        """
+        manifest = self.manifest(artifact)
+        try:
+            content = self.read_bytes(_table_name(artifact))
+        except FileNotFoundError:
+            content = b""
+        if manifest is None or hashlib.sha256(content).hexdigest() != manifest.sha256:
+            raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
+        return from_parquet(content)
+
+    def write(
+        self,
+        artifact: Artifact,
+        table: pa.Table,
+        *,
+        code_version: int,
+        made_from: Mapping[str, str],
+        settings: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        """Write a table and then its manifest, each whole or not at all."""
+        content = to_parquet(table)
+        manifest = Manifest(
+            kind=artifact.kind,
+            key=artifact.key,
+            code_version=code_version,
+            made_from=dict(made_from),
+            inputs=dict(inputs or {}),
+            settings=dict(settings),
+            facts=dict(facts),
+            rows=table.num_rows,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            versions=versions(),
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        )
+        self.write_bytes(_table_name(artifact), content)
+        self.write_bytes(_manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
+        return manifest
+
+    def manifests(self, kind: str) -> list[Manifest]:
+        """The manifests of all artifacts of a kind, the oldest first; those that cannot be read are passed over."""
+        names = [name for name in self.list(f"artifacts/{kind}") if name.endswith(".json")]
+        # Together: an object store answers many requests at once. Not `cat`, to which brackets in a path are a pattern.
+        contents = self.files.cat_ranges([self._at(name) for name in names], None, None, on_error="return")
+        for content in contents:
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                raise self._failed("read", content) from content
+        manifests = [parse_manifest(content) for content in contents if isinstance(content, bytes)]
+        return sorted((manifest for manifest in manifests if manifest), key=lambda m: (m.created, m.key))
+
+    def kinds(self) -> list[str]:
+        """The kinds of which there are artifacts, sorted."""
+        return [name.rsplit("/", 1)[-1] for name in self.list("artifacts")]
+
+    def remove(self, artifact: Artifact) -> None:
+        """Take an artifact out of the store: its manifest first, so that what is left is never taken for intact."""
+        self.remove_file(_manifest_name(artifact))
+        self.remove_file(_table_name(artifact))
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file under the root, if it is there."""
+        try:
+            with self._failures("written"):
+                self.files.rm_file(self._at(name))
+        except FileNotFoundError:
+            return
+
+    def list(self, folder: str) -> list[str]:
+        """The names of the files in a folder under the root, sorted; none where there is no such folder.
+
+        Files that are still being written, or were when their writer died, are not among them.
+        """
+        try:
+            with self._failures("read"):
+                self.files.invalidate_cache(self._at(folder))
+                paths = self.files.ls(self._at(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
+        return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
+
+    @contextmanager
+    def lock(self, folder: str, *, cancellable: bool = True) -> Iterator[None]:
+        """Hold a folder alone while the block runs, which must be short; others wait for their turn.
+
+        Waiting for a lease ends with Stopped when the run is cancelled, unless it is not `cancellable`.
+        A holder that dies lets go: at once on a local disk, after `locks.LEASE_SECONDS` elsewhere.
+        """
+        handle = None
+        if self.is_local:
+            with self._failures("written"):
+                handle = try_kernel_lock(self._at(f"{folder}/.lock"))
+        if handle is not None:
+            with kernel_lock(handle):
+                yield
+            return
+        lease = Lease(self.files, self._at(f"{folder}/.lease"))
+        with self._failures("written"):
+            self._make_folder(self._at(f"{folder}/.lease"))
+            lease.acquire(cancellation.raise_if_cancelled if cancellable else lambda: None)
+        try:
+            yield
+        finally:
+            with self._failures("written"):
+                lease.release()
+
+    def remove_stale_temp_files(self) -> None:
+        """Remove the temporary files of writers that died; object stores put a file whole, and have none."""
+        if self.is_local:
+            remove_stale_temp_files(Path(self.root, LAYOUT).rglob(TEMPORARY_PATTERN))
+
+    def read_bytes(self, name: str, start: int = 0) -> bytes:
+        """The content of a file under the root, from its byte `start` on.
+
+        Raises FileNotFoundError when there is none, StoreError when it cannot be read.
+        """
+        with self._failures("read"):
+            return bytes(self.files.cat_file(self._at(name), start=start or None))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Put a file under the root, durably, whole or not at all."""
+        path = self._at(name)
+        try:
+            with self._failures("written"):
+                if self.is_local:
+                    write_atomically(Path(path), content)
+                else:
+                    self._make_folder(path)
+                    self.files.pipe_file(path, content)
+        except FileNotFoundError as error:
+            raise self._failed("written", error) from error
+
+    def _make_folder(self, path: str) -> None:
+        """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""
+        protocols = self.files.protocol
+        protocols = {protocols} if isinstance(protocols, str) else set(protocols)
+        if not BUCKET_PROTOCOLS & protocols:
+            self.files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+
+    def _at(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{LAYOUT}/{name}"
+
+    @contextmanager
+    def _failures(self, verb: str) -> Iterator[None]:
+        """Turn what a file system raises, each its own kinds, into StoreError; FileNotFoundError stays as it is."""
+        try:
+            yield
+        except (SelectLLMError, FileNotFoundError):
+            raise
+        except Exception as error:
+            raise self._failed(verb, error) from error
+
+    def _failed(self, verb: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"the store {redact_url(self.location)!r} cannot be {verb}: {getattr(error, 'strerror', None) or error}. "
+            "Free space or mend permissions, then run again: it goes on from what is stored"
+        )
+
+
+def _table_name(artifact: Artifact) -> str:
+    return f"artifacts/{artifact.kind}/{artifact.key}.parquet"
+
+
+def _manifest_name(artifact: Artifact) -> str:
+    return f"artifacts/{artifact.kind}/{artifact.key}.json"

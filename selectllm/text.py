@@ -1,0 +1,63 @@
+"""Texts that others wrote, made fit for a terminal, a log or an error message."""
+
+import json
+import unicodedata
+from collections.abc import Iterable
+
+
+def sanitize(text: str) -> str:
+    """The text with every character that could move, hide, colour or turn what a terminal shows replaced by a mark.
+
+    Those are Unicode's categories C: control characters (escape sequences begin with one), bidirectional and zero-width
+    marks, surrogates, and what is not assigned.
+    """
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(one)[0] == "C" else one for one in text)
+
+
+def one_line(value: object, limit: int = 1000) -> str:
+    """`value` as one printable line of at most `limit` characters; anything else would break a log or a terminal."""
+    printable = "".join(character if character.isprintable() else " " for character in str(value))
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def short_error(error: Exception) -> str:
+    """What an error of another package says, short and without a full stop, to stand inside a sentence."""
+    return one_line(error, 300).rstrip(".") or type(error).__name__
+
+
+def join_names(names: Iterable[str], limit: int = 20) -> str:
+    """The first `limit` of `names` for an error message, and how many more there are."""
+    shown = [one_line(name, 80) for name in names]
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(shown[:limit]) + more
+
+
+def type_name(value: object) -> str:
+    """What a JSON value, or a Python value read from Parquet, is called in a reason: "a list", "a number"."""
+    if isinstance(value, bool):  # before int, of which it is a subclass
+        return "a boolean"
+    for types, name in _KINDS:
+        if isinstance(value, types):
+            return name
+    return f"a {type(value).__name__}"
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (str, "text"),
+    ((int, float), "a number"),
+    (list, "a list"),
+    (dict, "an object"),
+    (bytes, "bytes"),
+    (type(None), "null"),
+)
+
+
+def escape_surrogates(text: str) -> str:
+    r"""`text` with lone surrogates written out as `\ud800`, so that UTF-8 can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def json_text(value: object) -> str:
+    """`value` as JSON in readable characters; what JSON has no word for (dates, bytes) as Python writes it."""
+    return escape_surrogates(json.dumps(value, ensure_ascii=False, default=str))
