@@ -1,7 +1,7 @@
-"""Stops a run that is under way, from a signal or another thread: what is not asked is not paid for.
+"""Cancels a run that is under way, from a signal or another thread: what is not asked is not paid for.
 
-A run may work in threads of its own, as a Prefect flow's tasks do, where an interrupt of the main thread is not heard.
-They look here before each request and each slab of embeddings.
+There is one token a process, since signals are the process's. A run may work in threads of its own, as a Prefect flow's
+tasks do, where an interrupt of the main thread does not arrive. They look here before each request and each shard.
 """
 
 import asyncio
@@ -12,44 +12,44 @@ from typing import Any
 
 from selectllm.errors import Stopped
 
-_wanted = threading.Event()
-_asking: asyncio.Task[Any] | None = None  # in the main thread, which is where signals are heard
+_cancelled = threading.Event()
+_asking: asyncio.Task[Any] | None = None  # the main thread's task that asks a model, which a signal cancels
 
 
-def stop() -> None:
+def cancel() -> None:
     """Have all runs of this process stop as soon as they can."""
-    _wanted.set()
+    _cancelled.set()
 
 
 def reset() -> None:
-    """Forget an earlier stop: a new run begins."""
-    _wanted.clear()
+    """Forget an earlier cancellation: a new run begins."""
+    _cancelled.clear()
+
+
+def raise_if_cancelled() -> None:
+    """Raise Stopped when the run is cancelled."""
+    if _cancelled.is_set():
+        raise Stopped("stopped. What was made and paid for is kept: run the same again to go on from here")
 
 
 @contextmanager
 def propagate_interrupt() -> Iterator[None]:
-    """Where an interrupt of whatever kind leaves this block, have other threads stop too; errors end a run anyway."""
+    """Cancel the work of other threads when an interrupt of any kind leaves this block; errors end a run anyway."""
     reset()
     try:
         yield
     except BaseException as error:
         if not isinstance(error, Exception):
-            stop()
+            cancel()
         raise
 
 
-def raise_if_cancelled() -> None:
-    """Raise Stopped when the run is to stop."""
-    if _wanted.is_set():
-        raise Stopped("stopped. What was made and paid for is kept: run the same again to go on from here")
-
-
 def interrupt() -> None:
-    """Stop, from a signal's handler: raises KeyboardInterrupt, but has the task that is asking cancelled.
+    """Cancel, from a signal's handler: raises KeyboardInterrupt, but cancels the task that asks a model, if there is one.
 
-    An interrupt in the midst of an event loop would hit whichever task is running, and leave the others in disorder.
+    An exception in the midst of an event loop would end whichever task is running, and leave the others in disorder.
     """
-    stop()
+    cancel()
     if _asking is None:
         raise KeyboardInterrupt
     _asking.get_loop().call_soon_threadsafe(_asking.cancel)

@@ -1,22 +1,22 @@
 """Every error that SelectLLM raises on purpose, and the exit code that each one means.
 
-    SelectLLMError                  exit 1
-    ├── UsageError                  exit 2: the request cannot be carried out as it was made
-    │   ├── PoolError               the pool cannot be read, or has nothing usable in it
-    │   ├── MissingDependency       an optional package is needed; the message names its extra
-    │   └── SelectorUnavailable     no such selector, host or model; found before any question is asked
-    │       └── HostUnreachable     nothing answers where the model should be
-    └── RunError                    exit 1: the run had begun and could not be finished
-        ├── ModelError              the model cannot be asked any more
-        │   ├── TransientError        it cannot be asked now, but may be in a while: busy, restarting, cut off
-        │   └── ContextLengthExceeded       it can, but not this: the prompt does not fit its context
-        ├── TooFewRanked            the replies do not rank as many rows as the budget wants
-        ├── TooManyAbstained        more queries than allowed had no usable answer
-        ├── CostExceeded            the run has cost as much as it may
-        ├── Stopped                 someone stopped it
-        ├── ContractError           a table breaks what its reader relies on
-        ├── QualityError            a table breaks a critical expectation
-        └── StoreError              the store cannot be read or written
+    SelectLLMError                    exit 1
+    ├── UsageError                    exit 2: the request cannot be carried out as it was made
+    │   ├── PoolError                 the pool cannot be read, or has nothing usable in it
+    │   ├── MissingDependency         an optional package is needed; the message names its extra
+    │   └── SelectorUnavailable       no such selector, host or model; noticed before any question is asked
+    │       └── HostUnreachable       nothing answers where the model should be
+    └── RunError                      exit 1: the run had begun and could not be finished
+        ├── ModelError                the model cannot be asked any more
+        │   ├── TransientError        it cannot be asked now, but may be later: busy, restarting, cut off
+        │   └── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
+        ├── TooFewRanked              the replies do not rank as many rows as the budget wants
+        ├── TooManyAbstained          more questions than allowed had no usable answer
+        ├── CostExceeded              the run has cost as much as it may
+        ├── Stopped                   the run was cancelled
+        ├── ContractError             a table breaks what its reader relies on
+        ├── QualityError              a table breaks a critical expectation
+        └── StoreError                the store cannot be read or written
 
 Messages are one sentence of what is wrong and, where there is one, a second of what to do next.
 """
@@ -24,17 +24,17 @@ Messages are one sentence of what is wrong and, where there is one, a second of 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selectllm.quality.verdicts import Verdict
+    from pydantic import BaseModel
 
 
 class SelectLLMError(Exception):
-    """The root of all errors raised on purpose; `verdict` is what was found in a table that is at fault."""
+    """The root of all errors raised on purpose; `evidence` records what is wrong with a table that is at fault."""
 
     exit_code = 1
 
-    def __init__(self, message: str = "", verdict: "Verdict | None" = None) -> None:
+    def __init__(self, message: str = "", evidence: "BaseModel | None" = None) -> None:
         super().__init__(message)
-        self.verdict = verdict
+        self.evidence = evidence
 
 
 class UsageError(SelectLLMError):
@@ -55,14 +55,14 @@ class MissingDependency(UsageError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}. Install it with: pip install 'selectllm[{extra}]'")
-        self._made_of = {"package": package, "extra": extra, "purpose": purpose}
+        self._arguments = {"package": package, "extra": extra, "purpose": purpose}
 
     def __reduce__(self) -> Any:
-        return _missing, (self._made_of,)
+        return _missing_dependency, (self._arguments,)
 
 
-def _missing(made_of: dict[str, str]) -> MissingDependency:
-    return MissingDependency(made_of["package"], extra=made_of["extra"], purpose=made_of["purpose"])
+def _missing_dependency(arguments: dict[str, str]) -> MissingDependency:
+    return MissingDependency(arguments["package"], extra=arguments["extra"], purpose=arguments["purpose"])
 
 
 class SelectorUnavailable(UsageError):
@@ -84,15 +84,16 @@ class ModelError(RunError):
 class TransientError(ModelError):
     """A request failed in a way that can pass by itself.
 
-    Parameter: `kind` names the way in a word or two, for the count of faults.
+    Parameters: `kind` names the way in a word or two, for the count of errors; `retry_after` is how many seconds the
+    server asks to wait before the next request, None where it does not say.
     """
 
-    def __init__(self, message: str, kind: str) -> None:
+    def __init__(self, message: str, kind: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.retry_after = kind, retry_after
 
     def __reduce__(self) -> Any:
-        return TransientError, (str(self), self.kind)
+        return TransientError, (str(self), self.kind, self.retry_after)
 
 
 class ContextLengthExceeded(ModelError):
@@ -104,7 +105,7 @@ class TooFewRanked(RunError):
 
 
 class TooManyAbstained(RunError):
-    """More queries than allowed had no usable answer."""
+    """More questions than allowed had no usable answer."""
 
 
 class CostExceeded(RunError):
@@ -112,7 +113,7 @@ class CostExceeded(RunError):
 
 
 class Stopped(RunError):
-    """Someone stopped the run."""
+    """The run was cancelled."""
 
 
 class ContractError(RunError):

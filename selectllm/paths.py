@@ -9,6 +9,6 @@ def redact_url(location: str) -> str:
     return re.sub(r"[^/@\s]+@|\?\S*", "", location) if re.search(r"://|@", location) else location
 
 
-def absolute(location: str) -> str:
+def absolute_path(location: str) -> str:
     """A local path from the root on, so that it means the same in every process; a URL as it is."""
     return location if "://" in location else os.path.abspath(os.path.expanduser(location))

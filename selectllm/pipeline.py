@@ -1,60 +1,60 @@
 """The method, from a file of instructions to N chosen rows."""
 
-import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import replace
 
-from selectllm import cancellation, steps
-from selectllm.errors import UsageError
-from selectllm.report.result import Result, check_folders, publish
+from selectllm import cancellation
+from selectllm.execution import Progress, no_progress
+from selectllm.report.output import check_folders
+from selectllm.report.result import Result, publish
 from selectllm.settings import RunSettings
-from selectllm.steps import Progress, quiet
+from selectllm.steps.choose import choose
+from selectllm.steps.context import Context
+from selectllm.steps.embed import embed
+from selectllm.steps.exclude import exclude
+from selectllm.steps.find_committed import find_committed
+from selectllm.steps.model import check_model
+from selectllm.steps.read_pool import read_pool
+from selectllm.steps.validate import keeping_verdicts, start_pool_validation, validate
 from selectllm.store import Store
 from selectllm.store.history import with_slot
+from selectllm.strategies import load_strategy
+from selectllm.strategies.strategy import Choice, prefer
 
-T = TypeVar("T")
 
+def select(settings: RunSettings, on_progress: Progress = no_progress) -> Result:
+    """Choose `settings.budget` rows of `settings.pool`; what an earlier run made in the same store is not made again.
 
-def select(run: RunSettings, tell: Progress = quiet) -> Result:
-    """Choose `run.budget` rows of `run.pool`; what an earlier run made in the same store is not made again.
-
-    `tell` hears of progress. Raises UsageError before anything is asked, RunError when the run cannot be finished.
+    Raises UsageError before anything is asked, RunError when the run cannot be finished.
     """
-    if run.runner != "threads":
-        raise UsageError(f"--runner {run.runner} is for the flow: python -m flows.selection")
     with cancellation.propagate_interrupt():
-        return wait_for(_select(with_slot(run), tell))
+        return run(Context(with_slot(settings), Store(settings.store), on_progress))
 
 
-async def _select(run: RunSettings, tell: Progress) -> Result:
-    check_folders(run)
-    store = Store(run.store)
-    if before := steps.find_committed(store, run):
-        return publish(store, run, *before)
-    with steps.judging(store, run) as verdicts:
-        pool = steps.read_pool(store, run)
-        verdicts += [steps.validate(store, run, pool)]
-        excluded = steps.exclude(store, run, pool)
-        selector = await steps.check_model(run)
-        vectors = steps.embed(store, run, pool, tell)
-        verdicts += [steps.validate(store, run, vectors, pool)]
-        queries = steps.divide(store, run, pool, vectors)
-        ranks = await steps.rank(store, run, selector, pool, queries, excluded, tell)
-        verdicts += [steps.validate(store, run, ranks, queries)]
-        played = await steps.play(store, run, selector, pool, ranks, excluded, tell)
-        chosen = steps.choose(store, run, pool, ranks, played, excluded)
-    made = [pool, excluded, vectors, queries, ranks, played, chosen]
-    return publish(store, run, selector, made, verdicts)
+def run(context: Context) -> Result:
+    """Run all steps of a run, by whichever context: the library's own, or a flow's."""
+    check_folders(context.settings)
+    if not find_committed(context):
+        with keeping_verdicts(context):
+            choose_rows(context)
+    return context.run(publish)
 
 
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, also where a loop is running already, as in a notebook; an interrupt stops it."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(asyncio.run, work)
-        with cancellation.propagate_interrupt():
-            return done.result()
+def choose_rows(context: Context) -> None:
+    """Read the pool, prepare what the strategy needs, have it say which rows it prefers, and choose the first N."""
+    strategy = load_strategy(context.settings.strategy)
+    pool = context.run(read_pool)
+    validation = start_pool_validation(context, pool)
+    excluded = context.run(exclude, pool)
+    model = context.run(check_model) if "model" in strategy.needs else None
+    embeddings = context.run(embed, pool) if "embeddings" in strategy.needs else None
+    context.finish(validation)
+    if embeddings:
+        context.run(validate, embeddings, pool)
+    while True:
+        results = {"pool": pool, "excluded": excluded, "embeddings": embeddings}
+        choice = Choice(context, {kind: result for kind, result in results.items() if result}, model)
+        choice = replace(choice, own=strategy.prepare(choice))
+        preferences = context.run(prefer, strategy, choice)
+        if context.run(choose, pool, preferences, excluded):
+            return
+        excluded = context.run(exclude, pool)  # another run has just taken some of these rows

@@ -1,110 +1,134 @@
 """What a run would do and take, without embedding a row or asking a model."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
-from selectllm import pool, queries
+from selectllm import pool as pools
+from selectllm import quality, queries
 from selectllm.llm import mode_of
-from selectllm.llm.model import THINKING_TOKENS, answer_tokens
-from selectllm.ranking import prompts, tournament
-from selectllm.ranking.prompts import Candidate
+from selectllm.llm.model import THINKING_TOKENS
+from selectllm.ranking import prompts
+from selectllm.ranking.prompts import Candidate, answer_tokens
+from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
-from selectllm.steps.check_model import shown_candidates
 from selectllm.steps.exclude import excluded_rows
-from selectllm.steps.read_pool import check_budget
-from selectllm.steps.validate import pool_judge
+from selectllm.steps.model import shown_candidates
+from selectllm.steps.read_pool import check_budget, columns_of
+from selectllm.steps.validate import own_suite
 from selectllm.store import Store
+from selectllm.strategies import load_strategy
 
 BYTES_PER_TOKEN: Final = 4.0
-"""Of UTF-8: usual for English; other languages take more tokens, so the estimate says that it is one."""
+"""Of UTF-8: usual for English. Other languages take more tokens, so the plan says that this is an estimate."""
 
 
-def plan_run(run: RunSettings) -> dict[str, Any]:
+def plan_run(settings: RunSettings) -> dict[str, Any]:
     """Count rows, queries, rounds and calls, and estimate tokens, for the run as it is set.
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
-    asked for again up to three times. Raises PoolError, and UsageError when the budget is larger than the pool.
+    asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model.
+    Raises PoolError, and UsageError when the budget is larger than the pool.
     """
-    found = pool.read(run.pool, pool.Columns(**run.columns.model_dump()), pool_judge(run))
-    if found.refused:
-        raise pool.refusal(run.pool, found.refused)
-    rows = found.table.num_rows
-    check_budget(run.budget, rows)
-    excluded, _ = excluded_rows(Store(run.store), run, found.table["id"].to_pylist())
-    sizes = queries.sizes(rows, run.queries.size, run.queries.composition)
-    candidates = list(shown_candidates(found.table, run)[0].values())
-    mode = mode_of(run.selector, run.ranking.mode)
-    ranking = _pointwise(candidates) if mode == "pointwise" else _listwise(run, sizes, candidates, len(excluded))
+    strategy = load_strategy(settings.strategy)
+    pool = _read_pool(settings)
+    rows = pool.table.num_rows
+    check_budget(settings.budget, rows)
+    excluded, _ = excluded_rows(Store(settings.store), settings, pool.table["id"].to_pylist())
+    ranking, options = None, settings.queries
+    sizes = queries.sizes(rows, options.size, options.composition) if "model" in strategy.needs else []
+    if sizes:
+        candidates = list(shown_candidates(pool.table, settings)[0].values())
+        mode = mode_of(settings.selector, settings.ranking.mode)
+        counts = _pointwise(candidates) if mode == "pointwise" else _listwise(settings, sizes, candidates, len(excluded))
+        ranking = {"mode": mode, "passes": settings.ranking.passes, **counts}
     return {
+        "strategy": settings.strategy,
         "pool": {
-            "rows_read": found.rows_read,
-            "quarantined": found.quarantined,
-            "duplicates": found.duplicates,
+            "rows_read": pool.rows_read,
+            "quarantined": pool.quarantined,
+            "duplicates": pool.duplicates,
             "kept": rows,
         },
-        "queries": {"count": len(sizes), "size": run.queries.size, "composition": run.queries.composition},
-        "ranking": {"mode": mode, "passes": run.ranking.passes, **ranking},
-        "cost": _cost(run, ranking),
-        "selection": {"budget": run.budget, "excluded": len(excluded)},
-        "model": {"selector": run.selector},
-        "seed": run.seed,
+        "queries": {"count": len(sizes), "size": options.size, "composition": options.composition} if sizes else None,
+        "ranking": ranking,
+        "cost": ranking and _cost(settings, ranking),
+        "selection": {"budget": settings.budget, "excluded": len(excluded)},
+        "model": {"selector": settings.selector} if ranking else None,
+        "seed": settings.seed,
     }
 
 
-def _pointwise(candidates: list[Candidate]) -> dict[str, Any]:
+def _read_pool(settings: RunSettings) -> pools.Pool:
+    parsed = pools.parse(pools.fetch(settings.pool), columns_of(settings))
+    reasons: dict[int, str] = {}
+    if not settings.quality.no_validate:
+        reasons = dict(quality.check_pool(parsed, own_suite(settings)).reasons)
+    pool = pools.partition(parsed, reasons)
+    if pool.refused:
+        raise pools.refusal(settings.pool, pool.refused)
+    return pool
+
+
+def _pointwise(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """One question a candidate, one token an answer; scores leave nothing for a tournament to decide."""
-    read = sum(_tokens(prompts.pointwise(candidate).text) for candidate in candidates)
+    prompt_tokens = sum(_tokens(prompts.pointwise(candidate).text) for candidate in candidates)
     calls = len(candidates)
     return {
         "depth": None,
-        "blocks": 1,
+        "pages": 1,
         "rounds": 0,
         "calls": calls,
-        "prompt_tokens": round(read),
+        "prompt_tokens": round(prompt_tokens),
         "output_tokens": calls,
     }
 
 
-def _listwise(run: RunSettings, sizes: list[int], candidates: list[Candidate], excluded: int) -> dict[str, Any]:
-    """At most: as if the excluded rows stood on the first ranks, as those that a history has chosen do."""
-    depth, budget, size = run.ranking.depth, run.budget + excluded, run.queries.size
-    level = next(level for level in range(1, size + 1) if sum(min(one, level) for one in sizes) >= budget)
-    on_level = sum(one >= level for one in sizes)
-    taken = budget - sum(min(one, level - 1) for one in sizes)
-    rounds = tournament.questions(on_level, size) if taken < on_level else []
-    blocks = math.ceil(level / depth)
+def _listwise(
+    settings: RunSettings, sizes: Sequence[int], candidates: Sequence[Candidate], excluded: int
+) -> dict[str, Any]:
+    """At most: as if the excluded rows were on the first ranks, as those that a history has chosen are."""
+    depth, budget, size = settings.ranking.depth, settings.budget + excluded, settings.queries.size
+    tier = next(tier for tier in range(1, size + 1) if sum(min(rows, tier) for rows in sizes) >= budget)
+    on_tier = sum(rows >= tier for rows in sizes)
+    taken = budget - sum(min(rows, tier - 1) for rows in sizes)
+    rounds = question_counts(on_tier, size) if taken < on_tier else []
+    pages = math.ceil(tier / depth)
     # A candidate that is left alone in its query needs no question.
-    asked = [sum(one > depth * block + 1 for one in sizes) for block in range(blocks)]
+    asked = [sum(rows > depth * page + 1 for rows in sizes) for page in range(pages)]
 
-    around = _tokens(prompts.listwise(candidates[:1], 1, run.seed).text) - _shown_tokens(candidates[:1])
-    a_candidate = _shown_tokens(candidates) / len(candidates)
-    shown = [sum(max(one - depth * block, 0) for one in sizes) for block in range(blocks)]
-    met = sum(min(on_level, questions * size) for questions in rounds)
-    passes = run.ranking.passes
-    thought = 0 if run.ranking.think == "off" else THINKING_TOKENS
+    fixed = _tokens(prompts.listwise(candidates[:1], 1, settings.seed).text) - _shown_tokens(candidates[:1])
+    per_candidate = _shown_tokens(candidates) / len(candidates)
+    shown = [sum(max(rows - depth * page, 0) for rows in sizes) for page in range(pages)]
+    in_tournament = sum(min(on_tier, questions * size) for questions in rounds)
+    passes = settings.ranking.passes
+    thinking = 0 if settings.ranking.think == "off" else THINKING_TOKENS
     calls = passes * (sum(asked) + sum(rounds))
     return {
         "depth": depth,
-        "blocks": blocks,
+        "pages": pages,
         "rounds": len(rounds),
         "calls": calls,
         "ranking_calls": passes * sum(asked),
         "tournament_calls": passes * sum(rounds),
-        "prompt_tokens": round(calls * around + passes * (sum(shown) + met) * a_candidate),
+        "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament) * per_candidate),
         "output_tokens": passes
-        * (sum(asked) * (answer_tokens(min(depth, size)) + thought) + sum(rounds) * (answer_tokens(size) + thought)),
+        * (
+            sum(asked) * (answer_tokens(min(depth, size)) + thinking)
+            + sum(rounds) * (answer_tokens(size) + thinking)
+        ),
     }
 
 
-def _cost(run: RunSettings, ranking: dict[str, Any]) -> float | None:
+def _cost(settings: RunSettings, ranking: dict[str, Any]) -> float | None:
     """By the prices given, at the most tokens that answers may take; None without prices."""
-    price_in, price_out = run.ranking.price_in / 1e6, run.ranking.price_out / 1e6
+    price_in, price_out = settings.ranking.price_in / 1e6, settings.ranking.price_out / 1e6
     if not price_in and not price_out:
         return None
     return round(float(ranking["prompt_tokens"] * price_in + ranking["output_tokens"] * price_out), 4)
 
 
-def _shown_tokens(candidates: list[Candidate]) -> float:
+def _shown_tokens(candidates: Sequence[Candidate]) -> float:
     return sum(_tokens(candidate.instruction + (candidate.input or "")) + 10 for candidate in candidates)
 
 

@@ -60,6 +60,19 @@ TOURNAMENT: Final = pa.schema(
     ]
 )
 
+PREFERENCES: Final = pa.schema(
+    [
+        pa.field("place", pa.int64(), nullable=False),  # from 1: a selection takes the first places that it may choose
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),  # in a word: rank | tournament | score | random | length | ...
+        pa.field("score", pa.float64()),  # what the strategy orders by, where that is a number
+        pa.field("query_id", pa.int64()),  # the next three, where a model ranked the row in a query
+        pa.field("rank", pa.int32()),
+        pa.field("round", pa.int32()),
+        pa.field("reply", pa.string()),  # keys of the replies that said so, with commas between them
+    ]
+)
+
 SELECTION: Final = pa.schema(
     [
         pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
@@ -67,15 +80,17 @@ SELECTION: Final = pa.schema(
         pa.field("instruction", pa.string(), nullable=False),
         pa.field("input", pa.string()),
         pa.field("output", pa.string()),
-        pa.field("query_id", pa.int64(), nullable=False),
-        pa.field("round", pa.int32(), nullable=False),  # tournament round reached; 0 where none was needed
-        pa.field("rank", pa.int32(), nullable=False),  # rank in the row's own query
-        pa.field("picked_by", pa.string(), nullable=False),  # rank | tournament | score
+        pa.field("strategy", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),  # as in PREFERENCES
+        pa.field("query_id", pa.int64()),  # null where no model ranked the row in a query, like the next two
+        pa.field("round", pa.int32()),  # tournament round reached; 0 where none was needed
+        pa.field("rank", pa.int32()),  # rank in the row's own query
+        pa.field("picked_by", pa.string(), nullable=False),  # the reason of PREFERENCES
     ]
 )
 
 RESERVED: Final = frozenset(
-    {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, SELECTION) for name in schema.names}
+    {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, PREFERENCES, SELECTION) for name in schema.names}
     | {"vector", "reason"}
 )
 """Names that mean something here: an input's column of such a name is carried as `source_<name>`."""

@@ -1,40 +1,41 @@
-"""From rankings to exactly N rows: all the firsts, then all the seconds, and so on, level by level."""
+"""From rankings to preferences, and from preferences to exactly N rows."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.errors import RunError, TooFewRanked
-from selectllm.schemas import SELECTION, TOURNAMENT
+from selectllm.errors import TooFewRanked
+from selectllm.schemas import PREFERENCES, SELECTION
 from selectllm.store.tables import in_order
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a budget cuts the levels: those below `level` are taken whole, and `taken` of the `rows` on it."""
+    """Where a budget cuts the tiers of rank: those before `tier` are taken whole, and `taken` of the `rows` on it."""
 
-    level: int
+    tier: int
     rows: int
     taken: int
 
     @property
     def is_clean(self) -> bool:
-        """Whether the level is taken whole, so that its rows need no order among themselves."""
+        """Whether the tier is taken whole, so that its rows need no order among themselves."""
         return self.taken == self.rows
 
 
 def cut(ranks: pa.ChunkedArray, budget: int) -> Cut:
-    """Find the level of rank that a budget cuts through.
+    """Find the tier of rank that a budget cuts through.
 
     Raises TooFewRanked when there are fewer ranks than the budget wants.
     """
-    counted = ranks.value_counts()
-    levels = sorted((one["values"].as_py(), one["counts"].as_py()) for one in counted)
+    tiers = sorted((count["values"].as_py(), count["counts"].as_py()) for count in ranks.value_counts())
     before = 0
-    for level, rows in levels:
+    for tier, rows in tiers:
         if before + rows >= budget:
-            return Cut(level, rows, budget - before)
+            return Cut(tier, rows, budget - before)
         before += rows
     raise TooFewRanked(
         f"the replies rank {before:,} rows, and the budget is {budget:,}: too many questions had no usable answer. "
@@ -42,48 +43,68 @@ def cut(ranks: pa.ChunkedArray, budget: int) -> Cut:
     )
 
 
-def is_decided(rankings: pa.Table, budget: int, standings: pa.Table | None) -> bool:
-    """Whether rankings, and standings of the level that the budget cuts, say which rows a budget takes."""
-    if len(rankings) < budget:
-        return False
-    where = cut(rankings["rank"], budget)
-    level = rankings.filter(pc.equal(rankings["rank"], where.level))
-    is_scored = standings is None and not level["score"].null_count
-    return where.is_clean or is_scored or len(_of_level(standings, level)) == len(level)
+def without(table: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The rows of a table whose `id` is not among `ids`."""
+    if not ids:
+        return table
+    return table.filter(pc.invert(pc.is_in(table["id"], value_set=pa.array(sorted(ids), pa.string()))))
 
 
-def choose(pool: pa.Table, rankings: pa.Table, budget: int, standings: pa.Table | None = None) -> pa.Table:
-    """Choose exactly `budget` rows of the pool.
+def preferences_by_tier(rankings: pa.Table, cut_tier: int | None, tournament: pa.Table | None) -> pa.Table:
+    """Put ranked rows in order: all the firsts, then all the seconds, and so on.
 
-    Parameters: `pool` as POOL, `rankings` as RANKINGS of the rows that may be chosen, `standings` as TOURNAMENT for the
-    level that the budget cuts; without it that level is ordered by score.
-    Returns SELECTION and the pool's further columns, in order. Raises TooFewRanked, and RunError when `standings` are
-    of another level.
+    Parameters: `rankings` as RANKINGS; `cut_tier`, the tier whose rows need an order among themselves, None where the
+    budget takes tiers whole; `tournament` as TOURNAMENT of that tier, without which the tier is ordered by score.
+    Within any other tier the order is that of the queries. Returns PREFERENCES.
     """
-    where = cut(rankings["rank"], budget)
-    whole = rankings.filter(pc.less(rankings["rank"], where.level))
-    whole = in_order(whole, ("rank", "ascending"), ("query_id", "ascending"))
-    level = rankings.filter(pc.equal(rankings["rank"], where.level))
-    if where.is_clean:
-        level, rounds, by = in_order(level, ("query_id", "ascending")), None, "rank"
-    elif standings is None and not level["score"].null_count:
-        level, rounds, by = in_order(level, ("score", "descending"), ("id", "ascending")), None, "score"
+    columns = {name: rankings[name] for name in ("id", "query_id", "rank", "score", "reply")}
+    rows = pa.table(columns)
+    tier = rows.filter(pc.equal(rows["rank"], cut_tier)) if cut_tier else rows.slice(0, 0)
+    others = rows.filter(pc.not_equal(rows["rank"], cut_tier)) if cut_tier else rows
+    others = in_order(others, ("rank", "ascending"), ("query_id", "ascending"))
+    others = _with_reason(others, ["rank"] * len(others), [0] * len(others))
+    if tournament is None:
+        tier = in_order(tier, ("score", "descending"), ("id", "ascending"))
+        tier = _with_reason(tier, ["score"] * len(tier), [0] * len(tier))
     else:
-        standings = _standing(standings, level)
-        places = pc.index_in(standings["id"], value_set=level["id"].combine_chunks())
-        level, rounds, by = level.take(places), standings["round"].slice(0, where.taken), "tournament"
-    level = level.slice(0, where.taken)
+        tournament = tournament.filter(pc.is_in(tournament["id"], value_set=tier["id"].combine_chunks()))
+        tier = tier.take(pc.index_in(tournament["id"], value_set=tier["id"].combine_chunks()))
+        # A row whose query abstained in the tournament has its rank alone.
+        reasons = ["rank" if rank is None else "tournament" for rank in tournament["rank"].to_pylist()]
+        tier = _with_reason(tier, reasons, tournament["round"].to_pylist())
+    better = others.filter(pc.less(others["rank"], cut_tier)) if cut_tier else others
+    worse = others.filter(pc.greater(others["rank"], cut_tier)) if cut_tier else others.slice(0, 0)
+    return as_preferences(pa.concat_tables([better, tier, worse]))
 
-    chosen = pa.concat_tables([whole, level]).select(["id", "query_id", "rank"])
-    zeros = pa.array([0] * (len(whole) if rounds is not None else budget), pa.int32())
+
+def as_preferences(rows: pa.Table) -> pa.Table:
+    """A table with `id`, `reason` and any other columns of PREFERENCES, the best row first, as PREFERENCES."""
+    columns: dict[str, Any] = {"place": pa.array(range(1, len(rows) + 1), pa.int64())}
+    for field in PREFERENCES:
+        if field.name != "place":
+            known = field.name in rows.column_names
+            columns[field.name] = rows[field.name] if known else pa.nulls(len(rows), field.type)
+    return pa.table(columns).cast(PREFERENCES)
+
+
+def choose(pool: pa.Table, preferences: pa.Table, budget: int, strategy: str) -> pa.Table:
+    """Choose exactly `budget` rows of the pool: the first of PREFERENCES, of which none is excluded any more.
+
+    Returns SELECTION and the pool's further columns, in order. Raises TooFewRanked when there are fewer preferences.
+    """
+    if len(preferences) < budget:
+        raise TooFewRanked(
+            f"the strategy {strategy} names {len(preferences):,} rows that may be chosen, and the budget is {budget:,}: "
+            "choose fewer rows"
+        )
+    chosen = in_order(preferences, ("place", "ascending")).slice(0, budget)
+    rows = pool.take(pc.index_in(chosen["id"], value_set=pool["id"].combine_chunks())).drop_columns("row")
     columns = {
         "order": pa.array(range(1, budget + 1), pa.int64()),
-        "query_id": chosen["query_id"],
-        "round": pa.chunked_array([zeros, *(rounds.chunks if rounds is not None else [])]),
-        "rank": chosen["rank"],
-        "picked_by": pa.array(["rank"] * len(whole) + _picked_by(by, where.taken, standings)),
+        "strategy": pa.array([strategy] * budget),
+        "picked_by": chosen["reason"],
+        **{name: chosen[name] for name in ("score", "query_id", "round", "rank")},
     }
-    rows = pool.take(pc.index_in(chosen["id"], value_set=pool["id"].combine_chunks())).drop_columns("row")
     for name, values in columns.items():
         rows = rows.append_column(name, values)
     own = rows.select(SELECTION.names).cast(SELECTION)
@@ -93,24 +114,6 @@ def choose(pool: pa.Table, rankings: pa.Table, budget: int, standings: pa.Table 
     return own
 
 
-def _of_level(standings: pa.Table | None, level: pa.Table) -> pa.Table:
-    standings = TOURNAMENT.empty_table() if standings is None else standings
-    return standings.filter(pc.is_in(standings["id"], value_set=level["id"].combine_chunks()))
-
-
-def _standing(standings: pa.Table | None, level: pa.Table) -> pa.Table:
-    """The standings of the rows that may be chosen: those of others say nothing here."""
-    found = _of_level(standings, level)
-    if len(found) != len(level):
-        raise RunError(
-            "what may be chosen has changed, so that the budget now cuts a level that has not been put in order: "
-            "run again, which asks for that at most"
-        )
-    return found
-
-
-def _picked_by(by: str, taken: int, standings: pa.Table | None) -> list[str]:
-    """What decided for each row of the cut level; a row whose query abstained in the tournament has its rank alone."""
-    if by != "tournament" or standings is None:
-        return [by] * taken
-    return ["rank" if rank is None else by for rank in standings["rank"].slice(0, taken).to_pylist()]
+def _with_reason(rows: pa.Table, reasons: list[str], rounds: list[int]) -> pa.Table:
+    rows = rows.append_column("reason", pa.array(reasons, pa.string()))
+    return rows.append_column("round", pa.array(rounds, pa.int32()))

@@ -1,4 +1,4 @@
-"""Thin Prefect tasks around `selectllm.steps`, one for each step; no arithmetic here."""
+"""The library's steps as Prefect tasks, and the runners of their pieces; no arithmetic here."""
 
 import logging
 from contextlib import suppress
@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 
 
 class _RunLog(logging.Handler):
-    """Passes what the library has to say on to the log of the task or flow run that it says it in."""
+    """Passes the library's messages on to the log of the task run or flow run that they come from."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(MissingContextError):  # not in a run

@@ -1,49 +1,57 @@
-"""Where pieces of a step run: in threads of this process, or on the workers of Dask or Ray."""
+"""Where pieces of a step run: in this process, or on the workers of Dask or Ray."""
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from prefect import Task
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from selectllm.errors import MissingDependency
-from selectllm.settings import RunSettings
+from selectllm.execution import WorkItem
+from tasks.settings import FlowSettings
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-AHEAD: Final = 2
-"""Pieces given to each worker at a time: one to work on, one to go on with. More would only fill its memory."""
-
-Over = Callable[[Task[Any, Any], Iterable[Any], Sequence[int]], Iterator[Any]]
-"""Has a task run over pieces of work, and yields its results as they come. Each piece under way has one of the shares
-of something to itself; no more pieces are under way than there are shares, and what is to come need not exist yet."""
+PIECE_NAMES: Final = {"embed_shard": "embeddings-shard", "rank_batch": "rankings-batch"}
+"""The names of the pieces' tasks."""
 
 
-class WorkItem(Generic[T]):
-    """A piece of work on its way to a worker. Prefect looks for futures in all collections: this is none to it."""
+class PrefectExecutor:
+    """Runs each piece as a task run, by the runner that the flow's settings name."""
 
-    def __init__(self, work: T, share: int = 1) -> None:
-        self.work, self.share = work, share
+    def __init__(self, settings: FlowSettings) -> None:
+        self._settings = settings
 
+    @property
+    def workers(self) -> int:
+        """How many processes work."""
+        return self._settings.workers if self.is_remote else 1
 
-@contextmanager
-def pieces_runner(run: RunSettings) -> Iterator[Over]:
-    """A function that has a task run over pieces of work, on whatever the run's settings name.
+    @property
+    def is_remote(self) -> bool:
+        """Whether they are others than this one."""
+        return self._settings.runner != "threads"
 
-    Raises MissingDependency without the runner's package.
-    """
-    with _runner(run) as runner:
+    def map(
+        self, function: Callable[[WorkItem[Item]], Result], items: Iterable[Item], shares: Sequence[int]
+    ) -> Generator[Result, None, None]:
+        """Yield the results as they come; see `selectllm.execution.Executor`.
 
-        def over(task: Task[Any, Any], pieces: Iterable[Any], shares: Sequence[int]) -> Iterator[Any]:
+        Raises MissingDependency without the runner's package.
+        """
+        piece = _piece_task(function)
+        with _task_runner(self._settings) as runner:
             free, under_way = list(shares), dict[PrefectFuture[Any], int]()
-            for piece in pieces:
+            for item in items:
                 share = free.pop(0)
-                future = runner.submit(task, parameters={"run": run, "piece": WorkItem(piece, share)})
-                under_way[future] = share
+                parameters = {"function": function, "item": WorkItem(item, share)}
+                under_way[runner.submit(piece, parameters=parameters)] = share
                 if not free:
                     done = next(as_completed(list(under_way)))
                     free.append(under_way.pop(done))
@@ -51,41 +59,37 @@ def pieces_runner(run: RunSettings) -> Iterator[Over]:
             for done in as_completed(list(under_way)):
                 yield done.result()
 
-        yield over
+
+@task(cache_policy=NO_CACHE, persist_result=False, result_serializer="json")
+def run_piece(function: Callable[[WorkItem[Any]], Any], item: WorkItem[Any]) -> Any:
+    """Run a piece of a step. What it makes is durable before it counts, so a piece that is cut off loses nothing."""
+    return function(item)
 
 
-def some_each(run: RunSettings) -> Sequence[int]:
-    """As many shares as pieces keep all workers busy, for work that has nothing to share."""
-    return [1] * AHEAD * (1 if run.runner == "threads" else run.workers)
+def _piece_task(function: Callable[..., Any]) -> Task[Any, Any]:
+    inner = function.func if isinstance(function, partial) else function
+    return run_piece.with_options(name=PIECE_NAMES[inner.__name__])
 
 
-def of_concurrency(run: RunSettings) -> Sequence[int]:
-    """The questions that may be under way at once, shared out: one piece a worker, and none that may ask nothing.
-
-    Whoever has more room than was said, a large cluster for one, works on no more pieces than these.
-    """
-    pieces = min(run.workers, run.ranking.concurrency)
-    each, more = divmod(run.ranking.concurrency, pieces)
-    return [each + 1] * more + [each] * (pieces - more)
-
-
-def _runner(run: RunSettings) -> TaskRunner[Any]:
-    if run.runner == "threads":  # one: what the pieces do is spread over all cores already, or waits for a server
+def _task_runner(settings: FlowSettings) -> TaskRunner[Any]:
+    if settings.runner == "threads":  # one: what the pieces do is spread over all cores already
         return ThreadPoolTaskRunner(max_workers=1)
     try:
-        return _dask(run) if run.runner == "dask" else _ray(run)
+        return _dask(settings) if settings.runner == "dask" else _ray(settings)
     except ImportError as error:
-        raise MissingDependency(f"prefect-{run.runner}", extra=run.runner, purpose=f"--runner {run.runner}") from error
+        raise MissingDependency(
+            f"prefect-{settings.runner}", extra=settings.runner, purpose=f"--runner {settings.runner}"
+        ) from error
 
 
-def _dask(run: RunSettings) -> TaskRunner[Any]:
+def _dask(settings: FlowSettings) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
-    if run.runner_address:
-        return DaskTaskRunner(address=run.runner_address)
+    if settings.runner_address:
+        return DaskTaskRunner(address=settings.runner_address)
     return DaskTaskRunner(
         cluster_kwargs={
-            "n_workers": run.workers,
+            "n_workers": settings.workers,
             "threads_per_worker": 1,
             "processes": True,
             "dashboard_address": ":0",  # any free port: another cluster may have the usual one
@@ -94,10 +98,10 @@ def _dask(run: RunSettings) -> TaskRunner[Any]:
     )
 
 
-def _ray(run: RunSettings) -> TaskRunner[Any]:
+def _ray(settings: FlowSettings) -> TaskRunner[Any]:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if run.runner_address:
-        return RayTaskRunner(address=run.runner_address)
-    return RayTaskRunner(init_kwargs={"num_cpus": run.workers, "include_dashboard": False, "log_to_driver": False})
+    if settings.runner_address:
+        return RayTaskRunner(address=settings.runner_address)
+    return RayTaskRunner(init_kwargs={"num_cpus": settings.workers, "include_dashboard": False, "log_to_driver": False})

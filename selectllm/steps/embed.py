@@ -1,23 +1,28 @@
 """The second step: every row becomes a vector."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from selectllm import cancellation
+from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
-from selectllm.quality import checks
+from selectllm.execution import WorkItem
 from selectllm.queries import Rows
 from selectllm.settings import RunSettings
-from selectllm.steps.cache import CacheEntry, Progress, StepResult, quiet
+from selectllm.steps.cache import CacheEntry, StepResult
+from selectllm.steps.context import Context
 from selectllm.store import Store, digest
 
 SHARD_ROWS: Final = 1024
 """Rows embedded and kept as one piece of work: some seconds' worth, which is what a crash can cost."""
+
+PREFETCH: Final = 2
+"""Shards given to each worker at a time: one to work on, one to go on with. More would only fill its memory."""
 
 
 @dataclass(frozen=True)
@@ -28,56 +33,54 @@ class Shard:
     texts: tuple[str, ...]
 
 
-EmbedAll = Callable[[Iterable[Shard]], Iterable[int]]
-"""Has shards embedded, in whatever way the caller runs things; gives the rows of each one that is done."""
-
-
-def embed(
-    store: Store, run: RunSettings, pool: StepResult, tell: Progress = quiet, embed_all: EmbedAll | None = None
-) -> StepResult:
-    """Embed every row of the pool that no earlier run has embedded; `embed_all` does so, by default one by one."""
-    embedder = models.open_embedder(run.embedding.model)
+def embed(context: Context, pool: StepResult) -> StepResult:
+    """Embed every row of the pool that no earlier run has embedded, shard by shard."""
+    store, settings = context.store, context.settings
+    embedder = models.open_embedder(settings.embedding.model)
     made_by = _made_by(embedder)
-    slot = CacheEntry(store, run, "embeddings", models.CODE_VERSION, {"pool": pool}, {"model": made_by})
-    if made := slot.found():
-        return made
-    table = store.read(pool.artifact)
-    kept = VectorCache(store, made_by)
-    vectors, known = kept.gather(table["id"].to_pylist())
+    entry = CacheEntry(store, "embeddings", models.CODE_VERSION, {"pool": pool}, {"model": made_by})
+    if result := entry.load():
+        return result
+    table = pool.table(store)
+    ids = table["id"].to_pylist()
+    cache = VectorCache(store, made_by)
+    vectors, known = cache.gather(ids)
     missing = np.flatnonzero(~known)
     if len(missing):
-        tell("embeddings", 0, len(missing))
-        done = 0
-        for rows in embed_all(_shards(table, missing)) if embed_all else _one_by_one(run, _shards(table, missing)):
-            done += rows
-            tell("embeddings", done, len(missing))
-        vectors, _ = kept.gather(table["id"].to_pylist())
-    checks.check_embeddings(vectors, table)
-    found = table_of(table["id"].combine_chunks(), vectors)
-    return slot.keep(found, {"dimension": vectors.shape[1], "embedded": len(missing)})
+        _embed_missing(context, table, missing)
+        vectors, _ = cache.gather(ids)
+    quality.check_embeddings(vectors, table["id"])
+    facts = {"dimension": vectors.shape[1], "embedded": len(missing)}
+    return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
 
 
-def embed_shard(run: RunSettings, shard: Shard) -> int:
+def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     """Embed the rows of a shard and keep their vectors; returns how many they are.
 
-    Raises ContractError for vectors that no reader could use, before they are kept: kept, they would be found by every
-    run to come.
+    Raises ContractError for vectors that no reader could use, before they are kept: otherwise every later run would
+    load them.
     """
     cancellation.raise_if_cancelled()
-    embedder = models.open_embedder(run.embedding.model)
+    shard = item.value
+    embedder = models.open_embedder(settings.embedding.model)
     vectors = embedder.embed(shard.texts)
-    checks.check_embeddings(vectors, pa.table({"id": pa.array(shard.ids, pa.string())}))
-    VectorCache(Store(run.store), _made_by(embedder)).add(shard.ids, vectors)
+    quality.check_embeddings(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
+    VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
     return len(shard.ids)
 
 
+def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
+    executor, done = context.executor, 0
+    context.progress("embeddings", done, len(missing))
+    shares = [1] * PREFETCH * executor.workers
+    for rows in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
+        done += rows
+        context.progress("embeddings", done, len(missing))
+
+
 def _made_by(embedder: models.Embedder) -> str:
-    """What makes vectors: a model's weights, and the way in which texts are given to them."""
+    """A digest of what makes vectors: a model's weights, and how texts are given to them."""
     return digest("vectors", models.CODE_VERSION, embedder.digest)
-
-
-def _one_by_one(run: RunSettings, shards: Iterable[Shard]) -> Iterator[int]:
-    return (embed_shard(run, shard) for shard in shards)
 
 
 def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:

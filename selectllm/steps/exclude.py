@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from selectllm import pool as pools
 from selectllm.errors import UsageError
@@ -13,67 +12,65 @@ from selectllm.paths import redact_url
 from selectllm.schemas import EXCLUDED
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
+from selectllm.steps.context import Context
+from selectllm.steps.read_pool import columns_of
 from selectllm.store import Store, digest
 from selectllm.store.history import Commit, History, chosen_before
 
 CODE_VERSION: Final = 1
-"""Raise it when the same rows are to be excluded with other words."""
+"""Raise it when the same rows are to be excluded for other reasons."""
 
 log = logging.getLogger(__name__)
 
 
-def exclude(store: Store, run: RunSettings, pool: StepResult) -> StepResult | None:
+def exclude(context: Context, pool: StepResult) -> StepResult | None:
     """Gather the pool's rows that may not be chosen; None where nothing is excluded.
 
-    Only the choosing looks at them: the pool, its queries and their ranks stay as they are.
+    Only the choice looks at them: the pool, its queries and their ranks stay as they are.
     Raises UsageError when fewer rows than the budget are left, or when the run's slot was filled with another budget.
     """
-    if not run.exclude and run.history is None:
+    store, settings = context.store, context.settings
+    if not settings.exclude and settings.history is None:
         return None
-    found, after = excluded_rows(store, run, store.read(pool.artifact)["id"].to_pylist())
-    if not found:
+    rows, after = excluded_rows(store, settings, pool.table(store)["id"].to_pylist())
+    if not rows:
         return None
-    slot = CacheEntry(store, run, "excluded", CODE_VERSION, {"pool": pool}, {"rows": digest(found), "after": after})
-    if made := slot.found():
-        return made
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*found, strict=True), EXCLUDED, strict=True)]
-    return slot.keep(pa.table(columns, schema=EXCLUDED), {"excluded": len(found)})
+    entry = CacheEntry(store, "excluded", CODE_VERSION, {"pool": pool}, {"rows": digest(rows), "after": after})
+    if result := entry.load():
+        return result
+    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), EXCLUDED, strict=True)]
+    return entry.save(pa.table(columns, schema=EXCLUDED), {"excluded": len(rows)})
 
 
-def excluded_rows(store: Store, run: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were looked at.
+def excluded_rows(
+    store: Store, settings: RunSettings, ids: Sequence[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
 
     Raises UsageError as `exclude` does.
     """
-    before = _before(store, run)
-    reasons = _named(run, ids) | {id: f"chosen by {run.history}, slot {one.slot}" for one in before for id in one.ids}
-    found = [(id, reasons[id]) for id in ids if id in reasons]
-    if found and run.budget > len(ids) - len(found):
+    commits = _earlier_commits(store, settings)
+    reasons = _named_by_files(settings, ids)
+    reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}
+    rows = [(id, reasons[id]) for id in ids if id in reasons]
+    left = len(ids) - len(rows)
+    if rows and settings.budget > left:
         raise UsageError(
-            f"the budget is {run.budget:,}, but {len(found):,} of the pool's {len(ids):,} usable rows are excluded: "
-            f"choose at most {len(ids) - len(found):,}"
+            f"the budget is {settings.budget:,}, but {len(rows):,} of the pool's {len(ids):,} usable rows are excluded: "
+            f"choose at most {left:,}"
         )
-    return found, [one.slot for one in before]
+    return rows, [commit.slot for commit in commits]
 
 
-def chosen_after(store: Store, excluded: StepResult | None) -> tuple[str, ...]:
-    """The slots of the history whose rows were excluded."""
-    manifest = store.manifest(excluded.artifact) if excluded else None
-    return tuple(manifest.settings["after"]) if manifest else ()
+def excluded_ids(context: Context, excluded: StepResult | None) -> set[str]:
+    """The ids that may not be chosen."""
+    return set(excluded.table(context.store)["id"].to_pylist()) if excluded else set()
 
 
-def open_to_choice(store: Store, rankings: pa.Table, excluded: StepResult | None) -> pa.Table:
-    """The ranked rows that may be chosen."""
-    if excluded is None:
-        return rankings
-    ids = store.read(excluded.artifact)["id"].combine_chunks()
-    return rankings.filter(pc.invert(pc.is_in(rankings["id"], value_set=ids)))
-
-
-def _named(run: RunSettings, ids: Sequence[str]) -> dict[str, str]:
-    columns = pools.Columns(**run.columns.model_dump())
+def _named_by_files(settings: RunSettings, ids: Sequence[str]) -> dict[str, str]:
+    columns = columns_of(settings)
     reasons: dict[str, str] = {}
-    for file in reversed(run.exclude):
+    for file in reversed(settings.exclude):
         named = pools.named_ids(file, columns)
         if named.isdisjoint(ids):
             log.warning("none of the rows that %s names is in the pool: it excludes nothing", redact_url(file))
@@ -81,14 +78,15 @@ def _named(run: RunSettings, ids: Sequence[str]) -> dict[str, str]:
     return reasons
 
 
-def _before(store: Store, run: RunSettings) -> Sequence[Commit]:
+def _earlier_commits(store: Store, settings: RunSettings) -> Sequence[Commit]:
     """The earlier slots of the run's history."""
-    if run.history is None:
+    if settings.history is None:
         return []
-    commits = History(store, run.history).commits()
-    if (mine := commits.get(run.slot or "")) and mine.budget != run.budget:
+    commits = History(store, settings.history).commits()
+    own = commits.get(settings.slot or "")
+    if own and own.budget != settings.budget:
         raise UsageError(
-            f"the slot {run.slot!r} of the history {run.history!r} holds {mine.budget:,} rows, and the budget is "
-            f"{run.budget:,}: name another --slot"
+            f"the slot {settings.slot!r} of the history {settings.history!r} holds {own.budget:,} rows, and the budget "
+            f"is {settings.budget:,}: name another --slot"
         )
-    return chosen_before(commits, run.slot or "")
+    return chosen_before(commits, settings.slot or "")

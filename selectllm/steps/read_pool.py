@@ -1,53 +1,68 @@
 """The first step: a file becomes a table of distinct, usable rows."""
 
-from typing import Final
+from typing import Any, Final
 
-from selectllm import pool
-from selectllm.errors import PoolError, UsageError
-from selectllm.quality import checks
+from selectllm import pool, quality
+from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
-from selectllm.steps.cache import CacheEntry, StepResult, rows
-from selectllm.steps.validate import judged_by, keep_verdict, kept_verdict, pool_judge
-from selectllm.store import Store
+from selectllm.steps.cache import CacheEntry, StepResult
+from selectllm.steps.context import Context
+from selectllm.steps.validate import load_verdict, own_suite, validation_settings
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raise it when the same file is to give another table: everything after it is made anew."""
 
 
-def read_pool(store: Store, run: RunSettings) -> StepResult:
-    """Read the pool's file; its bad rows and repeats become an artifact of their own, of kind `quarantine`.
+def read_pool(context: Context) -> StepResult:
+    """Read the pool's file once; its bad rows and repeats become an artifact of their own, of kind `quarantine`.
 
-    A pool without a usable row is kept as well, empty, for its validation to refuse.
-    Raises PoolError, and UsageError when the budget is larger than the pool.
+    A pool without a usable row is saved as well, empty, for its validation to refuse; without validation it is refused
+    at once. Raises PoolError, and UsageError when the budget is larger than the pool.
     """
+    store, settings = context.store, context.settings
     store.remove_stale_temp_files()
-    digest = pool.digest(run.pool)
-    settings = {"format": pool.file_format(run.pool), "columns": run.columns.model_dump(), **judged_by(run)}
-    quarantine = CacheEntry(store, run, "quarantine", CODE_VERSION, {"file": digest}, settings)
-    kept = CacheEntry(store, run, "pool", CODE_VERSION, {"file": digest}, settings)
-    is_judged = run.quality.no_validate or kept_verdict(store, "pool", kept.target.key) is not None
-    made = kept.found() if is_judged and quarantine.found() else None
-    if made is None:
-        found = pool.read(run.pool, pool.Columns(**run.columns.model_dump()), pool_judge(run))
-        if pool.digest(run.pool) != digest:
-            raise PoolError(f"{run.pool} was changed while it was read: run again when it is complete")
-        checks.check_pool(found.table)
-        facts = {
-            "rows_read": found.rows_read,
-            "quarantined": found.quarantined,
-            "duplicates": found.duplicates,
-            "kept": found.table.num_rows,
-            "layout": found.layout,
-            "quarantine": quarantine.target.key,
-            "refused": found.refused,
+    file = pool.fetch(settings.pool)
+    decisive = {"format": pool.file_format(settings.pool), "columns": settings.columns.model_dump()}
+    decisive |= validation_settings(settings)
+    quarantine = CacheEntry(store, "quarantine", CODE_VERSION, {"file": file.digest}, decisive)
+    entry = CacheEntry(store, "pool", CODE_VERSION, {"file": file.digest}, decisive)
+    has_verdict = settings.quality.no_validate or load_verdict(store, "pool", entry.artifact.key) is not None
+    result = entry.load() if has_verdict and quarantine.load() else None
+    if result is None:
+        rows = _usable_rows(context, file)
+        facts: dict[str, Any] = {
+            "rows_read": rows.rows_read,
+            "quarantined": rows.quarantined,
+            "duplicates": rows.duplicates,
+            "kept": rows.table.num_rows,
+            "layout": rows.layout,
+            "quarantine": quarantine.artifact.key,
+            "refused": rows.refused,
         }
-        if found.verdict:
-            keep_verdict(store, kept.target.key, found.verdict)
-        quarantine.keep(found.quarantine, facts)
-        made = kept.keep(found.table, facts)
-    if usable := rows(store, made):
-        check_budget(run.budget, usable)
-    return made
+        quarantine.save(rows.quarantine, facts)
+        result = entry.save(rows.table, facts)
+    if result.manifest.rows:
+        check_budget(settings.budget, result.manifest.rows)
+    return result
+
+
+def _usable_rows(context: Context, file: pool.PoolFile) -> pool.Pool:
+    settings = context.settings
+    parsed = pool.parse(file, columns_of(settings))
+    reasons: dict[int, str] = {}
+    if not settings.quality.no_validate:
+        check = quality.check_pool(parsed, own_suite(settings))
+        context.log.pool_check, reasons = check, dict(check.reasons)
+    rows = pool.partition(parsed, reasons)
+    if rows.refused and settings.quality.no_validate:
+        raise pool.refusal(settings.pool, rows.refused)
+    quality.check_pool_table(rows.table)
+    return rows
+
+
+def columns_of(settings: RunSettings) -> pool.Columns:
+    """The pool's columns that the settings name."""
+    return pool.Columns(**settings.columns.model_dump())
 
 
 def check_budget(budget: int, usable: int) -> None:

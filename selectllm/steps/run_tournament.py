@@ -1,4 +1,4 @@
-"""The fifth step, where the budget cuts a level of rank: the model puts that level's rows in order."""
+"""The fifth step, where the budget cuts a tier of rank: the model puts that tier's rows in order."""
 
 from dataclasses import asdict
 from functools import partial
@@ -7,51 +7,58 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm import selection
-from selectllm.llm import ModelInfo
-from selectllm.quality import checks
+from selectllm import quality, selection
+from selectllm.execution import run_coroutine
+from selectllm.llm.model import ModelInfo
 from selectllm.ranking import tournament
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.stats import RankingStats
+from selectllm.ranking.tournament import TournamentRank
 from selectllm.schemas import TOURNAMENT
-from selectllm.settings import RunSettings
-from selectllm.steps.cache import CacheEntry, Progress, StepResult, quiet
-from selectllm.steps.check_model import cache_settings, is_acceptable, longest_prompt, open_asker, shown_candidates
-from selectllm.steps.exclude import open_to_choice
-from selectllm.store import Store
+from selectllm.steps.cache import CacheEntry, StepResult
+from selectllm.steps.context import Context
+from selectllm.steps.exclude import excluded_ids
+from selectllm.steps.model import Job, cache_settings, is_acceptable, longest_prompt, open_ranker, shown_candidates
 
-CODE_VERSION: Final = 1
-"""Raise it when the same replies are to give another order."""
+CODE_VERSION: Final = 2
+"""Raise it when the same replies are to give another order, or the facts of tournaments get other names."""
 
 
-async def play(
-    store: Store,
-    run: RunSettings,
-    card: ModelInfo,
-    pool: StepResult,
-    ranks: StepResult,
-    excluded: StepResult | None,
-    tell: Progress = quiet,
+def run_tournament(
+    context: Context, model: ModelInfo, pool: StepResult, rankings: StepResult, excluded: StepResult | None
 ) -> StepResult | None:
-    """Put the level that the budget cuts through in order; None where no level is cut, or scores do it.
+    """Put the tier that the budget cuts in order; None where no tier is cut, or scores order it.
 
-    All rows of the level play, the excluded ones too: so another exclusion that cuts the same level asks nothing.
+    All rows of the tier take part, the excluded ones too: so another exclusion that cuts the same tier asks nothing.
     """
-    rankings = store.read(ranks.artifact)
-    where = selection.cut(open_to_choice(store, rankings, excluded)["rank"], run.budget)
-    if where.is_clean or card.mode == "pointwise":
+    store, settings = context.store, context.settings
+    table = rankings.table(store)
+    cut = selection.cut(selection.without(table, excluded_ids(context, excluded))["rank"], settings.budget)
+    if cut.is_clean or model.mode == "pointwise":
         return None
-    settings = cache_settings(run, card) | {"level": where.level, "size": run.queries.size}
-    slot = CacheEntry(
-        store, run, "tournament", CODE_VERSION, {"rankings": ranks}, settings, partial(is_acceptable, run)
+    decisive = cache_settings(settings, model) | {"level": cut.tier, "size": settings.queries.size}
+    acceptable = partial(is_acceptable, settings)
+    entry = CacheEntry(store, "tournament", CODE_VERSION, {"rankings": rankings}, decisive, acceptable)
+    if result := entry.load():
+        return result
+    candidates, _ = shown_candidates(pool.table(store), settings)
+    tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
+    job = Job(
+        step="tournament",
+        model=model,
+        questions=sum(tournament.question_counts(len(tier), settings.queries.size)),
+        prompt_bytes=longest_prompt(candidates.values(), settings.queries.size, model),
+        paid_before=(rankings.paid_prompt_tokens, rankings.paid_output_tokens),
     )
-    if made := slot.found():
-        return made
-    shown, _ = shown_candidates(store.read(pool.artifact), run)
-    level = [shown[id] for id in rankings.filter(pc.equal(rankings["rank"], where.level))["id"].to_pylist()]
-    rounds = tournament.questions(len(level), run.queries.size)
-    longest = longest_prompt(shown.values(), run.queries.size, card)
-    async with open_asker(store, run, card, longest, "tournament", sum(rounds), tell, ranks) as asker:
-        standings = await tournament.play(level, run.queries.size, asker, run.seed)
-    table = pa.Table.from_pylist([asdict(one) for one in standings], schema=TOURNAMENT)
-    checks.check_tournament(table, {candidate.id for candidate in level})
-    played = {"rounds": max(one.round for one in standings)}
-    return slot.keep(table, asker.tally.facts() | played, **asker.tally.paid())
+    ranks, stats = run_coroutine(_ask(context, job, tier))
+    ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
+    quality.check_tournament(ordered, {candidate.id for candidate in tier})
+    rounds = {"rounds": max(rank.round for rank in ranks)}
+    return entry.save(ordered, stats.facts() | rounds, **stats.paid())
+
+
+async def _ask(context: Context, job: Job, tier: list[Candidate]) -> tuple[list[TournamentRank], RankingStats]:
+    settings = context.settings
+    async with open_ranker(context.store, settings, context.load_keys(), job, context.progress) as ranker:
+        ranks = await tournament.run_tournament(tier, settings.queries.size, ranker, settings.seed)
+    return ranks, ranker.stats

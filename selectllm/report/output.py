@@ -1,0 +1,76 @@
+"""The output folder of a run: the selection, the quarantine and the summary, for people and other programs."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from selectllm.errors import StoreError, UsageError
+from selectllm.settings import RunSettings
+from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
+from selectllm.store.tables import to_parquet
+
+LINE_ENDS: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+"""Line ends of Unicode that JSON allows unescaped, and at which some readers of lines split."""
+
+
+def check_folders(settings: RunSettings) -> None:
+    """Raise UsageError when a folder that the run is to fill could not be, while nothing has been paid for yet."""
+    for option, folder in (("--out", settings.out), ("--data-docs", settings.quality.data_docs)):
+        if folder is not None:
+            _check_folder(option, folder)
+
+
+def write_folder(folder: Path, selection: pa.Table, quarantine: pa.Table, summary: Mapping[str, Any]) -> None:
+    """Write the output folder's files, each whole, and the summary last: where it is, the others are its own.
+
+    Raises StoreError when the folder cannot be written.
+    """
+    if selection["output"].null_count == len(selection):
+        selection = selection.drop_columns("output")
+    files = {
+        "selection.parquet": to_parquet(selection),
+        "selection.jsonl": json_lines(selection),
+        "quarantine.parquet": to_parquet(quarantine),
+        "summary.json": json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n",
+    }
+    try:
+        remove_stale_temp_files(folder.glob(TEMPORARY_PATTERN))
+        (folder / "summary.json").unlink(missing_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        raise StoreError(f"the output folder {str(folder)!r} cannot be written: {error.strerror}") from error
+
+
+def json_lines(table: pa.Table) -> bytes:
+    """A table as JSON lines in UTF-8; `input` and `output` are left out of rows that have none."""
+    rows = (
+        {name: _finite(value) for name, value in row.items() if value is not None or name not in ("input", "output")}
+        for row in table.to_pylist()
+    )
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) for row in rows)
+    return b"".join(line.translate(LINE_ENDS).encode() + b"\n" for line in lines)
+
+
+def _check_folder(option: str, folder: str) -> None:
+    if "://" in folder:
+        raise UsageError(f"{option} {folder} is a URL: name a folder of this machine; the store (--store) may be a URL")
+    path = Path(folder).expanduser()
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        fault = "may not be written to" if existing.is_dir() else "is a file"
+        raise UsageError(f"{option} {folder} cannot be written: {existing} {fault}")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: where a column holds one, its lines hold null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

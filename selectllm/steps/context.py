@@ -1,0 +1,84 @@
+"""What goes down through the steps of one run, and how one step is run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from selectllm.execution import Executor, Inline, Progress, Started, in_background, no_progress
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.model import ModelInfo
+from selectllm.quality import PoolCheck, Verdict
+from selectllm.settings import RunSettings
+from selectllm.steps.cache import StepResult
+from selectllm.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Step = Callable[Concatenate["Context", P], T]
+"""A step: a function of the context and of earlier steps' results."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A verdict, and whether it was in the store already."""
+
+    verdict: Verdict
+    cached: bool
+
+
+@dataclass
+class RunLog:
+    """What a run has done so far: its steps' results in order, the model that it asks, and its verdicts.
+
+    `pool_check` is what reading the pool found, for its validation, which comes later.
+    """
+
+    results: list[StepResult] = field(default_factory=list)
+    model: ModelInfo | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    pool_check: PoolCheck | None = None
+
+    def result(self, kind: str) -> StepResult | None:
+        """The latest result of a kind, if there is one."""
+        return next((result for result in reversed(self.results) if result.kind == kind), None)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its store and settings, who runs its pieces, who hears of its progress, and what it has done so far.
+
+    `load_keys` gives the keys of model servers in whichever process it is called, so that no key is ever sent.
+    """
+
+    settings: RunSettings
+    store: Store
+    progress: Progress = no_progress
+    executor: Executor = field(default_factory=Inline)
+    load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment
+    log: RunLog = field(default_factory=RunLog)
+
+    def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
+        """Run a step, and note its result."""
+        return self._noted(step(self, *inputs, **named))
+
+    def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
+        """Start a step in the background, to be waited for with `finish`."""
+        return in_background(lambda: step(self, *inputs, **named))
+
+    def finish(self, started: Started[T]) -> T:
+        """Wait for a step that was started, and note its result; raises what the step raised."""
+        return self._noted(started.result())
+
+    def _noted(self, result: T) -> T:
+        note(self.log, result)
+        return result
+
+
+def note(log: RunLog, result: Any) -> None:
+    """Note what a step gave, if it is something that a run's record holds."""
+    if isinstance(result, StepResult):
+        log.results.append(result)
+    elif isinstance(result, ModelInfo):
+        log.model = result
+    elif isinstance(result, Validation):
+        log.verdicts.append(result.verdict)

@@ -1,0 +1,87 @@
+"""A slot of a history that an earlier run has filled: its rows stand, and neither pool nor model is needed for them."""
+
+import logging
+from typing import Final
+
+from selectllm import pool as pools
+from selectllm.errors import UsageError
+from selectllm.llm.model import Kind, ModelInfo
+from selectllm.settings import RunSettings
+from selectllm.steps.cache import StepResult
+from selectllm.steps.context import Context
+from selectllm.store import Artifact, Manifest, Store
+from selectllm.store.history import History
+
+FORMER_NAMES: Final = {
+    "faults": "errors_by_kind",
+    "silent": "abstained_questions",
+    "queued": "queued_seconds",
+    "concordances": "agreement_by_question",
+    "picks": "first_picks",
+    "blocks": "pages",
+}
+"""What the facts of rankings and tournaments of code version 1 are called today."""
+
+log = logging.getLogger(__name__)
+
+
+def find_committed(context: Context) -> bool:
+    """Whether the run's slot is filled; if so, the steps and the model of its selection are noted as this run's.
+
+    False where the slot holds nothing yet, a selection of another budget, or one of which anything is gone or damaged:
+    then the run goes its usual way, which says what is wrong.
+    """
+    store, settings = context.store, context.settings
+    commit = History(store, settings.history).commits().get(settings.slot or "") if settings.history else None
+    if commit is None or commit.budget != settings.budget:
+        return False
+    manifests = _made_from(store, commit.selection)
+    if manifests is None:
+        return False
+    store.remove_stale_temp_files()
+    log.log(
+        logging.INFO if _is_pool_of(settings, manifests["pool"]) else logging.WARNING,
+        *("the slot %s of the history %s was filled before: its rows stand", settings.slot, settings.history),
+    )
+    if "rankings" in manifests:
+        context.log.model = _model_info(settings, manifests["rankings"])
+    context.log.results += [StepResult(manifest=manifest, cached=True) for manifest in manifests.values()]
+    return True
+
+
+def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
+    """The manifests of a selection and of all that it was made from, by kind; None where anything is not intact."""
+    manifests: dict[str, Manifest] = {}
+    pending = {"selection": selection}
+    while pending:
+        kind, key = pending.popitem()
+        manifest = store.manifest(Artifact(kind=kind, key=key))
+        if manifest is None or store.integrity_error(manifest):
+            return None
+        manifests[kind] = _with_current_names(manifest)
+        # Of each kind the nearest: it holds all that earlier pages of ranks and generations of queries do.
+        nearer = manifests.keys() | pending.keys()
+        pending |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
+    quarantine = Artifact(kind="quarantine", key=manifests["pool"].facts["quarantine"])
+    return manifests if store.is_intact(quarantine) else None
+
+
+def _with_current_names(manifest: Manifest) -> Manifest:
+    facts = {FORMER_NAMES.get(name, name): value for name, value in manifest.facts.items()}
+    return manifest.model_copy(update={"facts": facts})
+
+
+def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:
+    """Whether the slot's rows come from the file that the settings name, as it is now."""
+    try:
+        return pools.fetch(settings.pool).digest == pool.made_from["file"]
+    except UsageError:
+        return False
+
+
+def _model_info(settings: RunSettings, rankings: Manifest) -> ModelInfo:
+    """Who ranked; the record of the run that asked says which version of a server it was."""
+    provider = settings.selector.partition(":")[0]
+    kind: Kind = "scripted" if provider == "scripted" else "demo" if settings.selector == "embedded" else "model"
+    facts = rankings.settings
+    return ModelInfo(settings.selector, facts["name"], facts["model"], "unknown", kind, facts["mode"])

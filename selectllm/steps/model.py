@@ -1,0 +1,146 @@
+"""What ranking and the tournament share: the model, checked and made ready, and what it gets to see."""
+
+import math
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from selectllm.execution import Progress, no_progress, run_coroutine
+from selectllm.llm import open_model
+from selectllm.llm.caller import CostLimit, open_caller
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.model import ModelInfo
+from selectllm.ranking import prompts
+from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.ranker import Ranker, RankingOptions
+from selectllm.settings import RunSettings
+from selectllm.steps.context import Context
+from selectllm.store import Manifest, Store
+
+
+@dataclass(frozen=True)
+class Job:
+    """So many questions of one step of a run.
+
+    `prompt_bytes` is the size of the run's longest prompt, so that all are asked within the same context; `paid_before`
+    is how many tokens of prompts and of answers the run had paid for when the job began, so that all keep to one limit.
+    """
+
+    step: str
+    model: ModelInfo
+    questions: int
+    prompt_bytes: int
+    paid_before: tuple[int, int] = (0, 0)
+
+
+def check_model(context: Context) -> ModelInfo:
+    """Make sure that the selector's model is there, before anything is computed for it.
+
+    Raises SelectorUnavailable.
+    """
+    return run_coroutine(_model_info(context.settings, context.load_keys()))
+
+
+async def _model_info(settings: RunSettings, keys: ApiKeys) -> ModelInfo:
+    hosts = await open_model(settings.selector, settings.ranking, keys)
+    try:
+        return hosts.info
+    finally:
+        await hosts.close()
+
+
+@asynccontextmanager
+async def open_ranker(
+    store: Store, settings: RunSettings, keys: ApiKeys, job: Job, progress: Progress = no_progress
+) -> AsyncIterator[Ranker]:
+    """The job's model, ready to be asked, with all replies that it ever gave in this store.
+
+    Raises SelectorUnavailable when it is another model by now, ModelError when it cannot be made ready.
+    """
+    done = 0
+
+    def on_answer() -> None:
+        nonlocal done
+        done += 1
+        progress(job.step, done, job.questions)
+
+    limit = cost_limit(settings, job.paid_before)
+    async with open_caller(store, settings, job.model, job.prompt_bytes, limit, keys) as caller:
+        progress(job.step, 0, job.questions)
+        yield Ranker(caller, ranking_options(settings, job.questions), on_answer)
+
+
+def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit:
+    """What the rest of the run may cost."""
+    options = settings.ranking
+    return CostLimit(
+        max_cost=math.inf if options.max_cost is None else options.max_cost,
+        price_in=options.price_in / 1e6,
+        price_out=options.price_out / 1e6,
+        paid_before=paid_before,
+    )
+
+
+def ranking_options(settings: RunSettings, questions: int) -> RankingOptions:
+    """How so many questions of a run are asked."""
+    options = settings.ranking
+    return RankingOptions(
+        seed=settings.seed,
+        passes=options.passes,
+        think="low" if options.think == "low" else options.think == "on",
+        max_abstained=max_abstained(settings, questions),
+    )
+
+
+def max_abstained(settings: RunSettings, questions: int) -> int:
+    """How many of so many questions may go without a usable answer."""
+    return math.floor(settings.ranking.max_abstained * questions + 1e-9)  # 0.29 * 100 is less than 29
+
+
+def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
+    """What decides the replies, besides the candidates themselves."""
+    return {
+        "model": model.digest,
+        "name": model.name,
+        "mode": model.mode,
+        "prompts": prompts.CODE_VERSION,
+        "seed": settings.seed,
+        "candidate_chars": settings.ranking.candidate_chars,
+        "passes": settings.ranking.passes,
+        "think": settings.ranking.think,
+    }
+
+
+def is_acceptable(settings: RunSettings, manifest: Manifest) -> bool:
+    """Whether rankings that were made before are what the run wants; made again, kept replies cost nothing.
+
+    A query that was given up because a host failed has no reply that could say anything, and is asked again; and more
+    queries than this run allows may have abstained.
+    """
+    if "given up" in manifest.facts["errors_by_kind"]:
+        return False
+    abstained, ranked = manifest.facts["abstained"], manifest.facts["ranked"]
+    return bool(abstained <= settings.ranking.max_abstained * (abstained + ranked) + 1e-9)
+
+
+def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, Candidate], int]:
+    """The pool's candidates by id, as the model gets to see them, and how many had to be clipped for that."""
+    rows = zip(*(pool[name].to_pylist() for name in ("id", "instruction", "input")), strict=True)
+    clipped = [Candidate(*row).clipped(settings.ranking.candidate_chars) for row in rows]
+    return {candidate.id: candidate for candidate, _ in clipped}, sum(was_cut for _, was_cut in clipped)
+
+
+def longest_prompt(candidates: Collection[Candidate], size: int, model: ModelInfo) -> int:
+    """Bytes of the longest prompt that any `size` candidates make: one context for queries and tournament."""
+    count = 1 if model.mode == "pointwise" else size
+    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[:count]
+    if model.mode == "pointwise":
+        return len(prompts.pointwise(longest[0]).text.encode())
+    return len(
+        prompts.listwise(longest, len(longest), 0)
+        .again("after repeats were left out, it named 100 candidates instead of 100", 2)
+        .text.encode()
+    )

@@ -1,0 +1,130 @@
+"""The context of a flow run: each step is a Prefect task, and its pieces run where the flow's settings say."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import Completed, State
+from prefect.utilities.annotations import quote
+
+from selectllm.errors import SelectLLMError
+from selectllm.execution import Started
+from selectllm.quality import Verdict
+from selectllm.settings import RunSettings
+from selectllm.steps.cache import StepResult
+from selectllm.steps.context import Context, Step, Validation
+from selectllm.store import Store
+from tasks.configuration import with_flow_environment
+from tasks.history import with_own_slot
+from tasks.keys import load_keys
+from tasks.page import show_verdict
+from tasks.progress import progress
+from tasks.runners import PrefectExecutor
+from tasks.settings import FlowSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TASK_OPTIONS: Final[dict[str, Any]] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "result_serializer": "json",
+}
+"""Caching and results are our store's. What Prefect keeps even so, the error of a task that failed, is JSON, no pickle."""
+
+TASK_NAMES: Final = {
+    "read_pool": "pool",
+    "exclude": "excluded",
+    "check_model": "model",
+    "embed": "embeddings",
+    "build_queries": "queries",
+    "rank": "rankings",
+    "run_tournament": "tournament",
+    "prefer": "preferences",
+    "choose": "selection",
+    "validate": "validation",
+    "publish": "publish",
+}
+"""The names of the steps' tasks: those of the artifacts that they make."""
+
+PROGRESS: Final = {
+    "embed": "Rows embedded",
+    "rank": "Questions answered",
+    "run_tournament": "Questions answered",
+}
+"""What a step's progress counts, of the steps that show any."""
+
+
+@dataclass(frozen=True)
+class FlowContext(Context):
+    """A run as a Prefect flow. The steps still run in this process, one after the other, each as a task run."""
+
+    def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
+        """Run a step as a task, and note its result."""
+        return self.finish(self.start(step, *inputs, **named))
+
+    def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
+        """Submit a step as a task."""
+        name = TASK_NAMES[step.__name__]
+        options = {"name": name, "description": (step.__doc__ or "").partition("\n")[0]}
+        if name == "validation":
+            options["task_run_name"] = f"validation of {inputs[0].kind}"
+        return run_step.with_options(**options).submit(step, quote(self), inputs)
+
+
+def flow_context(settings: RunSettings, flow: FlowSettings) -> FlowContext:
+    """The context of the current flow run: its settings completed, its slot named, its pieces' runner chosen.
+
+    Raises UsageError when a value of the environment or of Prefect's Variables is not allowed.
+    """
+    settings = with_own_slot(with_flow_environment(settings))
+    return FlowContext(
+        settings,
+        Store(settings.store),
+        executor=PrefectExecutor(flow),
+        load_keys=partial(load_keys, settings),
+    )
+
+
+@task(**TASK_OPTIONS)
+def run_step(step: Callable[..., Any], context: FlowContext, inputs: Sequence[Any]) -> Any:
+    """Run a step, show its progress and its verdict, and say where its artifact is."""
+    try:
+        with _shown_progress(step, context) as context:
+            result = step(context, *inputs)
+    except SelectLLMError as error:
+        if isinstance(error.evidence, Verdict):
+            show_verdict(error.evidence)
+        raise
+    if isinstance(result, Validation):
+        show_verdict(result.verdict)
+        return Completed(name="Cached", data=result) if result.cached else result
+    return _as_state(context, result) if isinstance(result, StepResult) else result
+
+
+@contextmanager
+def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[FlowContext]:
+    description = PROGRESS.get(step.__name__)
+    if description is None:
+        yield context
+        return
+    with progress(f"{TASK_NAMES[step.__name__]}-progress", description) as on_progress:
+        yield replace(context, progress=on_progress)
+
+
+def _as_state(context: FlowContext, result: StepResult) -> StepResult | State[StepResult]:
+    """The result itself, or, when the store had it already, Prefect's own state `Cached` with it.
+
+    Our store alone decides what is cached, so that what the library made counts here too.
+    """
+    path = context.store.path(result.artifact)
+    if result.cached:
+        get_run_logger().info("%s: found intact at %s", result.kind, path)
+        return Completed(name="Cached", data=result)
+    get_run_logger().info("%s: made in %.1f s, %s", result.kind, result.seconds, path)
+    return result

@@ -1,0 +1,23 @@
+"""What a flow run shows on its page in Prefect's UI."""
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from selectllm.quality import Verdict
+from selectllm.quality.markdown import markdown as verdict_markdown
+from selectllm.report.format import markdown, shown_rows
+from selectllm.report.result import Result
+
+
+def show_result(result: Result) -> None:
+    """Show the summary, and the first rows of the selection."""
+    create_markdown_artifact(markdown(result), key="selection-summary", description="What the run did and chose")
+    rows = shown_rows(result.table())
+    create_table_artifact(rows, key="selection", description=f"The first rows of {result.path()}")
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """Show what validation of a table gave."""
+    boundary = verdict.boundary
+    create_markdown_artifact(
+        verdict_markdown(verdict), key=f"validation-{boundary}", description=f"Expectations of the {boundary}"
+    )
