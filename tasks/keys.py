@@ -1,102 +1,59 @@
-"""The key of a run's server, from the environment or a Secret block, and never for a host that it is not meant for."""
+"""The keys of a run's servers, from the environment or from Prefect's Secret blocks."""
 
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Final
+from dataclasses import replace
 
 from prefect.blocks.system import Secret
 from prefect.variables import Variable
 
+from selectllm.llm.keys import PROVIDERS, ApiKeys, Provider, ProviderKey
 from selectllm.settings import RunSettings
 
-Told = Mapping[str, str]
 
+def load_keys(settings: RunSettings) -> ApiKeys:
+    """The keys of the environment, and those of the Secret blocks `selectllm-ollama-api-key`, `selectllm-openai-api-key`.
 
-class Held:
-    """The environment's variables of one kind of server, and what stands in their place while blocks want it so.
-
-    Tasks may share a process: the first block to begin notes what was there, the last one to end puts it back.
+    A key of the environment is for the host that the environment names; that of a Secret block is for the host of the
+    Variable `selectllm_<provider>_host`, or, without a Variable, for the usual one. Each process calls this for itself:
+    no key is sent from one to another.
     """
-
-    def __init__(self, key: str, host: str) -> None:
-        self.key, self.host = key, host
-        self._prefix = key.removesuffix("API_KEY")  # they have more in common than these two: OPENAI_ORG_ID, for one
-        self._lock = threading.Lock()
-        self._blocks, self._own = 0, dict[str, str]()
-
-    def named_host(self) -> str | None:
-        """The host that the environment itself names."""
-        with self._lock:
-            return (self._own if self._blocks else self._there()).get(self.host) or None
-
-    @contextmanager
-    def holding(self, chosen: Callable[[Told], Told]) -> Iterator[None]:
-        """Let the environment hold what is `chosen` from what it has of its own."""
-        with self._lock:
-            if not self._blocks:
-                self._own = self._there()
-            self._blocks += 1
-            self._put(chosen(self._own))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._blocks -= 1
-                if not self._blocks:
-                    self._put(self._own)
-
-    def _there(self) -> dict[str, str]:
-        return {name: told for name, told in os.environ.items() if name.startswith(self._prefix)}
-
-    def _put(self, told: Told) -> None:
-        for name in self._there().keys() - told.keys():
-            del os.environ[name]
-        os.environ.update(told)
+    keys = ApiKeys.from_environment()
+    provider = provider_of(settings.selector)
+    if provider is None:
+        return keys
+    own, host, secret = getattr(keys, provider), _variable_host(provider), _secret(f"selectllm-{provider}-api-key")
+    return replace(keys, **{provider: _chosen(own, host, secret, set(settings.ranking.hosts))})
 
 
-KINDS: Final = {"ollama": Held("OLLAMA_API_KEY", "OLLAMA_HOST"), "openai": Held("OPENAI_API_KEY", "OPENAI_BASE_URL")}
-"""The kinds of selectors that have servers."""
-
-
-def named_host(kind: str) -> str | None:
-    """The host that the Variable of a kind names."""
-    host = Variable.get(f"selectllm_{kind}_host")
-    return str(host) if host else None
-
-
-@contextmanager
-def key_for(run: RunSettings) -> Iterator[None]:
-    """Have the environment of this process hold the key of the run's server, and the host that it is meant for.
-
-    A key of the environment is for the host that the environment names; that of the Secret block for the Variable's
-    host, or, without a Variable, for the usual one. Where the Variable's host is asked, all that the environment holds
-    for another is put away.
-    """
-    kind = run.selector.partition(":")[0]
-    if kind not in KINDS:
-        yield
-        return
-    held, host, secret = KINDS[kind], named_host(kind), _secret(f"selectllm-{kind}-api-key")
-
-    def chosen(own: Told) -> Told:
-        asked = set(run.ranking.hosts) or {own.get(held.host) or host}
-        if host and asked == {host}:
-            if own.get(held.key) and own.get(held.host) == host:
-                return own
-            return {held.host: host} | ({held.key: secret} if secret else {})
-        if host or own.get(held.host) or own.get(held.key) or not secret:
-            return own
-        return {**own, held.key: secret}
-
-    with held.holding(chosen):
-        yield
-
-
-def _secret(block: str) -> str | None:
-    try:
-        value = Secret.load(block).get()  # type: ignore[union-attr]
-    except ValueError:  # there is no such block
+def default_host(selector: str) -> str | None:
+    """The host that the environment names for a selector, else the one of Prefect's Variable."""
+    provider = provider_of(selector)
+    if provider is None:
         return None
-    return str(value)
+    return ApiKeys.from_environment().host(provider) or _variable_host(provider) or None
+
+
+def provider_of(selector: str) -> Provider | None:
+    """The provider of a selector whose model has a server."""
+    name = selector.partition(":")[0]
+    return next((provider for provider in PROVIDERS if provider == name), None)
+
+
+def _chosen(own: ProviderKey, host: str, secret: str, hosts: set[str]) -> ProviderKey:
+    """Where the Variable's host is asked, nothing that the environment holds for another host is used."""
+    asked = hosts or {own.host or host}
+    if host and asked == {host}:
+        return own if own.key and own.host == host else ProviderKey(secret, host)
+    if host or own.host or own.key or not secret:
+        return own
+    return replace(own, key=secret)
+
+
+def _variable_host(provider: Provider) -> str:
+    return str(Variable.get(f"selectllm_{provider}_host") or "")
+
+
+def _secret(block: str) -> str:
+    try:
+        return str(Secret.load(block).get())  # type: ignore[union-attr]
+    except ValueError:  # there is no such block
+        return ""

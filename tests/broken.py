@@ -213,11 +213,11 @@ def _swallowed_csv() -> bytes:
 def _many_faults() -> bytes:
     """Of every ten rows one is empty, one near-empty, one a repeat and one holds a control character."""
     odd = {3: "", 5: "?!", 7: "Say it again.", 9: "Ring \x07."}
-    return _lines({"instruction": odd.get(row % 10, f"Progress me of number {row}.")} for row in range(3_000))
+    return _lines({"instruction": odd.get(row % 10, f"Tell me of number {row}.")} for row in range(3_000))
 
 
 def _mostly_repeats() -> bytes:
-    return _lines({"instruction": f"Progress me of number {row % 979}."} for row in range(2_000))
+    return _lines({"instruction": f"Tell me of number {row % 979}."} for row in range(2_000))
 
 
 LARGE: dict[str, tuple[Callable[[], bytes], Case | str]] = {

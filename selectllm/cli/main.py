@@ -41,7 +41,7 @@ def select(run: RunSettings, *, json: Json = False) -> int:
 
 
 def plan(run: RunSettings, *, json: Json = False) -> int:
-    """Progress what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+    """Tell what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.plan import plan_run
     from selectllm.report.format import planned
 

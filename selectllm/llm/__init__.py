@@ -1,45 +1,53 @@
-"""Language models behind one seam: Ollama's over its API, an embedded one that speaks the same API, and scripts."""
+"""A durable caller of language models: Ollama's, those behind OpenAI's API, llama.cpp in process, and scripts.
 
+It knows nothing of ranking: a request is a text, a schema for the answer and how to ask.
+"""
+
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Literal
+from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.llm.absent import AbsentModel
-from selectllm.llm.hosts import HostPool
-from selectllm.llm.model import ChatModel, Mode, ModelInfo, Reply, Request
+from selectllm.llm.hosts import HostOptions, HostPool
+from selectllm.llm.keys import PROVIDERS, ApiKeys
+from selectllm.llm.model import ChatModel, Mode, ModelInfo
 from selectllm.llm.scripted import ScriptedModel
 from selectllm.settings import RankingSettings
 
-__all__ = ["ChatModel", "HostPool", "ModelInfo", "Reply", "Request", "mode_of", "open_model"]
+__all__ = ["mode_of", "open_model"]
+
+Connect = Callable[[], Awaitable[ChatModel]]
 
 
-SERVED: Final = ("ollama", "openai")
-"""Kinds of selectors that have hosts; all others work in this process, once."""
+async def open_model(
+    selector: str, settings: RankingSettings, keys: ApiKeys, expected: ModelInfo | None = None
+) -> HostPool:
+    """Open the model that a selector names, on all its hosts, and make sure that it is there; nothing is asked yet.
 
-
-async def open_model(selector: str, settings: RankingSettings, met: ModelInfo | None = None) -> HostPool:
-    """Meet the model that a selector names, on all its hosts, and make sure that it is there; nothing is asked yet.
-
-    `met` is who was met earlier in this run: then hosts that do not answer now are waited for, and a model that is
-    another by now is an error. Otherwise one host at least must answer.
+    `expected` is the model that this run has seen before: then hosts that do not answer now are waited for, and a model
+    that is another by now is an error. Otherwise one host at least must answer.
     Raises SelectorUnavailable when the kind, a host or the model cannot be had, with what to do about it.
     """
-    mode = mode_of(selector, settings.mode)
+    has_servers = selector.partition(":")[0] in PROVIDERS
+    connects = [
+        partial(_connect, selector, host, settings, keys) for host in (settings.hosts if has_servers else ()) or (None,)
+    ]
     models: list[ChatModel] = []
-    silent: list[HostUnreachable] = []
+    unreachable: list[HostUnreachable] = []
     try:
-        for host in (settings.hosts if selector.partition(":")[0] in SERVED else ()) or (None,):
-            meet = partial(_open, selector, host, settings.timeout, mode)
+        for connect in connects:
             try:
-                models.append(await meet())
+                models.append(await connect())
             except HostUnreachable as error:
-                silent.append(error)
-                models.append(AbsentModel(meet))
-        cards = [model.card for model in models if not isinstance(model, AbsentModel)] + ([met] if met else [])
-        if not cards:
-            raise silent[0]
-        if len({card.digest for card in cards}) > 1:
-            name = cards[0].name
+                unreachable.append(error)
+                models.append(AbsentModel(connect))
+        infos = [model.info for model in models if not isinstance(model, AbsentModel)]
+        infos += [expected] if expected else []
+        if not infos:
+            raise unreachable[0]
+        if len({info.digest for info in infos}) > 1:
+            name = infos[0].name
             raise SelectorUnavailable(
                 f"{name} is not the same everywhere: bring all hosts to one version with `ollama pull {name}`, "
                 "and run again"
@@ -48,36 +56,29 @@ async def open_model(selector: str, settings: RankingSettings, met: ModelInfo | 
         for model in models:
             await model.close()
         raise
-    return HostPool(
-        models,
-        card=cards[0],
-        concurrency=settings.concurrency,
-        timeout=settings.timeout,
-        deadline=settings.deadline,
-        retries=settings.retries,
-        give_up_after=settings.give_up_after,
-    )
+    return HostPool(models, HostOptions.of(settings), infos[0])
 
 
-async def _open(selector: str, host: str | None, timeout: float, mode: Mode) -> ChatModel:
+async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
     kind, _, name = selector.partition(":")
+    mode = mode_of(selector, settings.mode)
     if kind == "scripted":
         return ScriptedModel(name)
     if kind == "ollama":
         from selectllm.llm.ollama import open_ollama
 
-        return await open_ollama(name, host=host, timeout=timeout, mode=mode)
+        return await open_ollama(name, host=host, keys=keys, timeout=settings.timeout, mode=mode)
     if kind == "openai":
         from selectllm.llm.openai import open_openai
 
-        return await open_openai(name, host=host, timeout=timeout, mode=mode)
-    from selectllm.llm.local import open_embedded
+        return await open_openai(name, host=host, keys=keys, timeout=settings.timeout, mode=mode)
+    from selectllm.llm.embedded import open_embedded
 
-    return await open_embedded(name, timeout=timeout, mode=mode)
+    return await open_embedded(name, mode=mode)
 
 
-def mode_of(selector: str, told: Literal["auto"] | Mode) -> Mode:
-    """How a selector ranks: as told; by itself the embedded demo one candidate at a time, others a query at a time."""
-    if told != "auto":
-        return told
+def mode_of(selector: str, mode: Literal["auto"] | Mode) -> Mode:
+    """How a selector ranks: as the settings say; by default the embedded demo one candidate at a time, others in lists."""
+    if mode != "auto":
+        return mode
     return "pointwise" if selector == "embedded" else "listwise"

@@ -1,4 +1,4 @@
-"""A host that does not answer yet: stands in its place, and becomes the model once it does."""
+"""A host that does not answer yet: it takes the host's place, and becomes the model once the host answers."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,42 +7,42 @@ from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 
 
 class AbsentModel:
-    """A model that `meet` could not reach; each probe tries again. It cannot be asked before one has reached it."""
+    """A model that `connect` could not reach; each probe tries again. It cannot be asked before one has reached it."""
 
-    def __init__(self, meet: Callable[[], Awaitable[ChatModel]]) -> None:
-        self._meet = meet
+    def __init__(self, connect: Callable[[], Awaitable[ChatModel]]) -> None:
+        self._connect = connect
         self._model: ChatModel | None = None
 
     @property
-    def card(self) -> ModelInfo:
+    def info(self) -> ModelInfo:
         """Who this is.
 
         Raises TransientError before it is known.
         """
-        return self._reached().card
+        return self._reached().info
 
     @property
     def context(self) -> int | None:
         """Tokens that a prompt and its answer share; None before it is known."""
         return self._model.context if self._model else None
 
-    async def prepare(self, longest: int, room: int) -> None:
+    async def prepare(self, longest: int, max_tokens: int) -> None:
         """Get ready, if it is there."""
-        await self._reached().prepare(longest, room)
+        await self._reached().prepare(longest, max_tokens)
 
     async def answer(self, request: Request) -> Reply:
         """Answer, if it is there."""
         return await self._reached().answer(request)
 
     async def probe(self) -> None:
-        """Try to meet the model.
+        """Try to reach the model.
 
         Raises TransientError while nothing answers, ModelError when what answers is of no use.
         """
         if self._model is not None:
             return await self._model.probe()
         try:
-            self._model = await self._meet()
+            self._model = await self._connect()
         except HostUnreachable as error:
             raise TransientError(str(error), "connection") from None
         except SelectorUnavailable as error:
@@ -50,12 +50,12 @@ class AbsentModel:
         return None
 
     async def forget(self) -> None:
-        """Let go of what was met, so that the next probe meets whoever is there by then."""
+        """Let the model go, so that the next probe reaches whichever is there by then."""
         await self.close()
         self._model = None
 
     async def close(self) -> None:
-        """Let go of the model, if it was reached."""
+        """Release the model, if it was reached."""
         if self._model is not None:
             await self._model.close()
 

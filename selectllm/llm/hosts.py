@@ -1,67 +1,83 @@
-"""One model on one host or several, asked with patience: retries, a deadline, a circuit for each host, and only as many
-questions at once as the hosts take well.
+"""One model on one host or several: retries, a deadline, a circuit breaker for each host, and an adaptive concurrency.
 
-What can pass is tried again; what cannot is raised at once. A host that fails several times in a row is left out and
-probed until it answers again; while all are left out every question waits, and its deadline stands still.
+What can pass is tried again; what cannot is raised at once. A host that fails several times in a row is taken out and
+probed until it answers again; while all are out every question waits, and its deadline stands still.
 """
 
 import asyncio
 import logging
-import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from selectllm.errors import ModelError, TransientError
 from selectllm.llm.absent import AbsentModel
+from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+from selectllm.settings import RankingSettings
 
 log = logging.getLogger(__name__)
 
-BACKOFF: Final = 0.5
-"""Seconds before the second try; doubled before each further one up to `LONGEST_BACKOFF`, and spread by chance."""
-
-LONGEST_BACKOFF: Final = 30.0
-
 FAILURES_IN_A_ROW: Final = 5
-"""After so many a host is left out: fewer would take a bad moment for an outage."""
+"""After so many a host is taken out: fewer would take a bad moment for an outage."""
 
-PROBE_EVERY: Final = 2.0
-"""Seconds between two probes of a host that is left out."""
+PROBE_SECONDS: Final = 2.0
+"""Seconds between two probes of a host that is out."""
 
 READY_GRACE_SECONDS: Final = 5.0
 """Seconds that other hosts have to be ready, too, once the first one is."""
 
 OVERLOAD_KINDS: Final = frozenset({"timeout", "busy"})
-"""Failures that say that a host has too much to do."""
+"""Errors that say that a host has too much to do."""
 
-LATE: Final = "deadline"
-"""The kind of failure of a question that has used up its time."""
+DEADLINE: Final = "deadline"
+"""The kind of error of a question that has used up its time."""
 
-ONCE: Final = frozenset({"out of memory"})
-"""Failures that pass seldom: one more try is enough to see."""
+RETRY_ONCE: Final = frozenset({"out of memory"})
+"""Errors that pass seldom: one more try is enough to see."""
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """How hosts are asked.
+
+    `concurrency` is the most questions under way on each host; `timeout`, seconds of one request; `deadline`, seconds
+    of all requests and pauses of one question; `retries`, further tries after errors that can pass; `give_up_after`,
+    seconds that all hosts may be out before the run is given up.
+    """
+
+    concurrency: int = 1
+    timeout: float = 120.0
+    deadline: float = 600.0
+    retries: int = 4
+    give_up_after: float = 900.0
+
+    @classmethod
+    def of(cls, settings: RankingSettings) -> "HostOptions":
+        """The options that the settings name."""
+        return cls(settings.concurrency, settings.timeout, settings.deadline, settings.retries, settings.give_up_after)
 
 
 @dataclass
 class HostState:
-    """A host, and how it bears up."""
+    """A host and its health."""
 
     model: ChatModel
     limit: float  # questions at once that it takes well, as far as is known: halved when it is slow, regained slowly
-    under_way: int = 0
+    in_flight: int = 0
     failures: int = 0  # in a row
-    left_out_since: float | None = None
-    is_ready: bool = False  # made ready for this run's prompts
-    trouble: str = ""  # what the last probe met with
+    down_since: float | None = None
+    is_ready: bool = False  # prepared for this run's prompts
+    last_error: str = ""  # of the last probe
     slowed_at: float = field(default=float("-inf"))
 
     @property
     def is_free(self) -> bool:
-        """Whether it can take one question more."""
-        return self.left_out_since is None and self.under_way < max(1, int(self.limit))
+        """Whether it can take one more question."""
+        return self.down_since is None and self.in_flight < max(1, int(self.limit))
 
 
 @dataclass
@@ -72,242 +88,228 @@ class Deadline:
 
 
 class HostPool:
-    """The hosts of one model.
-
-    Parameters: `card`, who it is, when the first host cannot tell; `concurrency`, the most questions under way on each
-    host; `timeout`, seconds of one request; `deadline`, seconds of all requests and pauses of one question; `retries`,
-    further tries after failures that can pass; `give_up_after`, seconds that all hosts may be out before the run is
-    given up.
-    """
+    """The hosts of one model; `info` says who it is when the first host cannot."""
 
     def __init__(
-        self,
-        models: Sequence[ChatModel],
-        *,
-        concurrency: int,
-        card: ModelInfo | None = None,
-        timeout: float = 120.0,
-        deadline: float = 600.0,
-        retries: int = 4,
-        give_up_after: float = 900.0,
+        self, models: Sequence[ChatModel], options: HostOptions = HostOptions(), info: ModelInfo | None = None
     ) -> None:
-        self.card = card or models[0].card
-        self.faults: Counter[str] = Counter()
-        self.queued = 0.0  # seconds that requests waited in the hosts' own queues, by the hosts' own account
-        self.lowest_limit = concurrency
-        self._lanes = [HostState(model, float(concurrency)) for model in models]
-        self._concurrency = concurrency
-        self._timeout, self._deadline = timeout, deadline
-        self._retries, self._give_up_after = retries, give_up_after
-        self._longest, self._room = 0, 0
+        self.info = info or models[0].info
+        self.errors_by_kind: Counter[str] = Counter()
+        self.queued_seconds = 0.0  # that requests waited in the hosts' own queues, by the hosts' own account
+        self.lowest_limit = options.concurrency
+        self._hosts = [HostState(model, float(options.concurrency)) for model in models]
+        self._options = options
+        self._longest, self._max_tokens = 0, 0
         self._changed = asyncio.Condition()
         self._probes: set[asyncio.Task[None]] = set()
 
     @property
     def context(self) -> int | None:
-        """The smallest context of all hosts; None where nobody tells."""
-        return min((lane.model.context for lane in self._lanes if lane.model.context), default=None)
+        """The smallest context of all hosts, in tokens; None where nobody says."""
+        return min((host.model.context for host in self._hosts if host.model.context), default=None)
 
-    async def prepare(self, longest: int, room: int, *, wait: bool = True) -> None:
-        """Get the hosts ready for prompts of up to `longest` bytes, and answers of up to `room` tokens.
+    @property
+    def places(self) -> int:
+        """The most questions under way at once, on all hosts together."""
+        return self._options.concurrency * len(self._hosts)
 
-        Returns soon after the first is; the others are left out until they are. So are all of them while they are too
-        busy, unless nobody is to `wait`. Raises ModelError when none of those that are there can be made ready.
+    def deadline(self) -> Deadline:
+        """How long a question may take, with being asked again; it stands still while all hosts are out."""
+        return Deadline(self._options.deadline)
+
+    async def prepare(self, longest: int, max_tokens: int, *, wait: bool = True) -> None:
+        """Get the hosts ready for prompts of up to `longest` bytes, and answers of up to `max_tokens` tokens.
+
+        Returns soon after the first is ready; the others are out until they are. So are all of them while they are too
+        busy, unless nobody is to `wait`. Raises ModelError when none of those that answer can be made ready.
         """
-        self._longest, self._room = longest, room
-        there = {
-            asyncio.create_task(self._patiently(lane)): lane
-            for lane in self._lanes
-            if not isinstance(lane.model, AbsentModel)
+        self._longest, self._max_tokens = longest, max_tokens
+        tasks = {
+            asyncio.create_task(self._prepare_with_retries(host)): host
+            for host in self._hosts
+            if not isinstance(host.model, AbsentModel)
         }
-        pending = set(there)
-        while pending and not any(lane.is_ready for lane in self._lanes):
+        pending = set(tasks)
+        while pending and not any(host.is_ready for host in self._hosts):
             _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         if pending:
             await asyncio.wait(pending, timeout=READY_GRACE_SECONDS)
         for task in pending:
             task.cancel()
-        results = await asyncio.gather(*there, return_exceptions=True)
-        errors = [one for one in results if isinstance(one, Exception)]
-        fatal = [one for one in errors if not (wait and isinstance(one, TransientError))]
-        if fatal and len(fatal) == len(there):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [result for result in results if isinstance(result, Exception)]
+        fatal = [error for error in errors if not (wait and isinstance(error, TransientError))]
+        if fatal and len(fatal) == len(tasks):
             raise fatal[0]
-        for lane in self._lanes:
-            if not lane.is_ready:
-                self._leave_out(lane)
+        for host in self._hosts:
+            if not host.is_ready:
+                self._take_out(host)
         for error in errors:
             log.warning("a host is left out: %s", error)
 
-    def patience(self) -> Deadline:
-        """How long a question may take, with being asked again; it stands still while all hosts are out."""
-        return Deadline(self._deadline)
-
-    @property
-    def places(self) -> int:
-        """The most questions under way at once, on all hosts together."""
-        return self._concurrency * len(self._lanes)
-
+    @asynccontextmanager
     async def answer(
-        self,
-        request: Request,
-        may_ask: Callable[[], None] = lambda: None,
-        keep: Callable[[Reply], Awaitable[None]] | None = None,
-        patience: Deadline | None = None,
-    ) -> Reply:
-        """Answer one request, on whichever host is free; `may_ask` is called before each try, and may raise.
+        self, request: Request, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None
+    ) -> AsyncIterator[Reply]:
+        """Give the reply of whichever host is free, for a block that holds the host's place until it ends.
 
-        `keep` makes the reply durable before its place is free for another request: so no more replies than there are
-        places can be lost at once. `patience` is what the question's earlier requests have left of the deadline.
+        A block that makes the reply durable keeps the promise that no more replies than there are places can be lost.
+        `check` is called before each try, and may raise. `deadline` is what the question's earlier requests have left.
 
-        Raises TransientError when all tries have failed or the deadline has passed, ContextLengthExceeded, and ModelError for
-        what will not pass.
+        Raises TransientError when all tries have failed or the deadline has passed, ContextLengthExceeded, and
+        ModelError for what will not pass.
         """
-        patience = patience or self.patience()
-        attempt, waited = 0, False
+        deadline = deadline or self.deadline()
+        attempt, has_waited = 0, False
         while True:
-            if patience.left <= 0:
-                raise TransientError(f"{self.card.name} had {self._deadline:g} s for a question, and took them", LATE)
-            async with self._free_lane(may_ask) as lane:
+            if deadline.left <= 0:
+                seconds = self._options.deadline
+                raise TransientError(f"{self.info.name} had {seconds:g} s for a question, and took them", DEADLINE)
+            async with self._free_host(check) as host:
                 started = time.monotonic()
                 try:
-                    reply = await self._once(lane, request, patience)
+                    reply = await self._ask(host, request, deadline)
                 except TransientError as error:
                     failure = error
-                    self._failed(lane, error.kind, started)
+                    self._failed(host, error.kind, started)
                 else:
-                    self._succeeded(lane, reply, started)
-                    if keep:
-                        await keep(reply)
-                    return reply
-            if patience.left <= 0:
+                    self._succeeded(host, reply, started)
+                    yield reply
+                    return
+            if deadline.left <= 0:
                 raise failure
-            if not waited and all(lane.left_out_since is not None for lane in self._lanes):
-                waited = True  # an outage costs a question no try, once: a host may answer probes, and nothing else
+            if not has_waited and all(host.down_since is not None for host in self._hosts):
+                has_waited = True  # an outage costs a question no try, once: a host may answer probes, and nothing else
                 continue
             attempt += 1
-            pause = min(BACKOFF * 2 ** (attempt - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1.0)
-            retries = min(self._retries, 1) if failure.kind in ONCE else self._retries
-            if attempt > retries or pause >= patience.left:
+            pause = pause_seconds(attempt, failure.retry_after)
+            retries = min(self._options.retries, 1) if failure.kind in RETRY_ONCE else self._options.retries
+            if attempt > retries or pause >= deadline.left:
                 raise failure
             await asyncio.sleep(pause)
-            patience.left -= pause
+            deadline.left -= pause
+
+    async def wake(self) -> None:
+        """Have all questions that wait for a host look again: what they may do has changed."""
+        await self._notify()
 
     async def close(self) -> None:
-        """Let go of all hosts."""
+        """Release all hosts."""
         for probe in self._probes:
             probe.cancel()
-        for lane in self._lanes:
-            await lane.model.close()
+        for host in self._hosts:
+            await host.model.close()
 
-    async def _patiently(self, lane: HostState) -> None:
+    async def _prepare_with_retries(self, host: HostState) -> None:
         """Make a host ready, in as many tries as a question has. Raises TransientError, ModelError."""
-        end = time.monotonic() + self._deadline
-        for attempt in range(1, self._retries + 2):
+        end = time.monotonic() + self._options.deadline
+        for attempt in range(1, self._options.retries + 2):
             try:
-                return await self._make_ready(lane, end - time.monotonic())
-            except TransientError:
-                pause = BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                if attempt > self._retries or time.monotonic() + pause >= end:
+                return await self._prepare(host, end - time.monotonic())
+            except TransientError as error:
+                pause = pause_seconds(attempt, error.retry_after)
+                if attempt > self._options.retries or time.monotonic() + pause >= end:
                     raise
             await asyncio.sleep(pause)
         return None
 
-    async def _make_ready(self, lane: HostState, seconds: float) -> None:
+    async def _prepare(self, host: HostState, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):  # weights may have to be loaded: that is more than one answer takes
-                await lane.model.prepare(self._longest, self._room)
+                await host.model.prepare(self._longest, self._max_tokens)
         except (TransientError, TimeoutError) as error:
             kind = getattr(error, "kind", "timeout")
-            self.faults[kind] += 1
-            lane.trouble = f"{self.card.name} could not be made ready: {str(error) or 'it took too long'}"
-            raise TransientError(lane.trouble, kind) from None
-        lane.is_ready = True
+            self.errors_by_kind[kind] += 1
+            host.last_error = f"{self.info.name} could not be made ready: {str(error) or 'it took too long'}"
+            raise TransientError(host.last_error, kind, getattr(error, "retry_after", None)) from None
+        host.is_ready = True
 
-    async def _once(self, lane: HostState, request: Request, patience: Deadline) -> Reply:
-        started, allowed = time.monotonic(), min(self._timeout, patience.left)
+    async def _ask(self, host: HostState, request: Request, deadline: Deadline) -> Reply:
+        started, allowed = time.monotonic(), min(self._options.timeout, deadline.left)
         try:
-            # The clients have timeouts of their own, but not on an app in this process, and not on a slow trickle.
+            # The clients have timeouts of their own, but not for a model in this process, and not for a slow trickle.
             async with asyncio.timeout(allowed):
-                return await lane.model.answer(request)
+                return await host.model.answer(request)
         except TimeoutError:
-            kind = "timeout" if allowed == self._timeout else LATE
-            raise TransientError(f"{self.card.name} did not answer within {allowed:.1f} s", kind) from None
+            kind = "timeout" if allowed == self._options.timeout else DEADLINE
+            raise TransientError(f"{self.info.name} did not answer within {allowed:.1f} s", kind) from None
         finally:
-            patience.left -= time.monotonic() - started
+            deadline.left -= time.monotonic() - started
 
     @asynccontextmanager
-    async def _free_lane(self, may_ask: Callable[[], None]) -> AsyncIterator[HostState]:
-        def is_there() -> bool:
-            may_ask()
-            return any(lane.is_free for lane in self._lanes) or self._is_given_up()
+    async def _free_host(self, check: Callable[[], None]) -> AsyncIterator[HostState]:
+        def is_possible() -> bool:
+            check()
+            return any(host.is_free for host in self._hosts) or self._is_given_up()
 
         async with self._changed:
-            await self._changed.wait_for(is_there)
+            await self._changed.wait_for(is_possible)
             if self._is_given_up():
-                heard = "; ".join(dict.fromkeys(lane.trouble for lane in self._lanes if lane.trouble))
+                errors = "; ".join(dict.fromkeys(host.last_error for host in self._hosts if host.last_error))
                 raise ModelError(
-                    f"no host of {self.card.name} has answered for {self._give_up_after:.0f} s. "
+                    f"no host of {self.info.name} has answered for {self._options.give_up_after:.0f} s. "
                     "Replies received so far are kept: look after the server, then run again"
-                    + (f". Last heard: {heard}" if heard else "")
+                    + (f". The last error: {errors}" if errors else "")
                 )
-            lane = min((lane for lane in self._lanes if lane.is_free), key=lambda lane: lane.under_way / lane.limit)
-            lane.under_way += 1
+            free = (host for host in self._hosts if host.is_free)
+            host = min(free, key=lambda host: host.in_flight / host.limit)
+            host.in_flight += 1
         try:
-            yield lane
+            yield host
         finally:
-            lane.under_way -= 1
-            await self._tell(2)  # the place that is free now, and the one that a limit may have grown by
+            host.in_flight -= 1
+            await self._notify(2)  # the place that is free now, and the one that a limit may have grown by
 
     def _is_given_up(self) -> bool:
-        out = [lane.left_out_since for lane in self._lanes if lane.left_out_since is not None]
-        return len(out) == len(self._lanes) and time.monotonic() - max(out) > self._give_up_after
+        down = [host.down_since for host in self._hosts if host.down_since is not None]
+        return len(down) == len(self._hosts) and time.monotonic() - max(down) > self._options.give_up_after
 
-    def _succeeded(self, lane: HostState, reply: Reply, started: float) -> None:
-        lane.failures = 0
-        if started > lane.slowed_at:
-            lane.limit = min(self._concurrency, lane.limit + 1 / lane.limit)
+    def _succeeded(self, host: HostState, reply: Reply, started: float) -> None:
+        host.failures = 0
+        if started > host.slowed_at:
+            host.limit = min(self._options.concurrency, host.limit + 1 / host.limit)
         worked = reply.load_duration + reply.prompt_duration + reply.output_duration
         if worked:
-            self.queued += max(reply.total_duration - worked, 0) / 1e9
+            self.queued_seconds += max(reply.total_duration - worked, 0) / 1e9
 
-    def _failed(self, lane: HostState, kind: str, started: float) -> None:
-        self.faults[kind] += 1
-        if kind == LATE:  # the question had little time left, which says nothing of the host
+    def _failed(self, host: HostState, kind: str, started: float) -> None:
+        self.errors_by_kind[kind] += 1
+        if kind == DEADLINE:  # the question had little time left, which says nothing of the host
             return
-        lane.failures += 1
-        if kind in OVERLOAD_KINDS and started > lane.slowed_at:  # requests of before the last halving say nothing new
-            lane.limit, lane.slowed_at = max(1.0, lane.limit / 2), time.monotonic()
-            self.lowest_limit = min(self.lowest_limit, int(lane.limit))
-        if lane.failures >= FAILURES_IN_A_ROW and lane.left_out_since is None:
-            self._leave_out(lane)
+        host.failures += 1
+        if kind in OVERLOAD_KINDS and started > host.slowed_at:  # requests of before the last halving say nothing new
+            host.limit, host.slowed_at = max(1.0, host.limit / 2), time.monotonic()
+            self.lowest_limit = min(self.lowest_limit, int(host.limit))
+        if host.failures >= FAILURES_IN_A_ROW and host.down_since is None:
+            self._take_out(host)
 
-    def _leave_out(self, lane: HostState) -> None:
-        lane.left_out_since = time.monotonic()
-        probe = asyncio.create_task(self._probe(lane))
+    def _take_out(self, host: HostState) -> None:
+        host.down_since = time.monotonic()
+        probe = asyncio.create_task(self._probe(host))
         self._probes.add(probe)
         probe.add_done_callback(self._probes.discard)
 
-    async def _probe(self, lane: HostState) -> None:
+    async def _probe(self, host: HostState) -> None:
         while not self._is_given_up():
-            await asyncio.sleep(PROBE_EVERY)
+            await asyncio.sleep(PROBE_SECONDS)
             try:
-                async with asyncio.timeout(self._timeout):
-                    await lane.model.probe()
-                if isinstance(lane.model, AbsentModel) and lane.model.card.digest != self.card.digest:
-                    await lane.model.forget()  # its answers would not be this model's
-                    raise ModelError(f"the host has another version of {self.card.name}")
-                if not lane.is_ready:
-                    await self._make_ready(lane, self._deadline)
+                async with asyncio.timeout(self._options.timeout):
+                    await host.model.probe()
+                if isinstance(host.model, AbsentModel) and host.model.info.digest != self.info.digest:
+                    await host.model.forget()  # its answers would not be this model's
+                    raise ModelError(f"the host has another version of {self.info.name}")
+                if not host.is_ready:
+                    await self._prepare(host, self._options.deadline)
             # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
             except Exception as error:
-                lane.trouble = str(error) or type(error).__name__
-                await self._tell()
+                host.last_error = str(error) or type(error).__name__
+                await self._notify()
                 continue
-            lane.left_out_since, lane.failures = None, FAILURES_IN_A_ROW - 1  # one more failure leaves it out again
+            host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
             break
-        await self._tell()
+        await self._notify()
 
-    async def _tell(self, waiting: int = 2**31) -> None:
-        """Have so many of those that wait look again, in the order that they came."""
+    async def _notify(self, waiting: int = 2**31) -> None:
+        """Have so many of the questions that wait look again, in the order that they came."""
         async with self._changed:
             self._changed.notify(waiting)

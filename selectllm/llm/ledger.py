@@ -32,8 +32,9 @@ class Entry:
     shown: tuple[str, ...]  # ids in the order that the prompt showed them
     attempt: int
     seed: int
-    outcome: str  # what reading it gave: `used`, `repaired`, or the kind of its fault
+    outcome: str  # what reading it gives, in a word or two
     reply: Reply
+    question: str = ""  # whom the reply is for, such as "query 17, pass 2"; empty in lines of before 0.2
 
     def line(self) -> bytes:
         """The entry as one line of JSON."""
@@ -58,16 +59,16 @@ class Ledger:
     in the same moment may each go on with their own; the artifact that is whole first then counts for both.
     """
 
-    def __init__(self, store: Store, card: ModelInfo) -> None:
+    def __init__(self, store: Store, info: ModelInfo) -> None:
         self._store = store
-        self._folder = f"replies/{card.key}"
+        self._folder = f"replies/{info.key}"
         self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self._sequence = 0
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._read: dict[str, int] = {}  # how much of each file has been read
         self._entries: dict[str, Entry] = {}
-        self._learn()
+        self._refresh()
 
     def get(self, key: str) -> Entry | None:
         """The reply that was given to this question, if one was."""
@@ -76,21 +77,22 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def add(self, request: Request, card: ModelInfo, reply: Reply, outcome: str) -> Entry:
-        """Keep a reply and what reading it gave; returns once it is durable.
+    async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
+        """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
 
         Raises StoreError when it cannot be written.
         """
         entry = Entry(
-            key=request.key(card),
+            key=request.key(info),
             at=0,
-            prompt=request.prompt.digest,
-            model=card.digest,
-            shown=tuple(candidate.id for candidate in request.prompt.candidates),
+            prompt=request.text_digest,
+            model=info.digest,
+            shown=request.shown,
             attempt=request.attempt,
             seed=request.seed,
-            outcome=outcome,
+            outcome=request.describe(reply) if request.describe else "",
             reply=reply,
+            question=request.question,
         )
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, durable))
@@ -100,7 +102,7 @@ class Ledger:
         return self._entries[entry.key]
 
     async def close(self) -> None:
-        """Make durable what has arrived, also when those that waited for it were stopped."""
+        """Make durable what has arrived, also when whatever waited for it was cancelled."""
         while self._flushing is not None and not self._flushing.done():
             await asyncio.wait([self._flushing])
 
@@ -109,8 +111,8 @@ class Ledger:
             group, self._waiting = self._waiting, []
             try:
                 await asyncio.to_thread(self._append, [entry for entry, _ in group])
-                await asyncio.to_thread(self._learn)
-            except Exception as error:  # whatever it is, those that wait must hear of it
+                await asyncio.to_thread(self._refresh)
+            except Exception as error:  # whatever it is, whatever waits must get it
                 for _, durable in group:
                     if not durable.done():
                         durable.set_exception(error)
@@ -125,7 +127,7 @@ class Ledger:
             self._store.write_bytes(name, _lines(entries))
             self._sequence += 1
             return
-        with self._store.lock(self._folder, cancellable=False):  # a stop is no reason to lose what was paid for
+        with self._store.lock(self._folder, cancellable=False):  # cancelling must not lose what was paid for
             self._append_to(Path(self._store.address(name)), _lines(entries))
 
     def _append_to(self, path: Path, lines: bytes) -> None:
@@ -145,8 +147,8 @@ class Ledger:
                 "then run again: replies kept so far are not asked for again"
             ) from error
 
-    def _learn(self) -> None:
-        """Read what has been added since the last look, by whomever; of two replies to one question the earlier counts.
+    def _refresh(self) -> None:
+        """Read what any writer has added since the last look; of two replies to one question the earlier counts.
 
         On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
         """
@@ -164,5 +166,5 @@ class Ledger:
 
 
 def _lines(entries: Sequence[Entry]) -> bytes:
-    """The lines of entries that are kept now, and so are earlier than all that are kept later."""
+    """The lines of entries that are kept now."""
     return b"".join(replace(entry, at=time.time_ns()).line() for entry in entries)

@@ -5,7 +5,6 @@ is always the server's own refusal, never its name.
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +21,15 @@ from selectllm.errors import (
     SelectorUnavailable,
     TransientError,
 )
+from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.text import sanitize
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-MEETING: Final = 30.0
+CHECK_SECONDS: Final = 30.0
 """Seconds that a server has to say what it has."""
 
 OPENAI: Final = "https://api.openai.com/v1"
@@ -58,21 +59,21 @@ DONE_REASONS: Final = frozenset({"stop", "length", "content_filter"})
 class OpenAIModel:
     """One model of one server that speaks OpenAI's API."""
 
-    def __init__(self, client: "AsyncOpenAI", card: ModelInfo, timeout: float) -> None:
-        self.card = card
+    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
+        self.info = info
         self.context: int | None = None  # the API does not tell: a prompt that is too long is refused when it is sent
         self._client = client
         self._timeout = timeout
         self._given_up: set[str] = set()
 
-    async def prepare(self, longest: int, room: int) -> None:
+    async def prepare(self, longest: int, max_tokens: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
 
     async def answer(self, request: Request) -> Reply:
         """Ask once; and again at once only where a refusal taught which field to do without."""
         from openai import BadRequestError, UnprocessableEntityError
 
-        with self._failures_told():
+        with self._errors_translated():
             async with asyncio.timeout(self._timeout):
                 while True:
                     body = self._body(request)
@@ -90,7 +91,7 @@ class OpenAIModel:
     async def probe(self) -> None:
         """Ask for the list of models; a refusal is an answer, too."""
         try:
-            with self._failures_told():
+            with self._errors_translated():
                 async with asyncio.timeout(self._timeout):
                     await self._client.get("/models", cast_to=object)
         except TransientError:
@@ -103,33 +104,32 @@ class OpenAIModel:
         await self._client.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
-        prompt = request.prompt
         body: dict[str, Any] = {
-            "model": self.card.name,
-            "messages": [{"role": "user", "content": prompt.text}],
+            "model": self.info.name,
+            "messages": [{"role": "user", "content": request.text}],
             "temperature": 0,
             "seed": request.seed,
-            "max_completion_tokens": request.num_predict,
+            "max_completion_tokens": request.max_tokens,
         }
         if request.think == "low":
             body["reasoning_effort"] = "low"
-        if prompt.schema is None:
+        if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": 20}
         else:
-            form = {"name": "ranking", "strict": True, "schema": prompt.schema}
+            form = {"name": "answer", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if "max_completion_tokens" in self._given_up:
-            body["max_tokens"] = request.num_predict
+            body["max_tokens"] = request.max_tokens
         return {field: value for field, value in body.items() if field not in self._given_up}
 
-    def _reply(self, told: Any) -> Reply:
+    def _reply(self, completion: Any) -> Reply:
         """Read a completion; ValueError when it is none."""
         try:
-            if told.get("error"):  # with status 200
-                fault = _safe(told["error"], self._client.api_key)
-                raise TransientError(f"{self.card.name} sent an error for an answer: {fault}", "server error")
-            choice: dict[str, Any] = next(iter(told.get("choices") or ()), {})
-            message, usage = choice.get("message") or {}, told.get("usage") or {}
+            if completion.get("error"):  # with status 200
+                error = _safe(completion["error"], self._client.api_key)
+                raise TransientError(f"{self.info.name} sent an error for an answer: {error}", "server error")
+            choice: dict[str, Any] = next(iter(completion.get("choices") or ()), {})
+            message, usage = choice.get("message") or {}, completion.get("usage") or {}
             places = (choice.get("logprobs") or {}).get("content") or [{}]
             content, reason = message.get("content") or "", choice.get("finish_reason")
             if not isinstance(content, str):  # Mistral sends it in parts, the thinking beside the text
@@ -140,34 +140,35 @@ class OpenAIModel:
                 done_reason=reason if reason in DONE_REASONS else "unfinished",
                 prompt_tokens=usage.get("prompt_tokens") or 0,
                 output_tokens=usage.get("completion_tokens") or 0,
-                logprobs={one["token"]: one["logprob"] for one in places[0].get("top_logprobs") or ()},
+                logprobs={token["token"]: token["logprob"] for token in places[0].get("top_logprobs") or ()},
             )
         except (AttributeError, KeyError, TypeError):
             raise ValueError("what came is no chat completion") from None
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
-        """Progress failures that can pass from those that cannot."""
+    def _errors_translated(self) -> Iterator[None]:
+        """Turn what the client raises into our errors: those that can pass, and those that cannot."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        name = self.card.name
+        name = self.info.name
         try:
             yield
         except APIStatusError as error:
             status = error.status_code
-            fault = f"status {status}: {_safe(_said(error), self._client.api_key)}"
+            message = f"status {status}: {_safe(_message(error), self._client.api_key)}"
             if status in (400, 413, 422, 500) and TOO_LONG.search(_signs(error)):
-                raise ContextLengthExceeded(f"{name} refused a prompt with {fault}") from None
+                raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
             if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
                 raise ModelError(
-                    f"{name} refused a request with {fault}. To go on: look at the account's plan"
+                    f"{name} refused a request with {message}. To go on: look at the account's plan"
                 ) from None
             # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
             kind = PASSING_STATUSES.get(status, "server error" if status > 501 else None)
             if kind:
-                raise TransientError(f"{name} failed with {fault}", kind) from None
+                retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
+                raise TransientError(f"{name} failed with {message}", kind, retry_after) from None
             then = ". To go on: look at OPENAI_API_KEY" if status in (401, 403) else ""
-            raise ModelError(f"{name} refused a request with {fault}{then}") from None
+            raise ModelError(f"{name} refused a request with {message}{then}") from None
         except (APITimeoutError, TimeoutError):
             raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None
         except APIConnectionError as error:
@@ -184,27 +185,27 @@ async def open_openai(
     name: str,
     *,
     host: str | None = None,
+    keys: ApiKeys,
     timeout: float = 120.0,
     mode: Mode = "listwise",
-    transport: httpx.AsyncBaseTransport | None = None,
 ) -> OpenAIModel:
-    """Meet a model: the server answers, takes the key, and has the model if it lists any.
+    """Open a model, after checking that the server answers, takes the key, and has the model if it lists any.
 
-    Parameters: `host`, the base URL, else the environment's OPENAI_BASE_URL, else OpenAI's own; `timeout`, seconds of
-    one request; `transport`, for a server in this process.
+    Parameters: `host`, the base URL, else the one that goes with the key, else OpenAI's own; `timeout`, seconds of one
+    request.
     Raises SelectorUnavailable with what to do about it, MissingDependency.
     """
     try:
         from openai import APIConnectionError, APIStatusError
     except ImportError:
         raise MissingDependency("openai", extra="openai", purpose=f"the selector openai:{name}") from None
-    base = host or os.environ.get("OPENAI_BASE_URL") or OPENAI
-    where = _shown(base)
-    may_see_key = _may_see_key(host)
-    client = _client(base, timeout, transport, may_see_key=may_see_key)
+    base = host or keys.host("openai") or OPENAI
+    where = _shown_url(base)
+    key = keys.for_host("openai", host)
+    client = _client(base, key, timeout)
     try:
-        async with asyncio.timeout(min(MEETING, timeout)):
-            await _meet(client, name, where)
+        async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
+            await _check_listed(client, name, where)
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
@@ -213,39 +214,44 @@ async def open_openai(
                 "http://127.0.0.1:8000/v1"
             ) from None
         if isinstance(error, APIStatusError):
-            then = (
+            is_for_host = keys.for_host("openai", host) == keys.openai
+            advice = (
                 "Set OPENAI_API_KEY to a key that is good there"
-                if may_see_key
+                if is_for_host
                 else "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             )
-            fault = f"status {error.status_code}: {_safe(_said(error), client.api_key)}"
-            raise SelectorUnavailable(f"the server at {where} refused to be asked with {fault}. {then}") from None
+            message = f"status {error.status_code}: {_safe(_message(error), client.api_key)}"
+            raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise
-    # The API tells nothing of the weights: a name is all that replies can be kept under.
-    card = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
-    return OpenAIModel(client, card, timeout)
+    # The API tells nothing of the weights: replies can be kept under the name alone.
+    info = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
+    return OpenAIModel(client, info, timeout)
 
 
-def _client(
-    base: str, timeout: float, transport: httpx.AsyncBaseTransport | None, *, may_see_key: bool
-) -> "AsyncOpenAI":
+def _client(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     from openai import AsyncOpenAI
 
-    key = os.environ.get("OPENAI_API_KEY", "").strip() if may_see_key else ""
-    if not (key.isascii() and key.isprintable()):
+    if not (key.key.isascii() and key.key.isprintable()):
         raise SelectorUnavailable("OPENAI_API_KEY holds characters that no key has: set it anew")
-    http_client: Any = httpx.AsyncClient(transport=transport) if transport else None
-    client = AsyncOpenAI(api_key=key or NO_KEY, base_url=base, timeout=timeout, max_retries=0, http_client=http_client)
-    if not may_see_key:  # the client takes these from the environment, and they were given for another host
-        client.organization = client.project = None
+    client = AsyncOpenAI(
+        api_key=key.key or NO_KEY,
+        base_url=base,
+        timeout=timeout,
+        max_retries=0,
+        organization=key.organization,
+        project=key.project,
+    )
+    # The client takes what is not given from the environment, where it may be meant for another host.
+    client.organization, client.project = key.organization, key.project
+    if not key.key:
         client._custom_headers = {}
     return client
 
 
-async def _meet(client: "AsyncOpenAI", name: str, where: str) -> None:
-    """Look that the model is listed; where no list is kept, that there is at least someone to chat with."""
-    _, listed = await _look(client, "/models")
-    rows = listed.get("data") if isinstance(listed, dict) else None
+async def _check_listed(client: "AsyncOpenAI", name: str, where: str) -> None:
+    """Check that the model is listed; where no list is kept, that the server has a chat at least."""
+    _, models = await _get(client, "/models")
+    rows = models.get("data") if isinstance(models, dict) else None
     known = [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
     if name in known:
         return
@@ -255,16 +261,16 @@ async def _meet(client: "AsyncOpenAI", name: str, where: str) -> None:
             f"the server at {where} does not have the model {name!r}. Of the {len(known)} that it has, the closest by "
             f"name: {closest}"
         )
-    status, told = await _look(client, "/chat/completions", {})  # without a message: refused before a model is asked
-    is_error = status == 200 and (not isinstance(told, dict) or "error" in told)  # LM Studio's way to say 404
+    status, body = await _get(client, "/chat/completions", {})  # without a message: refused before a model is asked
+    is_error = status == 200 and (not isinstance(body, dict) or "error" in body)  # LM Studio's way to say 404
     if is_error or status in (404, 405):
         raise SelectorUnavailable(
             f"the server at {where} does not answer as OpenAI's does. Name its base URL with --host: most end in /v1"
         )
 
 
-async def _look(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = None) -> tuple[int, object]:
-    """The status and the body that are at a path. APIStatusError when it takes a key, or another one, to know."""
+async def _get(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = None) -> tuple[int, object]:
+    """The status and the body at a path; raises APIStatusError when it takes a key, or another one, to know."""
     from openai import APIStatusError
 
     try:
@@ -279,16 +285,7 @@ async def _look(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = 
         return 200, None
 
 
-def _may_see_key(host: str | None) -> bool:
-    """The key was given for the URL in OPENAI_BASE_URL, or for OpenAI's own; --host alone could name anyone."""
-    if not host:
-        return True
-    url = httpx.URL(host)
-    own = url.scheme == "https" and (url.host == "api.openai.com" or url.host.endswith(".api.openai.com"))
-    return own or host.rstrip("/") == os.environ.get("OPENAI_BASE_URL", "").rstrip("/")
-
-
-def _shown(base: str) -> str:
+def _shown_url(base: str) -> str:
     """The base URL as messages show it: without what may be secret in it."""
     try:
         url = httpx.URL(base)
@@ -312,14 +309,14 @@ def _signs(error: "APIStatusError") -> str:
 
     Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
     """
-    return f"{error.code} {error.type} {_said(error)[:500]}"
+    return f"{error.code} {error.type} {_message(error)[:500]}"
 
 
-def _said(error: "APIStatusError") -> str:
+def _message(error: "APIStatusError") -> str:
     body = error.body
     return str(body.get("message") or body.get("detail") or body if isinstance(body, dict) else body)
 
 
-def _safe(said: object, key: str) -> str:
+def _safe(message: object, key: str) -> str:
     """On one line, not too long, and without the key, which some servers repeat."""
-    return sanitize(" ".join(str(said).replace(key, "***").split())[:200])
+    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])

@@ -1,22 +1,28 @@
-"""Deterministic stand-ins that answer by a rule: for dry runs, tests and as a floor to compare a model with."""
+"""Deterministic models that answer by a rule: for dry runs, tests and as a floor to compare a model with."""
 
 import json
+from typing import Any, Final
 
 from selectllm.llm.model import ModelInfo, Reply, Request
-from selectllm.ranking.prompts import Candidate
+
+RULES: Final = ("longest", "first")
 
 
 class ScriptedModel:
-    """Ranks by a rule: `longest`, the longest text first; `first`, in the order that the prompt shows."""
+    """Ranks by a rule: `longest`, the longest text first; `first`, in the order that the prompt shows.
+
+    It knows of a question what a model does: its text and the schema of its answer. Candidates are the text's lines of
+    JSON that have a `number`.
+    """
 
     def __init__(self, rule: str) -> None:
         self.rule = rule
-        self.card = ModelInfo(
+        self.info = ModelInfo(
             selector=f"scripted:{rule}",
             name=f"scripted:{rule}",
-            digest=f"scripted:{rule}:1",
+            digest=f"scripted:{rule}:2",
             server_version="none",
-            quality="scripted",
+            kind="scripted",
             mode="listwise",
         )
 
@@ -25,23 +31,29 @@ class ScriptedModel:
         """A script reads prompts of any length."""
         return None
 
-    async def prepare(self, longest: int, room: int) -> None:
+    async def prepare(self, longest: int, max_tokens: int) -> None:
         """A script is always ready."""
 
     async def answer(self, request: Request) -> Reply:
-        """Rank the prompt's candidates by the rule."""
-        numbered = list(enumerate(request.prompt.candidates, start=1))
+        """Rank the numbered candidates of the text by the rule."""
+        candidates = _numbered(request.text)
         if self.rule == "longest":
-            numbered.sort(key=lambda pair: _by_length(pair[1]))
-        ranking = [number for number, _ in numbered[: request.prompt.wanted]]
+            candidates.sort(key=lambda candidate: (-_bytes(candidate), candidate["instruction"], candidate["number"]))
+        count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
+        ranking = [candidate["number"] for candidate in candidates[:count]]
         return Reply(text=json.dumps({"ranking": ranking}), done_reason="stop")
 
     async def probe(self) -> None:
         """A script is always there."""
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
 
-def _by_length(candidate: Candidate) -> tuple[int, str]:
-    return -candidate.bytes, candidate.id
+def _numbered(text: str) -> list[dict[str, Any]]:
+    lines = (json.loads(line) for line in text.split("\n") if line.startswith('{"number": '))
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def _bytes(candidate: dict[str, Any]) -> int:
+    return sum(len(candidate.get(name, "").encode()) for name in ("instruction", "input"))

@@ -1,11 +1,10 @@
-"""Ranks the candidates of every query: the best `depth` of each first, then, where they are needed, the next best.
+"""Ranks the candidates of many queries: the best `depth` of each first, then, where they are needed, the next best.
 
 Listwise, a query is one question. Pointwise, each candidate is one, and a query is ranked by the scores: for models
 too small to read a list.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selectllm.ranking.prompts import Candidate
@@ -32,50 +31,35 @@ class Rank:
     reply: str
 
 
-Ask = Callable[[Sequence[Query]], Awaitable[list[Rank]]]
-"""Ranks a batch of queries."""
+async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> list[Rank]:
+    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing.
 
-Spread = Callable[[Ask, Sequence[Sequence[Query]]], Awaitable[list[Rank]]]
-"""Has all batches ranked, in whatever way the caller runs things."""
-
-
-def in_window(concurrency: int) -> Spread:
-    """Rank batches in this event loop, a few at a time: a million rows must not become as many waiting coroutines.
-
-    The window is what `concurrency` keeps busy and a batch more: no place stands idle while a batch waits for its end.
+    A few queries are begun at a time: a million must not become as many waiting coroutines.
     """
+    pending = iter(queries)
+    ranks: dict[int, list[Rank]] = {}
 
-    async def spread(ask: Ask, batches: Sequence[Sequence[Query]]) -> list[Rank]:
-        window = asyncio.Semaphore(2 + concurrency // max(map(len, batches), default=1))
+    async def rank_next() -> None:
+        for query in pending:
+            ranks[query.query_id] = await _rank_query(query, depth, ranker)
 
-        async def one(batch: Sequence[Query]) -> list[Rank]:
-            async with window:
-                return await ask(batch)
-
-        return [rank for ranks in await gather_or_raise(one(batch) for batch in batches) for rank in ranks]
-
-    return spread
+    await gather_or_raise(rank_next() for _ in range(min(ranker.window, len(queries))))
+    return [rank for query in queries for rank in ranks[query.query_id]]
 
 
-async def rank(queries: Sequence[Query], depth: int, asker: Ranker) -> list[Rank]:
-    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing."""
-    ranked = await gather_or_raise(_rank_one(query, depth, asker) for query in queries)
-    return [rank for ranks in ranked for rank in ranks]
-
-
-async def _rank_one(query: Query, depth: int, asker: Ranker) -> list[Rank]:
-    if asker.card.mode == "pointwise":
+async def _rank_query(query: Query, depth: int, ranker: Ranker) -> list[Rank]:
+    if ranker.info.mode == "pointwise":
         outcomes = await gather_or_raise(
-            asker.score(candidate, f"candidate {candidate.id} of query {query.query_id}")
+            ranker.score(candidate, f"candidate {candidate.id} of query {query.query_id}")
             for candidate in query.candidates
         )
-        placed = sorted((one for one in outcomes if not one.abstained), key=_by_score)
-        rows = [(outcome.ids[0], outcome) for outcome in placed]
+        scored = sorted((outcome for outcome in outcomes if not outcome.abstained), key=_by_score)
+        rows = [(outcome.ids[0], outcome) for outcome in scored]
     elif len(query.candidates) == 1:  # there is nothing to ask about
         rows = [(query.candidates[0].id, Outcome())]
     else:
         name = f"query {query.query_id}" + (f" from rank {query.ranked + 1}" if query.ranked else "")
-        outcome = await asker.rank(query.candidates, min(depth, len(query.candidates)), name)
+        outcome = await ranker.rank(query.candidates, min(depth, len(query.candidates)), name)
         rows = [(id, outcome) for id in outcome.ids]
     return [
         Rank(query.query_id, query.ranked + place, id, outcome.score, outcome.reply or "")

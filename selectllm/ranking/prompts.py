@@ -1,4 +1,4 @@
-"""Turns candidates into the text that a model reads.
+"""Turns candidates into the text that a model reads, and a text into a request.
 
 Criteria after the paper (arXiv 2401.16553): clear and relevant, complex and detailed, diverse in scenario, of value for
 learning, challenging and specific; the sentences are ours. Instructions come first and candidates last, so that a
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from selectllm.store import digest
+from selectllm.llm.model import THINKING_TOKENS, Request, Think
+from selectllm.store.digests import digest
 
 CODE_VERSION: Final = 1
 """Raise it when a changed wording is to replace, not join, the rankings made with the old one."""
@@ -32,48 +33,38 @@ class Candidate:
     input: str | None = None
 
     def clipped(self, limit: int) -> tuple["Candidate", bool]:
-        """The candidate in at most `limit` characters, what was cut visibly marked; and whether anything was.
+        """The candidate in at most `limit` characters, with a visible mark where it was cut; and whether it was.
 
-        What either text does not need of its half is the other's.
+        What one text does not need of its half is left to the other.
         """
         instruction = clip(self.instruction, max(limit // 2, limit - len(self.input or "")))
-        given = self.input and clip(self.input, max(limit // 2, limit - len(self.instruction)))
-        return Candidate(self.id, instruction, given), (instruction, given) != (self.instruction, self.input)
+        input = self.input and clip(self.input, max(limit // 2, limit - len(self.instruction)))
+        return Candidate(self.id, instruction, input), (instruction, input) != (self.instruction, self.input)
 
     @property
     def shown_bytes(self) -> int:
         """Bytes of UTF-8 that a prompt needs for it: some characters are written as longer escapes."""
         return len(_fenced(_content(self)).encode())
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of UTF-8 of the instruction and its input together."""
-        return len(self.instruction.encode()) + len((self.input or "").encode())
-
 
 @dataclass(frozen=True)
 class Prompt:
     """A text for a model, with the candidates in the order that it shows them.
 
-    `wanted` is how many of them the answer ranks; 0 asks for a yes or no on the one candidate.
+    `top_k` is how many of them the answer ranks; 0 asks for a yes or no on the one candidate.
     """
 
     text: str
     candidates: tuple[Candidate, ...]
-    wanted: int
-
-    @cached_property
-    def digest(self) -> str:
-        """32 hex digits that stand for this text."""
-        return digest(self.text)
+    top_k: int
 
     @cached_property
     def schema(self) -> dict[str, Any] | None:
         """The JSON schema that the answer is held to; None where the answer is a single word."""
-        if not self.wanted:
+        if not self.top_k:
             return None
         numbers = {"type": "integer", "enum": list(range(1, len(self.candidates) + 1))}
-        ranking = {"type": "array", "items": numbers, "minItems": self.wanted, "maxItems": self.wanted}
+        ranking = {"type": "array", "items": numbers, "minItems": self.top_k, "maxItems": self.top_k}
         return {
             "type": "object",
             "properties": {"ranking": ranking},
@@ -81,12 +72,34 @@ class Prompt:
             "additionalProperties": False,
         }
 
-    def again(self, fault: str, attempt: int) -> "Prompt":
+    def again(self, error: str, attempt: int) -> "Prompt":
         """The same question once more, naming what was wrong with the last answer."""
         note = (
-            f"\n\nAttempt {attempt}: your last answer could not be used, because {fault}. {_FORM.format(n=self.wanted)}"
+            f"\n\nAttempt {attempt}: your last answer could not be used, because {error}. {_FORM.format(n=self.top_k)}"
         )
-        return Prompt(self.text + note, self.candidates, self.wanted)
+        return Prompt(self.text + note, self.candidates, self.top_k)
+
+    def request(self, *, think: Think = False, max_tokens_factor: int = 1, **fields: Any) -> Request:
+        """The request for this prompt; `fields` are those of Request that do not follow from it."""
+        return Request(
+            self.text,
+            schema=self.schema,
+            logprobs=not self.top_k,
+            max_tokens=max_answer_tokens(self.top_k, think) * max_tokens_factor,
+            think=think,
+            shown=tuple(candidate.id for candidate in self.candidates),
+            **fields,
+        )
+
+
+def answer_tokens(top_k: int) -> int:
+    """The most tokens of an answer that ranks so many candidates, or, for 0, of a single word."""
+    return 32 + 8 * top_k if top_k else 1
+
+
+def max_answer_tokens(top_k: int, think: Think = False) -> int:
+    """The most tokens of an answer, with what the model may think before it."""
+    return answer_tokens(top_k) + (THINKING_TOKENS if think else 0)
 
 
 _FORM = 'Answer with JSON alone, {{"ranking": [...]}}, holding exactly {n} different candidate numbers, the best first.'
@@ -111,7 +124,7 @@ _POINTWISE = """\
 Is this instruction worth paying an expert to answer? Worth it: clear, specific, detailed and instructive.
 Not worth it: vague, trivial, or without anything definite to answer.
 
-Instruction: "Progress me about cars."
+Instruction: "Tell me about cars."
 Worth it: no
 
 Instruction: "Our bakery's sourdough turns dense every winter. List the four likeliest causes in order, how to test \
@@ -135,25 +148,25 @@ Worth it: yes
 """
 
 
-def listwise(candidates: Sequence[Candidate], wanted: int, seed: int, number: int = 1) -> Prompt:
-    """Ask for the best `wanted` of the candidates, in order; `number` is the pass, each of which shuffles anew.
+def listwise(candidates: Sequence[Candidate], top_k: int, seed: int, pass_index: int = 1) -> Prompt:
+    """Ask for the best `top_k` of the candidates, in order; each pass (from 1) shuffles anew.
 
     The shuffle depends on the seed, the pass and on which candidates they are, on nothing else: the same question has
     the same text in every pool and run.
     """
     ordered = sorted(candidates, key=lambda candidate: candidate.id)
-    entropy = int(digest(seed, number, [candidate.id for candidate in ordered]), 16)
+    entropy = int(digest(seed, pass_index, [candidate.id for candidate in ordered]), 16)
     shown = tuple(ordered[place] for place in np.random.default_rng(entropy).permutation(len(ordered)))
     lines = [_fenced({"number": number, **_content(candidate)}) for number, candidate in enumerate(shown, start=1)]
-    task = f"Rank the best {wanted} of the {len(shown)} candidates below. {_FORM.format(n=wanted)}"
-    return Prompt("\n".join([_LISTWISE, task, "", "Candidates:", *lines]), shown, wanted)
+    task = f"Rank the best {top_k} of the {len(shown)} candidates below. {_FORM.format(n=top_k)}"
+    return Prompt("\n".join([_LISTWISE, task, "", "Candidates:", *lines]), shown, top_k)
 
 
 def pointwise(candidate: Candidate) -> Prompt:
     """Ask whether one candidate is worth annotating, to be answered by the probability of `yes`."""
     content = _content(candidate)
-    given = f"\nInput: {_fenced(content['input'])}" if "input" in content else ""
-    text = f"{_POINTWISE}Instruction: {_fenced(content['instruction'])}{given}\nWorth it:"
+    input = f"\nInput: {_fenced(content['input'])}" if "input" in content else ""
+    text = f"{_POINTWISE}Instruction: {_fenced(content['instruction'])}{input}\nWorth it:"
     return Prompt(text, (candidate,), 0)
 
 
@@ -181,5 +194,5 @@ def _fenced(value: Any) -> str:
 
 
 def _content(candidate: Candidate) -> dict[str, str]:
-    given = {"input": candidate.input} if candidate.input else {}
-    return {"instruction": candidate.instruction, **given}
+    input = {"input": candidate.input} if candidate.input else {}
+    return {"instruction": candidate.instruction, **input}

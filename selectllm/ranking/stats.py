@@ -1,4 +1,4 @@
-"""What the asking took, in counts that add up over batches, blocks and steps."""
+"""What ranking took and gave, in counts that add up over batches, pages and steps."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,79 +8,76 @@ from typing import Any, Final
 
 import numpy as np
 
+from selectllm.llm.usage import Usage
 from selectllm.ranking.aggregation import position_bias_pvalue
 
 PAID: Final = ("asked", "paid_prompt_tokens", "paid_output_tokens")
 
 
 @dataclass
-class RequestStats:
-    """Counts of one step of one run. `asked` and `paid_*` are this run's; all others are of every reply it rests on."""
+class RankingStats:
+    """Counts of one step of one run; `usage` is what asking the model took."""
 
-    asked: int = 0
-    paid_prompt_tokens: int = 0
-    paid_output_tokens: int = 0
-    replies: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
     ranked: int = 0  # queries, or, pointwise, candidates
     abstained: int = 0  # the same, without a usable answer
     repaired: int = 0  # answers
     reasked: int = 0  # questions that were put more than once
     split: int = 0  # lists that did not fit the model's context, and were halved
-    queued: float = 0.0  # seconds that requests waited in the servers' own queues
     ties: int = 0  # that Borda's count left between neighbours, broken by rule
-    faults: Counter[str] = field(default_factory=Counter)
-    silent: Counter[str] = field(default_factory=Counter)  # the questions without a usable answer, each once, by name
-    concordances: dict[str, float] = field(default_factory=dict)  # Kendall's W over several passes, by name
-    picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each first pick
+    errors_by_kind: Counter[str] = field(default_factory=Counter)  # of answers; those of requests are in `usage`
+    abstained_questions: Counter[str] = field(default_factory=Counter)  # those without a usable answer, by name
+    agreement_by_question: dict[str, float] = field(default_factory=dict)  # Kendall's W over several passes, by name
+    first_picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each first pick
 
-    def picked(self, position: int, shown: int) -> None:
-        """Note at which place, from 0, of how many shown the first pick stood."""
-        self.picks[f"{shown}:{position}"] += 1
+    def record_first_pick(self, position: int, shown: int) -> None:
+        """Note at which position, from 0, of how many candidates shown the first pick was."""
+        self.first_picks[f"{shown}:{position}"] += 1
 
-    def __iadd__(self, other: "RequestStats") -> "RequestStats":
+    def __iadd__(self, other: "RankingStats") -> "RankingStats":
         for name, value in vars(other).items():
             setattr(self, name, _sum(getattr(self, name), value))
         return self
 
     def paid(self) -> dict[str, int]:
         """What this very run paid for."""
-        return {name: getattr(self, name) for name in PAID}
+        return {name: getattr(self.usage, name) for name in PAID}
 
     def facts(self) -> dict[str, Any]:
         """The counts as an artifact keeps them: whichever run paid."""
+        usage = {name: value for name, value in vars(self.usage).items() if name not in PAID}
+        counts = {name: value for name, value in vars(self).items() if name != "usage"}
+        errors = self.usage.errors_by_kind + self.errors_by_kind
+        facts = usage | counts | {"errors_by_kind": errors}
         return {
-            name: dict(sorted(value.items())) if isinstance(value, dict) else value
-            for name, value in vars(self).items()
-            if name not in PAID
+            name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in facts.items()
         }
 
 
-def added(*facts: Mapping[str, Any]) -> dict[str, Any]:
+def merge(*facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of several steps together."""
-    names = dict.fromkeys(name for one in facts for name in one)
-    total: dict[str, Any] = {}
-    for name in names:
-        total[name] = reduce(_sum, (one[name] for one in facts if name in one))
-    return total
-
-
-def _sum(one: Any, other: Any) -> Any:
-    """Numbers added, and mappings of them key by key; a 0 stays, which Counter's own sum would drop."""
-    if not isinstance(one, dict):
-        return one + other
-    return type(one)({key: one.get(key, 0) + other.get(key, 0) for key in one | other})
+    names = dict.fromkeys(name for step in facts for name in step)
+    return {name: reduce(_sum, (step[name] for step in facts if name in step)) for name in names}
 
 
 def agreement(facts: Mapping[str, Any]) -> float | None:
     """The mean of Kendall's W over the queries that were asked about more than once; None without any."""
-    found = facts["concordances"].values()
-    return round(sum(found) / len(found), 4) if found else None
+    values = facts["agreement_by_question"].values()
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def position_bias(facts: Mapping[str, Any]) -> float | None:
-    """How probable first picks so uneven over the places shown are for a selector that does not look at places."""
-    places = [tuple(map(int, place.split(":"))) for place, count in facts["picks"].items() for _ in range(count)]
-    shown, positions = (np.array([place[side] for place in places], dtype=np.int64) for side in (0, 1))
+    """How probable first picks so uneven over the positions shown are for a selector that ignores positions."""
+    picks = [tuple(map(int, pick.split(":"))) for pick, count in facts["first_picks"].items() for _ in range(count)]
+    shown, positions = (np.array([pick[side] for pick in picks], dtype=np.int64) for side in (0, 1))
     return position_bias_pvalue(positions, shown)
+
+
+def _sum(left: Any, right: Any) -> Any:
+    """Numbers added, and mappings of them key by key; a 0 stays, which Counter's own sum would drop."""
+    if isinstance(left, Usage):
+        left += right
+        return left
+    if not isinstance(left, dict):
+        return left + right
+    return type(left)({key: left.get(key, 0) + right.get(key, 0) for key in left | right})

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from selectllm.execution import Progress, no_progress, run_coroutine
 from selectllm.llm import open_model
-from selectllm.llm.caller import CostLimit, open_caller
+from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import prompts
-from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
@@ -25,14 +25,14 @@ from selectllm.store import Manifest, Store
 class Job:
     """So many questions of one step of a run.
 
-    `prompt_bytes` is the size of the run's longest prompt, so that all are asked within the same context; `paid_before`
-    is how many tokens of prompts and of answers the run had paid for when the job began, so that all keep to one limit.
+    `longest` is the run's longest request, so that all are asked within the same context; `paid_before` is how many
+    tokens of prompts and of answers the run had paid for when the job began, so that all keep to one limit.
     """
 
     step: str
     model: ModelInfo
     questions: int
-    prompt_bytes: int
+    longest: LongestRequest
     paid_before: tuple[int, int] = (0, 0)
 
 
@@ -68,7 +68,7 @@ async def open_ranker(
         progress(job.step, done, job.questions)
 
     limit = cost_limit(settings, job.paid_before)
-    async with open_caller(store, settings, job.model, job.prompt_bytes, limit, keys) as caller:
+    async with open_caller(store, settings, job.model, job.longest, limit, keys) as caller:
         progress(job.step, 0, job.questions)
         yield Ranker(caller, ranking_options(settings, job.questions), on_answer)
 
@@ -133,14 +133,18 @@ def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, C
     return {candidate.id: candidate for candidate, _ in clipped}, sum(was_cut for _, was_cut in clipped)
 
 
-def longest_prompt(candidates: Collection[Candidate], size: int, model: ModelInfo) -> int:
-    """Bytes of the longest prompt that any `size` candidates make: one context for queries and tournament."""
-    count = 1 if model.mode == "pointwise" else size
-    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[:count]
-    if model.mode == "pointwise":
-        return len(prompts.pointwise(longest[0]).text.encode())
-    return len(
-        prompts.listwise(longest, len(longest), 0)
-        .again("after repeats were left out, it named 100 candidates instead of 100", 2)
-        .text.encode()
-    )
+def longest_request(candidates: Collection[Candidate], settings: RunSettings, model: ModelInfo) -> LongestRequest:
+    """The longest request about the pool's candidates: one context for queries and tournament.
+
+    An answer that was cut off is asked for again with twice the room.
+    """
+    size = settings.queries.size
+    is_pointwise = model.mode == "pointwise"
+    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: 1 if is_pointwise else size]
+    if is_pointwise:
+        text = prompts.pointwise(longest[0]).text
+    else:
+        error = "after repeats were left out, it named 100 candidates instead of 100"
+        text = prompts.listwise(longest, len(longest), 0).again(error, 2).text
+    max_tokens = 2 * max_answer_tokens(0 if is_pointwise else size, settings.ranking.think != "off")
+    return LongestRequest(len(text.encode()), max_tokens)

@@ -28,7 +28,7 @@ from selectllm.steps.model import (
     cache_settings,
     cost_limit,
     is_acceptable,
-    longest_prompt,
+    longest_request,
     max_abstained,
     open_ranker,
     shown_candidates,
@@ -101,7 +101,7 @@ def _rank_page(
         step="rankings",
         model=model,
         questions=sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes),
-        prompt_bytes=longest_prompt(candidates.values(), settings.queries.size, model),
+        longest=longest_request(candidates.values(), settings, model),
         paid_before=(before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0),
     )
     ranks, stats = (_rank_remotely if context.executor.is_remote else _rank_here)(context, job, unranked)

@@ -18,7 +18,7 @@ from selectllm.schemas import TOURNAMENT
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
-from selectllm.steps.model import Job, cache_settings, is_acceptable, longest_prompt, open_ranker, shown_candidates
+from selectllm.steps.model import Job, cache_settings, is_acceptable, longest_request, open_ranker, shown_candidates
 
 CODE_VERSION: Final = 2
 """Raise it when the same replies are to give another order, or the facts of tournaments get other names."""
@@ -47,7 +47,7 @@ def run_tournament(
         step="tournament",
         model=model,
         questions=sum(tournament.question_counts(len(tier), settings.queries.size)),
-        prompt_bytes=longest_prompt(candidates.values(), settings.queries.size, model),
+        longest=longest_request(candidates.values(), settings, model),
         paid_before=(rankings.paid_prompt_tokens, rankings.paid_output_tokens),
     )
     ranks, stats = run_coroutine(_ask(context, job, tier))

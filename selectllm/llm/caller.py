@@ -1,0 +1,144 @@
+"""A durable caller of one model: whatever it is asked is looked up first, and every reply is kept before it counts.
+
+It knows nothing of what the questions are about. Ranking, and whoever else asks a model, is its client.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from selectllm import cancellation
+from selectllm.errors import CostExceeded, Stopped
+from selectllm.llm import open_model
+from selectllm.llm.hosts import Deadline, HostPool
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.model import ModelInfo, Request
+from selectllm.llm.usage import Usage
+from selectllm.settings import RunSettings
+from selectllm.store import Store
+
+GRACE_SECONDS: Final = 5.0
+"""Seconds that replies under way may still take when a run is cancelled."""
+
+
+@dataclass(frozen=True)
+class CostLimit:
+    """What the asking may cost.
+
+    `price_in` and `price_out` are the prices of a prompt's token and of an answer's; `paid_before` are the tokens of
+    either that earlier steps of the run have paid for.
+    """
+
+    max_cost: float = math.inf
+    price_in: float = 0.0
+    price_out: float = 0.0
+    paid_before: tuple[int, int] = (0, 0)
+
+    def check(self, usage: Usage) -> None:
+        """Raise CostExceeded when the run, with this usage, may cost no more."""
+        prompt_tokens = self.paid_before[0] + usage.paid_prompt_tokens
+        output_tokens = self.paid_before[1] + usage.paid_output_tokens
+        cost = prompt_tokens * self.price_in + output_tokens * self.price_out
+        if cost >= self.max_cost:
+            raise CostExceeded(
+                f"this run has cost {cost:.2f}, and --max-cost is {self.max_cost:.2f}. All replies are kept: "
+                "raise it and run again to go on from here"
+            )
+
+
+@dataclass(frozen=True)
+class LongestRequest:
+    """The most that one request takes: bytes of UTF-8 of a prompt, and tokens of an answer."""
+
+    prompt_bytes: int
+    max_tokens: int
+
+
+class Caller:
+    """Asks one model, on all its hosts, and counts what that takes."""
+
+    def __init__(self, hosts: HostPool, ledger: Ledger, limit: CostLimit = CostLimit()) -> None:
+        self.info = hosts.info
+        self.usage = Usage()
+        self.hosts = hosts
+        self._ledger, self._limit = ledger, limit
+        self._in_flight: set[asyncio.Task[Entry]] = set()
+        self._has_ended = False
+
+    async def ask(self, request: Request, deadline: Deadline | None = None) -> Entry:
+        """Have a question answered: by the ledger if it was asked before, else by the model.
+
+        `deadline` is what the question's earlier requests have left. Raises TransientError when all tries have failed,
+        ContextLengthExceeded, ModelError, CostExceeded, Stopped, and StoreError when the reply cannot be kept.
+        """
+        entry = self._ledger.get(request.key(self.info))
+        if entry is None:  # in a task of its own: when another question ends the run, this reply is kept all the same
+            task = asyncio.create_task(self._ask_and_keep(request, deadline))
+            self._in_flight.add(task)
+            task.add_done_callback(self._on_done)
+            entry = await asyncio.shield(task)
+        self.usage.replies += 1
+        self.usage.prompt_tokens += entry.reply.prompt_tokens
+        self.usage.output_tokens += entry.reply.output_tokens
+        return entry
+
+    async def drain(self, seconds: float) -> None:
+        """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
+        self._has_ended = True
+        await self.hosts.wake()  # questions that wait for a host end at once
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=seconds)
+        for task in self._in_flight:
+            task.cancel()
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    def _on_done(self, task: asyncio.Task[Entry]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
+
+    async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
+        async with self.hosts.answer(request, self._check, deadline) as reply:
+            self.usage.asked += 1
+            self.usage.paid_prompt_tokens += reply.prompt_tokens
+            self.usage.paid_output_tokens += reply.output_tokens
+            return await self._ledger.add(request, self.info, reply)
+
+    def _check(self) -> None:
+        cancellation.raise_if_cancelled()
+        if self._has_ended:
+            raise Stopped("the asking has ended")
+        self._limit.check(self.usage)
+
+
+@asynccontextmanager
+async def open_caller(
+    store: Store, settings: RunSettings, info: ModelInfo, longest: LongestRequest, limit: CostLimit, keys: ApiKeys
+) -> AsyncIterator[Caller]:
+    """The model of the settings' selector, ready for the longest request, with all that it ever answered.
+
+    Raises SelectorUnavailable when it is no longer the model of `info`, ModelError when it cannot be made ready.
+    """
+    ranking = settings.ranking
+    with cancellation.cancel_on_signal():
+        hosts = await open_model(settings.selector, ranking, keys, expected=info)
+        try:
+            await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
+            ledger = Ledger(store, info)
+            caller = Caller(hosts, ledger, limit)
+            try:
+                yield caller
+            except BaseException as error:
+                is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
+                await caller.drain(GRACE_SECONDS if is_interrupted else ranking.timeout)
+                raise
+            finally:
+                await ledger.close()
+            caller.usage.errors_by_kind += hosts.errors_by_kind
+            caller.usage.queued_seconds += hosts.queued_seconds
+        finally:
+            await hosts.close()

@@ -1,0 +1,23 @@
+"""What asking a model took, in counts that add up over pieces and steps."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Usage:
+    """Counts of one step of one run. `asked` and `paid_*` are this run's; the others are of every reply it rests on."""
+
+    asked: int = 0
+    paid_prompt_tokens: int = 0
+    paid_output_tokens: int = 0
+    replies: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    queued_seconds: float = 0.0  # that requests waited in the servers' own queues, by the servers' own account
+    errors_by_kind: Counter[str] = field(default_factory=Counter)
+
+    def __iadd__(self, other: "Usage") -> "Usage":
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
