@@ -9,8 +9,8 @@ import pytest
 
 from selectllm.cli.main import main
 from selectllm.errors import ModelError
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import write_pool
-from tests.faulty_ollama import FaultyOllama
 
 Cli = Callable[..., tuple[int, str, str]]
 

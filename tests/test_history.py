@@ -14,8 +14,8 @@ from selectllm.settings import RunSettings
 from selectllm.steps import selection as selection_step
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import ToldModel, by_id
-from tests.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")

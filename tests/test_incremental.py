@@ -22,8 +22,8 @@ from selectllm.settings import RunSettings
 from selectllm.steps import embeddings
 from selectllm.steps.cache import CacheEntry
 from selectllm.store import Manifest, Store
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import HashEmbedder, ToldModel
-from tests.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")

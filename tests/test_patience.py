@@ -13,7 +13,7 @@ from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import hosts
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")

@@ -19,8 +19,8 @@ from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Ranker, RankingOptions, gather_or_raise
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import ToldModel, by_id, write_pool
-from tests.faulty_ollama import FaultyOllama
 
 ROOT = Path(__file__).resolve().parents[1]
 CANDIDATES = [Candidate(f"{number:02}", f"Task {number}") for number in range(20)]

@@ -38,7 +38,11 @@ def answers_about(
         if not is_of_seed or not (is_failed or is_part):
             return None
         if question == f"query {query_id}" or question.endswith(f" of query {query_id}"):
-            return 0 if (len(entry.shown) == 1) == lineage.is_pointwise and _are_members(lineage, entry, query_id) else None
+            return (
+                0
+                if (len(entry.shown) == 1) == lineage.is_pointwise and _are_members(lineage, entry, query_id)
+                else None
+            )
         if match := re.fullmatch(r"query \d+ of round (\d+)", question):
             return int(match[1]) if set(entry.shown) <= tier else None
         if not entry.question:  # a line without the name of its question: known when the same rows met in this run

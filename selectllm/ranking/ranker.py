@@ -66,9 +66,7 @@ class _Pass:
 class Ranker:
     """Asks one model about queries, and keeps count."""
 
-    def __init__(
-        self, caller: Caller, options: RankingOptions, on_answer: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, caller: Caller, options: RankingOptions, on_answer: Callable[[], None] = lambda: None) -> None:
         self.stats = RankingStats(usage=caller.usage)
         self._caller, self._options, self._on_answer = caller, options, on_answer
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot

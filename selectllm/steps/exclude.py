@@ -42,9 +42,7 @@ def exclude(context: Context, pool: StepResult) -> StepResult | None:
     return entry.save(pa.table(columns, schema=EXCLUDED), {"excluded": len(rows)})
 
 
-def excluded_rows(
-    store: Store, settings: RunSettings, ids: Sequence[str]
-) -> tuple[list[tuple[str, str]], list[str]]:
+def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
 
     Raises UsageError as `exclude` does.

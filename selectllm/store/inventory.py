@@ -86,7 +86,9 @@ def scan(store: Store) -> Inventory:
         if info.manifest and {"name", "model"} <= (settings := info.manifest.settings).keys()
     }
     infos.sort(key=_order)
-    return Inventory(store.location, tuple(infos), _model_files(store, "vectors", {}), _model_files(store, "replies", names))
+    return Inventory(
+        store.location, tuple(infos), _model_files(store, "vectors", {}), _model_files(store, "replies", names)
+    )
 
 
 def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
@@ -96,7 +98,9 @@ def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
     return [_artifact_info(store, Artifact(kind=kind, key=key), sizes, manifests.get(key)) for key in keys]
 
 
-def _artifact_info(store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None) -> ArtifactInfo:
+def _artifact_info(
+    store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None
+) -> ArtifactInfo:
     table, beside = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
     size = (table or 0) + (beside or 0)
     if manifest is None and beside is not None:  # it may be one that failed to arrive among many: ask for it alone

@@ -79,7 +79,9 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, oldest_sure)]
     to_delete.sort(key=_age)
     if not dry_run:
-        for info in to_delete:  # the newest first: when this is interrupted, what is left still has what it was made from
+        for (
+            info
+        ) in to_delete:  # the newest first: when this is interrupted, what is left still has what it was made from
             store.remove(info.artifact)
         store.remove_stale_temp_files()
     return Pruned(dry_run, tuple(to_delete), len(artifacts) - len(to_delete), tuple(unresolved))
@@ -151,9 +153,7 @@ def _unreadable(store: Store, name: str) -> StoreError:
     )
 
 
-def _needed(
-    roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]
-) -> tuple[set[str], list[ArtifactInfo]]:
+def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -> tuple[set[str], list[ArtifactInfo]]:
     """The keys of the roots and of all that they were made from, and those of which that is not wholly known."""
     needed: set[str] = set()
     unresolved: list[ArtifactInfo] = []

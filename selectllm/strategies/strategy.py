@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from selectllm.embedding.vector_cache import matrix
 from selectllm.llm.model import ModelInfo
-from selectllm.queries import Vectors
 from selectllm.quality import check_preferences
+from selectllm.queries import Vectors
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids

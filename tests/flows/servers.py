@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.test_openai_run import completion, listing
 
 
