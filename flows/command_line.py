@@ -17,6 +17,7 @@ from selectllm.store import Store
 from tasks.settings import FlowSettings
 
 FlowOptions = Annotated[FlowSettings, Parameter(name="*")]
+DEFAULT_FLOW = FlowSettings()
 
 
 def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
@@ -24,7 +25,7 @@ def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
     app = new_app("python -m flows.selection")
 
     @app.default
-    def select(settings: Options, *, flow_settings: FlowOptions = FlowSettings(), json: Json = False) -> int:
+    def select(settings: Options, *, flow_settings: FlowOptions = DEFAULT_FLOW, json: Json = False) -> int:
         """Choose the N instructions of a pool that are most worth annotating, as a Prefect flow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.

@@ -233,8 +233,8 @@ class RunSettings(Settings):
         min_length=1,
         kw_only=True,
         title="Strategy",
-        description="How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that "
-        "an installed package brings along.",
+        description="How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one "
+        "that an installed package brings along.",
     )
     seed: int = Field(
         0,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selectllm.errors import UsageError
-from selectllm.queries import EMPTY, balanced_clusters, form, sizes
+from selectllm.queries import EMPTY, balanced_clusters, build_queries, sizes
 from selectllm.settings import Composition
 
 COMPOSITIONS = get_args(Composition)
@@ -32,7 +32,7 @@ def distances(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
 @given(rows=st.integers(0, 90), size=st.integers(1, 20), seed=st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_every_row_stands_in_exactly_one_place(composition: Composition, rows: int, size: int, seed: int) -> None:
-    queries = form(unit_vectors(rows, seed), size, composition, seed)
+    queries = build_queries(unit_vectors(rows, seed), size, composition, seed)
     filled = queries != EMPTY
     assert queries.shape == (-(-rows // size), size)
     assert sorted(queries[filled]) == list(range(rows))
@@ -47,33 +47,33 @@ def test_every_row_stands_in_exactly_one_place(composition: Composition, rows: i
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_same_seed_same_queries_and_another_seed_others(composition: Composition) -> None:
     vectors = unit_vectors(200)
-    first, again, other = (form(vectors, 10, composition, seed) for seed in (3, 3, 4))
+    first, again, other = (build_queries(vectors, 10, composition, seed) for seed in (3, 3, 4))
     assert (first == again).all()
     assert (first != other).any()
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 def test_rows_that_are_all_alike_are_divided_too(composition: Composition) -> None:
-    queries = form(np.tile(unit_vectors(1), (50, 1)), 7, composition)
+    queries = build_queries(np.tile(unit_vectors(1), (50, 1)), 7, composition)
     assert sorted(queries[queries != EMPTY]) == list(range(50))
 
 
 def test_paper_reproduces_the_published_composition(shared: Path) -> None:
     published = np.load(shared / "query_parity_3000.npz")
-    ours = form(published["embeddings"], 15, "paper", centroids=published["centroids"])
+    ours = build_queries(published["embeddings"], 15, "paper", centroids=published["centroids"])
     assert (ours == published["queries"]).all()
 
 
 def test_matched_queries_are_more_diverse_than_the_papers(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    paper, matched = (distances(vectors, form(vectors, 15, one)) for one in ("paper", "matched"))
+    paper, matched = (distances(vectors, build_queries(vectors, 15, one)) for one in ("paper", "matched"))
     assert matched.mean() > paper.mean() + 0.02
     assert np.percentile(matched, 5) > np.percentile(paper, 5) + 0.05
 
 
 def test_similar_queries_hold_neighbours(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    similar, random = (distances(vectors, form(vectors, 15, one)) for one in ("similar", "random"))
+    similar, random = (distances(vectors, build_queries(vectors, 15, one)) for one in ("similar", "random"))
     assert similar.mean() < random.mean() - 0.1
 
 
@@ -93,4 +93,4 @@ def test_ties_go_to_the_earlier_row() -> None:
 )
 def test_wrong_use_is_told(composition: Composition, size: int, centroids: np.ndarray | None) -> None:
     with pytest.raises(UsageError):
-        form(unit_vectors(20), size, composition, centroids=centroids)
+        build_queries(unit_vectors(20), size, composition, centroids=centroids)

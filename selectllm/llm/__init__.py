@@ -78,7 +78,7 @@ async def _connect(selector: str, host: str | None, settings: RankingSettings, k
 
 
 def mode_of(selector: str, mode: Literal["auto"] | Mode) -> Mode:
-    """How a selector ranks: as the settings say; by default the embedded demo one candidate at a time, others in lists."""
+    """How a selector ranks: as the settings say; by default the embedded demo pointwise, others listwise."""
     if mode != "auto":
         return mode
     return "pointwise" if selector == "embedded" else "listwise"

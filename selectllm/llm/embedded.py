@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
@@ -23,6 +23,8 @@ CONTEXT_TOKENS: Final = 16_384
 """At most, where the model reads so many: a query of 14 candidates of 2,000 characters, with room to spare; a multiple of llama.cpp's block of 256."""
 
 TOP_LOGPROBS: Final = 20
+
+T = TypeVar("T")
 
 
 async def open_embedded(weights: str = "", *, mode: Mode | None = None) -> "EmbeddedModel":
@@ -103,7 +105,7 @@ class EmbeddedModel:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._server = None
 
-    async def _run(self, work: Callable[[], Any]) -> Any:
+    async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _loaded(self) -> Any:

@@ -188,9 +188,8 @@ class OllamaModel:
                 raise TransientError(f"{self.info.name} failed with {message}", "out of memory") from None
             if status in PASSING_STATUSES or status >= PROXY_STATUSES:
                 kind = PASSING_STATUSES.get(status, "bad gateway")
-                raise TransientError(
-                    f"{self.info.name} failed with {message}", kind, self._client.retry_after
-                ) from None
+                failure = f"{self.info.name} failed with {message}"
+                raise TransientError(failure, kind, _retry_after.get()) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{self.info.name} refused a prompt with {message}") from None
             advice = {

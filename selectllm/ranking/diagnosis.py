@@ -40,7 +40,7 @@ class Finding:
 
 
 async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Finding]:
-    """Check each host in turn; yields each finding as soon as there is one, and stops at a host that cannot be asked."""
+    """Check each host in turn, and yield the findings as they come; a host that cannot be asked has one finding."""
     options = settings.ranking
     for host in options.hosts or ("",):
         prefix = f"{host} " if len(options.hosts) > 1 else ""

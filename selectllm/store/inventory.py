@@ -111,8 +111,8 @@ def _artifact_info(
         written = _written(store, artifact, "json" if table is None else "parquet")
         return ArtifactInfo(artifact, size, written, None, damage)
     is_whole = table == manifest.bytes
-    damage = None if is_whole else "table missing" if table is None else "table of another size"
-    return ArtifactInfo(artifact, size, created, manifest, damage)
+    fault = None if is_whole else "table missing" if table is None else "table of another size"
+    return ArtifactInfo(artifact, size, created, manifest, fault)
 
 
 def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:

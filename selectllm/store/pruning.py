@@ -143,7 +143,7 @@ def _record(store: Store, name: str) -> RunRecord:
 
 
 def _keys(run: RunRecord) -> list[str]:
-    return [step.key for step in run.steps] + [key for key in run.summary.get("artifacts", {}).values()]
+    return [*(step.key for step in run.steps), *run.summary.get("artifacts", {}).values()]
 
 
 def _unreadable(store: Store, name: str) -> StoreError:

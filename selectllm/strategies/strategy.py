@@ -62,7 +62,7 @@ class Choice:
 
     def table(self, kind: str) -> pa.Table:
         """The table of an earlier step."""
-        return (self.own | self.results)[kind].table(self.context.store)
+        return {**self.own, **self.results}[kind].table(self.context.store)
 
 
 class Strategy(ABC):
@@ -91,7 +91,8 @@ class Strategy(ABC):
 
 def prefer(context: Context, strategy: Strategy, choice: Choice) -> StepResult:
     """The step that makes a strategy's preferences an artifact, of kind `preferences`."""
-    inputs = {kind: choice.results[kind] for kind in ("pool", *strategy.needs) if kind in choice.results} | choice.own
+    inputs = {kind: choice.results[kind] for kind in ("pool", *strategy.needs) if kind in choice.results}
+    inputs |= choice.own
     decisive = {"strategy": strategy.name, "version": strategy.code_version, **strategy.settings(choice)}
     entry = CacheEntry(context.store, "preferences", CODE_VERSION, inputs, decisive)
     if result := entry.load():
