@@ -20,7 +20,7 @@ from selectllm.quality.pool_rules import UNIQUE_ID
 from selectllm.quality.ranking_rules import rank_columns, rank_facts
 from selectllm.quality.rules import FactTable, Rule, allow, row_count
 from selectllm.quality.verdicts import Boundary, Finding, Verdict
-from selectllm.schemas import POOL, SELECTION
+from selectllm.schemas import POOL, PREFERENCES, SELECTION
 
 _UNIQUE_ID: Final = replace(UNIQUE_ID, severity="critical", reason="ids stand twice")
 
@@ -64,6 +64,19 @@ def check_tournament(tournament: pa.Table, tier: set[str]) -> None:
     )
     is_of_tier = [id in tier for id in tournament["id"].to_pylist()]
     _require("tournament", _ids(tournament["id"], *rules, is_of_tier=is_of_tier))
+
+
+def check_preferences(preferences: pa.Table, pool_ids: pa.ChunkedArray) -> None:
+    """Rows of the pool, each once, in the order of their places."""
+    rules = (
+        _UNIQUE_ID,
+        allow("rows_of_the_pool", "is_known", True, reason="rows are not of the pool"),
+        allow("in_order", "is_in_order", True, reason="rows are not in the order of their places"),
+    )
+    _require("preferences", table_columns(preferences, of_schema(PREFERENCES)))
+    is_known = pc.is_in(preferences["id"], value_set=pool_ids.combine_chunks()).to_numpy()
+    is_in_order = preferences["place"].to_numpy() == np.arange(1, len(preferences) + 1)
+    _require("preferences", _ids(preferences["id"], *rules, is_known=is_known, is_in_order=is_in_order))
 
 
 def check_selection(selection: pa.Table, budget: int) -> None:

@@ -98,5 +98,5 @@ def prefer(context: Context, strategy: Strategy, choice: Choice) -> StepResult:
     if result := entry.load():
         return result
     preferences = strategy.prefer(choice)
-    check_preferences(preferences, choice.pool)
+    check_preferences(preferences, choice.pool["id"])
     return entry.save(preferences, {"strategy": strategy.name, "preferred": len(preferences)})

@@ -218,7 +218,7 @@ class FaultyOllama:
         self.asked.append(given)
         fault = self._draw(text)
         with self._counted():
-            if fault in REFUSALS:
+            if fault is not None and fault in REFUSALS:
                 status, error = REFUSALS[fault]
                 return connection.send(*_whole(status, {"error": error}))
             if fault in ("reset", "hang"):
@@ -370,8 +370,10 @@ def _point(text: str, fault: str | None) -> tuple[str, tuple[str, ...], list[dic
     odds = sorted(zip((math.log(yes), math.log(1 - yes)), LABELS, strict=True), reverse=True)
     if fault in ("empty", "prose", "wrong ids", "repeated ids"):  # neither label is among the likeliest tokens
         odds = [(-0.5, " It"), (-1.5, " The")]
-    tokens = [{"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds]
-    return tokens[0]["token"], (instruction,), [tokens[0] | {"top_logprobs": tokens}]
+    tokens: list[dict[str, Any]] = [
+        {"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds
+    ]
+    return str(tokens[0]["token"]), (instruction,), [tokens[0] | {"top_logprobs": tokens}]
 
 
 def _answer(
