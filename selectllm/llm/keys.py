@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import httpx
@@ -26,9 +26,10 @@ class ProviderKey:
     """
 
     key: str = field(default="", repr=False)
-    host: str = ""
+    host: str = field(default="", repr=False)  # which may hold a password
     organization: str | None = field(default=None, repr=False)
     project: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,17 @@ class ApiKeys:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "ApiKeys":
         """The keys that the environment holds, each for the host that the environment names."""
         values = os.environ if environment is None else environment
-
-        def of(provider: Provider, **more: str | None) -> ProviderKey:
-            key, host = (values.get(names[provider], "").strip() for names in (KEY_VARIABLES, HOST_VARIABLES))
-            return ProviderKey(key, host, **more)
-
-        return cls(
-            of("ollama"),
-            of("openai", organization=values.get("OPENAI_ORG_ID"), project=values.get("OPENAI_PROJECT_ID")),
+        ollama, openai = (
+            ProviderKey(*(values.get(names[provider], "").strip() for names in (KEY_VARIABLES, HOST_VARIABLES)))
+            for provider in PROVIDERS
         )
+        openai = replace(
+            openai,
+            organization=values.get("OPENAI_ORG_ID"),
+            project=values.get("OPENAI_PROJECT_ID"),
+            headers=_headers(values.get("OPENAI_CUSTOM_HEADERS", "")),
+        )
+        return cls(ollama, openai)
 
     def host(self, provider: Provider) -> str:
         """The host that is asked where the settings name none; empty for the provider's usual one."""
@@ -58,12 +61,20 @@ class ApiKeys:
 
     def for_host(self, provider: Provider, host: str | None) -> ProviderKey:
         """What may be sent to a host (None: the default one); an empty key where none may."""
-        own = self._of(provider)
-        may_see = _may_see_ollama(own, host) if provider == "ollama" else _may_see_openai(own, host)
-        return own if may_see else ProviderKey()
+        return self._of(provider) if self.may_see(provider, host) else ProviderKey()
+
+    def may_see(self, provider: Provider, host: str | None) -> bool:
+        """Whether a host (None: the default one) may get the provider's key."""
+        return (_may_see_ollama if provider == "ollama" else _may_see_openai)(self._of(provider), host)
 
     def _of(self, provider: Provider) -> ProviderKey:
         return self.ollama if provider == "ollama" else self.openai
+
+
+def _headers(lines: str) -> tuple[tuple[str, str], ...]:
+    """Further headers, as OpenAI's client reads them from the environment: a name, a colon and a value a line."""
+    pairs = (line.partition(":") for line in lines.split("\n") if ":" in line)
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
 
 
 def _may_see_ollama(own: ProviderKey, host: str | None) -> bool:

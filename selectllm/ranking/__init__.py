@@ -1,1 +1,1 @@
-"""Has a model rank candidates: prompts, answers, the ranker, aggregation and the tournament. Pure of files and steps."""
+"""Ranking by a model: prompts, answers, the ranker, aggregation and the tournament. It reads and writes no files."""

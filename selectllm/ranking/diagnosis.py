@@ -1,21 +1,26 @@
-"""Looks whether a selector can do what a run will ask of it, before it is paid for, and says what to do where not."""
+"""Checks whether a selector can do what a run will ask of it, before it is paid for, and says what to do where not."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from selectllm.errors import ModelError, SelectLLMError, TransientError
-from selectllm.llm import HostPool, Reply, Request, open_model
-from selectllm.llm.model import most_tokens
+from selectllm.llm import open_model
+from selectllm.llm.hosts import HostPool
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.model import Reply, Request
 from selectllm.ranking import answers
-from selectllm.ranking.prompts import Candidate, listwise, pointwise
-from selectllm.ranking.ranker import log_odds
-from selectllm.settings import RankingSettings
+from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
+from selectllm.ranking.reading import log_odds
+from selectllm.settings import RankingSettings, RunSettings
 
-AT_ONCE: Final = 4
+CONCURRENCY: Final = 4
 """Questions sent together, to see how many are answered at a time."""
+
+QUERY_SIZE: Final = 14
+"""Candidates of the largest query that the context is measured against."""
 
 CANDIDATES: Final = (
     Candidate(
@@ -29,7 +34,7 @@ CANDIDATES: Final = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: whether it is well, what was seen, and what to do where it is not."""
+    """One thing that was checked: whether it is well, what was seen, and what to do where it is not."""
 
     name: str
     ok: bool
@@ -37,59 +42,59 @@ class Finding:
     advice: str = ""
 
 
-async def examine(selector: str, settings: RankingSettings) -> AsyncIterator[Finding]:
-    """Look at each host in turn; yields a finding as soon as there is one, and stops at a host that cannot be asked."""
-    for host in settings.hosts or ("",):
-        prefix = f"{host} " if len(settings.hosts) > 1 else ""
-        one = settings.model_copy(update={"hosts": (host,) if host else (), "concurrency": AT_ONCE, "retries": 0})
+async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Finding]:
+    """Check each host in turn; yields each finding as soon as it is there, and goes no further with a host that fails."""
+    hosts = settings.ranking.hosts
+    for host in hosts or (None,):
+        prefix = f"{host} " if len(hosts) > 1 else ""
+        changes = {"hosts": (host,) if host else (), "concurrency": CONCURRENCY, "retries": 0}
         try:
-            hosts = await open_model(selector, one)
+            pool = await open_model(settings.selector, settings.ranking.model_copy(update=changes), keys)
         except SelectLLMError as error:
             yield Finding(f"{prefix}server", False, str(error))
             continue
         try:
-            async for finding in _examine(hosts, settings):
-                yield Finding(prefix + finding.name, finding.ok, finding.seen, finding.advice)
+            async for finding in _diagnose_host(pool, settings.ranking):
+                yield replace(finding, name=prefix + finding.name)
         finally:
-            await hosts.close()
+            await pool.close()
 
 
-async def _examine(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
-    card = hosts.card
-    yield Finding("server", True, f"answers, version {card.server_version}")
-    yield Finding("model", True, f"{card.name}, digest {card.digest[:12]}")
+async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
+    info = hosts.info
+    yield Finding("server", True, f"answers, version {info.server_version}")
+    yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
+    max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
-        await hosts.prepare(14 * settings.candidate_chars, 2 * most_tokens(14, settings.think != "off"), wait=False)
-        loaded, reply = await _timed(hosts, _list(0))
+        await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
+        seconds, reply = await _timed(hosts, _query(0))
     except ModelError as error:
         yield Finding("query", False, str(error), _advice(error))
         return
     yield _context(hosts, settings)
     yield _structured(reply)
     yield await _logprobs(hosts)
-    yield await _parallel(hosts, loaded)
+    yield await _parallel(hosts, seconds)
 
 
 def _advice(error: ModelError) -> str:
     """What to do about a server that does not answer a question."""
     if not isinstance(error, TransientError):
-        return "look whether the name of the model and the key are right; the server's log says more"
+        return "check the name of the model and the key; the server's log says more"
     if error.kind == "timeout":
         return "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
-    return "look at the server's log and its memory (`ollama ps`), start it anew, and look again"
+    return "look at the server's log and its memory (`ollama ps`), restart it, and try again"
 
 
 def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     if hosts.context is None:
         return Finding(
-            "context", True, "the server tells none: prompts that do not fit are its errors, and are then halved"
+            "context", True, "the server names none: prompts that do not fit are its errors, and are then halved"
         )
-    wanted = 14 * settings.candidate_chars // 4
+    needed = QUERY_SIZE * settings.candidate_chars // 4
     advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
-    ok = hosts.context >= wanted
-    return Finding(
-        "context", ok, f"{hosts.context:,} tokens; 14 of the longest candidates take about {wanted:,}", advice
-    )
+    seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
+    return Finding("context", hosts.context >= needed, seen, advice)
 
 
 def _structured(reply: Reply) -> Finding:
@@ -104,37 +109,43 @@ def _structured(reply: Reply) -> Finding:
 
 
 async def _logprobs(hosts: HostPool) -> Finding:
-    """Only --mode pointwise needs them: without them a selector is as well as with them in listwise mode."""
-    advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
-    is_needed = hosts.card.mode == "pointwise"
+    """Only --mode pointwise needs them: without them a selector is as good in listwise mode."""
     try:
-        odds = log_odds(await hosts.answer(Request(pointwise(CANDIDATES[0]))))
+        odds = log_odds(await _answer(hosts, pointwise(CANDIDATES[0]).request()))
         seen = "yes and no are not among the likeliest tokens"
     except ModelError as error:
         odds, seen = None, str(error)
     if odds is not None:
-        return Finding("log-probabilities", True, f"there, log-odds {odds:+.2f} for a rich row")
-    if is_needed:
+        return Finding("log-probabilities", True, f"available, log-odds {odds:+.2f} for a rich row")
+    if hosts.info.mode == "pointwise":
+        advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
         return Finding("log-probabilities", False, seen, advice)
-    return Finding("log-probabilities", True, f"not there, and not needed in listwise mode: {seen}")
+    return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, loaded: float) -> Finding:
+async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
+    """`first_seconds` is how long the first question took, which may have loaded the model."""
     try:
-        single = min(loaded, (await _timed(hosts, _list(1)))[0])
-        together = (await _timed(hosts, *(_list(seed) for seed in range(2, 2 + AT_ONCE))))[0]
+        single = min(first_seconds, (await _timed(hosts, _query(1)))[0])
+        together = (await _timed(hosts, *(_query(seed) for seed in range(2, 2 + CONCURRENCY))))[0]
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
-    at_once = AT_ONCE * single / together
-    seen = f"{single:.2f} s for one question, {together:.2f} s for {AT_ONCE} at once: about {at_once:.1f} at a time"
+    at_a_time = CONCURRENCY * single / together
+    seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {at_a_time:.1f} at a time"
     return Finding("parallelism", True, seen)
 
 
-def _list(seed: int) -> Request:
-    return Request(listwise(CANDIDATES, 2, seed))
+def _query(seed: int) -> Request:
+    return listwise(CANDIDATES, 2, seed).request()
 
 
 async def _timed(hosts: HostPool, *requests: Request) -> tuple[float, Reply]:
+    """Seconds until all requests are answered, and the first reply."""
     started = time.perf_counter()
-    replies = await asyncio.gather(*(hosts.answer(request) for request in requests))
+    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
     return time.perf_counter() - started, replies[0]
+
+
+async def _answer(hosts: HostPool, request: Request) -> Reply:
+    async with hosts.answer(request) as reply:
+        return reply
