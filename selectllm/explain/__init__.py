@@ -2,8 +2,3 @@
 
 Everything is read from the store, as it was kept: nothing is computed again, and no model is asked.
 """
-
-from selectllm.explain.explain import explain
-from selectllm.explain.explanation import Answer, Candidate, Decision, Explanation, Round
-
-__all__ = ["Answer", "Candidate", "Decision", "Explanation", "Round", "explain"]

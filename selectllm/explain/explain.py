@@ -15,10 +15,10 @@ from selectllm.explain.lineage import Lineage, where
 from selectllm.explain.replies import answers_about, rounds_of
 from selectllm.store import Store
 
-SHORTEST: Final = 4
+MIN_DIGITS: Final = 4
 """Hex digits of an id that are enough to name it, where no other begins with them."""
 
-NAMED: Final = 5
+NAMED_IDS: Final = 5
 """Ids that an error names."""
 
 
@@ -29,47 +29,56 @@ def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     pool's file; `run` is the name of a record of the store's `runs`.
     Raises UsageError when there is no such run or row, StoreError when one of the run's tables is gone or damaged.
     """
-    trail = Lineage(store, run)
-    pool = trail.read("pool")
+    lineage = Lineage(store, run)
+    pool = lineage.table("pool")
     if (number := re.fullmatch(r"row:([0-9]{1,18})", id)) is None:
-        return _of_kept(trail, pool, where(pool, "id", _with_id(pool["id"], id))[0])
+        return _of_kept(lineage, pool, where(pool, "id", _with_id(pool["id"], id))[0])
     row = int(number[1])
     if kept := where(pool, "row", row):
-        return _of_kept(trail, pool, kept[0])
-    left_out = where(trail.read("quarantine"), "row", row)
-    if not left_out:
-        raise UsageError(f"run {trail.run} read no row {row}: rows are counted from 1, as the pool's file has them")
-    reason, text = left_out[0]["reason"], left_out[0]["text"]
-    if (of := re.fullmatch(r"duplicate of row ([0-9]+)", reason)) and (kept := where(pool, "row", int(of[1]))):
-        return replace(_of_kept(trail, pool, kept[0]), repeat=row)
+        return _of_kept(lineage, pool, kept[0])
+    quarantined = where(lineage.table("quarantine"), "row", row)
+    if not quarantined:
+        raise UsageError(f"run {lineage.run} read no row {row}: rows are counted from 1, as the pool's file has them")
+    reason, text = quarantined[0]["reason"], quarantined[0]["text"]
+    if (first := re.fullmatch(r"duplicate of row ([0-9]+)", reason)) and (kept := where(pool, "row", int(first[1]))):
+        return replace(_of_kept(lineage, pool, kept[0]), repeat=row)
     return Explanation(
-        trail.run, trail.selection.rows, trail.model, row, None, text, Decision(False, "quarantined", reason)
+        run=lineage.run,
+        strategy=lineage.strategy,
+        selected=lineage.selection.rows,
+        model=lineage.model,
+        row=row,
+        id=None,
+        instruction=text,
+        decision=Decision(False, "quarantined", reason),
     )
 
 
-def _of_kept(trail: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explanation:
+def _of_kept(lineage: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explanation:
     """The way of a row that came into the pool."""
-    id, queries = row["id"], trail.read("queries")
-    placed = where(queries, "id", id)
-    query_id = placed[0]["query_id"] if placed else -1
-    members = {one["id"] for one in where(queries, "query_id", query_id)}
-    ranks = {one["id"]: one for one in where(trail.read("rankings"), "query_id", query_id)}
-    standings = trail.read("tournament").to_pylist() if trail.has("tournament") else []
-    answers = answers_about(trail, id, members, ranks, standings)
+    id = row["id"]
+    in_query = where(lineage.table("queries"), "id", id) if lineage.has("queries") else []
+    query_id = in_query[0]["query_id"] if in_query else -1
+    members = {place["id"] for place in where(lineage.table("queries"), "query_id", query_id)} if in_query else set()
+    ranked = where(lineage.table("rankings"), "query_id", query_id) if in_query else []
+    ranks = {rank["id"]: rank for rank in ranked}
+    tournament = lineage.rows("tournament")
+    answers = answers_about(lineage, id, ranked, tournament)
     return Explanation(
-        run=trail.run,
-        selected=trail.selection.rows,
-        model=trail.model,
+        run=lineage.run,
+        strategy=lineage.strategy,
+        selected=lineage.selection.rows,
+        model=lineage.model,
         row=row["row"],
         id=id,
         instruction=row["instruction"],
-        decision=decision_on(trail, id, ranks.get(id), bool(ranks), standings),
+        decision=decision_on(lineage, id, ranks.get(id), bool(ranks), tournament),
         input=row["input"],
-        query_id=query_id if placed else None,
+        query_id=query_id if in_query else None,
         rank=ranks[id]["rank"] if id in ranks else None,
-        candidates=_candidates(pool, members, ranks, set(trail.read("selection")["id"].to_pylist())),
+        candidates=_candidates(pool, members, ranks, set(lineage.table("selection")["id"].to_pylist())),
         answers=answers,
-        rounds=rounds_of(id, standings, answers),
+        rounds=rounds_of(id, tournament, answers),
     )
 
 
@@ -77,7 +86,7 @@ def _candidates(
     pool: pa.Table, ids: Collection[str], ranks: Mapping[str, Mapping[str, Any]], chosen: Collection[str]
 ) -> tuple[Candidate, ...]:
     rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, pa.string()))).to_pylist()
-    found = [
+    candidates = [
         Candidate(
             id=row["id"],
             row=row["row"],
@@ -88,24 +97,24 @@ def _candidates(
         )
         for row in rows
     ]
-    return tuple(sorted(found, key=lambda one: (one.rank is None, one.rank or 0, one.row)))
+    return tuple(sorted(candidates, key=lambda candidate: (candidate.rank is None, candidate.rank or 0, candidate.row)))
 
 
-def _with_id(ids: pa.ChunkedArray, given: str) -> str:
-    """The one id of the pool that is the given one, or begins so."""
-    start = given.strip().lower()
-    if not re.fullmatch(f"[0-9a-f]{{{SHORTEST},32}}", start):
+def _with_id(ids: pa.ChunkedArray, text: str) -> str:
+    """The one id of the pool that is this text, or begins with it."""
+    start = text.strip().lower()
+    if not re.fullmatch(f"[0-9a-f]{{{MIN_DIGITS},32}}", start):
         raise UsageError(
-            f"{given!r} is no id: give a row's id, or at least its first {SHORTEST} hex digits, or its place in the "
+            f"{text!r} is no id: give a row's id, or at least its first {MIN_DIGITS} hex digits, or its place in the "
             "pool's file, as in row:17"
         )
-    found = ids.filter(pc.starts_with(ids, start)).slice(0, NAMED + 1).to_pylist()
-    if len(found) == 1:
-        return str(found[0])
-    if not found:
+    matches = ids.filter(pc.starts_with(ids, start)).slice(0, NAMED_IDS + 1).to_pylist()
+    if len(matches) == 1:
+        return str(matches[0])
+    if not matches:
         raise UsageError(
             f"no row of the pool has an id that begins with {start}. A row that was left out has none: name it by its "
             "row in the pool's file, as in row:17. For a row of another run's pool, name the run with --run"
         )
-    more = " and more" if len(found) > NAMED else ""
-    raise UsageError(f"{start} begins several ids: {', '.join(found[:NAMED])}{more}. Give more of its digits")
+    more = " and more" if len(matches) > NAMED_IDS else ""
+    raise UsageError(f"{start} begins several ids: {', '.join(matches[:NAMED_IDS])}{more}. Give more of its digits")

@@ -1,20 +1,16 @@
-"""What there is to tell of a row."""
+"""What is known of a row."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Why = Literal[
-    "rank",  # chosen: its rank was good enough
-    "tournament",  # chosen: the budget cut its level, and the tournament put it high enough
-    "score",  # chosen: the same by its score
-    "level",  # not chosen: the budget was full at a better rank
-    "place",  # not chosen: others came first on the level that the budget cut
-    "unranked",  # not chosen: the model named others of its query
-    "abstained",  # not chosen: no answer could be used
-    "excluded",  # not chosen: it was not to be
-    "quarantined",  # not chosen: it is no usable instruction
-    "unknown",  # not chosen, and the run's tables do not say why
-]
+Why = str
+"""Why a row was chosen or not, in a word.
+
+Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high enough;
+else the reason of a strategy that asks no model, such as `length` or `random`. Not chosen: `tier`, the budget was full
+at a better rank; `place`, others came first; `unranked`, the model named others of its query; `abstained`, no answer
+could be used; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,15 +63,15 @@ class Round:
 class Decision:
     """Whether the row was chosen, as which, and why or why not.
 
-    `level` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen `taken` were, and
-    `place` is the row's own among them, from 1.
+    `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen `taken` were, and
+    `place` is the row's own among them, from 1; without ranks it is the row's among all preferences.
     """
 
     chosen: bool
     why: Why
     reason: str | None = None  # for which it was quarantined or excluded
     order: int | None = None
-    level: int | None = None
+    tier: int | None = None
     rows: int | None = None
     taken: int | None = None
     place: int | None = None
@@ -86,8 +82,9 @@ class Explanation:
     """A row's way through a run that chose `selected` rows; a quarantined row has no id, and came no further."""
 
     run: str
+    strategy: str
     selected: int
-    model: str
+    model: str  # empty where no model ranked
     row: int
     id: str | None
     instruction: str

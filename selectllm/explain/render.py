@@ -10,75 +10,84 @@ REPLY: Final = 2000
 """Characters of a reply that are shown; the JSON has all of them."""
 
 PASSES: Final = 6
-"""Passes of which the place that a candidate was shown at is told."""
+"""Passes of which the place that a candidate was shown at is given."""
 
 ID: Final = 8
 """Digits of an id or key that are shown."""
 
 
-def explained(found: Explanation, width: int = 120) -> str:
+def render_explanation(explanation: Explanation, width: int = 120) -> str:
     """An explanation, as plain text of lines of about `width` columns."""
-    row = f"Row {found.row}" if found.repeat is None else f"Row {found.repeat}, which repeats row {found.row}"
+    row = f"Row {explanation.row}" if explanation.repeat is None else f"Row {explanation.repeat}, which repeats row {explanation.row}"
     lines = [
-        f"{row} of the pool{f', id {found.id}' if found.id else ''}",
-        f"  {one_line(found.instruction, width - 2)}",
+        f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}",
+        f"  {one_line(explanation.instruction, width - 2)}",
     ]
-    if found.input:
-        lines.append(f"  {one_line(found.input, width - 2)}")
-    verdict = f"Chosen, as {found.decision.order:,} of {found.selected:,}" if found.decision.chosen else "Not chosen"
+    if explanation.input:
+        lines.append(f"  {one_line(explanation.input, width - 2)}")
+    by = f"ranked by {one_line(explanation.model, 60)}" if explanation.model else f"by the strategy {one_line(explanation.strategy, 60)}"
+    decision = f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}" if explanation.decision.chosen else "Not chosen"
     lines += [
-        f"Run {one_line(found.run, 60)}: {found.selected:,} rows chosen, ranked by {one_line(found.model, 60)}",
+        f"Run {one_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
         "",
-        f"{verdict}: {one_line(because(found), 10 * width)}.",
+        f"{decision}: {one_line(reason_text(explanation), 10 * width)}.",
     ]
-    if found.candidates:
-        lines += ["", *_query(found, width)]
-    for round in found.rounds:
+    if explanation.candidates:
+        lines += ["", *_query(explanation, width)]
+    for round in explanation.rounds:
         lines += ["", _round(round)]
-        lines += [line for one in found.answers if one.round == round.number for line in _answer(one, width)]
+        lines += [line for one in explanation.answers if one.round == round.number for line in _answer(one, width)]
     return "\n".join(lines)
 
 
-def because(found: Explanation) -> str:
+def reason_text(explanation: Explanation) -> str:
     """Why the row was chosen or not, as the end of a sentence."""
-    decision, query, place = found.decision, f"query {found.query_id}", f"at place {found.decision.place}"
-    of_level = f"ranked {found.rank} in {query}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
+    decision, query, place = explanation.decision, f"query {explanation.query_id}", f"at place {explanation.decision.place}"
+    of_tier = f"ranked {explanation.rank} in {query}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
     match decision.why:
-        case "rank" if found.rounds:
-            return f"{of_level}, this one by its rank alone: the tournament had no usable answer about it"
+        case "rank" if explanation.rounds:
+            return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
         case "rank":
-            return f"ranked {found.rank} in {query}, and all rows of that rank were chosen"
+            return f"ranked {explanation.rank} in {query}, and all rows of that rank were chosen"
         case "tournament":
-            return f"{of_level}, and the tournament put it {place}"
-        case "place" if found.rounds:
-            return f"{of_level}, and the tournament put it {place}: it left in round {len(found.rounds)}"
-        case "score" | "place":
-            return f"{of_level}, and its score puts it {place}"
-        case "level":
-            return f"ranked {found.rank} in {query}, and the budget was full at rank {decision.level}"
+            return f"{of_tier}, and the tournament put it {place}"
+        case "place" if explanation.rounds:
+            return f"{of_tier}, and the tournament put it {place}: it left in round {len(explanation.rounds)}"
+        case "place" if not explanation.model:
+            return f"the strategy {explanation.strategy} puts it {place}, and {explanation.selected:,} rows were chosen"
+        case "score" | "place" if explanation.model:
+            return f"{of_tier}, and its score puts it {place}"
+        case "tier":
+            return f"ranked {explanation.rank} in {query}, and the budget was full at rank {decision.tier}"
         case "unranked":
-            ranked = sum(one.rank is not None for one in found.candidates)
-            return f"the model named {ranked} of the {len(found.candidates)} rows of {query}, and not this one"
+            ranked = sum(one.rank is not None for one in explanation.candidates)
+            return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
         case "abstained":
             return f"no answer of the model about it could be used, in {query}"
         case "excluded" | "quarantined":
             return f"it was {decision.why}, {decision.reason}"
+        case "random":
+            return "it was drawn at random, by the seed"
+        case "length":
+            return "it is among the longest"
+        case _ if decision.chosen:
+            return f"by the strategy {explanation.strategy}: {decision.why}"
         case _:
             return "the run's tables do not say why"
 
 
-def _query(found: Explanation, width: int) -> list[str]:
+def _query(explanation: Explanation, width: int) -> list[str]:
     """The row's query: its candidates with the places that the prompts showed them at, and what was answered."""
-    about = [one for one in found.answers if not one.round]
+    about = [one for one in explanation.answers if not one.round]
     orders = list(dict.fromkeys(one.shown for one in about))[:PASSES]
-    shown = {one.id: "/".join(_place(one.id, order) for order in orders) for one in found.candidates}
+    shown = {one.id: "/".join(_place(one.id, order) for order in orders) for one in explanation.candidates}
     wide = max(6, *map(len, shown.values()))
     lines = [
-        f"Query {found.query_id}: {len(found.candidates)} rows, their ranks (* chosen) and where prompts showed them",
+        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts showed them",
         f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{ID}}  instruction",
     ]
-    for one in found.candidates:
-        mark, rank = ">" if one.id == found.id else " ", f"{one.rank or '-'}{'*' if one.chosen else ' '}"
+    for one in explanation.candidates:
+        mark, rank = ">" if one.id == explanation.id else " ", f"{one.rank or '-'}{'*' if one.chosen else ' '}"
         score = "" if one.score is None else f"{one.score:+.3f}  "
         start = f"{mark} {rank:>7} {shown[one.id]:>{wide}} {one.row:>9}  {one.id[:ID]}  {score}"
         lines.append(start + one_line(one.instruction, max(width - len(start), 20)))
@@ -98,12 +107,12 @@ def _round(round: Round) -> str:
 
 def _answer(one: Answer, width: int) -> list[str]:
     """A reply: what it is, its text escaped, and, where no list tells, the order that its prompt showed the rows in."""
-    used = one_line(one.outcome, 40) + ("" if one.used else " (not used)")
+    outcome = one_line(one.outcome, 40) + ("" if one.used else " (not used)")
     thought = f", after {len(one.thinking):,} characters of thought" if one.thinking else ""
     escaped = ascii(one.text)
     more = f" … and {len(escaped) - REPLY:,} more characters" if len(escaped) > REPLY else ""
     return [
-        f"  Reply {one.key[:ID]}: attempt {one.attempt}, {used}, {one.prompt_tokens:,} tokens read and "
+        f"  Reply {one.key[:ID]}: attempt {one.attempt}, {outcome}, {one.prompt_tokens:,} tokens read and "
         f"{one.output_tokens:,} written{thought}",
         *(_shown(one, width) if one.round else []),
         f"    {escaped[:REPLY]}{more}",

@@ -1,6 +1,7 @@
 """The replies that say what became of a row, and the rounds of the tournament that it was in."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from selectllm.explain.explanation import Answer, Round
@@ -9,33 +10,39 @@ from selectllm.llm.ledger import Entry
 
 
 def answers_about(
-    trail: Lineage, id: str, members: set[str], ranks: Mapping[str, Any], standings: Sequence[Mapping[str, Any]]
+    lineage: Lineage, id: str, ranks: Collection[Mapping[str, Any]], tournament: Sequence[Mapping[str, Any]]
 ) -> tuple[Answer, ...]:
     """The replies that ranks rest on, of those that showed the row, and those that came to nothing.
 
-    A reply does not say which run it was for, and others of the store may have shown the row too. Those that ranks rest
-    on are known by key; the rest must be of the run's seed, and about rows that met in this run.
+    A ledger is shared by all runs of a store. Replies that ranks rest on are known by key. The others belong to this run
+    when they answer a question of the same name about the same rows by the run's seed.
     """
-    standing = next((one for one in standings if one["id"] == id), None)
-    used = {key: 0 for one in ranks.values() for key in _keys(one)}
-    used |= {key: one["round"] for one in standings for key in _keys(one)}
-    entries = trail.replies(id)
-    met = {frozenset(entry.shown): used[entry.key] for entry in entries if entry.key in used}
-    level = {one["id"] for one in standings}
-    seed = trail.rankings.settings["seed"]
+    used = {key: 0 for rank in ranks for key in _keys(rank)}
+    used |= {key: rank["round"] for rank in tournament for key in _keys(rank)}
+    entries = lineage.replies(id)
+    seed = lineage.rankings.settings["seed"] if lineage.rankings else 0
+    rounds_of_rows = {frozenset(entry.shown): used[entry.key] for entry in entries if entry.key in used}
+    query_id = next((rank["query_id"] for rank in ranks), None)
+    placed = lineage.table("queries")["id"].index(id).as_py() if lineage.has("queries") else -1
+    if query_id is None and placed >= 0:
+        query_id = lineage.table("queries")["query_id"][placed].as_py()
+    tier = {rank["id"] for rank in tournament}
 
     def round_of(entry: Entry) -> int | None:
         if entry.key in used:
             return used[entry.key]
-        shown, failed = frozenset(entry.shown), entry.outcome not in ("used", "repaired")
-        if entry.seed != seed + entry.attempt - 1 or (len(shown) == 1) != trail.is_pointwise:
+        is_of_seed = entry.seed == seed + entry.attempt - 1
+        question = re.sub(r",.*", "", entry.question)
+        is_failed = entry.outcome not in ("used", "repaired")
+        is_part = bool(re.search(r", (part|merge)", entry.question))
+        if not is_of_seed or not (is_failed or is_part):
             return None
-        if shown in met:
-            return met[shown] if failed else None
-        if shown <= members and 0 not in met.values():  # an abstention, or a query that was too long and halved
-            return 0 if failed or shown < members else None
-        if failed and shown <= level and standing and standing["rank"] is None:
-            return int(standing["round"])
+        if question == f"query {query_id}" or question.endswith(f" of query {query_id}"):
+            return 0 if (len(entry.shown) == 1) == lineage.is_pointwise and _are_members(lineage, entry, query_id) else None
+        if match := re.fullmatch(r"query \d+ of round (\d+)", question):
+            return int(match[1]) if set(entry.shown) <= tier else None
+        if not entry.question:  # a line without the name of its question: known when the same rows met in this run
+            return rounds_of_rows.get(frozenset(entry.shown))
         return None
 
     return tuple(
@@ -57,9 +64,9 @@ def answers_about(
     )
 
 
-def rounds_of(id: str, standings: Sequence[Mapping[str, Any]], answers: Sequence[Answer]) -> tuple[Round, ...]:
-    """The rounds that the row was in; its standing is of the last one, and it came first in those before."""
-    own = next((one for one in standings if one["id"] == id), None)
+def rounds_of(id: str, tournament: Sequence[Mapping[str, Any]], answers: Sequence[Answer]) -> tuple[Round, ...]:
+    """The rounds that the row was in; its rank is of the last one, and it came first in those before."""
+    own = next((rank for rank in tournament if rank["id"] == id), None)
     if own is None:
         return ()
     shown = {answer.round: set(answer.shown) for answer in answers if answer.used}
@@ -72,6 +79,13 @@ def rounds_of(id: str, standings: Sequence[Mapping[str, Any]], answers: Sequence
         )
         for number in range(1, own["round"] + 1)
     )
+
+
+def _are_members(lineage: Lineage, entry: Entry, query_id: int | None) -> bool:
+    """Whether all rows that a reply is about are of one query: another pool may have had a query of that number."""
+    queries = lineage.table("queries")
+    home = dict(zip(queries["id"].to_pylist(), queries["query_id"].to_pylist(), strict=True))
+    return all(home.get(id) == query_id for id in entry.shown)
 
 
 def _keys(row: Mapping[str, Any]) -> list[str]:

@@ -1,308 +1,205 @@
-"""The embedded server: Ollama's API over the engine in this process, so that one client serves both.
+"""A model in this process: llama.cpp over a GGUF file, without a server of our own.
 
-In process it is reached through `httpx.ASGITransport(app=create_app(...))`; by other programs, through
-`python -m selectllm.llm.embedded`. The weights are loaded by the first request that needs them.
+A prompt is never cut, and a schema that cannot be held is an error. Parallel slots were measured and never helped on a
+CPU, where they only share the same cores and split the cache of prompts: one thread asks, one question at a time.
 """
 
-import argparse
 import asyncio
-import json
+import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.model import Mode, ModelInfo, Reply, Request
+from selectllm.llm.weights import context_trained, demo_weights, file_sha256, read_gguf
 
-from selectllm.errors import SelectLLMError
-from selectllm.llm.engine import (
-    Completion,
-    Embeddings,
-    Engine,
-    EngineError,
-    LlamaEngine,
-    RefusedError,
-    Settings,
-    Token,
-    WorkItem,
-)
-from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
-from selectllm.llm.wire import (
-    ChatRequest,
-    EmbedRequest,
-    GenerateRequest,
-    Generation,
-    Named,
-    counters,
-    details,
-    tagged,
-)
+CONTEXT_TOKENS: Final = 16_384
+"""At most, where the model reads so many: a query of 14 candidates of 2,000 characters, with room to spare; a multiple of llama.cpp's block of 256."""
 
-NEVER: Final = "9999-12-31T23:59:59Z"  # when the model will be unloaded
-
-AnyRequest = TypeVar("AnyRequest", bound=Named)
-Result = TypeVar("Result")
-Ask = Callable[[Engine, Settings], Completion]
-Event = dict[str, Any]
+TOP_LOGPROBS: Final = 20
 
 
-def create_app(path: Path, *, name: str, context: int = 4096, engine: Callable[[], Engine] | None = None) -> Starlette:
-    """Return an ASGI app that serves the GGUF file `path` as the model `name`, in a context of `context` tokens.
+async def open_embedded(weights: str = "", *, mode: Mode | None = None) -> "EmbeddedModel":
+    """Open a GGUF file, or the demo model when none is named.
 
-    `engine` builds another engine in the place of llama.cpp. Errors: SelectorUnavailable when `path` is no GGUF file.
+    The demo model ranks pointwise unless `mode` says otherwise: it is too small to rank a list.
+    Raises SelectorUnavailable when there is no such file, MissingDependency without the engine.
     """
-    served = _Served(path, name, engine or partial(LlamaEngine, path, context))
-    return Starlette(
-        routes=[
-            Route("/", _root),
-            Route("/api/version", _version),
-            Route("/api/tags", served.tags),
-            Route("/api/ps", served.ps),
-            Route("/api/show", served.show, methods=["POST"]),
-            Route("/api/chat", served.chat, methods=["POST"]),
-            Route("/api/generate", served.generate, methods=["POST"]),
-            Route("/api/embed", served.embed, methods=["POST"]),
-        ],
-        exception_handlers={HTTPException: _say, EngineError: _say, SelectLLMError: _say},
+    path = Path(weights).expanduser() if weights else demo_weights()
+    if not path.is_file():
+        raise SelectorUnavailable(f"there is no model file {weights!r}: give the path of a GGUF file")
+    header = read_gguf(path)
+    info = ModelInfo(
+        selector=f"embedded:{weights}" if weights else "embedded",
+        name=path.stem if ":" in path.stem else f"{path.stem}:latest",
+        digest=await asyncio.to_thread(file_sha256, path),
+        server_version=_engine_version(),
+        kind="model" if weights else "demo",
+        mode=mode or ("listwise" if weights else "pointwise"),
     )
+    return EmbeddedModel(path, info, min(CONTEXT_TOKENS, context_trained(header) or CONTEXT_TOKENS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """The end of a generation; `load_ns` is how long it waited for the weights."""
+@dataclass
+class _Generation:
+    """What llama.cpp has written of one answer."""
 
-    completion: Completion
-    load_ns: int
+    is_abandoned: threading.Event
+    text: str = ""
+    finish: str = ""
+    last: dict[str, Any] = field(default_factory=dict)
+    logprobs: dict[str, float] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+    def add(self, chunk: dict[str, Any]) -> bool:
+        """Take in a piece; True ends the generation. llama.cpp swallows what is raised here: nothing may be."""
+        if "error" in chunk:
+            self.error = chunk["error"]
+            return True
+        self.last = chunk
+        for choice in chunk.get("choices", ()):
+            self.finish = choice.get("finish_reason") or self.finish
+            self.text += (choice["text"] if "text" in choice else choice["delta"].get("content")) or ""
+            tokens = (choice.get("logprobs") or {}).get("content") or ()
+            if tokens and not self.logprobs:
+                self.logprobs = {token["token"]: token["logprob"] for token in tokens[0].get("top_logprobs", ())}
+        return self.is_abandoned.is_set()
 
 
-class _AbandonedError(Exception):
-    """Nobody waits for the answer any more."""
+class EmbeddedModel:
+    """One model of a GGUF file. The weights are loaded when it is prepared, about a second for the demo model."""
 
-
-class _Served:
-    """One model, and the one thread that its engine is built and used in: that thread's queue is the server's."""
-
-    def __init__(self, path: Path, name: str, build: Callable[[], Engine]) -> None:
+    def __init__(self, path: Path, info: ModelInfo, context: int) -> None:
+        self.info = info
+        self.context: int | None = context
         self._path = path
-        self._name = tagged(name)
-        self._header = read_gguf(path)
-        self._build = build
-        self._engine: Engine | None = None
-        self._digest = ""
+        self._server: Any = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
 
-    async def tags(self, request: Request) -> Response:
-        """List the one model."""
-        return JSONResponse({"models": [await self._summary() | {"modified_at": self._modified_at()}]})
+    async def prepare(self, longest: int, max_tokens: int) -> None:
+        """Load the weights."""
+        await self._run(self._loaded)
 
-    async def ps(self, request: Request) -> Response:
-        """List the model once it is loaded, with the context that it really has."""
-        if self._engine is None:
-            return JSONResponse({"models": []})
-        loaded = {"expires_at": NEVER, "size_vram": 0, "context_length": self._engine.context_length}
-        return JSONResponse({"models": [await self._summary() | loaded]})
-
-    async def show(self, request: Request) -> Response:
-        """Describe the model by what its file says."""
-        await self._read(request, Named)
-        return JSONResponse(
-            {
-                "details": details(self._header),
-                "model_info": self._header,
-                "capabilities": ["completion"],
-                "modified_at": self._modified_at(),
-            }
-        )
-
-    async def chat(self, request: Request) -> Response:
-        """Answer a conversation."""
-        body = await self._read(request, ChatRequest)
-        turns = body.turns()
-
-        def ask(engine: Engine, settings: Settings) -> Completion:
-            return engine.chat(turns, settings, body.json_schema)
-
-        def said(text: str) -> Event:
-            return {"message": {"role": "assistant", "content": text}}
-
-        return await self._answer(body, ask if turns else None, said)
-
-    async def generate(self, request: Request) -> Response:
-        """Answer a prompt, or continue it as it stands when it is raw."""
-        body = await self._read(request, GenerateRequest)
-        prompt = body.prompt or ""
-
-        def ask(engine: Engine, settings: Settings) -> Completion:
-            if body.raw:
-                return engine.complete(prompt, settings)
-            return engine.chat(body.turns(), settings, body.json_schema)
-
-        def said(text: str) -> Event:
-            return {"response": text}
-
-        return await self._answer(body, ask if prompt else None, said)
-
-    async def embed(self, request: Request) -> Response:
-        """Embed one text or many."""
-        body = await self._read(request, EmbedRequest)
-        texts = body.texts()
-        started = time.perf_counter_ns()
-        found, load_ns = await self._run(lambda engine: engine.embed(texts) if texts else Embeddings([], 0))
-        return JSONResponse(
-            {
-                "model": body.model,
-                "embeddings": found.vectors,
-                "total_duration": time.perf_counter_ns() - started,
-                "load_duration": load_ns,
-                "prompt_eval_count": found.tokens,
-            }
-        )
-
-    async def _read(self, request: Request, kind: type[AnyRequest]) -> AnyRequest:
-        try:
-            body = kind.model_validate_json(await request.body())
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise HTTPException(400, ": ".join([*map(str, first["loc"]), first["msg"]])) from None
-        if tagged(body.model) != self._name:
-            raise HTTPException(404, f"model '{body.model}' not found")
-        if what := body.unsupported():
-            raise HTTPException(400, f'"{body.model}" does not support {what}')
-        return body
-
-    async def _answer(self, body: Generation, ask: Ask | None, said: Callable[[str], Event]) -> Response:
-        """Answer with a stream of events, or with one event that has everything; without `ask`, load the model."""
-        started = time.perf_counter_ns()
-
-        def event(text: str, logprobs: Sequence[Token], done: bool, **fields: Any) -> Event:
-            stamp = {"model": body.model, "created_at": datetime.now(UTC).isoformat(), **said(text), "done": done}
-            return stamp | fields | ({"logprobs": [asdict(token) for token in logprobs]} if logprobs else {})
-
-        def last(end: _Done, text: str = "", logprobs: Sequence[Token] = ()) -> Event:
-            took = {"total_duration": time.perf_counter_ns() - started, "load_duration": end.load_ns}
-            return event(text, logprobs, done=True, **took, **counters(end.completion))
-
-        if ask is None:
-            await self._run(lambda engine: None)
-            return JSONResponse(event("", (), done=True, done_reason="load"))
-        steps = self._steps(body, ask)
-        first = await anext(steps)  # what fails before the first token still has a status of its own
-        if body.stream is False:
-            end = first
-            while isinstance(end, WorkItem):
-                end = await anext(steps)
-            return JSONResponse(last(end, end.completion.text, end.completion.logprobs))
-
-        async def lines() -> AsyncIterator[str]:
-            step = first
-            async with aclosing(steps):
-                try:
-                    while isinstance(step, WorkItem):
-                        yield json.dumps(event(step.text, step.logprobs, done=False)) + "\n"
-                        step = await anext(steps)
-                    yield json.dumps(last(step)) + "\n"
-                except EngineError as error:
-                    yield json.dumps({"error": str(error)}) + "\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
-
-    async def _steps(self, body: Generation, ask: Ask) -> AsyncGenerator[WorkItem | _Done, None]:
-        """Yield each piece as it is written, then the end; whoever closes this ends the generation too."""
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[WorkItem | None] = asyncio.Queue()
+    async def answer(self, request: Request) -> Reply:
+        """Answer one request; cancelling it ends its generation."""
         abandoned = threading.Event()
-
-        def emit(piece: WorkItem) -> None:
-            if abandoned.is_set():
-                raise _AbandonedError
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        options = body.options.given() if body.options else {}
-        settings = Settings(options, (body.top_logprobs or 0) if body.logprobs else None, emit)
-        end = loop.run_in_executor(self._thread, self._turn, lambda engine: ask(engine, settings))
-        end.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
-            while (piece := await pieces.get()) is not None:
-                yield piece
-            yield _Done(*await end)
-        finally:
+            return await self._run(lambda: self._generate(request, abandoned))
+        except asyncio.CancelledError:
             abandoned.set()
-            end.cancel()  # takes it out of the queue when its turn has not come
+            raise
 
-    async def _run(self, work: Callable[[Engine], Result]) -> tuple[Result, int]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._turn, work)
+    async def probe(self) -> None:
+        """It is always there."""
 
-    def _turn(self, work: Callable[[Engine], Result]) -> tuple[Result, int]:
-        """Do some work in the engine's thread; return what it gave, and the nanoseconds that it waited for weights."""
+    async def close(self) -> None:
+        """Release the weights."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._server = None
+
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _loaded(self) -> Any:
+        if self._server is None:
+            self._server = _load(self._path, self.context or CONTEXT_TOKENS)
+        return self._server
+
+    def _generate(self, request: Request, abandoned: threading.Event) -> Reply:
+        loading, server = time.perf_counter_ns(), self._loaded()
         started = time.perf_counter_ns()
-        if self._engine is None:
-            self._engine = self._build()
-        load_ns = time.perf_counter_ns() - started
-        return work(self._engine), load_ns
+        generation = _Generation(abandoned)
+        handle, body = _body(server, request)
+        try:
+            handle(body, generation.add)
+        except ValueError as error:  # a schema or a conversation that llama.cpp cannot read
+            raise ModelError(f"{self.info.name} refused a request: {error}") from error
+        if generation.error is not None:
+            raise _error(self.info.name, generation.error)
+        usage, timings = generation.last.get("usage"), generation.last.get("timings")
+        if usage is None or timings is None:
+            raise TransientError(f"{self.info.name} broke an answer off", "unfinished")
+        return Reply(
+            text=generation.text,
+            done_reason="length" if generation.finish == "length" else "stop",
+            prompt_tokens=int(usage["prompt_tokens"]),
+            output_tokens=int(usage["completion_tokens"]),
+            total_duration=time.perf_counter_ns() - loading,
+            load_duration=started - loading,
+            prompt_duration=int(timings["prompt_ms"] * 1e6),
+            output_duration=int(timings["predicted_ms"] * 1e6),
+            logprobs=generation.logprobs,
+        )
 
-    async def _summary(self) -> Event:
-        if not self._digest:
-            self._digest = await asyncio.to_thread(file_sha256, self._path)
-        size = self._path.stat().st_size
-        return {
-            "name": self._name,
-            "model": self._name,
-            "size": size,
-            "digest": self._digest,
-            "details": details(self._header),
-        }
 
-    def _modified_at(self) -> str:
-        return datetime.fromtimestamp(self._path.stat().st_mtime, UTC).isoformat()
-
-
-async def _root(request: Request) -> Response:
-    return PlainTextResponse("Ollama is running")
+def _body(server: Any, request: Request) -> tuple[Any, dict[str, Any]]:
+    """The function that answers, and its argument: a text that is continued as it stands, or a chat held to a schema."""
+    body: dict[str, Any] = {
+        "temperature": 0,
+        "seed": request.seed,
+        "n_predict": request.max_tokens,
+        "cache_prompt": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.logprobs:
+        return server.handle_completions, body | {"prompt": request.text, "n_probs": TOP_LOGPROBS}
+    form = {"type": "json_schema", "json_schema": {"schema": request.schema}}
+    messages = [{"role": "user", "content": request.text}]
+    return server.handle_chat_completions, body | {"messages": messages, "response_format": form}
 
 
-async def _version(request: Request) -> Response:
+def _load(path: Path, context: int) -> Any:
+    """Load the weights into one of xllamacpp's servers (the package has no types)."""
     try:
-        return JSONResponse({"version": f"embedded-{version('xllamacpp')}"})
-    except PackageNotFoundError:  # another engine was handed in
-        return JSONResponse({"version": "embedded"})
-
-
-async def _say(request: Request, error: Exception) -> Response:
-    """Answer an error in Ollama's form."""
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
-    return JSONResponse({"error": str(error)}, 400 if isinstance(error, RefusedError) else 500)
-
-
-def main() -> None:
-    """Serve a model to the programs of this machine."""
-    parser = argparse.ArgumentParser(prog="python -m selectllm.llm.embedded", description=main.__doc__)
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; Ollama's own is 11434")
-    parser.add_argument("--model", type=Path, metavar="PATH.gguf", help="default: the demonstration model")
-    parser.add_argument("--name", help="the model's name (default: the name of its file)")
-    parser.add_argument("--context", type=int, default=4096, help="tokens of context (default: %(default)s)")
-    arguments = parser.parse_args()
-    import uvicorn
-
+        import xllamacpp
+    except ImportError as error:
+        raise MissingDependency("xllamacpp", extra="embedded", purpose="the embedded engine") from error
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = context
+    params.n_parallel = 1
+    params.ctx_shift = False
+    params.verbosity = -1
+    params.warmup = False
+    params.enable_reasoning = 0  # thinking would be outside the schema
+    params.cache_ram_mib = 0  # the slot's own cache serves the common prefix; this one would keep up to 8 GiB more
+    params.swa_full = True  # else models with sliding windows, such as Gemma's, do not reuse the common prefix
+    # Flash attention computes short batches otherwise than long ones: a prompt's scores would depend on how much of it
+    # the request before has left in the cache. It is no faster on a CPU.
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    # xllamacpp always opens a port, and lets pages of any origin use it: keep it on loopback, behind a secret key.
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [secrets.token_urlsafe(32)]
+    params.n_threads_http = 1
+    params.ui = params.endpoint_slots = False
     try:
-        path = arguments.model or demo_weights()
-        app = create_app(path, name=arguments.name or path.stem, context=arguments.context)
-    except SelectLLMError as error:
-        parser.error(str(error))
-    uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise SelectorUnavailable(f"llama.cpp cannot load the model file {path}") from error
+    # A server that is released before its loop has begun hangs for ever. One answer shows that it has begun.
+    server.handle_completions({"prompt": " ", "n_predict": 1})
+    return server
 
 
-if __name__ == "__main__":
-    main()
+def _engine_version() -> str:
+    try:
+        return f"embedded-{version('xllamacpp')}"
+    except PackageNotFoundError:
+        raise MissingDependency("xllamacpp", extra="embedded", purpose="the embedded engine") from None
+
+
+def _error(name: str, error: dict[str, Any]) -> ModelError:
+    message = str(error.get("message"))
+    if error.get("type") == "exceed_context_size_error":
+        return ContextLengthExceeded(f"{name} refused a prompt: {message}")
+    if error.get("code") == 400:
+        return ModelError(f"{name} refused a request: {message}")
+    return TransientError(f"{name} failed: {message}", "server error")

