@@ -21,7 +21,7 @@ Connect = Callable[[], Awaitable[ChatModel]]
 
 
 async def open_model(
-    selector: str, settings: RankingSettings, keys: ApiKeys = ApiKeys(), expected: ModelInfo | None = None
+    selector: str, settings: RankingSettings, keys: ApiKeys, expected: ModelInfo | None = None
 ) -> HostPool:
     """Open the model that a selector names, on all its hosts, and make sure that it is there; nothing is asked yet.
 

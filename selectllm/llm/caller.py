@@ -1,4 +1,4 @@
-"""A durable caller of one model: each request is looked up in the ledger first, and each reply is kept before it counts.
+"""A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts.
 
 It does not know what the questions are about: ranking is one of its clients.
 """

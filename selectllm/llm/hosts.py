@@ -220,11 +220,10 @@ class HostPool:
             async with asyncio.timeout(seconds):  # weights may have to be loaded: that is more than one answer takes
                 await host.model.prepare(self._longest, self._max_tokens)
         except (TransientError, TimeoutError) as error:
-            is_transient = isinstance(error, TransientError)
-            kind, retry_after = (error.kind, error.retry_after) if is_transient else ("timeout", None)
-            self.usage.errors_by_kind[kind] += 1
-            host.last_error = f"{self.info.name} could not be made ready: {str(error) or 'it took too long'}"
-            raise TransientError(host.last_error, kind, retry_after) from None
+            failure = error if isinstance(error, TransientError) else TransientError("it took too long", "timeout")
+            self.usage.errors_by_kind[failure.kind] += 1
+            host.last_error = f"{self.info.name} could not be made ready: {failure}"
+            raise TransientError(host.last_error, failure.kind, failure.retry_after) from None
         host.is_ready = True
 
     async def _ask(self, host: HostState, request: Request, deadline: Deadline) -> Reply:

@@ -7,13 +7,12 @@ from typing import Final, Literal
 
 import httpx
 
+from selectllm.errors import SelectorUnavailable
+
 Provider = Literal["ollama", "openai"]
 
 PROVIDERS: Final[tuple[Provider, ...]] = ("ollama", "openai")
 """Kinds of selectors that have servers."""
-
-KEY_VARIABLES: Final[dict[Provider, str]] = {"ollama": "OLLAMA_API_KEY", "openai": "OPENAI_API_KEY"}
-HOST_VARIABLES: Final[dict[Provider, str]] = {"ollama": "OLLAMA_HOST", "openai": "OPENAI_BASE_URL"}
 
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
@@ -43,25 +42,33 @@ class ApiKeys:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "ApiKeys":
         """The keys that the environment holds, each for the host that the environment names."""
         values = os.environ if environment is None else environment
-        ollama, openai = (
-            ProviderKey(*(values.get(names[provider], "").strip() for names in (KEY_VARIABLES, HOST_VARIABLES)))
-            for provider in PROVIDERS
+        return cls(
+            ollama=ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "")),
+            openai=ProviderKey(
+                values.get("OPENAI_API_KEY", ""),
+                values.get("OPENAI_BASE_URL", ""),
+                organization=values.get("OPENAI_ORG_ID"),
+                project=values.get("OPENAI_PROJECT_ID"),
+                headers=_headers(values.get("OPENAI_CUSTOM_HEADERS", "")),
+            ),
         )
-        openai = replace(
-            openai,
-            organization=values.get("OPENAI_ORG_ID"),
-            project=values.get("OPENAI_PROJECT_ID"),
-            headers=_headers(values.get("OPENAI_CUSTOM_HEADERS", "")),
-        )
-        return cls(ollama, openai)
 
     def host(self, provider: Provider) -> str:
         """The host that is asked where the settings name none; empty for the provider's usual one."""
         return self._of(provider).host
 
     def for_host(self, provider: Provider, host: str | None) -> ProviderKey:
-        """What may be sent to a host (None: the default one); an empty key where none may."""
-        return self._of(provider) if self.may_see(provider, host) else ProviderKey()
+        """What may be sent to a host (None: the default one); an empty key where none may.
+
+        Raises SelectorUnavailable for a key that cannot be sent.
+        """
+        if not self.may_see(provider, host):
+            return ProviderKey()
+        own = self._of(provider)
+        key = own.key.strip()
+        if not (key.isascii() and key.isprintable()):
+            raise SelectorUnavailable(f"{provider.upper()}_API_KEY holds characters that no key has: set it anew")
+        return replace(own, key=key)
 
     def may_see(self, provider: Provider, host: str | None) -> bool:
         """Whether a host (None: the default one) may get the provider's key."""

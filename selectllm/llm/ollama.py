@@ -245,7 +245,9 @@ def _client(host: str | None, keys: ApiKeys, timeout: float) -> WireClient:
     try:  # connections are as many as there are questions at once, and those are counted elsewhere
         client = WireClient(host=asked, timeout=timeout, limits=httpx.Limits(max_connections=None))
     except (ValueError, httpx.InvalidURL) as error:
-        raise SelectorUnavailable(f"--host {redact_url(asked)!r} is no URL of a server: {redact_url(str(error))}") from None
+        raise SelectorUnavailable(
+            f"--host {redact_url(asked)!r} is no URL of a server: {redact_url(str(error))}"
+        ) from None
     # The client takes OLLAMA_API_KEY from the environment for any host.
     client._client.headers.pop("authorization", None)
     if key := keys.for_host("ollama", host).key:
@@ -295,7 +297,8 @@ def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str =
 def _retry_after(error: ResponseError) -> float | None:
     """What the server asks for with a refusal: the client's error does not say, but keeps what it was made from."""
     cause = error.__context__
-    return retry_after_seconds(cause.response.headers.get("retry-after")) if isinstance(cause, HTTPStatusError) else None
+    header = cause.response.headers.get("retry-after") if isinstance(cause, HTTPStatusError) else None
+    return retry_after_seconds(header)
 
 
 def _message(error: Exception) -> str:

@@ -230,8 +230,6 @@ async def open_openai(
 def _client(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     from openai import AsyncOpenAI
 
-    if not (key.key.isascii() and key.key.isprintable()):
-        raise SelectorUnavailable("OPENAI_API_KEY holds characters that no key has: set it anew")
     client = AsyncOpenAI(
         api_key=key.key or NO_KEY,
         base_url=base,

@@ -38,7 +38,7 @@ class ScriptedModel:
         """Rank the numbered candidates of the text by the rule."""
         candidates = _numbered(request.text)
         if self.rule == "longest":
-            candidates.sort(key=lambda candidate: (-_bytes(candidate), candidate["instruction"], candidate.get("input", "")))
+            candidates.sort(key=_by_length)
         count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
         ranking = [candidate["number"] for candidate in candidates[:count]]
         return Reply(text=json.dumps({"ranking": ranking}), done_reason="stop")
@@ -54,5 +54,6 @@ def _numbered(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("\n") if line.startswith('{"number": ')]
 
 
-def _bytes(candidate: dict[str, Any]) -> int:
-    return sum(len(candidate.get(name, "").encode()) for name in ("instruction", "input"))
+def _by_length(candidate: dict[str, Any]) -> tuple[int, list[str]]:
+    texts = [candidate["instruction"], candidate.get("input", "")]
+    return -sum(len(text.encode()) for text in texts), texts

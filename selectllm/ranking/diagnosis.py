@@ -43,7 +43,7 @@ class Finding:
 
 
 async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Finding]:
-    """Check each host in turn; yields each finding as soon as it is there, and goes no further with a host that fails."""
+    """Check each host in turn, and yield each finding as soon as it is there; a host that fails is left at once."""
     hosts = settings.ranking.hosts
     for host in hosts or (None,):
         prefix = f"{host} " if len(hosts) > 1 else ""
@@ -130,8 +130,8 @@ async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
         together = (await _timed(hosts, *(_query(seed) for seed in range(2, 2 + CONCURRENCY))))[0]
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
-    at_a_time = CONCURRENCY * single / together
-    seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {at_a_time:.1f} at a time"
+    rate = CONCURRENCY * single / together
+    seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {rate:.1f} at a time"
     return Finding("parallelism", True, seen)
 
 

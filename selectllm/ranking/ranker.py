@@ -66,9 +66,7 @@ class _Pass:
 class Ranker:
     """Asks one model about queries, and keeps count."""
 
-    def __init__(
-        self, caller: Caller, options: RankingOptions, on_progress: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, caller: Caller, options: RankingOptions, on_progress: Callable[[], None] = lambda: None) -> None:
         self.stats = RankingStats(usage=caller.usage)
         self._caller, self._options, self._on_progress = caller, options, on_progress
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
@@ -90,11 +88,11 @@ class Ranker:
 
         Raises ModelError, TooManyAbstained, CostExceeded.
         """
-        passes = [
-            _Pass(index, name if index == 1 else f"{name}, pass {index}") for index in range(1, self._options.passes + 1)
-        ]
+        further = [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
         async with self._slots:
-            outcomes = await gather_or_raise(self._list(candidates, top_k, pass_) for pass_ in passes)
+            outcomes = await gather_or_raise(
+                self._list(candidates, top_k, pass_) for pass_ in [_Pass(1, name), *further]
+            )
             usable = [outcome for outcome in outcomes if not outcome.abstained]
             return self._counted(self._aggregated(candidates, top_k, usable, name), name)
 
@@ -126,9 +124,7 @@ class Ranker:
         self.stats.split += 1
         middle = math.ceil(len(candidates) / 2)
         halves = candidates[:middle], candidates[middle:]
-        ranked = await gather_or_raise(
-            self._half(half, min(top_k, len(half)), pass_.part("part")) for half in halves
-        )
+        ranked = await gather_or_raise(self._half(half, min(top_k, len(half)), pass_.part("part")) for half in halves)
         if any(half.abstained for half in ranked):
             return Outcome()
         by_id = {candidate.id: candidate for candidate in candidates}

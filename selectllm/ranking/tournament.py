@@ -39,9 +39,7 @@ def question_counts(rows: int, size: int) -> list[int]:
     return counts
 
 
-async def run_tournament(
-    candidates: Sequence[Candidate], size: int, ranker: Ranker, seed: int
-) -> list[TournamentRank]:
+async def run_tournament(candidates: Sequence[Candidate], size: int, ranker: Ranker, seed: int) -> list[TournamentRank]:
     """Ask round by round until one query decides, and return every row once, the best first.
 
     The order is: the round reached, the later the better; the rank in that round's query; the final place of that
@@ -96,6 +94,4 @@ async def _rank_group(group: list[Candidate], ranker: Ranker, name: str) -> Outc
 
 def _rows(group: list[Candidate], outcome: Outcome, number: int) -> list[TournamentRank]:
     ranks = {id: rank for rank, id in enumerate(outcome.ids, start=1)}
-    return [
-        TournamentRank(0, candidate.id, number, ranks.get(candidate.id), outcome.reply) for candidate in group
-    ]
+    return [TournamentRank(0, candidate.id, number, ranks.get(candidate.id), outcome.reply) for candidate in group]
