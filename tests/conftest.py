@@ -1,4 +1,4 @@
-"""What the tests share: small pools, an embedder that costs nothing, models that do as they are told."""
+"""What the tests share: small pools, an embedder that costs nothing, fake models."""
 
 import hashlib
 import json
@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 
 from selectllm import cancellation
-from selectllm.llm import HostPool, ModelInfo, Reply, Request
+from selectllm.llm.caller import Caller, CostLimit
+from selectllm.llm.hosts import HostOptions, HostPool
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RankingSettings, RunSettings
+from selectllm.store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -116,48 +121,64 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     running.stop()
 
 
-class ToldModel:
-    """A model that answers each request as a function says; keeps what it was asked."""
-
-    def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
-        self.card = ModelInfo("told", "told", "told-digest", "1", "model", "listwise")
-        self.asked: list[Request] = []
-        self._answer = answer
+class FakeModel:
+    """A model that answers each request by a function, and keeps the requests."""
 
     context = None
 
-    async def prepare(self, longest: int, room: int) -> None:
+    def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
+        self.info = ModelInfo("fake", "fake", "fake-digest", "1", "model", "listwise")
+        self.asked: list[Request] = []
+        self.longest = 0
+        self.is_closed = False
+        self._answer = answer
+
+    async def prepare(self, longest: int, max_tokens: int) -> None:
         self.longest = longest
 
     async def answer(self, request: Request) -> Reply:
         self.asked.append(request)
-        told = self._answer(request)
-        return Reply(told, "stop", prompt_tokens=10, output_tokens=2) if isinstance(told, str) else told
+        answer = self._answer(request)
+        return Reply(answer, "stop", prompt_tokens=10, output_tokens=2) if isinstance(answer, str) else answer
 
     async def probe(self) -> None:
         pass
 
     async def close(self) -> None:
-        self.closed = True
+        self.is_closed = True
+
+
+def top_k(request: Request) -> int:
+    """How many candidates a request wants ranked; 0 for a yes or no."""
+    return int(request.schema["properties"]["ranking"]["minItems"]) if request.schema else 0
 
 
 def by_id(request: Request) -> str:
     """The right answer of a model that prefers lower ids."""
-    numbered = sorted(enumerate(request.prompt.candidates, start=1), key=lambda pair: pair[1].id)
-    return json.dumps({"ranking": [number for number, _ in numbered[: request.prompt.wanted]]})
+    numbered = sorted(enumerate(request.shown, start=1), key=lambda pair: pair[1])
+    return json.dumps({"ranking": [number for number, _ in numbered[: top_k(request)]]})
+
+
+def make_caller(model: ChatModel, folder: Path, limit: CostLimit | None = None, **options: Any) -> Caller:
+    """A caller of a model whose ledger is in a folder; options as in HostOptions."""
+    hosts = HostPool([model], HostOptions(**options))
+    return Caller(hosts, Ledger(Store(str(folder)), model.info), limit or CostLimit())
 
 
 @pytest.fixture
-def told_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ToldModel]:
-    """Have every run ask a model that answers as told."""
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModel]:
+    """Have every run of this process ask a model that answers by a function."""
 
-    def make(answer: Callable[[Request], Reply | str] = by_id) -> ToldModel:
-        model = ToldModel(answer)
+    def make(answer: Callable[[Request], Reply | str] = by_id) -> FakeModel:
+        model = FakeModel(answer)
 
-        async def open_model(_selector: str, settings: RankingSettings, met: ModelInfo | None = None) -> HostPool:
-            return HostPool([model], concurrency=settings.concurrency, retries=settings.retries)
+        async def open_model(
+            _selector: str, settings: RankingSettings, _keys: ApiKeys, expected: ModelInfo | None = None
+        ) -> HostPool:
+            return HostPool([model], HostOptions.of(settings))
 
-        monkeypatch.setattr("selectllm.steps.check_model.open_model", open_model)
+        monkeypatch.setattr("selectllm.llm.caller.open_model", open_model)
+        monkeypatch.setattr("selectllm.steps.model.open_model", open_model)
         return model
 
     return make

@@ -1,6 +1,6 @@
 """A durable caller of language models: Ollama's, those behind OpenAI's API, llama.cpp in process, and scripts.
 
-It knows nothing of ranking: a request is a text, a schema for the answer and how to ask.
+A request is a text, a schema for the answer and how to ask: nothing here knows of ranking.
 """
 
 from collections.abc import Awaitable, Callable
@@ -78,7 +78,7 @@ async def _connect(selector: str, host: str | None, settings: RankingSettings, k
 
 
 def mode_of(selector: str, mode: Literal["auto"] | Mode) -> Mode:
-    """How a selector ranks: as the settings say; by default the embedded demo pointwise, others listwise."""
+    """How a selector ranks: as the settings say; by default the embedded demo scores candidates, others rank lists."""
     if mode != "auto":
         return mode
     return "pointwise" if selector == "embedded" else "listwise"

@@ -16,8 +16,8 @@ MAX_RETRY_AFTER_SECONDS: Final = 600.0
 
 def pause_seconds(attempt: int, retry_after: float | None = None) -> float:
     """Seconds to wait after the failed `attempt` (from 1): as long as the server asks, or longer each time."""
-    pause: float = min(FIRST_SECONDS * 2 ** min(attempt - 1, 30), MAX_SECONDS) * random.uniform(0.5, 1.0)
-    return max(pause, min(retry_after, MAX_RETRY_AFTER_SECONDS)) if retry_after else pause
+    pause = min(FIRST_SECONDS * 2.0 ** min(attempt - 1, 30), MAX_SECONDS) * random.uniform(0.5, 1.0)
+    return max(pause, min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
 
 
 def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:

@@ -1,6 +1,6 @@
-"""A durable caller of one model: whatever it is asked is looked up first, and every reply is kept before it counts.
+"""A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts.
 
-It knows nothing of what the questions are about. Ranking, and whoever else asks a model, is its client.
+It does not know what the questions are about: ranking is one of its clients.
 """
 
 import asyncio
@@ -59,15 +59,22 @@ class LongestRequest:
 
 
 class Caller:
-    """Asks one model, on all its hosts, and counts what that takes."""
+    """Asks one model, on all its hosts; `usage` counts what that takes."""
 
     def __init__(self, hosts: HostPool, ledger: Ledger, limit: CostLimit = CostLimit()) -> None:
-        self.info = hosts.info
-        self.usage = Usage()
-        self.hosts = hosts
-        self._ledger, self._limit = ledger, limit
+        self.info, self.usage = hosts.info, hosts.usage
+        self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: set[asyncio.Task[Entry]] = set()
         self._has_ended = False
+
+    @property
+    def places(self) -> int:
+        """The most requests under way at once."""
+        return self._hosts.places
+
+    def deadline(self) -> Deadline:
+        """How long a question may take, with all its requests; it stands still while all hosts are out."""
+        return self._hosts.deadline()
 
     async def ask(self, request: Request, deadline: Deadline | None = None) -> Entry:
         """Have a question answered: by the ledger if it was asked before, else by the model.
@@ -89,7 +96,7 @@ class Caller:
     async def drain(self, seconds: float) -> None:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
         self._has_ended = True
-        await self.hosts.wake()  # questions that wait for a host end at once
+        await self._hosts.wake()  # questions that wait for a host end at once
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=seconds)
         for task in self._in_flight:
@@ -102,7 +109,7 @@ class Caller:
             task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
 
     async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
-        async with self.hosts.answer(request, self._check, deadline) as reply:
+        async with self._hosts.answer(request, self._check, deadline) as reply:
             self.usage.asked += 1
             self.usage.paid_prompt_tokens += reply.prompt_tokens
             self.usage.paid_output_tokens += reply.output_tokens
@@ -138,7 +145,5 @@ async def open_caller(
                 raise
             finally:
                 await ledger.close()
-            caller.usage.errors_by_kind += hosts.errors_by_kind
-            caller.usage.queued_seconds += hosts.queued_seconds
         finally:
             await hosts.close()

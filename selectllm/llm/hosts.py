@@ -7,7 +7,6 @@ probed until it answers again; while all are out every question waits, and its d
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from selectllm.errors import ModelError, TransientError
 from selectllm.llm.absent import AbsentModel
 from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
 
 log = logging.getLogger(__name__)
@@ -88,14 +88,16 @@ class Deadline:
 
 
 class HostPool:
-    """The hosts of one model; `info` says who it is when the first host cannot."""
+    """The hosts of one model; `info` says who it is when the first host cannot.
+
+    `usage` counts the errors of requests and the seconds that they queued.
+    """
 
     def __init__(
         self, models: Sequence[ChatModel], options: HostOptions = HostOptions(), info: ModelInfo | None = None
     ) -> None:
         self.info = info or models[0].info
-        self.errors_by_kind: Counter[str] = Counter()
-        self.queued_seconds = 0.0  # that requests waited in the hosts' own queues, by the hosts' own account
+        self.usage = Usage()
         self.lowest_limit = options.concurrency
         self._hosts = [HostState(model, float(options.concurrency)) for model in models]
         self._options = options
@@ -218,10 +220,10 @@ class HostPool:
             async with asyncio.timeout(seconds):  # weights may have to be loaded: that is more than one answer takes
                 await host.model.prepare(self._longest, self._max_tokens)
         except (TransientError, TimeoutError) as error:
-            kind = getattr(error, "kind", "timeout")
-            self.errors_by_kind[kind] += 1
-            host.last_error = f"{self.info.name} could not be made ready: {str(error) or 'it took too long'}"
-            raise TransientError(host.last_error, kind, getattr(error, "retry_after", None)) from None
+            failure = error if isinstance(error, TransientError) else TransientError("it took too long", "timeout")
+            self.usage.errors_by_kind[failure.kind] += 1
+            host.last_error = f"{self.info.name} could not be made ready: {failure}"
+            raise TransientError(host.last_error, failure.kind, failure.retry_after) from None
         host.is_ready = True
 
     async def _ask(self, host: HostState, request: Request, deadline: Deadline) -> Reply:
@@ -270,10 +272,10 @@ class HostPool:
             host.limit = min(self._options.concurrency, host.limit + 1 / host.limit)
         worked = reply.load_duration + reply.prompt_duration + reply.output_duration
         if worked:
-            self.queued_seconds += max(reply.total_duration - worked, 0) / 1e9
+            self.usage.queued_seconds += max(reply.total_duration - worked, 0) / 1e9
 
     def _failed(self, host: HostState, kind: str, started: float) -> None:
-        self.errors_by_kind[kind] += 1
+        self.usage.errors_by_kind[kind] += 1
         if kind == DEADLINE:  # the question had little time left, which says nothing of the host
             return
         host.failures += 1

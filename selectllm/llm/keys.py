@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import httpx
+
+from selectllm.errors import SelectorUnavailable
 
 Provider = Literal["ollama", "openai"]
 
 PROVIDERS: Final[tuple[Provider, ...]] = ("ollama", "openai")
 """Kinds of selectors that have servers."""
-
-KEY_VARIABLES: Final[dict[Provider, str]] = {"ollama": "OLLAMA_API_KEY", "openai": "OPENAI_API_KEY"}
-HOST_VARIABLES: Final[dict[Provider, str]] = {"ollama": "OLLAMA_HOST", "openai": "OPENAI_BASE_URL"}
 
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
@@ -26,9 +25,10 @@ class ProviderKey:
     """
 
     key: str = field(default="", repr=False)
-    host: str = ""
+    host: str = field(default="", repr=False)  # which may hold a password
     organization: str | None = field(default=None, repr=False)
     project: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,15 @@ class ApiKeys:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "ApiKeys":
         """The keys that the environment holds, each for the host that the environment names."""
         values = os.environ if environment is None else environment
-
-        def of(provider: Provider, **more: str | None) -> ProviderKey:
-            key, host = (values.get(names[provider], "").strip() for names in (KEY_VARIABLES, HOST_VARIABLES))
-            return ProviderKey(key, host, **more)
-
         return cls(
-            of("ollama"),
-            of("openai", organization=values.get("OPENAI_ORG_ID"), project=values.get("OPENAI_PROJECT_ID")),
+            ollama=ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "")),
+            openai=ProviderKey(
+                values.get("OPENAI_API_KEY", ""),
+                values.get("OPENAI_BASE_URL", ""),
+                organization=values.get("OPENAI_ORG_ID"),
+                project=values.get("OPENAI_PROJECT_ID"),
+                headers=_headers(values.get("OPENAI_CUSTOM_HEADERS", "")),
+            ),
         )
 
     def host(self, provider: Provider) -> str:
@@ -57,13 +58,30 @@ class ApiKeys:
         return self._of(provider).host
 
     def for_host(self, provider: Provider, host: str | None) -> ProviderKey:
-        """What may be sent to a host (None: the default one); an empty key where none may."""
+        """What may be sent to a host (None: the default one); an empty key where none may.
+
+        Raises SelectorUnavailable for a key that cannot be sent.
+        """
+        if not self.may_see(provider, host):
+            return ProviderKey()
         own = self._of(provider)
-        may_see = _may_see_ollama(own, host) if provider == "ollama" else _may_see_openai(own, host)
-        return own if may_see else ProviderKey()
+        key = own.key.strip()
+        if not (key.isascii() and key.isprintable()):
+            raise SelectorUnavailable(f"{provider.upper()}_API_KEY holds characters that no key has: set it anew")
+        return replace(own, key=key)
+
+    def may_see(self, provider: Provider, host: str | None) -> bool:
+        """Whether a host (None: the default one) may get the provider's key."""
+        return (_may_see_ollama if provider == "ollama" else _may_see_openai)(self._of(provider), host)
 
     def _of(self, provider: Provider) -> ProviderKey:
         return self.ollama if provider == "ollama" else self.openai
+
+
+def _headers(lines: str) -> tuple[tuple[str, str], ...]:
+    """Further headers, as OpenAI's client reads them from the environment: a name, a colon and a value a line."""
+    pairs = (line.partition(":") for line in lines.split("\n") if ":" in line)
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
 
 
 def _may_see_ollama(own: ProviderKey, host: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The seam behind which every language model is: a request goes in, a reply comes out. It knows nothing of ranking."""
+"""The seam behind which every language model stands: a request goes in, a reply comes out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ class Request:
     """One question to a model.
 
     What decides the reply is in `key`: the text, the schema, the seed, `think`, `max_tokens` and the pass. Hosts,
-    timeouts and context sizes are not. The other fields are notes for the ledger: `question` says whom the request is for
-    ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries from 1, and
+    timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the request is
+    for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries from 1, and
     `describe` names, in a word or two, what reading the reply gives.
     """
 

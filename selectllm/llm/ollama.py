@@ -5,10 +5,10 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from typing import Any, Final
 
 import httpx
+from httpx import HTTPStatusError
 from ollama import AsyncClient, ChatResponse, GenerateResponse, ResponseError
 
 from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError, SelectorUnavailable, TransientError
@@ -18,8 +18,10 @@ from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.paths import redact_url
 from selectllm.text import sanitize
 
+OLLAMA: Final = "http://127.0.0.1:11434"
+
 CHECK_SECONDS: Final = 30.0
-"""Seconds that a server has to say who it is."""
+"""Seconds that a server has to say which models it has."""
 
 PASSING_STATUSES: Final = {-1: "cut off", 408: "timeout", 429: "busy", 502: "bad gateway", 503: "busy", 504: "timeout"}
 """Statuses of errors that can pass; -1 is what the client makes of an error within a stream."""
@@ -56,22 +58,12 @@ KEY_ADVICE: Final = (
 )
 
 
-_retry_after: ContextVar[float | None] = ContextVar("retry_after", default=None)
-"""What the server asked for when it refused this task's last request: the client's errors do not say."""
-
-
-async def _note_retry_after(response: httpx.Response) -> None:
-    if response.status_code in (429, 503):
-        _retry_after.set(retry_after_seconds(response.headers.get("retry-after")))
-
-
 class WireClient(AsyncClient):
     """The official client, sending two fields that it does not offer: a prompt too long is an error, never cut."""
 
     async def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
         if args[1] in ("/api/chat", "/api/generate"):
             kwargs["json"] |= {"truncate": False, "shift": False}
-        _retry_after.set(None)
         return await super()._request(cls, *args, **kwargs)
 
     async def version(self) -> str:
@@ -188,8 +180,7 @@ class OllamaModel:
                 raise TransientError(f"{self.info.name} failed with {message}", "out of memory") from None
             if status in PASSING_STATUSES or status >= PROXY_STATUSES:
                 kind = PASSING_STATUSES.get(status, "bad gateway")
-                failure = f"{self.info.name} failed with {message}"
-                raise TransientError(failure, kind, _retry_after.get()) from None
+                raise TransientError(f"{self.info.name} failed with {message}", kind, _retry_after(error)) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{self.info.name} refused a prompt with {message}") from None
             advice = {
@@ -205,7 +196,7 @@ class OllamaModel:
             raise TransientError(
                 f"{self.info.name} was cut off: {' '.join(str(error).split())[:200]}", "cut off"
             ) from None
-        except (ConnectionError, httpx.RequestError, httpx.HTTPStatusError, KeyError, TypeError) as error:
+        except (ConnectionError, httpx.RequestError, HTTPStatusError, KeyError, TypeError) as error:
             raise TransientError(f"{self.info.name} cannot be reached: {type(error).__name__}", "connection") from None
 
 
@@ -250,17 +241,17 @@ async def open_ollama(
 
 
 def _client(host: str | None, keys: ApiKeys, timeout: float) -> WireClient:
-    asked = host or keys.host("ollama") or None
+    asked = host or keys.host("ollama") or OLLAMA
     try:  # connections are as many as there are questions at once, and those are counted elsewhere
         client = WireClient(host=asked, timeout=timeout, limits=httpx.Limits(max_connections=None))
     except (ValueError, httpx.InvalidURL) as error:
-        shown = redact_url(asked or "")
-        raise SelectorUnavailable(f"--host {shown!r} is no URL of a server: {redact_url(str(error))}") from None
+        raise SelectorUnavailable(
+            f"--host {redact_url(asked)!r} is no URL of a server: {redact_url(str(error))}"
+        ) from None
     # The client takes OLLAMA_API_KEY from the environment for any host.
     client._client.headers.pop("authorization", None)
     if key := keys.for_host("ollama", host).key:
         client._client.headers["authorization"] = f"Bearer {key}"
-    client._client.event_hooks["response"].append(_note_retry_after)
     return client
 
 
@@ -271,14 +262,14 @@ def _unavailable(error: BaseException, where: str) -> BaseException:
             f"no Ollama server answers at {where}. Start it with `ollama serve`, or name another with --host URL"
         )
     status = error.status_code if isinstance(error, ResponseError) else 0
-    status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else status
+    status = error.response.status_code if isinstance(error, HTTPStatusError) else status
     if status in PASSING_STATUSES or status >= PROXY_STATUSES:
         return HostUnreachable(
             f"the Ollama server at {where} answers nothing but status {status}: try again when it is well"
         )
     if status in (401, 403):
         return SelectorUnavailable(f"the server at {where} refused to be asked with status {status}. {KEY_ADVICE}")
-    if isinstance(error, (ResponseError, httpx.HTTPStatusError, ValueError, KeyError)):
+    if isinstance(error, (ResponseError, HTTPStatusError, ValueError, KeyError)):
         return SelectorUnavailable(f"the server at {where} does not answer as Ollama does: {_message(error)}")
     return error
 
@@ -296,9 +287,18 @@ def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str =
         prompt_duration=response.prompt_eval_duration or 0,
         output_duration=response.eval_duration or 0,
         logprobs={
-            one.token: one.logprob for one in alternatives or [] if one.token is not None and one.logprob is not None
+            token.token: token.logprob
+            for token in alternatives or []
+            if token.token is not None and token.logprob is not None
         },
     )
+
+
+def _retry_after(error: ResponseError) -> float | None:
+    """What the server asks for with a refusal: the client's error does not say, but keeps what it was made from."""
+    cause = error.__context__
+    header = cause.response.headers.get("retry-after") if isinstance(cause, HTTPStatusError) else None
+    return retry_after_seconds(header)
 
 
 def _message(error: Exception) -> str:

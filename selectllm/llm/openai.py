@@ -214,10 +214,9 @@ async def open_openai(
                 "http://127.0.0.1:8000/v1"
             ) from None
         if isinstance(error, APIStatusError):
-            is_for_host = keys.for_host("openai", host) == keys.openai
             advice = (
                 "Set OPENAI_API_KEY to a key that is good there"
-                if is_for_host
+                if keys.may_see("openai", host)
                 else "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             )
             message = f"status {error.status_code}: {_safe(_message(error), client.api_key)}"
@@ -231,8 +230,6 @@ async def open_openai(
 def _client(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     from openai import AsyncOpenAI
 
-    if not (key.key.isascii() and key.key.isprintable()):
-        raise SelectorUnavailable("OPENAI_API_KEY holds characters that no key has: set it anew")
     client = AsyncOpenAI(
         api_key=key.key or NO_KEY,
         base_url=base,
@@ -243,8 +240,7 @@ def _client(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     )
     # The client takes what is not given from the environment, where it may be meant for another host.
     client.organization, client.project = key.organization, key.project
-    if not key.key:
-        client._custom_headers = {}
+    client._custom_headers = dict(key.headers)
     return client
 
 

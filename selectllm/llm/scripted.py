@@ -11,8 +11,8 @@ RULES: Final = ("longest", "first")
 class ScriptedModel:
     """Ranks by a rule: `longest`, the longest text first; `first`, in the order that the prompt shows.
 
-    It knows of a question what a model does: its text and the schema of its answer. Candidates are the text's lines of
-    JSON that have a `number`.
+    It gets what a model gets: the text, and the schema of the answer. Candidates are the text's lines of JSON that
+    begin with a `number`. Candidates of equal length are ordered by their texts.
     """
 
     def __init__(self, rule: str) -> None:
@@ -38,7 +38,7 @@ class ScriptedModel:
         """Rank the numbered candidates of the text by the rule."""
         candidates = _numbered(request.text)
         if self.rule == "longest":
-            candidates.sort(key=lambda candidate: (-_bytes(candidate), candidate["instruction"], candidate["number"]))
+            candidates.sort(key=_by_length)
         count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
         ranking = [candidate["number"] for candidate in candidates[:count]]
         return Reply(text=json.dumps({"ranking": ranking}), done_reason="stop")
@@ -51,9 +51,9 @@ class ScriptedModel:
 
 
 def _numbered(text: str) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in text.split("\n") if line.startswith('{"number": '))
-    return [line for line in lines if isinstance(line, dict)]
+    return [json.loads(line) for line in text.split("\n") if line.startswith('{"number": ')]
 
 
-def _bytes(candidate: dict[str, Any]) -> int:
-    return sum(len(candidate.get(name, "").encode()) for name in ("instruction", "input"))
+def _by_length(candidate: dict[str, Any]) -> tuple[int, list[str]]:
+    texts = [candidate["instruction"], candidate.get("input", "")]
+    return -sum(len(text.encode()) for text in texts), texts

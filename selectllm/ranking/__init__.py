@@ -1,1 +1,1 @@
-"""Has a model rank candidates: prompts, answers, the ranker, aggregation and the tournament."""
+"""Ranking by a model: prompts, answers, the ranker, aggregation and the tournament. It reads and writes no files."""

@@ -39,11 +39,11 @@ async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> 
     pending = iter(queries)
     ranks: dict[int, list[Rank]] = {}
 
-    async def rank_next() -> None:
+    async def work() -> None:
         for query in pending:
             ranks[query.query_id] = await _rank_query(query, depth, ranker)
 
-    await gather_or_raise(rank_next() for _ in range(min(ranker.window, len(queries))))
+    await gather_or_raise(work() for _ in range(min(ranker.window, len(queries))))
     return [rank for query in queries for rank in ranks[query.query_id]]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from selectllm.errors import ModelError, SelectLLMError, TransientError
@@ -13,11 +13,14 @@ from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking import answers
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
-from selectllm.ranking.ranker import log_odds
+from selectllm.ranking.reading import log_odds
 from selectllm.settings import RankingSettings, RunSettings
 
-PARALLEL_QUESTIONS: Final = 4
-"""Questions sent at once, to see how many are answered at a time."""
+CONCURRENCY: Final = 4
+"""Questions sent together, to see how many are answered at a time."""
+
+QUERY_SIZE: Final = 14
+"""Candidates of the largest query that the context is measured against."""
 
 CANDIDATES: Final = (
     Candidate(
@@ -31,118 +34,118 @@ CANDIDATES: Final = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked: whether it is well, what was observed, and what to do where it is not."""
+    """One thing that was checked: whether it is well, what was seen, and what to do where it is not."""
 
     name: str
     ok: bool
-    observation: str
+    seen: str
     advice: str = ""
 
 
 async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Finding]:
-    """Check each host in turn, and yield the findings as they come; a host that cannot be asked has one finding."""
-    options = settings.ranking
-    for host in options.hosts or ("",):
-        prefix = f"{host} " if len(options.hosts) > 1 else ""
-        update = {"hosts": (host,) if host else (), "concurrency": PARALLEL_QUESTIONS, "retries": 0}
+    """Check each host in turn, and yield each finding as soon as it is there; a host that fails is left at once."""
+    hosts = settings.ranking.hosts
+    for host in hosts or (None,):
+        prefix = f"{host} " if len(hosts) > 1 else ""
+        changes = {"hosts": (host,) if host else (), "concurrency": CONCURRENCY, "retries": 0}
         try:
-            hosts = await open_model(settings.selector, options.model_copy(update=update), keys)
+            pool = await open_model(settings.selector, settings.ranking.model_copy(update=changes), keys)
         except SelectLLMError as error:
             yield Finding(f"{prefix}server", False, str(error))
             continue
         try:
-            async for finding in _diagnose_host(hosts, options):
-                yield Finding(prefix + finding.name, finding.ok, finding.observation, finding.advice)
+            async for finding in _diagnose_host(pool, settings.ranking):
+                yield replace(finding, name=prefix + finding.name)
         finally:
-            await hosts.close()
+            await pool.close()
 
 
-async def _diagnose_host(hosts: HostPool, options: RankingSettings) -> AsyncIterator[Finding]:
+async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
     info = hosts.info
     yield Finding("server", True, f"answers, version {info.server_version}")
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
-    max_tokens = 2 * max_answer_tokens(14, options.think != "off")
+    max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
-        await hosts.prepare(14 * options.candidate_chars, max_tokens, wait=False)
-        loaded, reply = await _timed(hosts, _list(0))
+        await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
+        seconds, reply = await _timed(hosts, _query(0))
     except ModelError as error:
         yield Finding("query", False, str(error), _advice(error))
         return
-    yield _context(hosts, options)
+    yield _context(hosts, settings)
     yield _structured(reply)
     yield await _logprobs(hosts)
-    yield await _parallel(hosts, loaded)
+    yield await _parallel(hosts, seconds)
 
 
 def _advice(error: ModelError) -> str:
     """What to do about a server that does not answer a question."""
     if not isinstance(error, TransientError):
-        return "look whether the name of the model and the key are right; the server's log says more"
+        return "check the name of the model and the key; the server's log says more"
     if error.kind == "timeout":
         return "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
-    return "look at the server's log and its memory (`ollama ps`), start it anew, and look again"
+    return "look at the server's log and its memory (`ollama ps`), restart it, and try again"
 
 
-def _context(hosts: HostPool, options: RankingSettings) -> Finding:
+def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     if hosts.context is None:
-        observation = "the server does not say it: prompts that do not fit are its errors, and are then halved"
-        return Finding("context", True, observation)
-    needed = 14 * options.candidate_chars // 4
+        return Finding(
+            "context", True, "the server names none: prompts that do not fit are its errors, and are then halved"
+        )
+    needed = QUERY_SIZE * settings.candidate_chars // 4
     advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
-    observation = f"{hosts.context:,} tokens; 14 of the longest candidates take about {needed:,}"
-    return Finding("context", hosts.context >= needed, observation, advice)
+    seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
+    return Finding("context", hosts.context >= needed, seen, advice)
 
 
 def _structured(reply: Reply) -> Finding:
     answer = answers.read(reply.text, 2, len(CANDIDATES))
     if answer.fault is None and not answer.repaired:
-        observation = f"a query of {len(CANDIDATES)} was ranked as asked, {reply.prompt_tokens} tokens read"
-        return Finding("query", True, observation)
-    repaired = answer.fault is None
-    observation = "an answer had to be repaired" if repaired else f"an answer could not be used: {answer.fault}"
+        return Finding(
+            "query", True, f"a query of {len(CANDIDATES)} was ranked as asked, {reply.prompt_tokens} tokens read"
+        )
+    seen = "an answer had to be repaired" if answer.fault is None else f"an answer could not be used: {answer.fault}"
     advice = "the server may not hold answers to a schema; runs cope, but ask more. A small model: try --mode pointwise"
-    return Finding("query", repaired, observation, advice)
+    return Finding("query", answer.fault is None, seen, advice)
 
 
 async def _logprobs(hosts: HostPool) -> Finding:
-    """Only --mode pointwise needs them: in listwise mode a selector does as well without."""
-    advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
+    """Only --mode pointwise needs them: without them a selector is as good in listwise mode."""
     try:
-        odds = log_odds(await _ask(hosts, pointwise(CANDIDATES[0]).request()))
-        observation = "yes and no are not among the likeliest tokens"
+        odds = log_odds(await _answer(hosts, pointwise(CANDIDATES[0]).request()))
+        seen = "yes and no are not among the likeliest tokens"
     except ModelError as error:
-        odds, observation = None, str(error)
+        odds, seen = None, str(error)
     if odds is not None:
-        return Finding("log-probabilities", True, f"there, log-odds {odds:+.2f} for a rich row")
+        return Finding("log-probabilities", True, f"available, log-odds {odds:+.2f} for a rich row")
     if hosts.info.mode == "pointwise":
-        return Finding("log-probabilities", False, observation, advice)
-    return Finding("log-probabilities", True, f"not there, and not needed in listwise mode: {observation}")
+        advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
+        return Finding("log-probabilities", False, seen, advice)
+    return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, loaded: float) -> Finding:
-    count = PARALLEL_QUESTIONS
+async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
+    """`first_seconds` is how long the first question took, which may have loaded the model."""
     try:
-        single = min(loaded, (await _timed(hosts, _list(1)))[0])
-        parallel = (await _timed(hosts, *(_list(seed) for seed in range(2, 2 + count))))[0]
+        single = min(first_seconds, (await _timed(hosts, _query(1)))[0])
+        together = (await _timed(hosts, *(_query(seed) for seed in range(2, 2 + CONCURRENCY))))[0]
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
-    at_once = count * single / parallel
-    observation = (
-        f"{single:.2f} s for one question, {parallel:.2f} s for {count} at once: about {at_once:.1f} at a time"
-    )
-    return Finding("parallelism", True, observation)
+    rate = CONCURRENCY * single / together
+    seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {rate:.1f} at a time"
+    return Finding("parallelism", True, seen)
 
 
-def _list(seed: int) -> Request:
+def _query(seed: int) -> Request:
     return listwise(CANDIDATES, 2, seed).request()
 
 
-async def _ask(hosts: HostPool, request: Request) -> Reply:
+async def _timed(hosts: HostPool, *requests: Request) -> tuple[float, Reply]:
+    """Seconds until all requests are answered, and the first reply."""
+    started = time.perf_counter()
+    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
+    return time.perf_counter() - started, replies[0]
+
+
+async def _answer(hosts: HostPool, request: Request) -> Reply:
     async with hosts.answer(request) as reply:
         return reply
-
-
-async def _timed(hosts: HostPool, *requests: Request) -> tuple[float, Reply]:
-    started = time.perf_counter()
-    replies = await asyncio.gather(*(_ask(hosts, request) for request in requests))
-    return time.perf_counter() - started, replies[0]

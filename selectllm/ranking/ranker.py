@@ -1,6 +1,6 @@
-"""Has a model rank candidates: it is asked until an answer can be used, or the question is given up.
+"""Asks a model to rank candidates, until an answer can be used or the question is given up.
 
-Nobody answers in the model's place: a query without a usable answer abstains, and is counted.
+Nothing answers in the model's place: a query without a usable answer abstains, and is counted.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContextLengthExceeded, TooManyAbstained, TransientError
 from selectllm.llm.caller import Caller
-from selectllm.llm.model import ModelInfo, Reply, Think
-from selectllm.ranking import answers
+from selectllm.llm.model import ModelInfo, Think
 from selectllm.ranking.aggregation import borda, kendalls_w
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
+from selectllm.ranking.reading import describe_odds, describe_ranking, log_odds, read_ranking
 from selectllm.ranking.stats import RankingStats
 
 T = TypeVar("T")
@@ -66,12 +66,12 @@ class _Pass:
 class Ranker:
     """Asks one model about queries, and keeps count."""
 
-    def __init__(self, caller: Caller, options: RankingOptions, on_answer: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, caller: Caller, options: RankingOptions, on_progress: Callable[[], None] = lambda: None) -> None:
         self.stats = RankingStats(usage=caller.usage)
-        self._caller, self._options, self._on_answer = caller, options, on_answer
+        self._caller, self._options, self._on_progress = caller, options, on_progress
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
         # answer is noticed early. Twice the places, so that none is idle while a query waits out a failure.
-        self._begun = asyncio.Semaphore(2 * caller.hosts.places)
+        self._slots = asyncio.Semaphore(2 * caller.places)
 
     @property
     def info(self) -> ModelInfo:
@@ -81,16 +81,18 @@ class Ranker:
     @property
     def window(self) -> int:
         """How many queries are worth beginning at once: more would only wait."""
-        return 4 * self._caller.hosts.places
+        return 4 * self._caller.places
 
     async def rank(self, candidates: Sequence[Candidate], top_k: int, name: str) -> Outcome:
         """Have the best `top_k` of the candidates ranked, in as many passes as the options say; `name` is the query's.
 
         Raises ModelError, TooManyAbstained, CostExceeded.
         """
-        passes = [_Pass(index, name if index == 1 else f"{name}, pass {index}") for index in self._passes]
-        async with self._begun:
-            outcomes = await gather_or_raise(self._list(candidates, top_k, one_pass) for one_pass in passes)
+        further = [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
+        async with self._slots:
+            outcomes = await gather_or_raise(
+                self._list(candidates, top_k, pass_) for pass_ in [_Pass(1, name), *further]
+            )
             usable = [outcome for outcome in outcomes if not outcome.abstained]
             return self._counted(self._aggregated(candidates, top_k, usable, name), name)
 
@@ -108,14 +110,10 @@ class Ranker:
             return self._counted(Outcome(), name)
         return self._counted(Outcome((candidate.id,), odds, entry.key), name)
 
-    @property
-    def _passes(self) -> range:
-        return range(1, self._options.passes + 1)
-
-    async def _list(self, candidates: Sequence[Candidate], top_k: int, one_pass: _Pass) -> Outcome:
+    async def _list(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
         """One pass over a list; one that does not fit is halved, and the halves' rankings are merged."""
         try:
-            return await self._ask(self._prompt(candidates, top_k, one_pass), one_pass)
+            return await self._ask(self._prompt(candidates, top_k, pass_), pass_)
         except TransientError as error:
             self._count_failure(error)
             return Outcome()
@@ -126,20 +124,18 @@ class Ranker:
         self.stats.split += 1
         middle = math.ceil(len(candidates) / 2)
         halves = candidates[:middle], candidates[middle:]
-        ranked = await gather_or_raise(
-            self._half(half, min(top_k, len(half)), one_pass.part("part")) for half in halves
-        )
+        ranked = await gather_or_raise(self._half(half, min(top_k, len(half)), pass_.part("part")) for half in halves)
         if any(half.abstained for half in ranked):
             return Outcome()
         by_id = {candidate.id: candidate for candidate in candidates}
-        return await self._merged(by_id, ranked, top_k, one_pass.part("merge"))
+        return await self._merged(by_id, ranked, top_k, pass_.part("merge"))
 
-    async def _half(self, candidates: Sequence[Candidate], top_k: int, one_pass: _Pass) -> Outcome:
+    async def _half(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
         """A half of a list; one candidate alone needs no asking."""
-        return await self._list(candidates, top_k, one_pass) if len(candidates) > 1 else Outcome((candidates[0].id,))
+        return await self._list(candidates, top_k, pass_) if len(candidates) > 1 else Outcome((candidates[0].id,))
 
     async def _merged(
-        self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], top_k: int, one_pass: _Pass
+        self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], top_k: int, pass_: _Pass
     ) -> Outcome:
         """The best `top_k` of two rankings, from lists of the heads of both: the next n are among the first n of each.
 
@@ -155,7 +151,7 @@ class Ranker:
             heads = [candidates[id] for id in left[:window] + right[:window]]
             count = min(window, top_k - len(best))
             try:
-                outcome = await self._ask(self._prompt(heads, count, one_pass), one_pass)
+                outcome = await self._ask(self._prompt(heads, count, pass_), pass_)
             except TransientError as error:
                 self._count_failure(error)
                 return Outcome()
@@ -172,20 +168,20 @@ class Ranker:
             left, right = ([id for id in half if id not in outcome.ids] for half in (left, right))
         return Outcome((*best, *left, *right)[:top_k], reply=",".join(dict.fromkeys(replies)))
 
-    def _prompt(self, candidates: Sequence[Candidate], top_k: int, one_pass: _Pass) -> Prompt:
-        return listwise(candidates, top_k, self._options.seed, one_pass.index)
+    def _prompt(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Prompt:
+        return listwise(candidates, top_k, self._options.seed, pass_.index)
 
-    async def _ask(self, prompt: Prompt, one_pass: _Pass) -> Outcome:
+    async def _ask(self, prompt: Prompt, pass_: _Pass) -> Outcome:
         """Put a question until its answer can be used, at most `ATTEMPTS` times."""
-        question, max_tokens_factor, deadline = prompt, 1, self._caller.hosts.deadline()
+        question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
         for attempt in range(1, ATTEMPTS + 1):
             request = question.request(
                 think=self._options.think,
                 max_tokens_factor=max_tokens_factor,
                 seed=self._options.seed + attempt - 1,
                 attempt=attempt,
-                pass_index=one_pass.index,
-                question=one_pass.question,
+                pass_index=pass_.index,
+                question=pass_.question,
                 describe=partial(describe_ranking, prompt),
             )
             try:
@@ -224,20 +220,17 @@ class Ranker:
     def _counted(self, outcome: Outcome, name: str) -> Outcome:
         self.stats.ranked += not outcome.abstained
         self.stats.abstained += outcome.abstained
-        self._on_answer()
+        self._on_progress()
         if outcome.abstained:
             self.stats.abstained_questions[name] += 1
-            errors = self._caller.hosts.errors_by_kind
-            check_abstained(self.info.name, self.stats, self._options.max_abstained, errors)
+            check_abstained(self.info.name, self.stats, self._options.max_abstained)
         return outcome
 
     def _count_failure(self, error: Exception) -> None:
         self.stats.errors_by_kind["given up" if isinstance(error, TransientError) else "too long"] += 1
 
 
-def check_abstained(
-    model: str, stats: RankingStats, max_abstained: int, more_errors: Mapping[str, int] | None = None
-) -> None:
+def check_abstained(model: str, stats: RankingStats, max_abstained: int) -> None:
     """Raise TooManyAbstained, which names the questions, when more than `max_abstained` have had no usable answer."""
     count = len(stats.abstained_questions)
     if count <= max_abstained:
@@ -245,42 +238,11 @@ def check_abstained(
     names = list(stats.abstained_questions)[:NAMED_QUESTIONS]
     more = f" and {count - NAMED_QUESTIONS} more" if count > NAMED_QUESTIONS else ""
     errors = stats.errors_by_kind + stats.usage.errors_by_kind
-    errors.update(more_errors or {})
     raise TooManyAbstained(
         f"{model} gave no usable answer to {', '.join(names)}{more}: more than --max-abstained allows, so the asking "
         "stopped. All replies are kept. Errors: "
         f"{', '.join(f'{number} {kind}' for kind, number in errors.most_common()) or 'none'}"
     )
-
-
-def read_ranking(reply: Reply, prompt: Prompt) -> answers.Answer:
-    """What a reply says about a prompt's candidates."""
-    if reply.done_reason != "stop":
-        return answers.Answer(fault="it was cut off before its end", kind="cut off")
-    return answers.read(reply.text, prompt.top_k, len(prompt.candidates))
-
-
-def describe_ranking(prompt: Prompt, reply: Reply) -> str:
-    """What reading a ranking gives, for the ledger's note beside it; whatever uses the reply reads it anew."""
-    answer = read_ranking(reply, prompt)
-    return answer.kind or ("repaired" if answer.repaired else "used")
-
-
-def describe_odds(reply: Reply) -> str:
-    """The same of a yes or no."""
-    return "neither yes nor no" if log_odds(reply) is None else "used"
-
-
-def log_odds(reply: Reply) -> float | None:
-    """log p(yes) - log p(no) over the spellings of either at the reply's first token; None where one is not likely.
-
-    A raw completion continues with ` yes`, a chat answers `Yes`: what counts is the word.
-    """
-    likely = {"yes": 0.0, "no": 0.0}
-    for token, logprob in reply.logprobs.items():
-        if (word := token.strip().lower()) in likely:
-            likely[word] += math.exp(logprob)
-    return math.log(likely["yes"] / likely["no"]) if all(likely.values()) else None
 
 
 async def gather_or_raise(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

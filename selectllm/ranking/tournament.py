@@ -68,7 +68,7 @@ def _final_order(rounds: list[Round]) -> list[TournamentRank]:
         winner_of = {row.id: outcome.ids[0] for group, outcome in queries if outcome.ids for row in group}
 
         def order(row: TournamentRank, winner_of: dict[str, str] = winner_of) -> tuple[float, float, str]:
-            """Among those who left in one round; the final's own winner has no place yet, and needs none."""
+            """The order of rows that left in one round; the final's own winner has no place yet, and needs none."""
             rank = math.inf if row.rank is None else row.rank
             return rank, places.get(winner_of.get(row.id, ""), math.inf), row.id
 

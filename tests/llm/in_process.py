@@ -1,0 +1,24 @@
+"""Has the clients of model servers ask an app in this process, instead of opening connections."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+
+@contextmanager
+def in_process(app: Any) -> Iterator[None]:
+    """Connect the clients that are made in this block to an ASGI app.
+
+    OpenAI's client stands on httpx or on its successor.
+    """
+    with ExitStack() as stack:
+        for name in ("httpx", "httpx2"):
+            try:
+                library = importlib.import_module(name)
+            except ImportError:
+                continue
+            transport = library.ASGITransport(app=app)
+            stack.enter_context(patch(f"{name}._client.AsyncHTTPTransport", lambda _t=transport, **_: _t))
+        yield
