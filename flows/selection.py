@@ -12,7 +12,6 @@ from tasks.context import flow_context
 from tasks.page import show_result
 from tasks.settings import FlowSettings
 
-
 DEFAULT_FLOW = FlowSettings()
 
 

@@ -81,7 +81,7 @@ def build_queries(
 
 
 def width_of(rows: int, size: int, composition: Composition) -> int:
-    """How many rows the largest query that `build_queries` makes of so many rows holds: as many as it needs centroids."""
+    """How many rows the largest query of so many rows holds, which is how many centroids `build_queries` needs."""
     # A pool only just too large for one query fewer is dealt in narrower ones, so that none is left nearly empty.
     return min(size, rows) if composition == "paper" else -(-rows // -(-rows // size))
 

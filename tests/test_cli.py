@@ -60,7 +60,7 @@ def test_plan_counts_exactly_what_a_run_then_asks(cli: Cli, pool: Path) -> None:
         _, out, _ = cli("select", *arguments, "--selector", "scripted:longest")
         ranking = json.loads(out)["ranking"]
         assert planned["ranking"]["calls"] == ranking["asked"]
-        assert planned["ranking"]["blocks"] == ranking["blocks"]
+        assert planned["ranking"]["pages"] == ranking["pages"]
         assert planned["ranking"]["rounds"] == ranking["rounds"]
         assert planned["queries"] == json.loads(out)["queries"]
         assert planned["pool"] == json.loads(out)["pool"]
@@ -69,7 +69,7 @@ def test_plan_counts_exactly_what_a_run_then_asks(cli: Cli, pool: Path) -> None:
 @pytest.mark.parametrize("composition", ["matched", "paper", "random", "similar"])
 def test_plan_is_right_for_every_composition(composition: str, cli: Cli, tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "odd.jsonl", 59)
-    arguments = (pool, "--budget", 58, "--selector", "scripted:first", "--queries", composition, "--json")
+    arguments = (pool, "--budget", 58, "--selector", "scripted:first", "--composition", composition, "--json")
     planned, done = (json.loads(cli(command, *arguments)[1]) for command in ("plan", "select"))
     assert planned["ranking"]["calls"] == done["ranking"]["asked"]
 
@@ -124,7 +124,7 @@ def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
         (["{tmp}/pool.jsonl", "--budget", "5", "--max-cost", "1"], "--price-in"),
         (["{tmp}/pool.jsonl", "--budget", "5", "--query-size", "1"], "--query-size"),
         (["{tmp}/pool.jsonl", "--budget", "5", "--nosuch", "1"], "--nosuch"),
-        (["{tmp}/pool.jsonl", "--budget", "5", "--queries", "best"], "--queries"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--composition", "best"], "--composition"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -11,16 +11,16 @@ from selectllm import select
 from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
 from selectllm.explain import Explanation, explain
-from selectllm.explain.render import because, explained
-from selectllm.llm import ModelInfo, Reply, Request
+from selectllm.explain.render import because, render_explanation
+from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
 from tests import hostile
-from tests.conftest import ToldModel, by_id
+from tests.conftest import FakeModel, by_id, top_k
 
 MakeRun = Callable[..., RunSettings]
-Told = Callable[..., ToldModel]
+Told = Callable[..., FakeModel]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 
@@ -61,14 +61,14 @@ def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, An
             found.rounds
         )
         assert bool(found.rounds) == (rank == level and "tournament" in result.summary["artifacts"])
-        assert because(found) in explained(found)
-        assert all(line.isprintable() for line in explained(found).splitlines())
+        assert because(found) in render_explanation(found)
+        assert all(line.isprintable() for line in render_explanation(found).splitlines())
 
 
-def test_the_order_shown_and_the_reply_are_those_of_the_prompt(make_run: MakeRun, told_model: Told) -> None:
-    model = told_model()
+def test_the_order_shown_and_the_reply_are_those_of_the_prompt(make_run: MakeRun, fake_model: Told) -> None:
+    model = fake_model()
     result = select(make_run(budget=5))
-    shown = {tuple(one.id for one in request.prompt.candidates) for request in model.asked}
+    shown = {tuple(one.id for one in request.shown) for request in model.asked}
     for found in every_row(result):
         (answer,) = found.answers
         assert answer.shown in shown
@@ -83,7 +83,7 @@ def test_all_passes_are_told_of(make_run: MakeRun) -> None:
     for found in every_row(result):
         assert len(found.answers) == 3
         assert len({one.shown for one in found.answers}) == 3
-    assert "/" in explained(found)
+    assert "/" in render_explanation(found)
 
 
 def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> None:
@@ -96,23 +96,23 @@ def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> No
     assert {one.round for one in winner.answers if one.used} == set(range(rounds + 1))
     out = [found for found in every_row(result) if found.decision.why == "place"]
     assert "the tournament put it at place" in because(out[0])
-    assert "Tournament, round 1:" in explained(out[0])
+    assert "Tournament, round 1:" in render_explanation(out[0])
     for found in out:
         assert found.rounds[-1].met == len(found.answers[-1].shown)
 
 
 def silent_about(id: str) -> Callable[[Request], str]:
     def answer(request: Request) -> str:
-        return "I cannot." if id in [one.id for one in request.prompt.candidates] else by_id(request)
+        return "I cannot." if id in [one.id for one in request.shown] else by_id(request)
 
     return answer
 
 
-def test_an_abstention_is_explained_by_the_replies_that_could_not_be_used(make_run: MakeRun, told_model: Told) -> None:
+def test_an_abstention_is_explained_by_the_replies_that_could_not_be_used(make_run: MakeRun, fake_model: Told) -> None:
     run = make_run(budget=3, ranking={"max_abstained": 1})
     id = explain(select(run).store, "row:7").id
     assert id
-    told_model(silent_about(id))
+    fake_model(silent_about(id))
     result = select(make_run(budget=3, ranking={"max_abstained": 1}, selector="scripted:first"))
     found = explain(result.store, id)
     assert found.decision.why == "abstained"
@@ -120,25 +120,25 @@ def test_an_abstention_is_explained_by_the_replies_that_could_not_be_used(make_r
         (attempt, "unreadable", False) for attempt in (1, 2, 3, 4)
     ]
     assert {one.text for one in found.answers} == {"I cannot."}
-    assert "(not used)" in explained(found)
+    assert "(not used)" in render_explanation(found)
 
 
-def test_a_question_put_twice_shows_both_answers(make_run: MakeRun, told_model: Told) -> None:
-    told_model(lambda request: "no" if request.attempt == 1 else by_id(request))
+def test_a_question_put_twice_shows_both_answers(make_run: MakeRun, fake_model: Told) -> None:
+    fake_model(lambda request: "no" if request.attempt == 1 else by_id(request))
     result = select(make_run(budget=5))
     for found in every_row(result):
         assert [(one.attempt, one.used) for one in found.answers] == [(1, False), (2, True)]
 
 
-def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun, told_model: Told) -> None:
-    told_model(lambda request: by_id(request) if request.prompt.wanted == 3 else "no")
+def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun, fake_model: Told) -> None:
+    fake_model(lambda request: by_id(request) if top_k(request) == 3 else "no")
     result = select(make_run(budget=3, ranking={"max_abstained": 1}))
     found = explain(result.store, result.table()["id"][0].as_py())
     assert (found.decision.chosen, found.decision.why) == (True, "rank")
     assert "by its rank alone" in because(found)
     assert [(round.met, round.rank) for round in found.rounds] == [(None, None)]
     assert [one.used for one in found.answers if one.round] == [False] * 4
-    assert "no answer could be used" in explained(found)
+    assert "no answer could be used" in render_explanation(found)
 
 
 def test_replies_to_other_runs_are_not_told_of(make_run: MakeRun) -> None:
@@ -149,13 +149,13 @@ def test_replies_to_other_runs_are_not_told_of(make_run: MakeRun) -> None:
     assert [explain(result.store, found.id or "", before[0].run) for found in before] == before
 
 
-def test_scores_decide_pointwise(make_run: MakeRun, told_model: Told) -> None:
+def test_scores_decide_pointwise(make_run: MakeRun, fake_model: Told) -> None:
     def answer(request: Request) -> Reply:
-        yes = (int(request.prompt.candidates[0].id, 16) % 97 + 1) / 100
-        odds = {"yes": yes, "no": 1 - yes} if request.prompt.candidates[0].id[0] != "0" else {"maybe": 1.0}
+        yes = (int(request.shown[0].id, 16) % 97 + 1) / 100
+        odds = {"yes": yes, "no": 1 - yes} if request.shown[0].id[0] != "0" else {"maybe": 1.0}
         return Reply("yes", "stop", 5, 1, logprobs={word: math.log(p) for word, p in odds.items()})
 
-    model = told_model(answer)
+    model = fake_model(answer)
     model.card = ModelInfo("told", "told", "told-digest", "1", "model", "pointwise")
     result = select(make_run(budget=7, ranking={"max_abstained": 1}))
     whys = set()
@@ -173,11 +173,11 @@ def test_rows_that_were_left_out_are_explained_by_their_reason(make_run: MakeRun
     broken = explain(store, "row:2")
     assert (broken.id, broken.decision.chosen, broken.decision.why) == (None, False, "quarantined")
     assert "not valid JSON" in because(broken)
-    assert "\x1b" not in explained(broken)
+    assert "\x1b" not in render_explanation(broken)
     repeat = explain(store, "row:3")
     assert (repeat.row, repeat.repeat) == (1, 3)
     assert repeat.id == explain(store, "row:1").id
-    assert "Row 3, which repeats row 1" in explained(repeat)
+    assert "Row 3, which repeats row 1" in render_explanation(repeat)
 
 
 @pytest.mark.parametrize("option", ["exclude", "history"])
@@ -288,12 +288,12 @@ def test_without_the_replies_the_tables_still_tell(make_run: MakeRun) -> None:
 
 
 def test_hostile_rows_and_replies_do_not_reach_a_terminal(
-    make_run: MakeRun, told_model: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_run: MakeRun, fake_model: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def answer(request: Request) -> str:
         return "\x1b]0;owned\x07\u202e\x9b31m" + "e" + "\u0301" * 5000 + "\n" + by_id(request)
 
-    told_model(answer)
+    fake_model(answer)
     lines = [
         json.dumps({name: row[name] for name in ("instruction", "input") if name in row}) for row in hostile.rows()
     ]

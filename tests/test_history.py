@@ -8,14 +8,14 @@ import pytest
 
 from selectllm import cancellation, select
 from selectllm.errors import RunError, Stopped, StoreError, TransientError, UsageError
-from selectllm.llm import Request
+from selectllm.llm.model import Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.steps import selection as selection_step
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
 from selectllm.testing.faulty_ollama import FaultyOllama
-from tests.conftest import ToldModel, by_id
+from tests.conftest import FakeModel, by_id
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -26,9 +26,9 @@ def ids(result: Result) -> list[str]:
 
 
 def test_nights_never_choose_a_row_twice_and_cost_the_tournament_at_most(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(rows=140, budget=12, history="nightly")
     chosen: list[str] = []
     asked = []
@@ -42,9 +42,9 @@ def test_nights_never_choose_a_row_twice_and_cost_the_tournament_at_most(
 
 
 def test_nights_choose_what_one_large_budget_would_have(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    told_model()
+    fake_model()
     night = make_run(rows=140, budget=10, history="h")
     nights = [one for _ in range(3) for one in ids(select(night))]
     at_once = ids(select(make_run(rows=140, budget=30, store=night.store + " apart")))
@@ -228,21 +228,21 @@ def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_a_filled_slot_keeps_its_rows_when_a_lost_answer_comes_in(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     """A query that a host failed is asked again by the next run, and then ranks rows that it had not ranked."""
     lost = True
 
     def at_times(request: Request) -> str:
-        if lost and len(request.prompt.candidates) == 14 and min(one.id for one in request.prompt.candidates) == first:
+        if lost and len(request.shown) == 14 and min(one.id for one in request.shown) == first:
             raise TransientError("gone", "reset")
         return by_id(request)
 
-    told_model()
+    fake_model()
     run = make_run(rows=140, budget=5, history="h", slot="mon", ranking={"retries": 0, "max_abstained": 0.2})
     apart = select(run.model_copy(update={"store": run.store + " apart", "history": None, "slot": None}))
     first = min(apart.table()["id"].to_pylist())
-    told_model(at_times)
+    fake_model(at_times)
     before = ids(select(run))
     lost = False
     assert ids(select(run)) == before
@@ -299,9 +299,9 @@ def test_files_of_every_kind_exclude_their_rows(make_run: MakeRun, tmp_path: Pat
 
 
 def test_exclusion_leaves_pool_queries_and_ranks_as_they_were(
-    make_run: MakeRun, told_model: Callable[..., ToldModel], tmp_path: Path
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(rows=140, budget=3)
     first = select(run)
     (tmp_path / "x.txt").write_text("\n".join(ids(first)), encoding="utf-8")
@@ -313,9 +313,9 @@ def test_exclusion_leaves_pool_queries_and_ranks_as_they_were(
 
 
 def test_too_few_rows_left_are_told_before_a_model_is_asked(
-    make_run: MakeRun, told_model: Callable[..., ToldModel], tmp_path: Path
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
-    model = told_model()
+    model = fake_model()
     all_rows = ids(select(make_run(rows=60, budget=60, selector="scripted:first")))
     (tmp_path / "x.txt").write_text("\n".join(all_rows[:50]), encoding="utf-8")
     asked = len(model.asked)

@@ -15,15 +15,15 @@ import pytest
 
 from selectllm import select
 from selectllm.errors import ContractError
-from selectllm.llm import Request
 from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.settings import RunSettings
 from selectllm.steps import embeddings
 from selectllm.steps.cache import CacheEntry
 from selectllm.store import Manifest, Store
 from selectllm.testing.faulty_ollama import FaultyOllama
-from tests.conftest import HashEmbedder, ToldModel
+from tests.conftest import FakeModel, HashEmbedder, top_k
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -113,9 +113,9 @@ def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
 
 
 def test_other_columns_or_another_order_form_no_query_anew(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(rows=100, budget=5)
     first = select(run)
     asked = len(model.asked)
@@ -223,9 +223,9 @@ def test_another_way_of_embedding_embeds_every_row_anew(
 @pytest.mark.parametrize("kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection"])
 @pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
 def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
-    kind: str, damage: str, make_run: MakeRun, told_model: Callable[..., ToldModel], caplog: pytest.LogCaptureFixture
+    kind: str, damage: str, make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(budget=7)
     first = select(run)
     asked = len(model.asked)
@@ -248,9 +248,9 @@ def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
 
 
 def test_refresh_makes_a_step_again_and_no_other_and_asks_nothing(
-    make_run: MakeRun, told_model: Callable[..., ToldModel], quick_embedding: type[HashEmbedder]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], quick_embedding: type[HashEmbedder]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(budget=7)
     first = select(run)
     asked, embedded = len(model.asked), quick_embedding.texts
@@ -279,9 +279,9 @@ def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun)
 
 
 def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
-    make_run: MakeRun, told_model: Callable[..., ToldModel], caplog: pytest.LogCaptureFixture
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = told_model()
+    model = fake_model()
     select(make_run(rows=60, budget=15))
     asked = len(model.asked)
     with caplog.at_level(logging.WARNING, "selectllm"):
@@ -307,16 +307,16 @@ def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(mak
 
 
 def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
-    make_run: MakeRun, told_model: Callable[..., ToldModel], monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
     dice = random.Random(0)
 
     def rolled(request: Request) -> str:
-        numbers = list(range(1, len(request.prompt.candidates) + 1))
-        return json.dumps({"ranking": dice.sample(numbers, request.prompt.wanted)})
+        numbers = list(range(1, len(request.shown) + 1))
+        return json.dumps({"ranking": dice.sample(numbers, top_k(request))})
 
-    told_model(rolled)
+    fake_model(rolled)
     append = Ledger._append_to
 
     def slow(self: Ledger, path: Path, lines: bytes) -> None:

@@ -7,11 +7,11 @@ import fsspec
 import pytest
 
 from selectllm import select
-from selectllm.cli.format_store import age, listed, size
+from selectllm.cli.format_store import age, format_inventory, size
 from selectllm.cli.main import main
 from selectllm.settings import RunSettings
 from selectllm.store import Store
-from selectllm.store.inventory import take
+from selectllm.store.inventory import scan
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -27,7 +27,7 @@ def store(make_run: MakeRun) -> Store:
 
 
 def test_artifacts_are_listed_in_the_order_of_the_steps_and_the_newest_first(store: Store) -> None:
-    found = take(store)
+    found = scan(store)
     kinds = [item.artifact.kind for item in found.items]
     assert list(dict.fromkeys(kinds))[:2] == ["pool", "quarantine"]
     assert kinds[-3:] == ["tournament", "selection", "selection"]
@@ -37,11 +37,11 @@ def test_artifacts_are_listed_in_the_order_of_the_steps_and_the_newest_first(sto
 
 
 def test_replies_are_counted_by_model_and_the_model_is_named(store: Store) -> None:
-    (replies,) = take(store).replies
+    (replies,) = scan(store).replies
     assert replies.name == "scripted:longest"
     assert replies.files == len(store.list(f"replies/{replies.model}")) > 0
     store.write_bytes("vectors/some-model/1.parquet", b"123")
-    found = {work.model: (work.files, work.bytes, work.name) for work in take(store).vectors}
+    found = {work.model: (work.files, work.bytes, work.name) for work in scan(store).vectors}
     assert found["some-model"] == (1, 3, None)
 
 
@@ -56,7 +56,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_that_names_and_sizes_tell_is_marked(damage: str, store: Store) -> None:
-    found = take(store)
+    found = scan(store)
     target, other = found.items[-1].artifact, found.items[-2].artifact
     table = Path(store.path(target))
     manifest = table.with_suffix(".json")
@@ -70,10 +70,10 @@ def test_damage_that_names_and_sizes_tell_is_marked(damage: str, store: Store) -
         manifest.write_bytes(manifest.read_bytes()[:50])
     else:
         manifest.write_bytes(Path(store.path(other)).with_suffix(".json").read_bytes())
-    after = {item.artifact: item.damage for item in take(store).items}
+    after = {item.artifact: item.damage for item in scan(store).artifacts}
     assert after == {item.artifact: DAMAGE[damage] if item.artifact == target else None for item in found.items}
-    assert f"DAMAGED: {DAMAGE[damage]}" in listed(take(store))
-    assert "; 1 damaged" in listed(take(store))
+    assert f"DAMAGED: {DAMAGE[damage]}" in format_inventory(scan(store))
+    assert "; 1 damaged" in format_inventory(scan(store))
 
 
 def test_the_command_prints_a_plain_table_or_json(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_the_command_prints_a_plain_table_or_json(store: Store, capsys: pytest.C
     text = capsys.readouterr()
     assert main(["artifacts", "--json", "--store", store.location]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == take(store).record()
+    assert found == scan(store).record()
     assert text.err == ""
     assert "\x1b" not in text.out
     newest = found["artifacts"][-2]
@@ -106,7 +106,7 @@ def test_a_store_that_is_a_file_is_one_line_and_exit_code_2(tmp_path: Path, caps
 def test_object_stores_are_listed_too(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
     select(make_run(budget=7, store="memory://inventory"))
-    found = take(Store("memory://inventory"))
+    found = scan(Store("memory://inventory"))
     assert {item.artifact.kind for item in found.items} > {"pool", "rankings", "selection"}
     assert not [item for item in found.items if item.damage]
     assert found.replies[0].bytes > 0
@@ -116,15 +116,15 @@ def test_object_stores_are_listed_too(make_run: MakeRun) -> None:
 def test_names_that_others_left_in_the_store_do_not_reach_a_terminal(store: Store) -> None:
     store.write_bytes("artifacts/\x1b[31mred/\x1b]0;title\x07.parquet", b"")
     store.write_bytes("replies/\x1b[31m/x.jsonl", b"")
-    text = listed(take(store))
+    text = format_inventory(scan(store))
     assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_what_was_never_an_artifact_is_passed_over(store: Store) -> None:
-    before = take(store)
+    before = scan(store)
     store.write_bytes("artifacts/pool/README.txt", b"notes")
     store.write_bytes("artifacts/pool/.hidden.json", b"notes")
-    assert take(store) == before
+    assert scan(store) == before
 
 
 @pytest.mark.parametrize(
@@ -159,5 +159,5 @@ def test_a_manifest_that_did_not_arrive_among_many_is_asked_for_alone(
 ) -> None:
     # An object store that answers many requests at once may leave one out: what was not read is not damaged.
     monkeypatch.setattr(Store, "manifests", lambda *_: [])
-    assert not [item for item in take(store).items if item.damage]
-    assert take(store).items[-1].manifest == store.manifest(take(store).items[-1].artifact)
+    assert not [item for item in scan(store).artifacts if item.damage]
+    assert scan(store).artifacts[-1].manifest == store.manifest(scan(store).artifacts[-1].artifact)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from selectllm import select
 from selectllm.errors import CostExceeded, ModelError, TooFewRanked, TooManyAbstained, TransientError, UsageError
-from selectllm.llm import Reply, Request
+from selectllm.llm.model import Reply, Request
 from selectllm.report.result import Result
 from selectllm.settings import QualitySettings, RunSettings
-from tests.conftest import HashEmbedder, ToldModel, by_id
+from tests.conftest import FakeModel, HashEmbedder, by_id, top_k
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -51,7 +51,7 @@ def test_a_run_leaves_what_it_promises(make_run: MakeRun, tmp_path: Path) -> Non
     assert summary["selection"] == {"budget": 7, "selected": 7, "excluded": 0}
     assert summary["queries"] == {"count": 5, "size": 14, "composition": "matched"}
     assert summary["ranking"]["asked"] == 6
-    assert summary["model"]["quality"] == "scripted"
+    assert summary["model"]["kind"] == "scripted"
     assert set(summary["artifacts"]) == {
         "pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection",
     }  # fmt: skip
@@ -87,22 +87,22 @@ def test_another_budget_within_the_depth_asks_for_the_tournament_at_most(make_ru
 def test_the_depth_grows_by_blocks_and_asks_only_for_what_is_missing(make_run: MakeRun) -> None:
     assert select(make_run(rows=60, budget=15)).summary["ranking"]["asked"] == 5
     deeper = select(make_run(rows=60, budget=30)).summary["ranking"]
-    assert (deeper["asked"], deeper["blocks"]) == (5, 2)
+    assert (deeper["asked"], deeper["pages"]) == (5, 2)
     ranks = select(make_run(rows=60, budget=30)).table("rankings")
     assert sorted(set(ranks["rank"].to_pylist())) == [1, 2, 3, 4, 5, 6]
 
 
-def test_more_than_the_pool_is_refused_before_anything_is_asked(make_run: MakeRun, told_model: Any) -> None:
-    model = told_model()
+def test_more_than_the_pool_is_refused_before_anything_is_asked(make_run: MakeRun, fake_model: Any) -> None:
+    model = fake_model()
     with pytest.raises(UsageError, match="the budget is 61, but the pool holds 60 usable rows"):
         select(make_run(rows=60, budget=61))
     assert not model.asked
 
 
 def test_a_model_that_never_answers_usably_fails_the_run_and_keeps_its_replies(
-    make_run: MakeRun, told_model: Any, tmp_path: Path
+    make_run: MakeRun, fake_model: Any, tmp_path: Path
 ) -> None:
-    told_model(lambda _: "I would rather not.")
+    fake_model(lambda _: "I would rather not.")
     run = make_run(out=str(tmp_path / "out"), ranking={"max_abstained": 1})
     with pytest.raises(TooFewRanked, match="rank 0 rows"):
         select(run)
@@ -112,8 +112,8 @@ def test_a_model_that_never_answers_usably_fails_the_run_and_keeps_its_replies(
     assert len(replies) == 5 * 4
 
 
-def test_beyond_the_most_abstentions_the_asking_stops_and_names_the_queries(make_run: MakeRun, told_model: Any) -> None:
-    model = told_model(lambda _: "I would rather not.")
+def test_beyond_the_most_abstentions_the_asking_stops_and_names_the_queries(make_run: MakeRun, fake_model: Any) -> None:
+    model = fake_model(lambda _: "I would rather not.")
     run = make_run(rows=600, ranking={"concurrency": 1, "max_abstained": 0.05})  # 43 queries, two of which may abstain
     with pytest.raises(TooManyAbstained, match=r"query \d+, query \d+, query \d+: more than --max-abstained") as error:
         select(run)
@@ -121,18 +121,18 @@ def test_beyond_the_most_abstentions_the_asking_stops_and_names_the_queries(make
     assert len(model.asked) <= 5 * 4, "it stops at the third of 43 queries, with at most two more begun"
 
 
-def test_a_query_that_abstains_leaves_its_places_to_others(make_run: MakeRun, told_model: Any) -> None:
+def test_a_query_that_abstains_leaves_its_places_to_others(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
-        return "no" if any("Task 7:" in one.instruction for one in request.prompt.candidates) else by_id(request)
+        return "no" if any("Task 7:" in one.instruction for one in request.shown) else by_id(request)
 
-    told_model(sullen)
+    fake_model(sullen)
     result = select(make_run(rows=60, budget=14, ranking={"max_abstained": 0.5}))
     assert len(result.table()) == 14
     assert result.summary["ranking"]["abstained"] == 1
-    assert result.summary["ranking"]["blocks"] == 2
+    assert result.summary["ranking"]["pages"] == 2
 
 
-def test_a_model_that_fails_half_way_loses_nothing(make_run: MakeRun, told_model: Any) -> None:
+def test_a_model_that_fails_half_way_loses_nothing(make_run: MakeRun, fake_model: Any) -> None:
     answered = 0
 
     def dies(request: Request) -> str:
@@ -142,25 +142,25 @@ def test_a_model_that_fails_half_way_loses_nothing(make_run: MakeRun, told_model
             raise ModelError("the model is gone")
         return by_id(request)
 
-    told_model(dies)
+    fake_model(dies)
     run = make_run(rows=60, budget=7, ranking={"concurrency": 1})
     with pytest.raises(ModelError, match="gone"):
         select(run)
-    told_model(by_id)
+    fake_model(by_id)
     resumed = select(run)
     assert resumed.summary["ranking"]["asked"] == 6 - 3
     undisturbed = select(run.model_copy(update={"store": run.store + "-other"}))
     assert resumed.table().equals(undisturbed.table())
 
 
-def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, told_model: Any, tmp_path: Path) -> None:
-    class Late(ToldModel):
+def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, fake_model: Any, tmp_path: Path) -> None:
+    class Late(FakeModel):
         async def answer(self, request: Request) -> Reply:
             await asyncio.sleep(0.001 * (hash(request.prompt.digest) % 7))
             return await super().answer(request)
 
     first = select(make_run(budget=7))
-    told = told_model(by_id)
+    told = fake_model(by_id)
     told.__class__ = Late
     one = select(make_run(budget=7, store=str(tmp_path / "one"), ranking={"concurrency": 16}))
     other = select(make_run(budget=7, store=str(tmp_path / "other"), ranking={"concurrency": 1}))
@@ -168,27 +168,27 @@ def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, told_model:
     assert len(first.table()) == 7
 
 
-def test_several_passes_are_put_together_and_their_agreement_is_told(make_run: MakeRun, told_model: Any) -> None:
-    model = told_model(by_id)
+def test_several_passes_are_put_together_and_their_agreement_is_told(make_run: MakeRun, fake_model: Any) -> None:
+    model = fake_model(by_id)
     summary = select(make_run(rows=60, budget=5, ranking={"passes": 3})).summary
     assert summary["ranking"]["asked"] == len(model.asked) == 15
     assert (summary["ranking"]["ranked"], summary["ranking"]["agreement"]) == (5, 1.0)
-    assert len({request.prompt.text for request in model.asked}) == 15, "each pass shuffles anew"
+    assert len({request.text for request in model.asked}) == 15, "each pass shuffles anew"
     ids = select(make_run(rows=60, budget=5, ranking={"passes": 3})).table()["id"].to_pylist()
     assert ids == select(make_run(rows=60, budget=5)).table()["id"].to_pylist()
 
 
-def test_a_selector_that_goes_by_position_is_found_out(make_run: MakeRun, told_model: Any) -> None:
-    told_model(lambda request: json.dumps({"ranking": list(range(1, request.prompt.wanted + 1))}))
+def test_a_selector_that_goes_by_position_is_found_out(make_run: MakeRun, fake_model: Any) -> None:
+    fake_model(lambda request: json.dumps({"ranking": list(range(1, top_k(request) + 1))}))
     biased = select(make_run(rows=1400, budget=100))
-    assert biased.summary["ranking"]["position_p"] < 1e-6
-    told_model(by_id)
+    assert biased.summary["ranking"]["position_bias_pvalue"] < 1e-6
+    fake_model(by_id)
     fair = select(make_run(rows=1400, budget=100, seed=1))
-    assert fair.summary["ranking"]["position_p"] > 0.001
+    assert fair.summary["ranking"]["position_bias_pvalue"] > 0.001
 
 
-def test_a_run_stops_at_its_most_cost_and_goes_on_when_it_is_raised(make_run: MakeRun, told_model: Any) -> None:
-    told_model(by_id)  # 10 tokens in and 2 out each
+def test_a_run_stops_at_its_most_cost_and_goes_on_when_it_is_raised(make_run: MakeRun, fake_model: Any) -> None:
+    fake_model(by_id)  # 10 tokens in and 2 out each
     prices = {"concurrency": 1, "price_in": 100_000, "price_out": 0}  # so that a question costs 1
     with pytest.raises(CostExceeded, match=r"cost [34]\.00"):
         select(make_run(budget=5, ranking={**prices, "max_cost": 3}))
@@ -198,21 +198,21 @@ def test_a_run_stops_at_its_most_cost_and_goes_on_when_it_is_raised(make_run: Ma
     assert select(make_run(budget=5)).summary["cost"] is None
 
 
-def test_the_most_cost_is_of_the_whole_run_not_of_a_block(make_run: MakeRun, told_model: Any) -> None:
-    told_model(by_id)
+def test_the_most_cost_is_of_the_whole_run_not_of_a_block(make_run: MakeRun, fake_model: Any) -> None:
+    fake_model(by_id)
     asked = {"concurrency": 1, "depth": 1, "price_in": 100_000, "max_cost": 8}  # a question costs 1, a block 5
     with pytest.raises(CostExceeded, match=r"cost [89]\.00"):
         select(make_run(rows=60, budget=20, ranking=asked))
 
 
-def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, told_model: Any) -> None:
-    class Slow(ToldModel):
+def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, fake_model: Any) -> None:
+    class Slow(FakeModel):
         async def answer(self, request: Request) -> Reply:
             reply = await super().answer(request)
             await asyncio.sleep(0.05 if len(self.asked) > 1 else 0.01)
             return reply
 
-    model = told_model(by_id)
+    model = fake_model(by_id)
     model.__class__ = Slow
     with pytest.raises(CostExceeded):
         select(make_run(rows=600, budget=5, ranking={"concurrency": 4, "price_in": 100_000, "max_cost": 1}))
@@ -220,22 +220,22 @@ def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, t
     assert len(kept) == len(model.asked) == 4
 
 
-def test_fewer_abstentions_allowed_are_fewer_also_of_what_is_in_the_store(make_run: MakeRun, told_model: Any) -> None:
+def test_fewer_abstentions_allowed_are_fewer_also_of_what_is_in_the_store(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
-        return "no" if any("Task 7:" in one.instruction for one in request.prompt.candidates) else by_id(request)
+        return "no" if any("Task 7:" in one.instruction for one in request.shown) else by_id(request)
 
-    told_model(sullen)
+    fake_model(sullen)
     select(make_run(budget=4, ranking={"max_abstained": 0.5}))
     with pytest.raises(TooManyAbstained):
         select(make_run(budget=4, ranking={"max_abstained": 0}))
 
 
-def test_pointwise_asks_about_every_candidate(make_run: MakeRun, told_model: Any) -> None:
+def test_pointwise_asks_about_every_candidate(make_run: MakeRun, fake_model: Any) -> None:
     def likes_seven(request: Request) -> Reply:
-        odds = -0.1 if "Task 7:" in request.prompt.text else -3.0
+        odds = -0.1 if "Task 7:" in request.text else -3.0
         return Reply(" yes", "length", logprobs={" yes": odds, " no": -1.0})
 
-    model = told_model(likes_seven)
+    model = fake_model(likes_seven)
     model.card = dataclasses.replace(model.card, mode="pointwise")
     result = select(make_run(rows=60, budget=7))
     assert len(model.asked) == 60
@@ -276,8 +276,8 @@ def test_a_damaged_artifact_is_rebuilt_from_what_was_paid_for(kind: str, make_ru
     assert again.table(kind).equals(first.table(kind))
 
 
-def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, told_model: Any) -> None:
-    told_model(by_id)
+def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, fake_model: Any) -> None:
+    fake_model(by_id)
     first = select(make_run(budget=8))
     chosen = first.table()
     Path(first.path("rankings")).unlink()
@@ -286,26 +286,26 @@ def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, told_mo
 
     def other_way_round(request: Request) -> str:
         ranking = json.loads(by_id(request))["ranking"]
-        others = [number for number in range(1, len(request.prompt.candidates) + 1) if number not in ranking]
-        return json.dumps({"ranking": (others + ranking)[: request.prompt.wanted]})
+        others = [number for number in range(1, len(request.shown) + 1) if number not in ranking]
+        return json.dumps({"ranking": (others + ranking)[: top_k(request)]})
 
-    told_model(other_way_round)
+    fake_model(other_way_round)
     again = select(make_run(budget=8))
     assert set(again.table()["id"].to_pylist()) <= set(again.table("rankings")["id"].to_pylist())
     assert not again.table().equals(chosen)
 
 
-def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: MakeRun, told_model: Any) -> None:
+def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: MakeRun, fake_model: Any) -> None:
     def fails_one(request: Request) -> str:
-        if any("Task 7:" in one.instruction for one in request.prompt.candidates):
+        if any("Task 7:" in one.instruction for one in request.shown):
             raise TransientError("busy", "busy")
         return by_id(request)
 
-    told_model(fails_one)
+    fake_model(fails_one)
     run = make_run(rows=60, budget=5, ranking={"max_abstained": 0.5, "retries": 0})
     first = select(run).summary
-    assert (first["ranking"]["abstained"], first["ranking"]["faults"]) == (1, {"busy": 1, "given up": 1})
-    told_model(by_id)
+    assert (first["ranking"]["abstained"], first["ranking"]["errors_by_kind"]) == (1, {"busy": 1, "given up": 1})
+    fake_model(by_id)
     second = select(run).summary
     assert (second["ranking"]["abstained"], second["ranking"]["asked"]) == (0, 1)
     assert select(run).summary["ranking"]["asked"] == 0

@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selectllm import select
-from selectllm.cli.format_store import pruned
+from selectllm.cli.format_store import format_pruned
 from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact, Store
-from selectllm.store.inventory import take
+from selectllm.store.inventory import scan
 from selectllm.store.pruning import prune
-from tests.conftest import ToldModel
+from tests.conftest import FakeModel
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -29,7 +29,7 @@ LATER = datetime.now(UTC) + timedelta(days=10)
 
 
 def names(store: Store) -> set[tuple[str, str]]:
-    return {(item.artifact.kind, item.artifact.key) for item in take(store).items}
+    return {(item.artifact.kind, item.artifact.key) for item in scan(store).artifacts}
 
 
 def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
@@ -84,7 +84,7 @@ def test_what_the_latest_selection_was_made_from_stays_and_nothing_else(store: S
     assert names(store) == closure(store, "selection", of(results[-1])) | lasting(store)
     assert {(item.artifact.kind, item.artifact.key) for item in done.removed} == before - names(store)
     assert done.kept == len(names(store))
-    assert done.unsure == ()
+    assert done.unresolved == ()
     files = [path for path in Path(store.root, "v1/artifacts").rglob("[!.]*") if path.is_file()]
     assert len(files) == 2 * done.kept
 
@@ -140,13 +140,13 @@ def test_a_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
     dry = prune(store, 0, dry_run=True, now=LATER)
     assert names(store) == before
     assert dry.removed == prune(store, 0, now=LATER).removed != ()
-    assert "Would remove" in pruned(dry)
+    assert "Would remove" in format_pruned(dry)
 
 
 def test_a_pruned_store_still_serves_every_rerun_and_asks_nothing(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     runs = [make_run(budget=7), make_run(budget=20), make_run(budget=5)]
     chosen = [select(run).table() for run in runs]
     store, asked = Store(runs[0].store), len(model.asked)
@@ -156,9 +156,9 @@ def test_a_pruned_store_still_serves_every_rerun_and_asks_nothing(
 
 
 def test_a_pool_that_grows_after_a_prune_is_asked_about_its_new_rows_alone(
-    make_run: MakeRun, told_model: Callable[..., ToldModel]
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     results = [select(make_run(rows=rows, budget=3)) for rows in (60, 90)]
     select(make_run(rows=40, budget=3, seed=1))
     store, queries = results[-1].store, results[-1].table("queries")
@@ -270,8 +270,8 @@ def test_what_may_have_gone_into_a_kept_selection_stays(damage: str, store: Stor
     before = names(store)
     done = prune(store, 0, now=LATER)
     assert names(store) == before
-    assert [item.artifact.kind for item in done.unsure] == ["rankings"]
-    assert "so nothing older was removed" in pruned(done)
+    assert [item.artifact.kind for item in done.unresolved] == ["rankings"]
+    assert "so nothing older was removed" in format_pruned(done)
 
 
 def test_what_a_dead_writer_left_goes_when_it_is_old(store: Store) -> None:
@@ -311,7 +311,7 @@ def test_object_stores_are_pruned_too(make_run: MakeRun) -> None:
 
 def made_old(store: Store) -> None:
     """Set all artifacts and runs of a store back by ten days."""
-    for item in take(store).items:
+    for item in scan(store).artifacts:
         assert item.manifest
         older = item.manifest.model_copy(update={"created": (datetime.now(UTC) - timedelta(days=10)).isoformat()})
         name = f"artifacts/{item.artifact.kind}/{item.artifact.key}.json"
@@ -326,14 +326,14 @@ def test_the_command_says_what_went_and_what_it_freed(store: Store, capsys: pyte
     arguments = ["artifacts", "prune", "--keep-days", "0.5", "--store", store.location]
     assert main([*arguments, "--dry-run", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
-    before = sum(item.bytes for item in take(store).items)
+    before = sum(item.bytes for item in scan(store).artifacts)
     assert main(arguments) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert f"Removed {len(planned['removed'])} artifacts, " in told.out
     assert f"; {planned['kept']} stay." in told.out
     assert all(item["key"][:12] in told.out for item in planned["removed"])
-    assert before - sum(item.bytes for item in take(store).items) == planned["bytes"] > 0
+    assert before - sum(item.bytes for item in scan(store).artifacts) == planned["bytes"] > 0
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == []
 

@@ -11,7 +11,7 @@ from selectllm import select
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History
-from tests.conftest import ToldModel
+from tests.conftest import FakeModel
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = [
@@ -23,9 +23,9 @@ pytestmark = [
 
 
 def test_a_store_on_s3_holds_what_a_folder_would(
-    s3: str, make_run: MakeRun, told_model: Callable[..., ToldModel]
+    s3: str, make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    model = told_model()
+    model = fake_model()
     run = make_run(budget=7, store=s3, history="nightly", slot="monday")
     first = select(run)
     here = select(make_run(budget=7))

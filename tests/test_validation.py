@@ -267,9 +267,9 @@ def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 @pytest.mark.parametrize("bad", [bad_vectors, bad_ranks])
 def test_what_a_contract_finds_is_named_and_kept_as_a_verdict(
-    bad: Bad, make_run: MakeRun, tmp_path: Path, told_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    bad: Bad, make_run: MakeRun, tmp_path: Path, fake_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = told_model()
+    model = fake_model()
     boundary, rule = bad(monkeypatch)
     run = judged(make_run, quality={"data_docs": str(tmp_path / "docs")})
     with pytest.raises(ContractError, match=rf"the {boundary} cannot be .* \(\d+ of \d+, ids \w{{32}}, ") as raised:

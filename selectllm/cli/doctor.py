@@ -52,7 +52,7 @@ async def _diagnose(settings: RunSettings, *, json: bool) -> int:
     async for finding in diagnose(settings, ApiKeys.from_environment()):
         findings.append(finding)
         if not json:
-            print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {sanitize(finding.observation)}", flush=True)
+            print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {sanitize(finding.seen)}", flush=True)
             if finding.advice and not finding.ok:
                 print(f"     {'':<18} {finding.advice}", flush=True)
     if json:

@@ -101,7 +101,8 @@ def _query(explanation: Explanation, width: int) -> list[str]:
     shown = {one.id: "/".join(_place(one.id, order) for order in orders) for one in explanation.candidates}
     wide = max(6, *map(len, shown.values()))
     lines = [
-        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts showed them",
+        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts "
+        "showed them",
         f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{ID}}  instruction",
     ]
     for one in explanation.candidates:

@@ -14,8 +14,8 @@ def answers_about(
 ) -> tuple[Answer, ...]:
     """The replies that ranks rest on, of those that showed the row, and those that came to nothing.
 
-    A ledger is shared by all runs of a store. Replies that ranks rest on are known by key. The others belong to this run
-    when they answer a question of the same name about the same rows by the run's seed.
+    A ledger is shared by all runs of a store. Replies that ranks rest on are known by key. The others belong to this
+    run when they answer a question of the same name about the same rows by the run's seed.
     """
     used = {key: 0 for rank in ranks for key in _keys(rank)}
     used |= {key: rank["round"] for rank in tournament for key in _keys(rank)}

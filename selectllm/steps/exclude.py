@@ -54,8 +54,8 @@ def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tu
     left = len(ids) - len(rows)
     if rows and settings.budget > left:
         raise UsageError(
-            f"the budget is {settings.budget:,}, but {len(rows):,} of the pool's {len(ids):,} usable rows are excluded: "
-            f"choose at most {left:,}"
+            f"the budget is {settings.budget:,}, but {len(rows):,} of the pool's {len(ids):,} usable rows are "
+            f"excluded: choose at most {left:,}"
         )
     return rows, [commit.slot for commit in commits]
 

@@ -105,8 +105,8 @@ def _kept(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> 
         makers = [run for run in runs if (selection := run.artifact("selection")) and selection.key == key]
         if not makers:
             raise StoreError(
-                f"the selection {key}, which {name} keeps, is gone or damaged, and no record says what it was made from: "
-                "nothing was removed. Bring it back, or remove that file, which lets its rows be chosen again"
+                f"the selection {key}, which {name} keeps, is gone or damaged, and no record says what it was made "
+                "from: nothing was removed. Bring it back, or remove that file, which lets its rows be chosen again"
             )
         for run in makers:
             yield from _keys(run)

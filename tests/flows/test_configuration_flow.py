@@ -13,7 +13,7 @@ from tasks.rankings import rank_piece
 
 from flows.selection import select_instructions
 from selectllm import steps
-from selectllm.llm import ModelInfo
+from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.stats import RequestStats
