@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from selectllm.errors import ContractError
-from selectllm.ranking.aggregation import Consensus, borda, kendalls_w, position_bias_pvalue, warning
+from selectllm.ranking.aggregation import Consensus, borda, kendalls_w, position_bias_pvalue, position_bias_warning
 
 Ballots = tuple[list[str], list[list[str]]]
 
@@ -214,8 +214,8 @@ def test_a_pick_that_was_not_shown_is_refused(pick: int) -> None:
 
 
 def test_people_are_warned_only_of_what_chance_does_not_explain() -> None:
-    assert warning(None) is None
-    assert warning(0.001) is None
-    assert warning(0.02) is None
-    assert "p < 0.05" in (warning(0.02, alpha=0.05) or "")
-    assert "positions" in (warning(0.0) or "")
+    assert position_bias_warning(None) is None
+    assert position_bias_warning(0.001) is None
+    assert position_bias_warning(0.02) is None
+    assert "p < 0.05" in (position_bias_warning(0.02, alpha=0.05) or "")
+    assert "positions" in (position_bias_warning(0.0) or "")

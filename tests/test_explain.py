@@ -10,8 +10,9 @@ import pytest
 from selectllm import select
 from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
-from selectllm.explain import Explanation, explain
-from selectllm.explain.render import because, render_explanation
+from selectllm.explain.explain import explain
+from selectllm.explain.explanation import Explanation
+from selectllm.explain.render import reason_text, render_explanation
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
@@ -46,7 +47,7 @@ def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, An
         assert found.decision.chosen == (found.id in order)
         assert found.rank == ranks.get(found.id)
         rank = ranks.get(found.id)
-        expected = "unranked" if rank is None else "level" if rank > level else None
+        expected = "unranked" if rank is None else "tier" if rank > level else None
         if expected:
             assert found.decision.why == expected
         else:
@@ -61,7 +62,7 @@ def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, An
             found.rounds
         )
         assert bool(found.rounds) == (rank == level and "tournament" in result.summary["artifacts"])
-        assert because(found) in render_explanation(found)
+        assert reason_text(found) in render_explanation(found)
         assert all(line.isprintable() for line in render_explanation(found).splitlines())
 
 
@@ -95,7 +96,7 @@ def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> No
     assert (winner.decision.why, winner.decision.place) == ("tournament", 1)
     assert {one.round for one in winner.answers if one.used} == set(range(rounds + 1))
     out = [found for found in every_row(result) if found.decision.why == "place"]
-    assert "the tournament put it at place" in because(out[0])
+    assert "the tournament put it at place" in reason_text(out[0])
     assert "Tournament, round 1:" in render_explanation(out[0])
     for found in out:
         assert found.rounds[-1].met == len(found.answers[-1].shown)
@@ -135,7 +136,7 @@ def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun,
     result = select(make_run(budget=3, ranking={"max_abstained": 1}))
     found = explain(result.store, result.table()["id"][0].as_py())
     assert (found.decision.chosen, found.decision.why) == (True, "rank")
-    assert "by its rank alone" in because(found)
+    assert "by its rank alone" in reason_text(found)
     assert [(round.met, round.rank) for round in found.rounds] == [(None, None)]
     assert [one.used for one in found.answers if one.round] == [False] * 4
     assert "no answer could be used" in render_explanation(found)
@@ -156,15 +157,15 @@ def test_scores_decide_pointwise(make_run: MakeRun, fake_model: Told) -> None:
         return Reply("yes", "stop", 5, 1, logprobs={word: math.log(p) for word, p in odds.items()})
 
     model = fake_model(answer)
-    model.card = ModelInfo("told", "told", "told-digest", "1", "model", "pointwise")
+    model.info = ModelInfo("fake", "fake", "fake-digest", "1", "model", "pointwise")
     result = select(make_run(budget=7, ranking={"max_abstained": 1}))
     whys = set()
     for found in every_row(result):
         assert len(found.answers) == 1
         assert (found.decision.why == "abstained") == found.id.startswith("0")  # type: ignore[union-attr]
         whys.add(found.decision.why)
-    assert {"rank", "score", "place", "level"} & whys >= {"score", "place"}
-    assert "its score puts it" in because(explain(result.store, result.table()["id"][-1].as_py()))
+    assert {"rank", "score", "place", "tier"} & whys >= {"score", "place"}
+    assert "its score puts it" in reason_text(explain(result.store, result.table()["id"][-1].as_py()))
 
 
 def test_rows_that_were_left_out_are_explained_by_their_reason(make_run: MakeRun, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_rows_that_were_left_out_are_explained_by_their_reason(make_run: MakeRun
     store = select(make_run(pool=written(tmp_path, *lines), budget=1)).store
     broken = explain(store, "row:2")
     assert (broken.id, broken.decision.chosen, broken.decision.why) == (None, False, "quarantined")
-    assert "not valid JSON" in because(broken)
+    assert "not valid JSON" in reason_text(broken)
     assert "\x1b" not in render_explanation(broken)
     repeat = explain(store, "row:3")
     assert (repeat.row, repeat.repeat) == (1, 3)
@@ -191,7 +192,7 @@ def test_an_excluded_row_says_what_excluded_it(option: str, make_run: MakeRun, t
         found = explain(result.store, id)
         assert (found.decision.chosen, found.decision.why) == (False, "excluded")
         assert found.rank == 1
-        assert ("ids.txt" if option == "exclude" else "weekly, slot monday") in because(found)
+        assert ("ids.txt" if option == "exclude" else "weekly, slot monday") in reason_text(found)
     for found in every_row(result):
         assert found.decision.why != "unknown"
 
@@ -201,7 +202,7 @@ def test_a_slot_that_was_filled_before_is_explained_by_the_run_that_filled_it(ma
     again = select(make_run(budget=5, history="weekly", slot="monday", seed=1))
     assert again.table() == first.table()
     for found in every_row(first):
-        assert found.decision.why in ("rank", "level", "unranked")
+        assert found.decision.why in ("rank", "tier", "unranked")
 
 
 @pytest.mark.parametrize("length", [4, 9, 32])
@@ -244,7 +245,7 @@ def test_what_is_not_there_says_what_to_do(id: str, run: str | None, said: str, 
 
 
 def test_a_beginning_of_several_ids_names_them(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selectllm.explain.explain.SHORTEST", 0)
+    monkeypatch.setattr("selectllm.explain.explain.MIN_DIGITS", 0)
     store = select(make_run(budget=5)).store
     with pytest.raises(UsageError, match=r"begins several ids: [0-9a-f]{32}(, [0-9a-f]{32}){4} and more"):
         explain(store, "")

@@ -19,7 +19,7 @@ from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.settings import RunSettings
-from selectllm.steps import embeddings
+from selectllm.steps import embed
 from selectllm.steps.cache import CacheEntry
 from selectllm.store import Manifest, Store
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -51,7 +51,7 @@ def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
     second = select(grow(run, new_rows(30)))
     assert quick_embedding.texts - embedded == 30
     calls = pc.count_distinct(first.table("queries")["query_id"]).as_py()
-    played = sum(tournament.questions(len(second.table("tournament")), 14))
+    played = sum(tournament.question_counts(len(second.table("tournament")), 14))
     assert second.summary["ranking"]["asked"] <= 0.02 * calls + played
     assert first.summary["ranking"]["asked"] > 0.98 * calls, "it was the replies that saved the asking"
     old, new = (result.table("queries") for result in (first, second))
@@ -133,7 +133,7 @@ def test_other_columns_or_another_order_form_no_query_anew(
 def test_an_embedding_cut_off_goes_on_where_it_was(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embeddings, "SHARD_ROWS", 10)
+    monkeypatch.setattr(embed, "SHARD_ROWS", 10)
     whole, calls = HashEmbedder.embed, 0
 
     def third_time_dies(self: HashEmbedder, texts: Sequence[str]) -> Any:
@@ -247,20 +247,6 @@ def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
     assert (path.name in caplog.text) == (damage != "no manifest")
 
 
-def test_refresh_makes_a_step_again_and_no_other_and_asks_nothing(
-    make_run: MakeRun, fake_model: Callable[..., FakeModel], quick_embedding: type[HashEmbedder]
-) -> None:
-    model = fake_model()
-    run = make_run(budget=7)
-    first = select(run)
-    asked, embedded = len(model.asked), quick_embedding.texts
-    for step in first.summary["seconds"]:
-        again = select(run.model_copy(update={"refresh": (step,)}))
-        assert set(again.summary["seconds"]) - set(again.summary["cached"]) == {step}
-        assert again.summary["artifacts"] == first.summary["artifacts"]
-    assert (len(model.asked), quick_embedding.texts) == (asked, embedded)
-
-
 def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun) -> None:
     import os
     import time
@@ -294,16 +280,16 @@ def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(mak
     run = make_run()
     store, table = Store(run.store), pa.table({"id": ["a"]})
 
-    def slot(is_good: Callable[[Manifest], bool] = lambda _: True) -> CacheEntry:
-        found = CacheEntry(store, run, "rankings", 1, {}, {}, is_good)
-        assert found.found() is None
-        return found
+    def entry(is_acceptable: Callable[[Manifest], bool] = lambda _: True) -> CacheEntry:
+        result = CacheEntry(store, "rankings", 1, {}, {}, is_acceptable)
+        assert result.load() is None
+        return result
 
-    quick, slow, strict = slot(), slot(), slot(lambda manifest: manifest.facts["abstained"] == 0)
-    first = quick.keep(table, {"abstained": 1})
-    assert slow.keep(pa.table({"id": ["b"]}), {"abstained": 0}).sha256 == first.sha256
-    mine = strict.keep(pa.table({"id": ["c"]}), {"abstained": 0})
-    assert store.read(mine.artifact)["id"].to_pylist() == ["c"]
+    quick, slow, strict = entry(), entry(), entry(lambda manifest: manifest.facts["abstained"] == 0)
+    first = quick.save(table, {"abstained": 1})
+    assert slow.save(pa.table({"id": ["b"]}), {"abstained": 0}).manifest.sha256 == first.manifest.sha256
+    own = strict.save(pa.table({"id": ["c"]}), {"abstained": 0})
+    assert store.read(own.artifact)["id"].to_pylist() == ["c"]
 
 
 def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(

@@ -28,11 +28,11 @@ def store(make_run: MakeRun) -> Store:
 
 def test_artifacts_are_listed_in_the_order_of_the_steps_and_the_newest_first(store: Store) -> None:
     found = scan(store)
-    kinds = [item.artifact.kind for item in found.items]
+    kinds = [item.artifact.kind for item in found.artifacts]
     assert list(dict.fromkeys(kinds))[:2] == ["pool", "quarantine"]
-    assert kinds[-3:] == ["tournament", "selection", "selection"]
-    assert [item.manifest and item.manifest.rows for item in found.items[-2:]] == [8, 7]
-    assert not [item for item in found.items if item.damage]
+    assert kinds[-4:] == ["tournament", "preferences", "selection", "selection"]
+    assert [item.manifest and item.manifest.rows for item in found.artifacts[-2:]] == [8, 7]
+    assert not [item for item in found.artifacts if item.damage]
     assert found.bytes == sum(path.stat().st_size for path in Path(store.root, "v1").rglob("*/*/*") if path.is_file())
 
 
@@ -57,7 +57,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_that_names_and_sizes_tell_is_marked(damage: str, store: Store) -> None:
     found = scan(store)
-    target, other = found.items[-1].artifact, found.items[-2].artifact
+    target, other = found.artifacts[-1].artifact, found.artifacts[-2].artifact
     table = Path(store.path(target))
     manifest = table.with_suffix(".json")
     if damage == "delete table":
@@ -71,7 +71,7 @@ def test_damage_that_names_and_sizes_tell_is_marked(damage: str, store: Store) -
     else:
         manifest.write_bytes(Path(store.path(other)).with_suffix(".json").read_bytes())
     after = {item.artifact: item.damage for item in scan(store).artifacts}
-    assert after == {item.artifact: DAMAGE[damage] if item.artifact == target else None for item in found.items}
+    assert after == {item.artifact: DAMAGE[damage] if item.artifact == target else None for item in found.artifacts}
     assert f"DAMAGED: {DAMAGE[damage]}" in format_inventory(scan(store))
     assert "; 1 damaged" in format_inventory(scan(store))
 
@@ -107,8 +107,8 @@ def test_object_stores_are_listed_too(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
     select(make_run(budget=7, store="memory://inventory"))
     found = scan(Store("memory://inventory"))
-    assert {item.artifact.kind for item in found.items} > {"pool", "rankings", "selection"}
-    assert not [item for item in found.items if item.damage]
+    assert {item.artifact.kind for item in found.artifacts} > {"pool", "rankings", "selection"}
+    assert not [item for item in found.artifacts if item.damage]
     assert found.replies[0].bytes > 0
     fsspec.filesystem("memory").store.clear()
 

@@ -18,6 +18,7 @@ from selectllm.report.result import Result
 from selectllm.settings import QualitySettings, RunSettings
 from tests.conftest import FakeModel, HashEmbedder, by_id, top_k
 
+ALL_STEPS = {"pool", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"}
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
@@ -40,7 +41,7 @@ def test_a_run_leaves_what_it_promises(make_run: MakeRun, tmp_path: Path) -> Non
     table = pq.read_table(out / "selection.parquet")
     lines = [json.loads(line) for line in (out / "selection.jsonl").read_text(encoding="utf-8").splitlines()]
     assert table.column_names == [
-        "order", "id", "instruction", "input", "query_id", "round", "rank", "picked_by", "tag",
+        "order", "id", "instruction", "input", "strategy", "score", "query_id", "round", "rank", "picked_by", "tag",
     ]  # fmt: skip
     assert [line["id"] for line in lines] == table["id"].to_pylist()
     assert all("input" not in line for line in lines)
@@ -53,7 +54,7 @@ def test_a_run_leaves_what_it_promises(make_run: MakeRun, tmp_path: Path) -> Non
     assert summary["ranking"]["asked"] == 6
     assert summary["model"]["kind"] == "scripted"
     assert set(summary["artifacts"]) == {
-        "pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection",
+        "pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection",
     }  # fmt: skip
     latest = json.loads((Path(run.store) / "v1/latest/selection.json").read_text())
     assert latest["summary"] == summary
@@ -123,7 +124,7 @@ def test_beyond_the_most_abstentions_the_asking_stops_and_names_the_queries(make
 
 def test_a_query_that_abstains_leaves_its_places_to_others(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
-        return "no" if any("Task 7:" in one.instruction for one in request.shown) else by_id(request)
+        return "no" if "Task 7:" in request.text else by_id(request)
 
     fake_model(sullen)
     result = select(make_run(rows=60, budget=14, ranking={"max_abstained": 0.5}))
@@ -156,7 +157,7 @@ def test_a_model_that_fails_half_way_loses_nothing(make_run: MakeRun, fake_model
 def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, fake_model: Any, tmp_path: Path) -> None:
     class Late(FakeModel):
         async def answer(self, request: Request) -> Reply:
-            await asyncio.sleep(0.001 * (hash(request.prompt.digest) % 7))
+            await asyncio.sleep(0.001 * (hash(request.text_digest) % 7))
             return await super().answer(request)
 
     first = select(make_run(budget=7))
@@ -222,7 +223,7 @@ def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, f
 
 def test_fewer_abstentions_allowed_are_fewer_also_of_what_is_in_the_store(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
-        return "no" if any("Task 7:" in one.instruction for one in request.shown) else by_id(request)
+        return "no" if "Task 7:" in request.text else by_id(request)
 
     fake_model(sullen)
     select(make_run(budget=4, ranking={"max_abstained": 0.5}))
@@ -236,7 +237,7 @@ def test_pointwise_asks_about_every_candidate(make_run: MakeRun, fake_model: Any
         return Reply(" yes", "length", logprobs={" yes": odds, " no": -1.0})
 
     model = fake_model(likes_seven)
-    model.card = dataclasses.replace(model.card, mode="pointwise")
+    model.info = dataclasses.replace(model.info, mode="pointwise")
     result = select(make_run(rows=60, budget=7))
     assert len(model.asked) == 60
     assert "Task 7:" in " ".join(result.table()["instruction"].to_pylist())
@@ -252,12 +253,12 @@ def test_clipped_candidates_are_counted(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("change", "cached"),
     [
-        ({"budget": 9}, {"pool", "embeddings", "queries", "rankings", "tournament"}),
+        ({"budget": 9}, {"pool", "embeddings", "queries", "rankings", "tournament", "preferences"}),
         ({"selector": "scripted:first"}, {"pool", "embeddings", "queries"}),
         ({"queries": {"size": 10}}, {"pool", "embeddings"}),
         ({"seed": 1}, {"pool", "embeddings"}),
         ({"ranking": {"depth": 2}}, {"pool", "embeddings", "queries"}),
-        ({"ranking": {"concurrency": 9}}, {"pool", "embeddings", "queries", "rankings", "tournament", "selection"}),
+        ({"ranking": {"concurrency": 9}}, ALL_STEPS),
     ],
 )
 def test_a_change_makes_only_what_depends_on_it(change: dict[str, Any], cached: set[str], make_run: MakeRun) -> None:
@@ -265,7 +266,9 @@ def test_a_change_makes_only_what_depends_on_it(change: dict[str, Any], cached: 
     assert set(select(make_run(**{"budget": 8, **change})).summary["cached"]) == cached
 
 
-@pytest.mark.parametrize("kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection"])
+@pytest.mark.parametrize(
+    "kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"]
+)
 def test_a_damaged_artifact_is_rebuilt_from_what_was_paid_for(kind: str, make_run: MakeRun) -> None:
     first = select(make_run(budget=8))
     path = Path(first.path(kind))
@@ -297,7 +300,7 @@ def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, fake_mo
 
 def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: MakeRun, fake_model: Any) -> None:
     def fails_one(request: Request) -> str:
-        if any("Task 7:" in one.instruction for one in request.shown):
+        if "Task 7:" in request.text:
             raise TransientError("busy", "busy")
         return by_id(request)
 
@@ -323,7 +326,7 @@ def test_numbers_that_json_does_not_know_are_null(make_run: MakeRun, tmp_path: P
 def test_a_plan_can_be_made_again_and_again(make_run: MakeRun) -> None:
     import selectllm
 
-    assert selectllm.plan(make_run()) == selectllm.plan(make_run())
+    assert selectllm.plan_run(make_run()) == selectllm.plan_run(make_run())
 
 
 @pytest.mark.parametrize(("rows", "budget"), [(1, 1), (2, 1), (13, 13), (15, 2)])

@@ -19,7 +19,7 @@ from selectllm.settings import RunSettings
 from selectllm.store import Artifact, Store
 from selectllm.store.inventory import scan
 from selectllm.store.pruning import prune
-from tests.conftest import FakeModel
+from tests.conftest import FakeModel, top_k
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -168,9 +168,9 @@ def test_a_pool_that_grows_after_a_prune_is_asked_about_its_new_rows_alone(
     grown = select(make_run(rows=120, budget=3))
     assert grown.table("queries").slice(0, len(queries)) == queries
     old = set(queries["id"].to_pylist())
-    ranked = [one.prompt.candidates for one in model.asked[asked:] if one.prompt.wanted < len(one.prompt.candidates)]
+    ranked = [request.shown for request in model.asked[asked:] if top_k(request) < len(request.shown)]
     assert len(ranked) == 3
-    assert not [one for shown in ranked for one in shown if one.id in old]
+    assert not [id for shown in ranked for id in shown if id in old]
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -247,7 +247,7 @@ def test_a_record_that_cannot_be_read_stops_everything(name: str, store: Store) 
 def test_a_kept_selection_that_nobody_knows_stops_everything(store: Store) -> None:
     fill(store, "monday", "0" * 32)
     before = names(store)
-    with pytest.raises(StoreError, match="nobody knows what it was made from"):
+    with pytest.raises(StoreError, match="no record says what it was made from"):
         prune(store, 0, now=LATER)
     assert names(store) == before
 

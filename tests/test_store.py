@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from selectllm.errors import StoreError, UsageError
-from selectllm.store import Artifact, Manifest, Store, content_key, write_atomically
+from selectllm.store import Artifact, Manifest, Store, content_key
+from selectllm.store.files import write_atomically
 
 TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
 TARGET = Artifact(kind="things", key="0" * 32)
