@@ -2,14 +2,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm.pool import read
+from tests.pool.reading import read_pool
 
 
-def carried(write, values):
+def extra_column(write, values):
     """The column that a file's further values become, after a trip through Parquet, which the store puts it on."""
     path = write("pool.jsonl", [{"instruction": f"i{number}", "x": value} for number, value in enumerate(values)])
     file = pa.BufferOutputStream()
-    pq.write_table(read(path).table, file)
+    pq.write_table(read_pool(path).table, file)
     return pq.read_table(pa.BufferReader(file.getvalue()))["x"]
 
 
@@ -26,7 +26,7 @@ def carried(write, values):
     ],
 )
 def test_values_of_one_type_keep_it(write, values, type_):
-    column = carried(write, values)
+    column = extra_column(write, values)
     assert (column.type, column.to_pylist()) == (type_, values)
 
 
@@ -44,7 +44,7 @@ def test_values_of_one_type_keep_it(write, values, type_):
     ],
 )
 def test_values_of_no_type_that_parquet_holds_become_json(write, values, texts):
-    assert carried(write, values).to_pylist() == texts
+    assert extra_column(write, values).to_pylist() == texts
 
 
 def test_a_deep_or_wide_value_becomes_json(write):
@@ -52,18 +52,18 @@ def test_a_deep_or_wide_value_becomes_json(write):
     for _ in range(40):
         deep = [deep]
     wide = [{f"key {number}-{place}": 1 for place in range(60)} for number in range(2)]
-    assert carried(write, [deep]).type == pa.string()
-    assert carried(write, wide).type == pa.string()
+    assert extra_column(write, [deep]).type == pa.string()
+    assert extra_column(write, wide).type == pa.string()
 
 
 def test_lone_surrogates_are_written_out_rather_than_the_row_dropped(write):
-    assert carried(write, ["a\ud800", None]).to_pylist() == ["a\\ud800", None]
-    assert carried(write, [{"\udfff": ["\ud800"]}]).to_pylist() == [{"\\udfff": ["\\ud800"]}]
+    assert extra_column(write, ["a\ud800", None]).to_pylist() == ["a\\ud800", None]
+    assert extra_column(write, [{"\udfff": ["\ud800"]}]).to_pylist() == [{"\\udfff": ["\\ud800"]}]
 
 
 def test_names_with_a_meaning_here_are_prefixed_until_they_are_free(write):
     row = {"id": 1, "instruction": "a", "row": 2, "source_id": 3, "vector": 4, "topic": 5, "\ud800": 6, "": 7}
-    table = read(write("pool.jsonl", [row])).table
+    table = read_pool(write("pool.jsonl", [row])).table
     assert table.column_names[5:] == [
         "source_id",
         "source_row",
@@ -78,7 +78,7 @@ def test_names_with_a_meaning_here_are_prefixed_until_they_are_free(write):
 
 def test_columns_are_in_first_seen_order_and_made_of_kept_rows_alone(write):
     rows = [{"b": "x", "instruction": ""}, {"a": 1, "instruction": "i"}, {"instruction": "j", "b": 2}]
-    table = read(write("pool.jsonl", rows)).table
+    table = read_pool(write("pool.jsonl", rows)).table
     assert table.column_names[5:] == ["b", "a"]
     assert table.schema.field("b").type == pa.int64()
     assert table["a"].to_pylist() == [1, None]

@@ -1,7 +1,7 @@
 """A corpus of broken pools, and what is to become of each: files under data/broken, and larger ones that are made here.
 
-A case is a Case, or the words of the PoolError about a file that is no table, or has no row at all: there is nothing to
-judge in it.
+A case is a Case, or the words of the PoolError about a file that is no table, or has no row at all: nothing in it can
+be validated.
 """
 
 import gzip
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "data" / "broken"
+FOLDER = Path(__file__).parents[1] / "data" / "broken"
 
 
 CRITICAL = {"columns", "usable_rows", "repeats_share", "near_empty_share"}
@@ -18,7 +18,7 @@ CRITICAL = {"columns", "usable_rows", "repeats_share", "near_empty_share"}
 
 @dataclass(frozen=True)
 class Case:
-    """Rows kept, rows quarantined by reason, repeats, rules that fail by count, and how many are looked at.
+    """Rows kept, rows quarantined by reason, repeats, rules that fail by count, and how many rules there are.
 
     `refused` are words of the error where no row is kept.
     """
@@ -55,8 +55,8 @@ def unreadable(kept: int, **reasons: int) -> Case:
 def useless(rule: str, first: str, **reasons: int) -> Case:
     """A file of which no row's texts can be looked at."""
     rows = sum(reasons.values())
-    told = f"has no usable row: row 1: {first}"
-    return Case(0, reasons, failed={rule: rows, "usable_rows": rows}, checked=9, refused=told)
+    refused = f"has no usable row: row 1: {first}"
+    return Case(0, reasons, failed={rule: rows, "usable_rows": rows}, checked=9, refused=refused)
 
 
 def without_columns(rows: int, refused: str) -> Case:
@@ -201,7 +201,7 @@ def _lines(rows: Iterator[dict[str, object]]) -> bytes:
 
 def _huge_rows() -> bytes:
     texts = [("a" * 100_000, None), ("b" * 100_001, None), ("c", "d" * 150_000), ("cc", "e" * 100_000)]
-    return _lines({"instruction": asked, "input": given} for asked, given in texts)
+    return _lines({"instruction": instruction, "input": input_} for instruction, input_ in texts)
 
 
 def _swallowed_csv() -> bytes:
