@@ -147,7 +147,7 @@ class HostPool:
             if not host.is_ready:
                 self._take_out(host)
         for error in errors:
-            log.warning("a host is left out: %s", error)
+            log.warning("a host is down: %s", error)
 
     @asynccontextmanager
     async def answer(

@@ -1,32 +1,41 @@
-"""Deadline with hosts that fail, are slow, go away and come back."""
+"""Hosts that fail, are slow, go away and come back."""
 
 import asyncio
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
-from selectllm.llm import HostPool, Reply, Request, hosts
+from selectllm.llm import backoff, hosts
 from selectllm.llm.absent import AbsentModel
-from selectllm.llm.hosts import Deadline
-from selectllm.ranking.prompts import Candidate, Prompt
-from tests.conftest import ToldModel
+from selectllm.llm.hosts import Deadline, HostOptions, HostPool
+from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+from tests.conftest import FakeModel
 
-REQUEST = Request(Prompt("question", (Candidate("a", "x"),), 1))
-Answer = Callable[[], Reply | str]
+REQUEST = Request("question")
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "BACKOFF", 0.001)
-    monkeypatch.setattr(hosts, "PROBE_EVERY", 0.02)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.02)
 
 
-class Host(ToldModel):
-    """A host that fails with what it is given, in turn, and then answers; probes fail while it is `down`."""
+def pool(*models: ChatModel, info: ModelInfo | None = None, **options: Any) -> HostPool:
+    return HostPool(models, HostOptions(**options), info)
+
+
+async def answer(hosts: HostPool, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None) -> Reply:
+    async with hosts.answer(REQUEST, check, deadline) as reply:
+        return reply
+
+
+class Host(FakeModel):
+    """A host that fails with these errors, in turn, and then answers; probes fail while it is `down`."""
 
     def __init__(self, *failures: Exception, takes: float = 0.0, down: bool = False) -> None:
         super().__init__(lambda _: "yes")
@@ -58,16 +67,16 @@ def reset() -> TransientError:
 @pytest.mark.asyncio
 async def test_what_can_pass_is_tried_again_and_counted() -> None:
     host = Host(busy(), reset(), busy())
-    several = HostPool([host], concurrency=1)
-    assert (await several.answer(REQUEST)).text == "yes"
-    assert several.faults == {"busy": 2, "connection": 1}
+    host_pool = pool(host, concurrency=1)
+    assert (await answer(host_pool)).text == "yes"
+    assert host_pool.usage.errors_by_kind == {"busy": 2, "connection": 1}
 
 
 @pytest.mark.asyncio
 async def test_retries_come_to_an_end() -> None:
     host = Host(*[busy() for _ in range(9)])
     with pytest.raises(TransientError):
-        await HostPool([host], concurrency=1, retries=2).answer(REQUEST)
+        await answer(pool(host, concurrency=1, retries=2))
     assert len(host.asked) == 3
 
 
@@ -75,21 +84,21 @@ async def test_retries_come_to_an_end() -> None:
 @pytest.mark.asyncio
 async def test_what_cannot_pass_is_raised_at_once(error: ModelError) -> None:
     host = Host(error)
-    several = HostPool([host], concurrency=1)
+    host_pool = pool(host, concurrency=1)
     with pytest.raises(type(error)):
-        await several.answer(REQUEST)
+        await answer(host_pool)
     assert len(host.asked) == 1
-    assert not several.faults
-    assert (await several.answer(REQUEST)).text == "yes", "its place is free again"
+    assert not host_pool.usage.errors_by_kind
+    assert (await answer(host_pool)).text == "yes", "its place is free again"
 
 
 @pytest.mark.asyncio
 async def test_a_request_that_hangs_is_given_up_after_the_timeout() -> None:
-    several = HostPool([Host(takes=30)], concurrency=1, timeout=0.02, retries=1)
+    host_pool = pool(Host(takes=30), concurrency=1, timeout=0.02, retries=1)
     started = time.monotonic()
     with pytest.raises(TransientError, match="did not answer within"):
-        await several.answer(REQUEST)
-    assert several.faults == {"timeout": 2}
+        await answer(host_pool)
+    assert host_pool.usage.errors_by_kind == {"timeout": 2}
     assert time.monotonic() - started < 5
 
 
@@ -97,114 +106,115 @@ async def test_a_request_that_hangs_is_given_up_after_the_timeout() -> None:
 async def test_memory_that_is_short_is_given_one_more_try() -> None:
     host = Host(*[TransientError("full", "out of memory") for _ in range(9)])
     with pytest.raises(TransientError):
-        await HostPool([host], concurrency=1, retries=4).answer(REQUEST)
+        await answer(pool(host, concurrency=1, retries=4))
     assert len(host.asked) == 2
 
 
 @pytest.mark.asyncio
 async def test_the_deadline_bounds_all_tries_together() -> None:
-    several = HostPool([Host(takes=30)], concurrency=1, timeout=0.05, deadline=0.12, retries=100)
+    host_pool = pool(Host(takes=30), concurrency=1, timeout=0.05, deadline=0.12, retries=100)
     with pytest.raises(TransientError):
-        await several.answer(REQUEST)
-    assert 2 <= several.faults["timeout"] <= 3
+        await answer(host_pool)
+    assert 2 <= host_pool.usage.errors_by_kind["timeout"] <= 3
 
 
 @pytest.mark.asyncio
 async def test_the_limit_halves_when_a_host_is_slow_and_recovers_slowly() -> None:
     host = Host(busy(), busy(), busy())
-    several = HostPool([host], concurrency=16)
-    await several.answer(REQUEST)
-    lane = several._lanes[0]
-    assert several.lowest_limit == 2
-    assert lane.limit < 4
+    host_pool = pool(host, concurrency=16)
+    await answer(host_pool)
+    host_state = host_pool._hosts[0]
+    assert host_pool.lowest_limit == 2
+    assert host_state.limit < 4
     for _ in range(400):
-        await several.answer(REQUEST)
-    assert lane.limit == 16
+        await answer(host_pool)
+    assert host_state.limit == 16
 
 
 @pytest.mark.asyncio
 async def test_failures_of_one_moment_halve_the_limit_once() -> None:
-    several = HostPool([Host(*[busy() for _ in range(4)], takes=0.01)], concurrency=4)
-    await asyncio.gather(*(several.answer(REQUEST) for _ in range(4)))
-    assert several.lowest_limit == 2
+    host_pool = pool(Host(*[busy() for _ in range(4)], takes=0.01), concurrency=4)
+    await asyncio.gather(*(answer(host_pool) for _ in range(4)))
+    assert host_pool.lowest_limit == 2
 
 
 @pytest.mark.asyncio
 async def test_other_failures_do_not_slow_down() -> None:
-    several = HostPool([Host(reset(), reset())], concurrency=8)
-    await several.answer(REQUEST)
-    assert several.lowest_limit == 8
+    host_pool = pool(Host(reset(), reset()), concurrency=8)
+    await answer(host_pool)
+    assert host_pool.lowest_limit == 8
 
 
 @pytest.mark.asyncio
-async def test_a_dead_host_is_left_out_and_comes_back() -> None:
+async def test_a_dead_host_is_taken_out_and_comes_back() -> None:
     dead, alive = Host(down=True), Host(takes=0.001)
-    several = HostPool([dead, alive], concurrency=2, retries=20)
-    await asyncio.gather(*(several.answer(REQUEST) for _ in range(40)))
-    assert several._lanes[0].left_out_since is not None
+    host_pool = pool(dead, alive, concurrency=2, retries=20)
+    await asyncio.gather(*(answer(host_pool) for _ in range(40)))
+    assert host_pool._hosts[0].down_since is not None
     assert len(alive.asked) == 40
     dead.down = False
     await asyncio.sleep(0.1)
-    assert several._lanes[0].left_out_since is None
-    await asyncio.gather(*(several.answer(REQUEST) for _ in range(40)))
+    assert host_pool._hosts[0].down_since is None
+    await asyncio.gather(*(answer(host_pool) for _ in range(40)))
     assert len(dead.asked) > 5
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_hosts_share_the_load() -> None:
-    several = HostPool(both := [Host(takes=0.002), Host(takes=0.002)], concurrency=3)
-    await asyncio.gather(*(several.answer(REQUEST) for _ in range(60)))
+    both = [Host(takes=0.002), Host(takes=0.002)]
+    host_pool = pool(*both, concurrency=3)
+    await asyncio.gather(*(answer(host_pool) for _ in range(60)))
     assert min(len(host.asked) for host in both) >= 20
 
 
 @pytest.mark.asyncio
 async def test_while_all_are_out_questions_wait_and_deadlines_stand_still() -> None:
     host = Host(down=True)
-    several = HostPool([host], concurrency=8, deadline=0.2, retries=4)
-    waiting = asyncio.gather(*(several.answer(REQUEST) for _ in range(20)))
+    host_pool = pool(host, concurrency=8, deadline=0.2, retries=4)
+    waiting = asyncio.gather(*(answer(host_pool) for _ in range(20)))
     await asyncio.sleep(0.4)
     assert host.probes >= 2
     host.down = False
     assert len(await waiting) == 20
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_an_outage_that_lasts_is_given_up_with_everything_kept() -> None:
-    several = HostPool([Host(down=True)], concurrency=8, give_up_after=0.1)
-    with pytest.raises(ModelError, match=r"no host of told has answered for .* Replies received so far are kept"):
-        await asyncio.gather(*(several.answer(REQUEST) for _ in range(20)))
-    await several.close()
+    host_pool = pool(Host(down=True), concurrency=8, give_up_after=0.1)
+    with pytest.raises(ModelError, match=r"no host of fake has answered for .* Replies received so far are kept"):
+        await asyncio.gather(*(answer(host_pool) for _ in range(20)))
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_a_host_that_probes_well_but_answers_never_does_not_hold_a_question_for_ever() -> None:
     host = Host(*[reset() for _ in range(1000)])
-    several = HostPool([host], concurrency=4, retries=6)
+    host_pool = pool(host, concurrency=4, retries=6)
     with pytest.raises(TransientError):
-        await asyncio.wait_for(several.answer(REQUEST), 5)
+        await asyncio.wait_for(answer(host_pool), 5)
     assert len(host.asked) == 8, "its seven tries, and one more after an outage"
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_time_in_the_hosts_queue_is_added_up() -> None:
     second = 10**9
-    host = ToldModel(lambda _: Reply("x", "stop", 1, 1, 5 * second, second, second, second))
-    several = HostPool([host], concurrency=1)
-    await several.answer(REQUEST)
-    assert several.queued == pytest.approx(2.0)
+    host = FakeModel(lambda _: Reply("x", "stop", 1, 1, 5 * second, second, second, second))
+    host_pool = pool(host, concurrency=1)
+    await answer(host_pool)
+    assert host_pool.usage.queued_seconds == pytest.approx(2.0)
 
 
 class Unready(Host):
-    """A host that meets preparation with errors, in turn."""
+    """A host whose preparation fails with these errors, in turn."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
         self.errors = list(errors)
 
-    async def prepare(self, longest: int, room: int) -> None:
+    async def prepare(self, longest: int, max_tokens: int) -> None:
         if self.errors:
             raise self.errors.pop(0)
 
@@ -212,68 +222,68 @@ class Unready(Host):
 @pytest.mark.asyncio
 async def test_a_model_that_no_host_can_make_ready_is_one_error() -> None:
     with pytest.raises(ModelError, match="no such file"):
-        await HostPool([Unready(ModelError("no such file"))], concurrency=1).prepare(100, 500)
+        await pool(Unready(ModelError("no such file")), concurrency=1).prepare(100, 500)
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_cannot_be_made_ready_is_left_out_where_another_can() -> None:
+async def test_a_host_that_cannot_be_made_ready_is_taken_out_where_another_can() -> None:
     unready, ready = Unready(*[ModelError("no such file")] * 1000), Host()
-    several = HostPool([unready, ready], concurrency=1)
-    await several.prepare(100, 500)
-    await asyncio.gather(*(several.answer(REQUEST) for _ in range(4)))
+    host_pool = pool(unready, ready, concurrency=1)
+    await host_pool.prepare(100, 500)
+    await asyncio.gather(*(answer(host_pool) for _ in range(4)))
     assert (len(unready.asked), len(ready.asked)) == (0, 4)
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_a_host_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(Host):
-        async def prepare(self, longest: int, room: int) -> None:
+        async def prepare(self, longest: int, max_tokens: int) -> None:
             await asyncio.sleep(60)
 
     monkeypatch.setattr(hosts, "READY_GRACE_SECONDS", 0.05)
-    several = HostPool([Hanging(), Host()], concurrency=1)
-    await asyncio.wait_for(several.prepare(100, 500), 5)
-    assert (await several.answer(REQUEST)).text == "yes"
-    await several.close()
+    host_pool = pool(Hanging(), Host(), concurrency=1)
+    await asyncio.wait_for(host_pool.prepare(100, 500), 5)
+    assert (await answer(host_pool)).text == "yes"
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_whoever_does_not_want_to_wait_hears_of_a_busy_host_at_once() -> None:
-    several = HostPool([Unready(*[busy()] * 9)], concurrency=1, retries=0)
+async def test_a_busy_host_is_an_error_at_once_where_nobody_waits() -> None:
+    host_pool = pool(Unready(*[busy()] * 9), concurrency=1, retries=0)
     with pytest.raises(TransientError, match="could not be made ready: busy"):
-        await several.prepare(100, 500, wait=False)
+        await host_pool.prepare(100, 500, wait=False)
 
 
 @pytest.mark.asyncio
 async def test_a_question_that_has_no_time_left_says_nothing_of_the_host() -> None:
-    several = HostPool([Host(takes=30)], concurrency=8, timeout=60, deadline=0.05)
+    host_pool = pool(Host(takes=30), concurrency=8, timeout=60, deadline=0.05)
     for _ in range(6):
         with pytest.raises(TransientError):
-            await several.answer(REQUEST)
+            await answer(host_pool)
         with pytest.raises(TransientError, match="for a question, and took them"):
-            await several.answer(REQUEST, patience=Deadline(0.0))
-    assert several.faults == {"deadline": 6}
-    assert several.lowest_limit == 8
-    assert several._lanes[0].left_out_since is None
+            await answer(host_pool, deadline=Deadline(0.0))
+    assert host_pool.usage.errors_by_kind == {"deadline": 6}
+    assert host_pool.lowest_limit == 8
+    assert host_pool._hosts[0].down_since is None
 
 
 @pytest.mark.asyncio
 async def test_a_host_too_busy_to_be_made_ready_is_waited_for() -> None:
-    several = HostPool([Unready(*[busy() for _ in range(7)])], concurrency=1, retries=2)
-    await several.prepare(100, 500)
-    assert (await asyncio.wait_for(several.answer(REQUEST), 5)).text == "yes"
-    assert several.faults == {"busy": 7}
-    await several.close()
+    host_pool = pool(Unready(*[busy() for _ in range(7)]), concurrency=1, retries=2)
+    await host_pool.prepare(100, 500)
+    assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
+    assert host_pool.usage.errors_by_kind == {"busy": 7}
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_what_is_never_made_ready_is_given_up_with_what_was_heard() -> None:
-    several = HostPool([Unready(*[busy()] * 1000)], concurrency=1, retries=0, give_up_after=0.1)
-    await several.prepare(100, 500)
-    with pytest.raises(ModelError, match="Last heard: told could not be made ready: busy"):
-        await asyncio.wait_for(several.answer(REQUEST), 5)
-    await several.close()
+async def test_a_host_that_is_never_ready_is_given_up_with_its_last_error() -> None:
+    host_pool = pool(Unready(*[busy()] * 1000), concurrency=1, retries=0, give_up_after=0.1)
+    await host_pool.prepare(100, 500)
+    with pytest.raises(ModelError, match="The last error: fake could not be made ready: busy"):
+        await asyncio.wait_for(answer(host_pool), 5)
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
@@ -286,49 +296,75 @@ async def test_a_probe_that_fails_in_an_unknown_way_is_followed_by_others() -> N
             self.down = False
 
     host = Odd(down=True)
-    several = HostPool([host], concurrency=2, retries=0)
-    several._leave_out(several._lanes[0])
-    assert (await asyncio.wait_for(several.answer(REQUEST), 5)).text == "yes"
-    await several.close()
+    host_pool = pool(host, concurrency=2, retries=0)
+    host_pool._take_out(host_pool._hosts[0])
+    assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
 async def test_one_question_alone_waits_out_an_outage_whatever_tries_it_has_left() -> None:
     host = Host(down=True)
-    several = HostPool([host], concurrency=1, retries=4)
-    waiting = asyncio.create_task(several.answer(REQUEST))
+    host_pool = pool(host, concurrency=1, retries=4)
+    waiting = asyncio.create_task(answer(host_pool))
     await asyncio.sleep(0.2)
     assert not waiting.done()
     host.down = False
     assert (await asyncio.wait_for(waiting, 5)).text == "yes"
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_a_stop_is_heard_while_all_hosts_are_out() -> None:
-    several = HostPool([Host(down=True)], concurrency=1)
-    several._leave_out(several._lanes[0])
-    waiting = asyncio.create_task(several.answer(REQUEST, cancellation.check))
+async def test_a_run_can_be_cancelled_while_all_hosts_are_out() -> None:
+    host_pool = pool(Host(down=True), concurrency=1)
+    host_pool._take_out(host_pool._hosts[0])
+    waiting = asyncio.create_task(answer(host_pool, cancellation.raise_if_cancelled))
     await asyncio.sleep(0.05)
-    cancellation.stop()
+    cancellation.cancel()
     with pytest.raises(Stopped):
         await asyncio.wait_for(waiting, 5)
-    await several.close()
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_comes_back_as_another_version_is_met_again() -> None:
-    met: list[Host] = []
+async def test_a_host_that_comes_back_as_another_version_is_opened_again() -> None:
+    opened: list[Host] = []
 
-    async def meet() -> Host:
+    async def connect() -> Host:
         host = Host()
-        host.card = dataclasses.replace(host.card, digest="old" if not met else host.card.digest)
-        met.append(host)
+        host.info = dataclasses.replace(host.info, digest="old" if not opened else host.info.digest)
+        opened.append(host)
         return host
 
-    absent = AbsentModel(meet)
-    several = HostPool([absent], concurrency=1, card=ToldModel(lambda _: "").card)
-    await several.prepare(100, 500)
-    assert (await asyncio.wait_for(several.answer(REQUEST), 5)).text == "yes"
-    assert len(met) == 2
-    await several.close()
+    host_pool = pool(AbsentModel(connect), info=FakeModel(lambda _: "").info, concurrency=1)
+    await host_pool.prepare(100, 500)
+    assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
+    assert len(opened) == 2
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_asks_for_a_pause_gets_it() -> None:
+    host_pool = pool(Host(TransientError("busy", "busy", retry_after=0.2)))
+    started = time.monotonic()
+    assert (await answer(host_pool)).text == "yes"
+    assert time.monotonic() - started >= 0.2
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_asks_for_more_than_is_left_ends_the_question_at_once() -> None:
+    host = Host(TransientError("busy", "busy", retry_after=60.0))
+    with pytest.raises(TransientError, match="busy"):
+        await asyncio.wait_for(answer(pool(host, deadline=5.0)), 2)
+    assert len(host.asked) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_host_keeps_its_place_until_the_reply_is_kept() -> None:
+    """No more replies than there are places can be lost at once."""
+    host_pool = pool(Host(), concurrency=1)
+    async with host_pool.answer(REQUEST):
+        waiting = asyncio.create_task(answer(host_pool))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    assert (await waiting).text == "yes"

@@ -1,4 +1,4 @@
-"""The Ollama path, through the official client, against an app that speaks the wire and misbehaves as told."""
+"""Models of Ollama, through the official client, against an app that speaks its protocol and fails on demand."""
 
 import dataclasses
 import json
@@ -12,13 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError, SelectorUnavailable, TransientError
-from selectllm.llm import Request, open_model
+from selectllm.llm import open_model
+from selectllm.llm.keys import ApiKeys, ProviderKey
+from selectllm.llm.model import Request
 from selectllm.llm.ollama import OllamaModel, open_ollama
-from selectllm.ranking.prompts import Candidate, listwise, pointwise
 from selectllm.settings import RankingSettings
+from tests.llm.in_process import in_process
 
-CANDIDATES = [Candidate(f"{number}", f"Task {number}") for number in range(5)]
-QUESTION = Request(listwise(CANDIDATES, 2, seed=0), seed=3)
+SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
+QUESTION = Request("Which two are best? " * 50, SCHEMA, max_tokens=48, seed=3)
 GOOD = {
     "model": "m:latest",
     "created_at": "2026-01-01T00:00:00Z",
@@ -82,20 +84,26 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def opened(server: Server, name: str = "m", host: str | None = "http://model.example") -> OllamaModel:
-    return await open_ollama(name, host=host, transport=httpx.ASGITransport(app=server.app))
+    with in_process(server.app):
+        return await open_ollama(name, host=host, keys=ApiKeys.from_environment())
+
+
+async def open_app(app: Starlette) -> OllamaModel:
+    with in_process(app):
+        return await open_ollama("m", host="http://model.example", keys=ApiKeys())
 
 
 @pytest.mark.asyncio
-async def test_the_card_says_who_is_asked() -> None:
-    card = (await opened(Server(GOOD))).card
-    assert (card.name, card.digest, card.server_version, card.quality, card.mode) == (
+async def test_a_model_is_known_by_its_digest() -> None:
+    info = (await opened(Server(GOOD))).info
+    assert (info.name, info.digest, info.server_version, info.kind, info.mode) == (
         "m:latest",  # however it was asked for
         "d1",
         "0.30.0",
         "model",
         "listwise",
     )
-    assert card.selector == "ollama:m"
+    assert info.selector == "ollama:m"
 
 
 @pytest.mark.asyncio
@@ -111,26 +119,25 @@ async def test_a_request_is_whole_and_explicit() -> None:
         9,
     )
     sent = server.seen[-1]
-    assert sent["format"] == QUESTION.prompt.schema
+    assert sent["format"] == SCHEMA
     assert sent["truncate"] is False
     assert sent["shift"] is False
     assert sent["think"] is False
     assert sent["stream"] is False
-    assert sent["options"] == {"temperature": 0, "seed": 3, "num_predict": QUESTION.num_predict, "num_ctx": 3072}
-    assert sent["messages"] == [{"role": "user", "content": QUESTION.prompt.text}]
+    assert sent["options"] == {"temperature": 0, "seed": 3, "num_predict": QUESTION.max_tokens, "num_ctx": 3072}
+    assert sent["messages"] == [{"role": "user", "content": QUESTION.text}]
 
 
-@pytest.mark.parametrize(("think", "room"), [(False, 0), ("low", 4096), (True, 4096)])
+@pytest.mark.parametrize("think", [False, "low", True])
 @pytest.mark.asyncio
-async def test_whether_to_think_is_always_said_and_given_room(think: Any, room: int) -> None:
+async def test_whether_to_think_is_always_said(think: Any) -> None:
     server = Server(GOOD)
     await (await opened(server)).answer(dataclasses.replace(QUESTION, think=think))
     assert server.seen[0]["think"] == think
-    assert server.seen[0]["options"]["num_predict"] == QUESTION.num_predict + room
 
 
 @pytest.mark.asyncio
-async def test_a_pointwise_question_asks_for_log_probabilities() -> None:
+async def test_a_request_can_ask_for_log_probabilities_of_the_text_as_it_stands() -> None:
     logprob = {
         "token": " yes",
         "logprob": -0.1,
@@ -146,7 +153,7 @@ async def test_a_pointwise_question_asks_for_log_probabilities() -> None:
             "logprobs": [logprob],
         }
     )
-    reply = await (await opened(server)).answer(Request(pointwise(CANDIDATES[0])))
+    reply = await (await opened(server)).answer(Request("Worth it:", logprobs=True))
     assert reply.logprobs == {" yes": -0.1, " no": -2.5}
     assert (server.seen[0]["raw"], server.seen[0]["logprobs"], server.seen[0]["options"]["num_predict"]) == (
         True,
@@ -211,7 +218,7 @@ async def _no_json() -> Response:
     ],
 )
 @pytest.mark.asyncio
-async def test_what_can_pass_is_told_by_its_kind(failure: Any, kind: str) -> None:
+async def test_an_error_that_can_pass_has_its_kind(failure: Any, kind: str) -> None:
     model = await opened(Server(failure))
     with pytest.raises(TransientError) as error:
         await model.answer(QUESTION)
@@ -224,7 +231,7 @@ async def test_what_can_pass_is_told_by_its_kind(failure: Any, kind: str) -> Non
     [(400, ""), (401, "OLLAMA_API_KEY"), (403, "OLLAMA_API_KEY"), (404, "ollama pull m"), (500, "")],
 )
 @pytest.mark.asyncio
-async def test_what_cannot_pass_is_told_with_what_to_do(status: int, advice: str) -> None:
+async def test_an_error_that_cannot_pass_says_what_to_do(status: int, advice: str) -> None:
     model = await opened(Server((status, {"error": "no such thing"})))
     with pytest.raises(ModelError, match=f"status {status}: no such thing") as error:
         await model.answer(QUESTION)
@@ -233,7 +240,7 @@ async def test_what_cannot_pass_is_told_with_what_to_do(status: int, advice: str
 
 
 @pytest.mark.asyncio
-async def test_a_prompt_that_does_not_fit_is_told_apart() -> None:
+async def test_a_prompt_that_does_not_fit_is_an_error_of_its_own() -> None:
     server = Server((400, {"error": "the input length exceeds the context length"}))
     with pytest.raises(ContextLengthExceeded):
         await (await opened(server)).answer(QUESTION)
@@ -246,7 +253,7 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
     await model.prepare(30_000, 500)
     sent = len(server.seen)
     with pytest.raises(ContextLengthExceeded, match="do not fit the 8,192 tokens"):
-        await model.answer(Request(listwise([Candidate("a", "x" * 70_000), *CANDIDATES], 2, seed=0)))
+        await model.answer(Request("x" * 70_000, SCHEMA, max_tokens=48))
     assert len(server.seen) == sent
 
 
@@ -260,7 +267,7 @@ async def test_a_count_beyond_the_context_is_not_believed() -> None:
 
 @pytest.mark.asyncio
 async def test_prompts_of_another_script_are_not_taken_for_cut() -> None:
-    size = len(QUESTION.prompt.text.encode())
+    size = len(QUESTION.text.encode())
     counts = [*[round(size / 1.4)] * 9, round(size / 4.5)]
     model = await opened(Server(*(GOOD | {"prompt_eval_count": count} for count in counts)))
     await model.prepare(5_000, 500)
@@ -271,7 +278,7 @@ async def test_prompts_of_another_script_are_not_taken_for_cut() -> None:
 @pytest.mark.parametrize(("tokens", "is_cut"), [(1538, True), (1600, False)])
 @pytest.mark.asyncio
 async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: bool) -> None:
-    question = Request(listwise([Candidate(f"{n}", "x" * 400) for n in range(12)], 2, seed=0))
+    question = Request("x" * 6400, SCHEMA, max_tokens=48)
     model = await opened(Server(*[GOOD | {"prompt_eval_count": 2400}] * 9, GOOD | {"prompt_eval_count": tokens}))
     await model.prepare(5_000, 500)
     assert model.context == 3072
@@ -285,20 +292,20 @@ async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: b
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "said"),
+    ("status", "error", "message"),
     [(401, SelectorUnavailable, "OLLAMA_API_KEY"), (503, HostUnreachable, "status 503: try again")],
 )
 @pytest.mark.asyncio
-async def test_a_server_that_does_not_say_who_it_is(status: int, error: type[Exception], said: str) -> None:
+async def test_a_server_that_does_not_say_who_it_is(status: int, error: type[Exception], message: str) -> None:
     app = Starlette(routes=[Route("/api/version", lambda _: JSONResponse({"error": "no"}, status))])
-    with pytest.raises(error, match=said):
-        await open_ollama("m", host="http://model.example", transport=httpx.ASGITransport(app=app))
+    with pytest.raises(error, match=message):
+        await open_app(app)
 
 
 @pytest.mark.asyncio
 async def test_a_password_in_a_host_is_not_repeated() -> None:
     with pytest.raises(SelectorUnavailable) as error:
-        await open_ollama("m", host="http://user:hunter2@host:port")
+        await open_ollama("m", host="http://user:hunter2@host:port", keys=ApiKeys())
     assert "hunter2" not in str(error.value)
 
 
@@ -311,14 +318,14 @@ async def test_an_unknown_model_names_the_exact_command() -> None:
 @pytest.mark.asyncio
 async def test_a_host_that_does_not_answer_is_named() -> None:
     with pytest.raises(SelectorUnavailable, match=r"no Ollama server answers at http://127.0.0.1:9\."):
-        await open_model("ollama:m", RankingSettings(hosts=("http://127.0.0.1:9",)))
+        await open_model("ollama:m", RankingSettings(hosts=("http://127.0.0.1:9",)), ApiKeys())
 
 
 @pytest.mark.asyncio
-async def test_another_kind_of_server_is_told_apart() -> None:
+async def test_another_kind_of_server_is_recognised() -> None:
     app = Starlette(routes=[Route("/api/version", lambda _: Response("<html>", 200))])
     with pytest.raises(SelectorUnavailable, match="does not answer as Ollama does"):
-        await open_ollama("m", host="http://model.example", transport=httpx.ASGITransport(app=app))
+        await open_app(app)
 
 
 @pytest.mark.parametrize(
@@ -342,3 +349,31 @@ async def test_the_key_goes_only_where_it_was_meant_to(
     server = Server(GOOD)
     await (await opened(server, host=host)).answer(QUESTION)
     assert {"authorization" in headers for headers in server.headers} == {sees}
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 7.0), (503, 7.0)])
+@pytest.mark.asyncio
+async def test_the_pause_that_a_server_asks_for_is_in_the_error(status: int, seconds: float) -> None:
+    async def refuse() -> Response:
+        return JSONResponse({"error": "busy"}, status, {"retry-after": "7"})
+
+    server = Server(refuse)
+    with pytest.raises(TransientError) as raised:
+        await (await opened(server)).answer(QUESTION)
+    assert raised.value.retry_after == seconds
+    server.replies = [(503, {"error": "busy"})]
+    with pytest.raises(TransientError) as raised:
+        await (await opened(server)).answer(QUESTION)
+    assert raised.value.retry_after is None
+
+
+@pytest.mark.asyncio
+async def test_the_host_comes_from_the_keys_and_never_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://other.example")
+    monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+    server = Server(GOOD)
+    with in_process(server.app):
+        await open_ollama("m", keys=ApiKeys())
+        await open_ollama("m", keys=ApiKeys(ollama=ProviderKey("own", "http://mine.example:1")))
+    assert [headers["host"] for headers in server.headers] == ["127.0.0.1:11434", "mine.example:1"]
+    assert [headers.get("authorization") for headers in server.headers] == [None, "Bearer own"]

@@ -1,6 +1,7 @@
-"""The path over OpenAI's API, through the official client, against an app that speaks it and misbehaves as told."""
+"""Models behind OpenAI's API, through the official client, against an app that speaks it and fails on demand."""
 
 import asyncio
+import dataclasses
 import json
 import socket
 import subprocess
@@ -18,14 +19,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
 from selectllm.llm.openai import NO_KEY, OpenAIModel, open_openai
-from selectllm.ranking.prompts import Candidate, listwise, pointwise
+from tests.llm.in_process import in_process
 
 HOST = "http://model.example/v1"
 KEY = "sk-very-secret-0123456789"
-CANDIDATES = [Candidate(f"{number}", f"Task {number}") for number in range(5)]
-QUESTION = Request(listwise(CANDIDATES, 2, seed=0), seed=3)
+SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
+QUESTION = Request("Which two are best?", SCHEMA, max_tokens=48, seed=3)
 CHOICE = {
     "index": 0,
     "message": {"role": "assistant", "content": '{"ranking": [2, 1]}'},
@@ -87,7 +89,8 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:
-    return await open_openai(name, host=host, timeout=timeout, transport=httpx.ASGITransport(app=server.app))
+    with in_process(server.app):
+        return await open_openai(name, host=host, keys=ApiKeys.from_environment(), timeout=timeout)
 
 
 @asynccontextmanager
@@ -104,10 +107,10 @@ async def served(app: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.asyncio
-async def test_the_card_says_who_is_asked() -> None:
-    card = (await opened(Server())).card
-    assert (card.selector, card.name, card.digest) == ("openai:m", "m", "openai:m")
-    assert (card.server_version, card.quality, card.mode) == ("unknown", "model", "listwise")
+async def test_a_model_is_known_by_its_name() -> None:
+    info = (await opened(Server())).info
+    assert (info.selector, info.name, info.digest) == ("openai:m", "m", "openai:m")
+    assert (info.server_version, info.kind, info.mode) == ("unknown", "model", "listwise")
 
 
 @pytest.mark.asyncio
@@ -127,13 +130,13 @@ async def test_a_request_is_whole_and_explicit() -> None:
     assert server.seen == [
         {
             "model": "m",
-            "messages": [{"role": "user", "content": QUESTION.prompt.text}],
+            "messages": [{"role": "user", "content": QUESTION.text}],
             "temperature": 0,
             "seed": 3,
-            "max_completion_tokens": QUESTION.num_predict,
+            "max_completion_tokens": QUESTION.max_tokens,
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"name": "ranking", "strict": True, "schema": QUESTION.prompt.schema},
+                "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
             },
         }
     ]
@@ -142,17 +145,17 @@ async def test_a_request_is_whole_and_explicit() -> None:
 @pytest.mark.asyncio
 async def test_a_little_thinking_is_asked_for_by_name() -> None:
     server = Server()
-    await (await opened(server)).answer(Request(QUESTION.prompt, think="low"))
+    await (await opened(server)).answer(dataclasses.replace(QUESTION, think="low"))
     assert server.seen[0]["reasoning_effort"] == "low"
 
 
 @pytest.mark.asyncio
-async def test_a_pointwise_question_asks_for_log_probabilities() -> None:
+async def test_a_request_can_ask_for_log_probabilities() -> None:
     tops = [{"token": "yes", "logprob": -0.1, "bytes": None}, {"token": "no", "logprob": -2.5, "bytes": None}]
     places = [{"token": "yes", "logprob": -0.1, "bytes": None, "top_logprobs": tops}]
     choice = CHOICE | {"message": {"role": "assistant", "content": "yes"}, "finish_reason": "length"}
     server = Server(GOOD | {"choices": [choice | {"logprobs": {"content": places, "refusal": None}}]})
-    reply = await (await opened(server)).answer(Request(pointwise(CANDIDATES[0])))
+    reply = await (await opened(server)).answer(Request("Worth it:", logprobs=True))
     assert (reply.text, reply.done_reason, reply.logprobs) == ("yes", "length", {"yes": -0.1, "no": -2.5})
     (sent,) = server.seen
     assert (sent["logprobs"], sent["top_logprobs"], sent["max_completion_tokens"]) == (True, 20, 1)
@@ -238,7 +241,7 @@ async def test_a_field_that_is_refused_is_given_up_for_good(refusal: Any, field:
     assert [field in sent for sent in server.seen] == [True, False, False]
     first, *later = server.seen
     for sent in later:
-        replaced = {"max_tokens": QUESTION.num_predict} if field == "max_completion_tokens" else {}
+        replaced = {"max_tokens": QUESTION.max_tokens} if field == "max_completion_tokens" else {}
         assert sent == {key: value for key, value in first.items() if key != field} | replaced
 
 
@@ -307,7 +310,7 @@ async def _hang() -> Response:
     ],
 )
 @pytest.mark.asyncio
-async def test_what_can_pass_is_told_by_its_kind_after_a_single_request(reply: Any, kind: str) -> None:
+async def test_an_error_that_can_pass_has_its_kind_after_a_single_request(reply: Any, kind: str) -> None:
     server = Server(reply)
     with pytest.raises(TransientError, match=r"^m [^\n]+$") as raised:
         await (await opened(server)).answer(QUESTION)
@@ -340,7 +343,7 @@ async def test_a_request_that_hangs_is_given_up() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_a_prompt_that_does_not_fit_is_told_apart(status: int, body: Any) -> None:
+async def test_a_prompt_that_does_not_fit_is_an_error_of_its_own(status: int, body: Any) -> None:
     server = Server((status, body))
     with pytest.raises(ContextLengthExceeded, match=f"^m refused a prompt with status {status}: "):
         await (await opened(server)).answer(QUESTION)
@@ -407,8 +410,8 @@ async def test_an_unknown_model_is_answered_with_the_five_closest() -> None:
     server = Server(models={"object": "list", "data": [{"id": name} for name in names]})
     with pytest.raises(SelectorUnavailable, match=f"at {HOST} does not have the model 'gpt-4p'. Of the 7") as raised:
         await opened(server, "gpt-4p")
-    told = str(raised.value).rpartition(": ")[2].split(", ")
-    assert set(told) == {"gpt-4", "gpt-4o", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini"}
+    closest = str(raised.value).rpartition(": ")[2].split(", ")
+    assert set(closest) == {"gpt-4", "gpt-4o", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini"}
 
 
 @pytest.mark.parametrize(
@@ -442,7 +445,7 @@ async def test_a_server_that_keeps_no_list_is_taken_at_its_word(models: Any, cha
     ],
 )
 @pytest.mark.asyncio
-async def test_a_wrong_base_url_is_told_by_what_is_not_there(everything: Any) -> None:
+async def test_a_wrong_base_url_is_recognised_by_what_is_missing(everything: Any) -> None:
     server = Server(everything, models=everything)
     with pytest.raises(SelectorUnavailable, match=rf"{HOST} does not answer as OpenAI's does.* most end in /v1$"):
         await opened(server)
@@ -453,7 +456,7 @@ async def test_a_host_that_does_not_answer_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(SelectorUnavailable, match=f"no server answers at http://127.0.0.1:{port}/v1. Start it"):
-        await open_openai("m", host=f"http://someone:hidden@127.0.0.1:{port}/v1?secret=1")
+        await open_openai("m", host=f"http://someone:hidden@127.0.0.1:{port}/v1?secret=1", keys=ApiKeys())
 
 
 @pytest.mark.asyncio
@@ -466,12 +469,12 @@ async def test_a_host_that_hangs_does_not_hang_us() -> None:
 @pytest.mark.asyncio
 async def test_a_host_that_is_no_url_is_refused(host: str) -> None:
     with pytest.raises(SelectorUnavailable, match=r"such as http://127\.0\.0\.1:8000/v1$"):
-        await open_openai("m", host=host)
+        await open_openai("m", host=host, keys=ApiKeys())
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.asyncio
-async def test_a_refused_key_is_told_with_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_key_is_an_error_that_says_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(models=(status, error(f"Incorrect API key provided: {KEY}")))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY, and OPENAI_BASE_URL to that URL"):
@@ -574,7 +577,7 @@ async def test_over_a_real_connection() -> None:
 
     server = Server(GOOD, cut, (503, error("busy")))
     async with served(server.app) as host:
-        model = await open_openai("m", host=host)
+        model = await open_openai("m", host=host, keys=ApiKeys())
         assert (await model.answer(QUESTION)).text == '{"ranking": [2, 1]}'
         for kind in ("cut off", "busy"):
             with pytest.raises(TransientError) as raised:
@@ -598,3 +601,29 @@ def test_the_client_is_imported_when_it_is_needed() -> None:
     loaded = "import sys, selectllm.llm.openai; print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.asyncio
+async def test_the_pause_that_a_server_asks_for_is_in_the_error(status: int) -> None:
+    model = await opened(Server(JSONResponse(error("busy"), status, {"retry-after": "7"})))
+    with pytest.raises(TransientError) as raised:
+        await model.answer(QUESTION)
+    assert raised.value.retry_after == 7.0
+
+
+@pytest.mark.asyncio
+async def test_what_the_environment_holds_is_sent_nowhere_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to a server is in the keys alone: they may be another host's than those of the environment."""
+    values = {"API_KEY": KEY, "ORG_ID": "my-org", "PROJECT_ID": "my-project", "CUSTOM_HEADERS": "my-header: my-value"}
+    for name, value in (values | {"BASE_URL": "http://other.example/v1"}).items():
+        monkeypatch.setenv(f"OPENAI_{name}", value)
+    server = Server()
+    with in_process(server.app):
+        await open_openai("m", host=HOST, keys=ApiKeys(openai=ProviderKey("own", HOST)))
+        await open_openai("m", keys=ApiKeys(openai=ProviderKey("own")))
+    assert [headers["host"] for headers in server.headers] == ["model.example", "api.openai.com"]
+    for headers in server.headers:
+        assert headers["authorization"] == "Bearer own"
+        assert not [value for value in values.values() if value in str(headers)]
+        assert "my-value" not in str(headers)
