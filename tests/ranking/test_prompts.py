@@ -28,9 +28,9 @@ def test_the_order_depends_on_the_seed_and_on_the_candidates_alone() -> None:
 
 
 def test_the_shared_part_of_all_prompts_is_their_beginning() -> None:
-    one, other = (listwise(part, 3, seed=0).text for part in (CANDIDATES[:7], CANDIDATES[7:]))
-    shared = one.index("Candidates:\n")
-    assert one[:shared] == other[:shared]
+    first, second = (listwise(part, 3, seed=0).text for part in (CANDIDATES[:7], CANDIDATES[7:]))
+    shared = first.index("Candidates:\n")
+    assert first[:shared] == second[:shared]
 
 
 hostile = st.text() | st.sampled_from(
