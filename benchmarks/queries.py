@@ -12,7 +12,7 @@ from typing import get_args
 
 import numpy as np
 
-from selectllm.queries import EMPTY, balanced_clusters, form
+from selectllm.queries import EMPTY, balanced_clusters, build_queries
 from selectllm.settings import Composition
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     print(f"{'composition':<12} {'distance':>9} {'5th pct':>9} {'closest':>9} {'seconds':>9}   ({len(vectors):,} rows)")
     for composition in get_args(Composition):
         started = time.perf_counter()
-        queries = form(vectors, arguments.size, composition)
+        queries = build_queries(vectors, arguments.size, composition)
         took = time.perf_counter() - started
         mean, low, close = diversity(vectors, queries)
         print(f"{composition:<12} {mean:>9.3f} {low:>9.3f} {close:>9.3f} {took:>9.2f}")

@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}  # before it is imported
 
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 
 SIZE = 14
 

@@ -1,41 +1,42 @@
-"""Runs a flow from the command line, with the options, the output and the exit codes of the library's own door."""
+"""Runs a flow from the command line, with the options, the output and the exit codes of the library's command line."""
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import Parameter
 
-from selectllm.cli.main import Json, run_app, show
-from selectllm.cli.options import command
+from selectllm.cli.main import new_app, run_app
+from selectllm.cli.select import Json, Options, print_result
 from selectllm.errors import SelectLLMError
-from selectllm.paths import absolute, redact_url
+from selectllm.paths import absolute_path, redact_url
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from tasks.settings import FlowSettings
+
+FlowOptions = Annotated[FlowSettings, Parameter(name="*")]
+DEFAULT_FLOW = FlowSettings()
 
 
-def main(flow: Callable[[RunSettings], dict[str, Any]]) -> int:
+def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
     """Run the flow with options from the command line; returns the exit code."""
+    app = new_app("python -m flows.selection")
 
-    def select(run: RunSettings, *, json: Json = False) -> int:
+    @app.default
+    def select(settings: Options, *, flow_settings: FlowOptions = DEFAULT_FLOW, json: Json = False) -> int:
         """Choose the N instructions of a pool that are most worth annotating, as a Prefect flow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
         """
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_without_traceback)
-        summary = flow(run)
-        # Where the run's own location is not the one, a Variable has named it; it is told without the secrets in it.
-        is_ours = absolute(redact_url(run.store)) == absolute(summary["store"])
-        show(Result(Store(run.store if is_ours else summary["store"]), summary), run, json=json)
+        summary = flow(settings, flow_settings)
+        # Where the settings name another location, a Variable has named this one, which stands here without secrets.
+        is_same = absolute_path(redact_url(settings.store)) == absolute_path(summary["store"])
+        print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
         return 0
 
-    app = App(
-        name="python -m flows.selection",
-        help_epilogue="Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.",
-    )
-    app.default(command(select))
     return run_app(app)
 
 

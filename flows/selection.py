@@ -12,6 +12,8 @@ from tasks.context import flow_context
 from tasks.page import show_result
 from tasks.settings import FlowSettings
 
+DEFAULT_FLOW = FlowSettings()
+
 
 @prefect_flow(
     name="select-instructions",
@@ -21,7 +23,7 @@ from tasks.settings import FlowSettings
 )
 def select_instructions(
     run: Annotated[RunSettings, Field(json_schema_extra={"title": "Run"})],
-    flow: Annotated[FlowSettings, Field(json_schema_extra={"title": "Workers"})] = FlowSettings(),
+    flow: Annotated[FlowSettings, Field(json_schema_extra={"title": "Workers"})] = DEFAULT_FLOW,
 ) -> dict[str, Any]:
     """Choose the N instructions of a pool that are most worth annotating.
 

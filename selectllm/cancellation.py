@@ -45,7 +45,7 @@ def propagate_interrupt() -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Cancel, from a signal's handler: raises KeyboardInterrupt, but cancels the task that asks a model, if there is one.
+    """Cancel, from a signal's handler: raises KeyboardInterrupt, or cancels the task that asks a model.
 
     An exception in the midst of an event loop would end whichever task is running, and leave the others in disorder.
     """

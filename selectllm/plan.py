@@ -40,7 +40,9 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
     if sizes:
         candidates = list(shown_candidates(pool.table, settings)[0].values())
         mode = mode_of(settings.selector, settings.ranking.mode)
-        counts = _pointwise(candidates) if mode == "pointwise" else _listwise(settings, sizes, candidates, len(excluded))
+        counts = (
+            _pointwise(candidates) if mode == "pointwise" else _listwise(settings, sizes, candidates, len(excluded))
+        )
         ranking = {"mode": mode, "passes": settings.ranking.passes, **counts}
     return {
         "strategy": settings.strategy,
@@ -113,10 +115,7 @@ def _listwise(
         "tournament_calls": passes * sum(rounds),
         "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament) * per_candidate),
         "output_tokens": passes
-        * (
-            sum(asked) * (answer_tokens(min(depth, size)) + thinking)
-            + sum(rounds) * (answer_tokens(size) + thinking)
-        ),
+        * (sum(asked) * (answer_tokens(min(depth, size)) + thinking) + sum(rounds) * (answer_tokens(size) + thinking)),
     }
 
 

@@ -32,7 +32,7 @@ FIT_ROWS: Final = 100_000
 """K-means looks at no more rows than this, drawn by the seed: centroids of more hardly differ, and cost minutes."""
 
 
-def form(
+def build_queries(
     vectors: Vectors,
     size: int,
     composition: Composition = "matched",
@@ -81,13 +81,13 @@ def form(
 
 
 def width_of(rows: int, size: int, composition: Composition) -> int:
-    """How many rows the largest query that `form` makes of so many rows holds: as many as it needs centroids."""
+    """How many rows the largest query of so many rows holds, which is how many centroids `build_queries` needs."""
     # A pool only just too large for one query fewer is dealt in narrower ones, so that none is left nearly empty.
     return min(size, rows) if composition == "paper" else -(-rows // -(-rows // size))
 
 
 def sizes(rows: int, size: int, composition: Composition = "matched") -> list[int]:
-    """How many rows each query that `form` makes of so many rows holds."""
+    """How many rows each query that `build_queries` makes of so many rows holds."""
     count = -(-rows // size)
     if composition == "paper":
         return [min(size, rows - size * number) for number in range(count)]

@@ -94,8 +94,8 @@ def choose(pool: pa.Table, preferences: pa.Table, budget: int, strategy: str) ->
     """
     if len(preferences) < budget:
         raise TooFewRanked(
-            f"the strategy {strategy} names {len(preferences):,} rows that may be chosen, and the budget is {budget:,}: "
-            "choose fewer rows"
+            f"the strategy {strategy} names {len(preferences):,} rows that may be chosen, and the budget is "
+            f"{budget:,}: choose fewer rows"
         )
     chosen = in_order(preferences, ("place", "ascending")).slice(0, budget)
     rows = pool.take(pc.index_in(chosen["id"], value_set=pool["id"].combine_chunks())).drop_columns("row")

@@ -3,16 +3,13 @@
 `RunSettings` is the one table of options: both command lines and the UI's form come from it.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Composition = Literal["matched", "paper", "random", "similar"]
 """How a query is put together: see `selectllm.queries`."""
-
-Step = Literal["pool", "embeddings", "queries", "rankings", "tournament", "selection"]
-"""A step of a run whose result is an artifact."""
 
 NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 """What a history or a slot may be called: it becomes the name of a file."""
@@ -23,20 +20,18 @@ SELECTOR_FORMS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Flag:
+def flag(name: str) -> Parameter:
     """The name of a field on the command line, where it is not the field's own name."""
+    return Parameter(name=f"--{name}")
 
-    name: str
 
-
-def _as_a_form_shows_it(schema: dict[str, Any]) -> None:
+def prefect_form_schema(schema: dict[str, Any]) -> None:
     """Make what may be left open a plain field: a form sends none that is empty, and Prefect takes null for it, too."""
     for field in schema.get("properties", {}).values():
         match field:
-            case {"anyOf": [told, {"type": "null"}]}:
+            case {"anyOf": [schema_of_value, {"type": "null"}]}:
                 del field["anyOf"], field["default"]
-                field.update(told)
+                field.update(schema_of_value)
             case {"$ref": _}:
                 field.pop("default", None)  # the group's fields have their own; this one would send null for open ones
 
@@ -44,29 +39,31 @@ def _as_a_form_shows_it(schema: dict[str, Any]) -> None:
 class Settings(BaseModel):
     """A part of a run's settings: cannot be changed, and knows no field but its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=_as_a_form_shows_it)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=prefect_form_schema)
 
 
+@Parameter(name="*", group=Group("Columns", sort_key=2))
 class ColumnSettings(Settings):
     """Which columns of the pool mean what; columns left empty are recognised (Alpaca, Dolly, prompt, messages)."""
 
-    instruction: Annotated[str | None, Flag("instruction-column")] = Field(
+    instruction: Annotated[str | None, flag("instruction-column")] = Field(
         None, title="Instruction column", description="Column that holds the instruction. Recognised when not given."
     )
-    input: Annotated[str | None, Flag("input-column")] = Field(
+    input: Annotated[str | None, flag("input-column")] = Field(
         None, title="Input column", description="Column that holds the instruction's input. Recognised when not given."
     )
-    output: Annotated[str | None, Flag("output-column")] = Field(
+    output: Annotated[str | None, flag("output-column")] = Field(
         None,
         title="Output column",
         description="Column that holds a known answer; carried along, never shown to a model.",
     )
 
 
+@Parameter(name="*", group=Group("Embedding", sort_key=3))
 class EmbeddingSettings(Settings):
     """How instructions become vectors."""
 
-    model: Annotated[str, Flag("embedding-model")] = Field(
+    model: Annotated[str, flag("embedding-model")] = Field(
         "all-MiniLM-L6-v2",
         min_length=1,
         title="Embedding model",
@@ -74,13 +71,14 @@ class EmbeddingSettings(Settings):
     )
 
 
+@Parameter(name="*", group=Group("Queries", sort_key=4))
 class QuerySettings(Settings):
     """How the pool is divided into the small groups that a model ranks at once."""
 
-    size: Annotated[int, Flag("query-size")] = Field(
+    size: Annotated[int, flag("query-size")] = Field(
         14, ge=2, le=200, title="Query size", description="Rows that a model ranks at once, K (2 to 200)."
     )
-    composition: Annotated[Composition, Flag("queries")] = Field(
+    composition: Annotated[Composition, flag("composition")] = Field(
         "matched",
         title="Composition",
         description="How queries are put together: matched (unlike rows together), paper (the published way), "
@@ -88,10 +86,11 @@ class QuerySettings(Settings):
     )
 
 
+@Parameter(name="*", group=Group("Ranking", sort_key=5))
 class RankingSettings(Settings):
     """How the model is asked."""
 
-    hosts: Annotated[tuple[str, ...], Flag("host")] = Field(
+    hosts: Annotated[tuple[str, ...], flag("host")] = Field(
         (),
         title="Hosts",
         description="URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for "
@@ -184,6 +183,7 @@ class RankingSettings(Settings):
         return self
 
 
+@Parameter(name="*", group=Group("Quality", sort_key=6))
 class QualitySettings(Settings):
     """How the data is judged, by Great Expectations: the pool, its embeddings and the rankings."""
 
@@ -210,6 +210,7 @@ class QualitySettings(Settings):
         return self
 
 
+@Parameter(name="*", group=Group("Run", sort_key=1))
 class RunSettings(Settings):
     """One run, from a pool to `budget` chosen rows."""
 
@@ -219,83 +220,73 @@ class RunSettings(Settings):
         description="File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/...",
     )
     budget: int = Field(
-        ge=1, title="Budget", description="How many rows to choose, N (from 1 to the rows of the pool)."
+        ge=1, kw_only=True, title="Budget", description="How many rows to choose, N (from 1 to the rows of the pool)."
     )
     selector: str = Field(
         "embedded",
+        kw_only=True,
         title="Selector",
         description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
+    )
+    strategy: str = Field(
+        "selectllm",
+        min_length=1,
+        kw_only=True,
+        title="Strategy",
+        description="How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one "
+        "that an installed package brings along.",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**32,
+        kw_only=True,
         title="Seed",
         description="Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295).",
     )
     store: str = Field(
         "./artifacts",
         min_length=1,
+        kw_only=True,
         title="Store",
         description="Folder or URL where every step keeps its Parquet, shared by all runs.",
     )
     exclude: tuple[str, ...] = Field(
         (),
+        kw_only=True,
         title="Exclude",
         description="Any number of files of rows not to choose: lists of ids, earlier selections, annotations.",
     )
     history: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
+        kw_only=True,
         title="History",
         description="Name of a history in the store: rows that runs of this name have chosen are not chosen again.",
     )
     slot: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
+        kw_only=True,
         title="CacheEntry",
         description="Which run of the history this is: run again for the same slot it returns the same rows. "
         "Default: a new one on the command line; of a flow, its scheduled time or its id.",
     )
     requery: bool = Field(
         False,
+        kw_only=True,
         title="Form queries afresh",
         description="Divide the whole pool anew, instead of keeping the queries of the pool that it grew from.",
     )
-    refresh: tuple[Step, ...] = Field(
-        (),
-        title="Refresh",
-        description="Any number of steps whose result is made again from the vectors and replies that are kept: pool, "
-        "embeddings, queries, rankings, tournament, selection.",
-    )
-    runner: Literal["threads", "dask", "ray"] = Field(
-        "threads",
-        title="Runner",
-        description="Where the flow embeds shards and ranks batches: threads of its own process, or workers of Dask or "
-        "Ray (the extras dask and ray).",
-    )
-    runner_address: str | None = Field(
-        None,
-        title="Runner's address",
-        description="Of a Dask scheduler or a Ray cluster, such as tcp://host:8786 or ray://host:10001. "
-        "Default: workers on this machine, for as long as the run lasts.",
-    )
-    workers: int = Field(
-        2,
-        ge=1,
-        le=1000,
-        title="Workers",
-        description="Processes that dask or ray spread the work over (1 to 1,000). Also needed with an address: no "
-        "more of a cluster are used, and the concurrency is shared among them.",
-    )
     out: str | None = Field(
         None,
+        kw_only=True,
         title="Output folder",
         description="Folder for selection.parquet, selection.jsonl, quarantine.parquet, summary.json.",
     )
-    columns: ColumnSettings = Field(ColumnSettings(), title="Columns")
-    embedding: EmbeddingSettings = Field(EmbeddingSettings(), title="Embedding")
-    queries: QuerySettings = Field(QuerySettings(), title="Queries")
-    ranking: RankingSettings = Field(RankingSettings(), title="Ranking")
-    quality: QualitySettings = Field(QualitySettings(), title="Quality")
+    columns: ColumnSettings = Field(ColumnSettings(), kw_only=True, title="Columns")
+    embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
+    queries: QuerySettings = Field(QuerySettings(), kw_only=True, title="Queries")
+    ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
+    quality: QualitySettings = Field(QualitySettings(), kw_only=True, title="Quality")
 
     @model_validator(mode="after")
     def _slots_are_of_histories(self) -> Self:

@@ -35,7 +35,7 @@ TASK_OPTIONS: Final[dict[str, Any]] = {
     "persist_result": False,
     "result_serializer": "json",
 }
-"""Caching and results are our store's. What Prefect keeps even so, the error of a task that failed, is JSON, no pickle."""
+"""Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
 
 TASK_NAMES: Final = {
     "read_pool": "pool",

@@ -7,7 +7,7 @@ from selectllm.store.history import with_slot
 
 
 def with_own_slot(settings: RunSettings) -> RunSettings:
-    """The settings with the run's slot: that of its schedule, else the flow run's own id. A retried run keeps either."""
+    """The settings with the run's slot: its schedule's, else the flow run's own id. A retried run keeps either."""
     context = FlowRunContext.get()
     flow_run = context and context.flow_run
     if not flow_run:

@@ -10,7 +10,7 @@ from selectllm.settings import RunSettings
 
 
 def load_keys(settings: RunSettings) -> ApiKeys:
-    """The keys of the environment, and those of the Secret blocks `selectllm-ollama-api-key`, `selectllm-openai-api-key`.
+    """The keys of the environment and of the Secret blocks `selectllm-ollama-api-key` and `selectllm-openai-api-key`.
 
     A key of the environment is for the host that the environment names; that of a Secret block is for the host of the
     Variable `selectllm_<provider>_host`, or, without a Variable, for the usual one. Each process calls this for itself:

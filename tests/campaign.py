@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from selectllm.ranking.prompts import digest
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests import boundaries
 from tests.boundaries import Blow, Order
 from tests.conftest import write_pool
-from tests.faulty_ollama import FaultyOllama
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ROWS: Final = 100

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from selectllm.store import TEMPORARY_SECONDS
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import (
     ARTIFACTS,
@@ -22,7 +23,6 @@ from tests.campaign import (
     short,
     undisturbed_run,
 )
-from tests.faulty_ollama import FaultyOllama
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
 

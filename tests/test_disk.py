@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import (
     CONCURRENCY,
@@ -19,7 +20,6 @@ from tests.campaign import (
     short,
     undisturbed_run,
 )
-from tests.faulty_ollama import FaultyOllama
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
 

@@ -22,8 +22,9 @@ from rich.cells import cell_len
 
 from selectllm import pool, select
 from selectllm.errors import TooFewRanked
-from selectllm.llm import HostPool, Reply, Request
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import Reply, Request
 from selectllm.ranking import answers
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
 from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions
@@ -32,7 +33,7 @@ from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests import hostile
-from tests.conftest import ToldModel, by_id, write_pool
+from tests.conftest import FakeModel, by_id, top_k, write_pool
 
 MakeRun = Callable[..., RunSettings]
 Row = dict[str, str]
@@ -183,11 +184,11 @@ FAULTS = {
 """All that a model is told of an unusable answer, but for the numbers."""
 
 
-def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, ToldModel]:
+def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, FakeModel]:
     """Have a model asked that answers the same whatever it is told."""
-    model = ToldModel(lambda _: answer)
+    model = FakeModel(lambda _: answer)
 
-    async def run() -> tuple[Outcome, Ranker, ToldModel]:
+    async def run() -> tuple[Outcome, Ranker, FakeModel]:
         asker = Ranker(
             HostPool([model], concurrency=1, retries=0), Ledger(Store(str(store)), model.card), RankingOptions()
         )
@@ -209,9 +210,9 @@ def test_a_model_that_obeys_a_candidate_names_candidates_or_nobody(row: Row, tmp
         assert len(model.asked) == (ATTEMPTS if outcome.abstained else 1)
         told = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
         for request in model.asked[1:]:
-            assert request.prompt.text.startswith(prompt.text)
-            assert without_digits(request.prompt.text.removeprefix(prompt.text)) in told
-            assert (request.prompt.schema, request.prompt.candidates) == (prompt.schema, prompt.candidates)
+            assert request.text.startswith(prompt.text)
+            assert without_digits(request.text.removeprefix(prompt.text)) in told
+            assert (request.prompt.schema, request.shown) == (prompt.schema, prompt.candidates)
 
 
 # Runs over the whole corpus
@@ -249,9 +250,9 @@ def check_selection(result: Result, budget: int) -> None:
 
 @pytest.mark.parametrize(("budget", "limit"), [(1, 100), (30, 2000), (KEPT, 100_000)])
 def test_a_run_ends_with_the_budget_and_texts_as_they_were(
-    budget: int, limit: int, corpus: Corpus, told_model: Any
+    budget: int, limit: int, corpus: Corpus, fake_model: Any
 ) -> None:
-    model = told_model(by_id)
+    model = fake_model(by_id)
     result = select(corpus.run(budget, ranking={"candidate_chars": limit}))
     check_selection(result, budget)
     assert result.summary["pool"] == {
@@ -259,21 +260,19 @@ def test_a_run_ends_with_the_budget_and_texts_as_they_were(
     }  # fmt: skip
     assert (result.summary["ranking"]["abstained"], result.summary["ranking"]["reasked"]) == (0, 0)
     for request in model.asked:
-        assert head(request.prompt) == head(listwise(request.prompt.candidates, request.prompt.wanted, seed=0))
+        assert head(request.prompt) == head(listwise(request.shown, top_k(request), seed=0))
 
 
 def first_shown(request: Request) -> str:
-    return request.prompt.candidates[0].instruction
+    return request.shown[0].instruction
 
 
 def all_shown(request: Request) -> str:
-    return "\n".join(one.instruction for one in request.prompt.candidates)
+    return "\n".join(one.instruction for one in request.shown)
 
 
 def json_shown(request: Request) -> str:
-    return next(
-        (found[0] for one in request.prompt.candidates if (found := re.findall(r"\{.*\}", one.instruction))), ""
-    )
+    return next((found[0] for one in request.shown if (found := re.findall(r"\{.*\}", one.instruction))), "")
 
 
 def first_list_for_all(_: Request) -> str:
@@ -283,9 +282,9 @@ def first_list_for_all(_: Request) -> str:
 @pytest.mark.parametrize("obey", [first_shown, all_shown, json_shown, first_list_for_all])
 @pytest.mark.parametrize("budget", [1, 20, KEPT])
 def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
-    obey: Callable[[Request], str], budget: int, corpus: Corpus, told_model: Any
+    obey: Callable[[Request], str], budget: int, corpus: Corpus, fake_model: Any
 ) -> None:
-    told_model(obey)
+    fake_model(obey)
     try:
         result = select(corpus.run(budget, ranking={"max_abstained": 1}))
     except TooFewRanked:
@@ -293,11 +292,11 @@ def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
     check_selection(result, budget)
 
 
-def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, told_model: Any) -> None:
+def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_model: Any) -> None:
     def obeys(request: Request) -> bool:
-        return request.prompt.candidates[0].id[0] in "01234567"
+        return request.shown[0].id[0] in "01234567"
 
-    model = told_model(lambda request: ROWS[0]["instruction"] if obeys(request) else by_id(request))
+    model = fake_model(lambda request: ROWS[0]["instruction"] if obeys(request) else by_id(request))
     result = select(corpus.run(8, ranking={"max_abstained": 1}))
     check_selection(result, 8)
     first = [request for request in model.asked if request.attempt == 1]
@@ -309,19 +308,19 @@ def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, told_mode
 
 
 def test_no_prompt_is_longer_than_the_model_was_prepared_for(
-    make_run: MakeRun, told_model: Any, quick_embedding: Any, tmp_path: Path
+    make_run: MakeRun, fake_model: Any, quick_embedding: Any, tmp_path: Path
 ) -> None:
     """Characters that JSON writes as six bytes count as six: else the prompt that holds them is the one that is cut."""
     texts = ["x" * 2000, "y" * 2000, *(control * 1900 for control in "\x01\x02\x03\x04")]
     path = tmp_path / "growing.jsonl"
     path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts), encoding="utf-8")
-    model = told_model(lambda request: "[1, 1]" if request.attempt < ATTEMPTS else by_id(request))
+    model = fake_model(lambda request: "[1, 1]" if request.attempt < ATTEMPTS else by_id(request))
     select(make_run(pool=str(path), budget=4, queries={"size": 2}))
-    assert max(len(request.prompt.text.encode()) for request in model.asked) <= model.longest
+    assert max(len(request.text.encode()) for request in model.asked) <= model.longest
 
 
-def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, told_model: Any) -> None:
-    told_model(lambda request: Reply("\ud800" if request.attempt == 1 else by_id(request), "stop"))
+def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, fake_model: Any) -> None:
+    fake_model(lambda request: Reply("\ud800" if request.attempt == 1 else by_id(request), "stop"))
     first = select(corpus.run(5))
     again = select(corpus.run(5))
     assert first.summary["ranking"]["reasked"] == first.summary["ranking"]["ranked"]
@@ -333,10 +332,10 @@ def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, to
 
 
 @pytest.fixture
-def everything(corpus: Corpus, told_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
+def everything(corpus: Corpus, fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     """A run that chose every row, and shows them all."""
     monkeypatch.setattr(format, "SHOWN", KEPT)
-    told_model(by_id)
+    fake_model(by_id)
     return select(corpus.run(out=str(tmp_path / "out")))
 
 

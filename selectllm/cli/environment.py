@@ -1,12 +1,13 @@
-"""Settings that are not given: from the environment (`SELECTLLM_STORE`, `SELECTLLM_RANKING__DEPTH`), or from `.env`.
+"""Settings from the environment (`SELECTLLM_STORE`, `SELECTLLM_RANKING__DEPTH`) or from `.env`.
 
-What is given counts first, then the environment, then the file `.env` of the working folder, then what the caller
-holds below all these, then the defaults.
+Precedence, highest first: explicit values, the environment, the file `.env` of the working folder, fallbacks, defaults.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from cyclopts import App, Token
+from cyclopts.argument import ArgumentCollection
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
@@ -30,7 +31,7 @@ def from_environment() -> dict[str, Any]:
     Raises UsageError for a list that is not written as JSON.
     """
     try:
-        return merged(_known(DotEnvSettingsSource(_Variables)()), _known(EnvSettingsSource(_Variables)()))
+        return merged(own_fields(DotEnvSettingsSource(_Variables)()), own_fields(EnvSettingsSource(_Variables)()))
     except (UnicodeDecodeError, OSError) as error:
         raise UsageError(f".env of this folder cannot be read: {error}. Write it as UTF-8, or move it away") from None
     except SettingsError as error:
@@ -39,16 +40,29 @@ def from_environment() -> dict[str, Any]:
         ) from None
 
 
-def configured(run: RunSettings, below: Mapping[str, Any] | None = None) -> RunSettings:
-    """The run with its unset fields filled from the environment, and then from what the caller holds `below` it.
+def fill_from_environment(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give options that the command line leaves open the values of the environment (a `config` of cyclopts)."""
+    values = from_environment()
+    for argument in arguments:
+        value: Any = values
+        for key in argument.keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not argument.keys or argument.children or argument.has_tokens or value is None:
+            continue
+        for index, item in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+            argument.append(Token(keyword=argument.name, value=str(item), source="environment", index=index))
+
+
+def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
+    """The settings with their unset fields filled from the environment, and then from the `fallbacks`.
 
     Raises UsageError when those are not allowed.
     """
-    given = run.model_dump(mode="json", exclude_unset=True)
+    explicit = settings.model_dump(mode="json", exclude_unset=True)
     try:
-        return RunSettings.model_validate(merged(below or {}, from_environment(), given))
+        return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), explicit))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise UsageError(f"the settings that the environment names are not allowed: {redact_url(faults)}") from None
 
 
@@ -64,6 +78,6 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _known(found: Mapping[str, Any]) -> dict[str, Any]:
+def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what a file of many programs' variables holds for others."""
-    return {name: value for name, value in found.items() if name in RunSettings.model_fields}
+    return {name: value for name, value in values.items() if name in RunSettings.model_fields}

@@ -1,41 +1,51 @@
-"""Says in words what lies in a store, and what was removed from it."""
+"""Formats what is in a store, and what was removed from it, as tables of plain text."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
+
+from rich.console import Console
+from rich.table import Table
 
 from selectllm.report.format import one_line
 from selectllm.store.inventory import ArtifactInfo, Inventory, ModelFiles
 from selectllm.store.pruning import Pruned
 
-KEY: Final = 12
+KEY_DIGITS: Final = 12
 """Digits of a key that are shown; the JSON has all of them."""
 
-NAMED: Final = 5
+NAMED_ARTIFACTS: Final = 5
 """Artifacts that a sentence names."""
+
+WIDTH: Final = 160
+"""Columns of a table at most: its cells are cut, not wrapped, so that each artifact stays one line."""
 
 UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
-def listed(found: Inventory, now: datetime | None = None) -> str:
-    """A store's artifacts, and its vectors and replies in total, as a table of plain text."""
-    damaged = sum(item.damage is not None for item in found.items)
-    total = f"{_count(len(found.items), 'artifact')}, {size(sum(item.bytes for item in found.items))}"
-    lines = [*_table(found.items, now), ""] if found.items else []
+def format_inventory(inventory: Inventory, now: datetime | None = None) -> str:
+    """A store's artifacts, and its vectors and replies in total."""
+    artifacts = inventory.artifacts
+    damaged = sum(info.damage is not None for info in artifacts)
+    total = f"{_count(len(artifacts), 'artifact')}, {size(sum(info.bytes for info in artifacts))}"
+    lines = [_table(artifacts, now), ""] if artifacts else []
     lines.append(f"{total}; {damaged:,} damaged: what a run needs of them it makes again" if damaged else total)
-    for kind, works in (("vectors", found.vectors), ("replies", found.replies)):
-        lines += [_work(kind, one) for one in works]
+    for kind, models in (("vectors", inventory.vectors), ("replies", inventory.replies)):
+        lines += [_model_files(kind, files) for files in models]
     return "\n".join(lines)
 
 
-def pruned(done: Pruned, now: datetime | None = None) -> str:
-    """What was removed, or would be, as plain text."""
-    verb = "Would remove" if done.dry_run else "Removed"
-    lines = [*_table(done.removed, now), ""] if done.removed else []
-    lines.append(f"{verb} {_count(len(done.removed), 'artifact')}, {size(done.bytes)}; {done.kept:,} stay.")
-    if done.unsure:
-        names = ", ".join(f"{item.artifact.kind} {item.artifact.key[:KEY]}" for item in done.unsure[:NAMED])
-        more = f" and {len(done.unsure) - NAMED:,} more" if len(done.unsure) > NAMED else ""
+def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
+    """What was removed, or would be."""
+    verb = "Would remove" if pruned.dry_run else "Removed"
+    lines = [_table(pruned.removed, now), ""] if pruned.removed else []
+    lines.append(f"{verb} {_count(len(pruned.removed), 'artifact')}, {size(pruned.bytes)}; {pruned.kept:,} stay.")
+    if unresolved := pruned.unresolved:
+        names = ", ".join(
+            f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]
+        )
+        more = f" and {len(unresolved) - NAMED_ARTIFACTS:,} more" if len(unresolved) > NAMED_ARTIFACTS else ""
         lines.append(
             f"What {one_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
             "Its run makes it again."
@@ -57,35 +67,44 @@ def age(then: datetime | None, now: datetime) -> str:
     if then is None:
         return "?"
     seconds = max((now - then).total_seconds(), 0)
-    for unit, long in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= long:
-            return f"{seconds // long:,.0f} {unit}"
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:,.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def _table(items: tuple[ArtifactInfo, ...], now: datetime | None) -> list[str]:
+def _table(artifacts: Iterable[ArtifactInfo], now: datetime | None) -> str:
     now = now or datetime.now(UTC)
-    lines = [f"{'kind':<12} {'key':<{KEY}} {'rows':>11} {'size':>8} {'age':>7}  made from"]
-    for item in items:
-        rows = f"{item.manifest.rows:,}" if item.manifest else "?"
-        origin = _origin(item.manifest.made_from) if item.manifest else "?"
-        damage = f"  DAMAGED: {item.damage}" if item.damage else ""
-        key = one_line(item.artifact.key, KEY + 1)[:KEY]
-        lines.append(
-            f"{one_line(item.artifact.kind, 12):<12} {key:<{KEY}} {rows:>11} {size(item.bytes):>8} "
-            f"{age(item.created, now):>7}  {origin}{damage}"
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title, justify in (("kind", "left"), ("key", "left"), ("rows", "right"), ("size", "right"), ("age", "right")):
+        table.add_column(title, justify=justify, no_wrap=True, min_width=len(title))  # type: ignore[arg-type]
+    table.add_column("made from", no_wrap=True)
+    for info in artifacts:
+        origin = _origin(info.manifest.made_from) if info.manifest else "?"
+        table.add_row(
+            one_line(info.artifact.kind, 12),
+            one_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
+            f"{info.manifest.rows:,}" if info.manifest else "?",
+            size(info.bytes),
+            age(info.created, now),
+            origin + (f"  DAMAGED: {info.damage}" if info.damage else ""),
         )
-    return lines
+    text = io.StringIO()
+    Console(file=text, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _origin(made_from: Mapping[str, str]) -> str:
-    return one_line(", ".join(f"{name} {key[:KEY]}" for name, key in made_from.items()), 120)
+    return one_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
 
 
-def _work(kind: str, one: ModelFiles) -> str:
-    model, name = one_line(one.model, KEY + 1)[:KEY], f"  {one_line(one.name, 60)}" if one.name else ""
-    return f"{kind:<12} {model:<{KEY}} {_count(one.files, 'file'):>11} {size(one.bytes):>8}{name}"
+def _model_files(kind: str, files: ModelFiles) -> str:
+    model, name = (
+        one_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
+        f"  {one_line(files.name, 60)}" if files.name else "",
+    )
+    return f"{kind:<12} {model:<{KEY_DIGITS}} {_count(files.files, 'file'):>11} {size(files.bytes):>8}{name}"
 
 
-def _count(number: int, of: str) -> str:
-    return f"{number:,} {of}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

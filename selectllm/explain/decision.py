@@ -11,7 +11,11 @@ from selectllm.explain.lineage import Lineage, where
 
 
 def decision_on(
-    lineage: Lineage, id: str, rank: Mapping[str, Any] | None, is_answered: bool, tournament: Sequence[Mapping[str, Any]]
+    lineage: Lineage,
+    id: str,
+    rank: Mapping[str, Any] | None,
+    is_answered: bool,
+    tournament: Sequence[Mapping[str, Any]],
 ) -> Decision:
     """What became of the row with this rank in a query, in which some row has a rank, or none has."""
     selection = lineage.table("selection")

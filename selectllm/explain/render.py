@@ -18,15 +18,27 @@ ID: Final = 8
 
 def render_explanation(explanation: Explanation, width: int = 120) -> str:
     """An explanation, as plain text of lines of about `width` columns."""
-    row = f"Row {explanation.row}" if explanation.repeat is None else f"Row {explanation.repeat}, which repeats row {explanation.row}"
+    row = (
+        f"Row {explanation.row}"
+        if explanation.repeat is None
+        else f"Row {explanation.repeat}, which repeats row {explanation.row}"
+    )
     lines = [
         f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}",
         f"  {one_line(explanation.instruction, width - 2)}",
     ]
     if explanation.input:
         lines.append(f"  {one_line(explanation.input, width - 2)}")
-    by = f"ranked by {one_line(explanation.model, 60)}" if explanation.model else f"by the strategy {one_line(explanation.strategy, 60)}"
-    decision = f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}" if explanation.decision.chosen else "Not chosen"
+    by = (
+        f"ranked by {one_line(explanation.model, 60)}"
+        if explanation.model
+        else f"by the strategy {one_line(explanation.strategy, 60)}"
+    )
+    decision = (
+        f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}"
+        if explanation.decision.chosen
+        else "Not chosen"
+    )
     lines += [
         f"Run {one_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
         "",
@@ -42,8 +54,14 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
 
 def reason_text(explanation: Explanation) -> str:
     """Why the row was chosen or not, as the end of a sentence."""
-    decision, query, place = explanation.decision, f"query {explanation.query_id}", f"at place {explanation.decision.place}"
-    of_tier = f"ranked {explanation.rank} in {query}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
+    decision, query, place = (
+        explanation.decision,
+        f"query {explanation.query_id}",
+        f"at place {explanation.decision.place}",
+    )
+    of_tier = (
+        f"ranked {explanation.rank} in {query}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
+    )
     match decision.why:
         case "rank" if explanation.rounds:
             return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
@@ -83,7 +101,8 @@ def _query(explanation: Explanation, width: int) -> list[str]:
     shown = {one.id: "/".join(_place(one.id, order) for order in orders) for one in explanation.candidates}
     wide = max(6, *map(len, shown.values()))
     lines = [
-        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts showed them",
+        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts "
+        "showed them",
         f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{ID}}  instruction",
     ]
     for one in explanation.candidates:

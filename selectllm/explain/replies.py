@@ -14,8 +14,8 @@ def answers_about(
 ) -> tuple[Answer, ...]:
     """The replies that ranks rest on, of those that showed the row, and those that came to nothing.
 
-    A ledger is shared by all runs of a store. Replies that ranks rest on are known by key. The others belong to this run
-    when they answer a question of the same name about the same rows by the run's seed.
+    A ledger is shared by all runs of a store. Replies that ranks rest on are known by key. The others belong to this
+    run when they answer a question of the same name about the same rows by the run's seed.
     """
     used = {key: 0 for rank in ranks for key in _keys(rank)}
     used |= {key: rank["round"] for rank in tournament for key in _keys(rank)}
@@ -38,7 +38,11 @@ def answers_about(
         if not is_of_seed or not (is_failed or is_part):
             return None
         if question == f"query {query_id}" or question.endswith(f" of query {query_id}"):
-            return 0 if (len(entry.shown) == 1) == lineage.is_pointwise and _are_members(lineage, entry, query_id) else None
+            return (
+                0
+                if (len(entry.shown) == 1) == lineage.is_pointwise and _are_members(lineage, entry, query_id)
+                else None
+            )
         if match := re.fullmatch(r"query \d+ of round (\d+)", question):
             return int(match[1]) if set(entry.shown) <= tier else None
         if not entry.question:  # a line without the name of its question: known when the same rows met in this run

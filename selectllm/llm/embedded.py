@@ -13,16 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.weights import context_trained, demo_weights, file_sha256, read_gguf
 
 CONTEXT_TOKENS: Final = 16_384
-"""At most, where the model reads so many: a query of 14 candidates of 2,000 characters, with room to spare; a multiple of llama.cpp's block of 256."""
+"""At most, where the model reads so many: a query of 14 candidates of 2,000 characters, with room to spare.
+
+It is a multiple of 256, as llama.cpp's contexts are."""
 
 TOP_LOGPROBS: Final = 20
+
+T = TypeVar("T")
 
 
 async def open_embedded(weights: str = "", *, mode: Mode | None = None) -> "EmbeddedModel":
@@ -103,7 +107,7 @@ class EmbeddedModel:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._server = None
 
-    async def _run(self, work: Callable[[], Any]) -> Any:
+    async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _loaded(self) -> Any:
@@ -139,7 +143,7 @@ class EmbeddedModel:
 
 
 def _body(server: Any, request: Request) -> tuple[Any, dict[str, Any]]:
-    """The function that answers, and its argument: a text that is continued as it stands, or a chat held to a schema."""
+    """The function that answers, and its argument: a text to continue as it stands, or a chat held to a schema."""
     body: dict[str, Any] = {
         "temperature": 0,
         "seed": request.seed,

@@ -37,7 +37,7 @@ def demo_weights() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes as 64 hexadecimal digits, computed once a process as long as the file is the same."""
+    """The SHA-256 of a file's bytes as 64 hexadecimal digits, computed once a process while the file stays the same."""
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns)
 

@@ -1,10 +1,26 @@
-"""Reads a pool of instructions from a file of any usual format into one table, and says why rows were left out."""
+"""Reads a pool of instructions from a file of any usual format into one table, and says why rows were left out.
+
+`partition(parse(fetch(location), columns), reasons)` is the whole way; `reasons` come from selectllm.quality.
+"""
 
 from selectllm.pool.exclusions import named_ids
 from selectllm.pool.formats import file_format
 from selectllm.pool.layouts import Columns
-from selectllm.pool.read import Pool, read, refusal
+from selectllm.pool.parse import ParsedPool, parse
+from selectllm.pool.partition import Pool, partition, refusal
 from selectllm.pool.rows import row_id
-from selectllm.pool.source import digest
+from selectllm.pool.source import PoolFile, fetch
 
-__all__ = ["Columns", "Pool", "digest", "file_format", "named_ids", "read", "refusal", "row_id"]
+__all__ = [
+    "Columns",
+    "ParsedPool",
+    "Pool",
+    "PoolFile",
+    "fetch",
+    "file_format",
+    "named_ids",
+    "parse",
+    "partition",
+    "refusal",
+    "row_id",
+]

@@ -17,12 +17,12 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
     """Separated values; a row's number is the line on which it begins, the header's line being 1."""
     csv.field_size_limit(_MAX_FIELD)
     lines = data.split(b"\n")
-    parsed = _parsed(lines, delimiter)
-    header = _header(next(parsed, None), location)
+    parsed_lines = _parsed(lines, delimiter)
+    header = _header(next(parsed_lines, None), location)
     last_lines: dict[int, int] = {}  # of the few records that span several lines
 
-    def found() -> Iterator[tuple[int, Record | str]]:
-        for first, last, fields in parsed:
+    def records() -> Iterator[tuple[int, Record | str]]:
+        for first, last, fields in parsed_lines:
             if last > first:
                 last_lines[first] = last
             if isinstance(fields, str):
@@ -37,7 +37,7 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
         spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
         return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
 
-    return gather(found(), texts, location)
+    return gather(records(), texts, location)
 
 
 def read_tsv(data: bytes, location: str) -> Records:
@@ -48,10 +48,10 @@ def read_tsv(data: bytes, location: str) -> Records:
 def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:
     """First line, last line and fields of each record, or the reason why there are none.
 
-    A record that cannot be parsed costs one line, lest an unclosed quote swallow all that follows. The other lines that
-    it had run through are parsed again, each alone, so that no file makes the parser run through them again and again.
+    A record that cannot be parsed costs one line: otherwise an unclosed quote would swallow all that follows. The other
+    lines that it had run through are parsed again, each alone, so that no file takes the parser quadratic time.
     """
-    position = 0  # lines given to the parser so far
+    position = 0  # lines that the parser has taken so far
     alone = 0  # lines before this one belonged to a record that failed
 
     def text() -> Iterator[str]:
@@ -74,13 +74,13 @@ def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list
         except csv.Error as error:
             alone, position = max(alone, position - 1), first + 1
             records = reader()  # the old one may have come to the end
-            yield position, position, f"not valid CSV: {_complaint(error)}"
+            yield position, position, f"not valid CSV: {_parser_message(error)}"
             continue
         if position > first + 1 or lines[first].strip():
             yield first + 1, position, fields if _is_utf8(fields) else _NOT_UTF8
 
 
-def _complaint(error: csv.Error) -> str:
+def _parser_message(error: csv.Error) -> str:
     message = str(error)
     if message == "unexpected end of data":
         return "a quote is not closed"

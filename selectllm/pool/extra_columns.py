@@ -1,6 +1,6 @@
-"""The columns that mean nothing here, and are carried along to the selection."""
+"""The columns that mean nothing here, and go along to the selection."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -14,26 +14,26 @@ _MAX_FIELDS: Final = 100  # an object with more keys than this is a mapping, not
 _MAX_LEVELS: Final = 16  # Parquet's readers stop following a schema somewhere beyond
 
 
-def carried_names(names: Iterable[str]) -> dict[str, str]:
-    """The name under which each column is carried: its own, or `source_<name>` where that would clash."""
+def extra_column_names(names: Iterable[str]) -> dict[str, str]:
+    """The name that each column gets: its own, or `source_<name>` where that would clash."""
     taken = set(RESERVED)
-    carried = {}
+    new_names = {}
     for name in names:
-        free = escape_surrogates(name)
-        while free in taken:
-            free = f"source_{free}"
-        taken.add(free)
-        carried[name] = free
-    return carried
+        new_name = escape_surrogates(name)
+        while new_name in taken:
+            new_name = f"source_{new_name}"
+        taken.add(new_name)
+        new_names[name] = new_name
+    return new_names
 
 
-def carry(column: Column, keep: list[bool]) -> pa.Array | pa.ChunkedArray:
+def extra_column(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
     """The kept values of a column: of Arrow's type where it has one, else of the type that all of them share.
 
-    Where values share no type that Parquet can hold, each is carried as its JSON text.
+    Where values share no type that Parquet can hold, each becomes its JSON text.
     """
     if isinstance(column, pa.ChunkedArray):
-        return column.filter(pa.array(keep))
+        return column.filter(pa.array(keep, pa.bool_()))
     values = list(compress(column, keep))
     try:
         typed = _typed(values)
@@ -53,7 +53,7 @@ def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
 
 
 def _is_storable(type_: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
-    fields = [type_.field(place).type for place in range(type_.num_fields)]
+    fields = [type_.field(index).type for index in range(type_.num_fields)]
     if pa.types.is_struct(type_) and not 0 < len(fields) <= _MAX_FIELDS:
         return False
     return levels > 0 and all(_is_storable(field, levels - 1) for field in fields)

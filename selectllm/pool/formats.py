@@ -26,12 +26,12 @@ READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
 
 
 def is_readable(location: str) -> bool:
-    """Whether the end of a name tells its format."""
+    """Whether a name ends in the name of a format."""
     return _suffix(location) is not None
 
 
 def file_format(location: str) -> str:
-    """The suffix that tells the format, such as ".csv" or ".csv.gz"; raises PoolError where none does."""
+    """The suffix that names the format, such as ".csv" or ".csv.gz"; raises PoolError where there is none."""
     suffix = _suffix(location)
     if suffix is None:
         raise PoolError(
@@ -41,10 +41,10 @@ def file_format(location: str) -> str:
     return suffix
 
 
-def parse(data: bytes, location: str) -> Records:
+def read_records(data: bytes, location: str) -> Records:
     """Read the bytes of a file of a known format.
 
-    Raises PoolError for a file that is damaged as a whole, has no rows, or has a name that tells no format.
+    Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
     """
     suffix = file_format(location)
     location = one_line(redact_url(location))
@@ -61,8 +61,8 @@ def parse(data: bytes, location: str) -> Records:
 def _suffix(location: str) -> str | None:
     path = re.split(r"[?#]", location)[0] if "://" in location else location
     known = "|".join(re.escape(suffix) for suffix in READERS)
-    found = re.search(rf"({known})(\.gz)?$", path, re.IGNORECASE)
-    return found[0].lower() if found else None
+    match = re.search(rf"({known})(\.gz)?$", path, re.IGNORECASE)
+    return match[0].lower() if match else None
 
 
 def _gunzip(data: bytes, location: str) -> bytes:

@@ -58,7 +58,7 @@ def _parse(text: str) -> Record | str:
     except RecursionError:
         return _TOO_DEEP
     except ValueError as error:
-        return f"not valid JSON: {_complaint(error)}"
+        return f"not valid JSON: {_parser_message(error)}"
 
 
 def _record(value: object) -> Record | str:
@@ -74,8 +74,8 @@ def _is_too_deep(value: object, levels: int = _MAX_DEPTH) -> bool:
     return bool(nested) and (levels <= 1 or any(_is_too_deep(item, levels - 1) for item in nested))
 
 
-def _complaint(error: ValueError) -> str:
-    """What the parser says, less the words that lead up to a position."""
+def _parser_message(error: ValueError) -> str:
+    """The parser's message, without the words that lead up to a position."""
     if isinstance(error, json.JSONDecodeError):
         return re.sub(r"( starting)? at$", "", error.msg)
     return "a number has too many digits"  # the only other ValueError: Python's guard against slow conversions
@@ -91,7 +91,7 @@ def _items(data: bytes, location: str) -> list[Any]:
     except ValueError as error:
         line = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise PoolError(
-            f"{location} is not valid JSON{line}: {_complaint(error)}. Mend it, or write JSON lines (.jsonl)."
+            f"{location} is not valid JSON{line}: {_parser_message(error)}. Mend it, or write JSON lines (.jsonl)."
         ) from error
     if not isinstance(items, list):
         raise PoolError(

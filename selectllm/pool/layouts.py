@@ -1,11 +1,11 @@
-"""Which columns of a file mean what: names given by the caller first, then the layouts that are in common use."""
+"""Which columns of a file mean what: names from the caller first, then the layouts that are in common use."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.errors import PoolError
-from selectllm.pool.rows import INSTRUCTION_IS_TEXT, PRESENT, Unusable
+from selectllm.pool.rows import INSTRUCTION_IS_TEXT, PRESENT, InvalidRow
 from selectllm.text import join_names, one_line, type_name
 
 
@@ -65,10 +65,10 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
 
     Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
     """
-    given = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
-    if missing := tuple(name for name in given if name not in names):
+    named = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
+    if missing := tuple(name for name in named if name not in names):
         raise ColumnsMissing(location, f"has no column {one_line(missing[0])!r}. {_existing(names)}", missing)
-    if len(set(given)) < len(given):
+    if len(set(named)) < len(named):
         raise PoolError(
             f"One column of {location} cannot be two of instruction, input and output. Name different ones."
         )
@@ -76,7 +76,7 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
         known = _Known("columns", columns.instruction, ("input", "context"), ("output", "response", "completion"))
     else:
         known = _recognised(names, location)
-    free = set(names) - {known.instruction, *given}
+    free = set(names) - {known.instruction, *named}
     input_ = columns.input or next((name for name in known.inputs if name in free), None)
     output = columns.output or next((name for name in known.outputs if name in free - {input_}), None)
     return Layout(known.name, known.instruction, input_, output)
@@ -86,10 +86,10 @@ def _recognised(names: Collection[str], location: str) -> _Known:
     for known in _KNOWN:
         if known.instruction in names:
             return known
-    wanted = join_names(known.instruction for known in _KNOWN)
+    expected = join_names(known.instruction for known in _KNOWN)
     raise ColumnsMissing(
         location,
-        f"has none of the columns {wanted}. {_existing(names)} "
+        f"has none of the columns {expected}. {_existing(names)} "
         "Name the one that holds the instructions with --instruction-column.",
         ("instruction",),
     )
@@ -102,18 +102,18 @@ def _existing(names: Collection[str]) -> str:
 def first_user_turn(conversation: object) -> Any:
     """The content of the first user turn in a list of {role, content} or {from, value}, not yet checked to be text.
 
-    Content in parts is the text of its text parts, joined by newlines. Raises Unusable where there is no user turn.
+    Content in parts is the text of its text parts, joined by newlines. Raises InvalidRow where there is no user turn.
     """
     if conversation is None:
-        raise Unusable("no messages", PRESENT)
+        raise InvalidRow("no messages", PRESENT)
     if not isinstance(conversation, list):
-        raise Unusable(f"the messages are not a list but {type_name(conversation)}", INSTRUCTION_IS_TEXT)
+        raise InvalidRow(f"the messages are not a list but {type_name(conversation)}", INSTRUCTION_IS_TEXT)
     for turn in conversation:
         if isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("user", "human"):
             content = turn.get("content")
             content = turn.get("value") if content is None else content
             return _joined(content) if isinstance(content, list) else content
-    raise Unusable("no user turn", PRESENT)
+    raise InvalidRow("no user turn", PRESENT)
 
 
 def _joined(parts: list[Any]) -> str:

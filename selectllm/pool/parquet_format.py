@@ -15,7 +15,7 @@ def read_parquet(data: bytes, location: str) -> Records:
     """Parquet; rows are numbered from 1, columns keep their Arrow types, and no row can be at fault."""
     try:
         table = from_parquet(data)
-        table.schema.to_string()  # decodes every name: Arrow does not see to it that names are UTF-8
+        table.schema.to_string()  # decodes every name: Arrow does not check that names are UTF-8
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PoolError(
             f"{location} is not a Parquet file that can be read: {short_error(error)}. Fetch or write it again."
@@ -25,8 +25,8 @@ def read_parquet(data: bytes, location: str) -> Records:
         raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
 
     def texts(rows: Sequence[int]) -> list[str]:
-        taken = table.take(pa.array([row - 1 for row in rows], pa.int64()))
-        columns = [values(column) for column in taken.columns]
+        chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
+        columns = [values(column) for column in chosen.columns]
         return [json_text(dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
 
     columns = dict(zip(table.column_names, table.columns, strict=True))

@@ -1,76 +1,93 @@
-"""The rows of a file, parted into those to keep, those at fault and duplicates of those kept."""
+"""The rows of a file, divided into those to keep, those at fault and duplicates of those kept."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import compress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from selectllm.pool.extra_columns import carried_names, carry
-from selectllm.pool.judging import Judge, Judged, Understood
-from selectllm.pool.layouts import Layout
-from selectllm.pool.parse import Texts, not_understood, understand
+import pyarrow as pa
+from pydantic import BaseModel
+
+from selectllm.errors import PoolError
+from selectllm.paths import redact_url
+from selectllm.pool.parse import ParsedPool
 from selectllm.pool.records import Records
-from selectllm.quality.verdicts import Verdict
+from selectllm.schemas import QUARANTINE
+from selectllm.text import one_line
+
+_REASONS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
-class Partition:
-    """What became of each row: `keep` for each record, the texts of those kept, reasons by row number for the others.
+class Pool:
+    """A pool, ready for use: `rows_read == quarantined + duplicates + table.num_rows`.
 
-    `rows_by_id` holds the row number of each kept row, in the file's order, as the three lists of texts are.
+    `table` has the columns of schemas.POOL and behind them the file's further columns, in the file's order, with
+    unique ids. `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout`
+    says how the columns were understood: "instruction", "prompt", "messages" or "columns". `refused` says why the file
+    has no usable row; it is empty where there is one.
     """
 
-    keep: list[bool] = field(default_factory=list)
-    rows_by_id: dict[str, int] = field(default_factory=dict)
-    instructions: list[str] = field(default_factory=list)
-    inputs: list[str | None] = field(default_factory=list)
-    outputs: list[str | None] = field(default_factory=list)
-    faults: dict[int, str] = field(default_factory=dict)
-    duplicates: dict[int, str] = field(default_factory=dict)
-    verdict: Verdict | None = None
+    table: pa.Table
+    quarantine: pa.Table
+    rows_read: int
+    quarantined: int
+    duplicates: int
+    layout: str
+    refused: str = ""
 
 
-def partition_rows(
-    records: Records, layout: Layout | None, judge: Judge | None = None, missing: Sequence[str] = ()
-) -> Partition:
-    """Judge every record as `layout` reads it; of rows with the same id, the first that has no fault is kept.
+def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
+    """Divide the rows of a file; of rows with the same id, the first that has no fault is kept.
 
-    `judge` is asked after the texts were understood, and may find further faults. Without a layout, for which the
-    columns `missing` are wanted, every record is at fault.
+    `reasons` says by row number why further rows are to be quarantined.
     """
-    texts = understand(records, layout) if layout else not_understood(records, missing)
-    judged = judge(_understood(records, layout, texts, missing)) if judge else None
-    return _parted(texts, judged)
-
-
-def _understood(records: Records, layout: Layout | None, texts: Texts, missing: Sequence[str]) -> Understood:
-    mapped = layout.mapped if layout else set()
-    names = carried_names(column for column in records.columns if column not in mapped)
-    return Understood(
-        table=texts.table,
-        carried=lambda: {new: carry(records.columns[old], texts.usable) for old, new in names.items()},
-        broken=texts.broken,
-        missing=tuple(missing),
+    faults = {**parsed.faults, **reasons}
+    kept, duplicates = _kept(parsed.table, faults)
+    table = parsed.table.filter(pa.array(kept, pa.bool_()))
+    refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
+    if not refused:
+        next_kept = iter(kept)
+        keep = [usable and next(next_kept) for usable in parsed.is_usable]
+        for name, column in parsed.extra_columns(keep).items():
+            table = table.append_column(pa.field(name, column.type), column)
+    return Pool(
+        table=table,
+        quarantine=_quarantine(parsed.records, faults | duplicates),
+        rows_read=len(parsed.records.rows) + len(parsed.records.faults),
+        quarantined=len(faults),
+        duplicates=len(duplicates),
+        layout=parsed.layout.name if parsed.layout else "",
+        refused=refused,
     )
 
 
-def _parted(texts: Texts, judged: Judged | None) -> Partition:
-    faults = texts.faults | dict(judged.reasons if judged else {})
-    rows_by_id: dict[str, int] = {}
+def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> PoolError:
+    """The error of a pool that has nothing usable in it, for the reason that `Pool.refused` gives."""
+    return PoolError(f"{one_line(redact_url(location))} {refused}", evidence)
+
+
+def _kept(table: pa.Table, faults: Mapping[int, str]) -> tuple[list[bool], dict[int, str]]:
+    """Whether each row of the table is kept, and the reason, by row number, for each one that is a duplicate."""
+    first_rows: dict[str, int] = {}
+    kept: list[bool] = []
     duplicates: dict[int, str] = {}
-    kept = []
-    for row, id in zip(texts.rows, texts.ids, strict=True):
-        is_kept = row not in faults and rows_by_id.setdefault(id, row) == row
+    for row, id in zip(table["row"].to_pylist(), table["id"].to_pylist(), strict=True):
+        is_kept = row not in faults and first_rows.setdefault(id, row) == row
         kept.append(is_kept)
         if not is_kept and row not in faults:
-            duplicates[row] = f"duplicate of row {rows_by_id[id]}"
-    turn = iter(kept)
-    return Partition(
-        keep=[usable and next(turn) for usable in texts.usable],
-        rows_by_id=rows_by_id,
-        instructions=list(compress(texts.instructions, kept)),
-        inputs=list(compress(texts.inputs, kept)),
-        outputs=list(compress(texts.outputs, kept)),
-        faults=faults,
-        duplicates=duplicates,
-        verdict=judged.verdict if judged else None,
-    )
+            duplicates[row] = f"duplicate of row {first_rows[id]}"
+    return kept, duplicates
+
+
+def _quarantine(records: Records, reasons: Mapping[int, str]) -> pa.Table:
+    rows = sorted(reasons)
+    columns = [rows, [reasons[row] for row in rows], records.texts(rows)]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, QUARANTINE, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=QUARANTINE)
+
+
+def _no_usable_row(faults: Mapping[int, str]) -> str:
+    rows = sorted(faults)
+    reasons = [f"row {row}: {faults[row]}" for row in rows[:_REASONS_SHOWN]]
+    more = [f"and {len(rows) - _REASONS_SHOWN} more"] if len(rows) > _REASONS_SHOWN else []
+    return "has no usable row: " + "; ".join([*reasons, *more])

@@ -20,8 +20,8 @@ class Records:
     """A file, read but not yet understood.
 
     `rows` holds the row number of each record; `columns` one value (null where absent) for each record, by name in
-    first-seen order; `faults` the reason, by row number, for each row that is no record. `texts` gives rows by their
-    numbers as they stood in the file.
+    the order of first appearance; `faults` the reason, by row number, for each row that is no record. `texts` takes row
+    numbers and gives those rows as they stood in the file.
     """
 
     rows: list[int]
@@ -31,13 +31,13 @@ class Records:
 
 
 def gather(
-    found: Iterable[tuple[int, Record | str]], texts: Callable[[Sequence[int]], list[str]], location: str
+    records: Iterable[tuple[int, Record | str]], texts: Callable[[Sequence[int]], list[str]], location: str
 ) -> Records:
-    """Turn records into columns as they come, so that no record outlives its turn; a string is a row's fault."""
+    """Turn numbered records into columns one by one, without keeping any; a string is a row's fault."""
     rows: list[int] = []
     columns: dict[str, list[Any]] = {}
     faults: dict[int, str] = {}
-    for row, record in found:
+    for row, record in records:
         if isinstance(record, str):
             faults[row] = record
             continue
@@ -63,13 +63,13 @@ def values(column: Column) -> list[Any]:
     if isinstance(column, list):
         return column
     try:
-        pythonic: list[Any] = column.to_pylist()
+        objects: list[Any] = column.to_pylist()
     except ValueError:
-        pythonic = [_pythonic(scalar) for scalar in column]
-    return pythonic
+        objects = [_python_object(scalar) for scalar in column]
+    return objects
 
 
-def _pythonic(scalar: Any) -> Any:
+def _python_object(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError as error:

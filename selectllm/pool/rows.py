@@ -19,32 +19,34 @@ INSTRUCTION_IS_TEXT: Final = "instruction_is_text"
 INPUT_IS_TEXT: Final = "input_is_text"
 ENCODED: Final = "text_is_utf8"
 RULES: Final = (READABLE, PRESENT, INSTRUCTION_IS_TEXT, INPUT_IS_TEXT, ENCODED)
-"""What a row must hold to before its texts can be looked at; READABLE is for rows that are no records."""
+"""The rules of structure, which every row must keep to before its texts can be checked; READABLE is for rows that are
+no records."""
 
 
-class Unusable(Exception):
-    """A row cannot be used; the message is the reason that its quarantine records, `rule` the one that it breaks."""
+class InvalidRow(Exception):
+    """A row cannot be used; the message is the reason that its quarantine records, `rule` the rule that it breaks."""
 
     def __init__(self, reason: str, rule: str) -> None:
         super().__init__(reason)
         self.rule = rule
 
 
-def usable(instruction: object, input: object, output: object) -> tuple[str, str | None, str | None]:
-    """A row's texts as they are stored: as given, a blank input and an empty output as null; or raises Unusable.
+def validate_row(instruction: object, input: object, output: object) -> tuple[str, str | None, str | None]:
+    """A row's texts as they are stored: unchanged, but for a blank input and an empty output, which become null.
 
-    An output is no part of any question, so one that is not text is kept as its JSON text.
+    An output is no part of any question, so one that is not text is kept as its JSON text. Raises InvalidRow.
     """
-    asked = _text("instruction", instruction, INSTRUCTION_IS_TEXT)
-    if asked is None:
-        raise Unusable("no instruction", PRESENT)
-    if not asked.strip():
-        raise Unusable("the instruction is empty", PRESENT)
-    given = _text("input", input, INPUT_IS_TEXT)
-    if given is not None and not given.strip():
-        given = None
+    instruction_text = _text("instruction", instruction, INSTRUCTION_IS_TEXT)
+    if instruction_text is None:
+        raise InvalidRow("no instruction", PRESENT)
+    if not instruction_text.strip():
+        raise InvalidRow("the instruction is empty", PRESENT)
+    input_text = _text("input", input, INPUT_IS_TEXT)
+    if input_text is not None and not input_text.strip():
+        input_text = None
     is_text = output is None or isinstance(output, (str, bytes))
-    return asked, given, (_text("output", output, ENCODED) or None) if is_text else json_text(output)
+    output_text = (_text("output", output, ENCODED) or None) if is_text else json_text(output)
+    return instruction_text, input_text, output_text
 
 
 def _text(role: str, value: object, rule: str) -> str | None:
@@ -54,13 +56,13 @@ def _text(role: str, value: object, rule: str) -> str | None:
         try:
             return value.decode()
         except UnicodeDecodeError as error:
-            raise Unusable(f"the {role} is not UTF-8", ENCODED) from error
+            raise InvalidRow(f"the {role} is not UTF-8", ENCODED) from error
     if not isinstance(value, str):
-        raise Unusable(f"the {role} is not text but {type_name(value)}", rule)
+        raise InvalidRow(f"the {role} is not text but {type_name(value)}", rule)
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise Unusable("holds a lone surrogate, which UTF-8 cannot hold", ENCODED) from error
+        raise InvalidRow("holds a lone surrogate, which UTF-8 cannot hold", ENCODED) from error
     return value
 
 

@@ -1,11 +1,11 @@
-"""Where a pool's bytes come from: a local path or any URL that fsspec knows, with one kind of error for all of them."""
+"""The bytes of a pool's file, from a local path or any URL that fsspec knows, with one kind of error for all."""
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -15,39 +15,43 @@ from selectllm.paths import redact_url
 from selectllm.pool.formats import file_format, is_readable
 from selectllm.text import one_line, short_error
 
-_CHUNK: Final = 1 << 20
+_FILES_SHOWN: Final = 5
 
 
-def fetch(location: str, *, is_table: bool = True) -> bytes:
-    """All bytes of the file at `location`, whose name must tell the format if it `is_table`.
+@dataclass(frozen=True)
+class PoolFile:
+    """A file that was read once: its bytes as they are stored, and their blake2b-128 digest in 32 hex digits."""
 
-    Raises PoolError where there is none that can be read.
+    location: str
+    data: bytes = field(repr=False)
+    digest: str
+
+
+def fetch(location: str) -> PoolFile:
+    """Read the file at a path or URL, whose name must end in the name of a format.
+
+    Raises PoolError where it cannot be read; MissingDependency where an optional package is needed to reach it.
     """
-    with _opened(location, is_table) as file:
-        return file.read()
+    data = fetch_bytes(location)
+    return PoolFile(location, data, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
-def digest(location: str) -> str:
-    """blake2b-128, 32 hex digits, of a file's bytes as they are stored; raises PoolError as reading it would."""
-    hashed = hashlib.blake2b(digest_size=16)
-    with _opened(location) as file:
-        while chunk := file.read(_CHUNK):
-            hashed.update(chunk)
-    return hashed.hexdigest()
+def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
+    """All bytes of the file at `location`, whose name must end in the name of a format if it `is_table`.
 
-
-@contextmanager
-def _opened(location: str, is_table: bool = True) -> Iterator[BinaryIO]:
+    Raises as `fetch` does.
+    """
     filesystem, path = _filesystem(location)
     try:
         with filesystem.open(path, "rb") as file:
-            if is_table:  # looked at after a directory was told apart, and before anything is fetched in vain
+            if is_table:  # after a directory was refused as one, and before anything is fetched in vain
                 file_format(location)
-            yield file
+            data: bytes = file.read()
+            return data
     except PoolError:
         raise
     except Exception as error:  # every file system has its own, and few of them are OSErrors
-        raise PoolError(_complaint(location, filesystem, path, error)) from error
+        raise PoolError(_message(location, filesystem, path, error)) from error
 
 
 def _filesystem(location: str) -> tuple[Any, str]:
@@ -68,7 +72,7 @@ def _filesystem(location: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _complaint(location: str, filesystem: Any, path: str, error: Exception) -> str:
+def _message(location: str, filesystem: Any, path: str, error: Exception) -> str:
     name = one_line(redact_url(location))
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         files = _files_in(filesystem, path)
@@ -83,9 +87,9 @@ def _complaint(location: str, filesystem: Any, path: str, error: Exception) -> s
 
 
 def _files_in(filesystem: Any, path: str) -> list[str] | None:
-    """The names of up to five readable files in a directory; None where `path` is no directory."""
+    """The names of the first readable files in a directory; None where `path` is no directory."""
     with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
         if filesystem.isdir(path):
-            names = sorted(PurePosixPath(found).name for found in filesystem.ls(path, detail=False))
-            return [one_line(name, 80) for name in names if is_readable(name)][:5]
+            names = sorted(PurePosixPath(entry).name for entry in filesystem.ls(path, detail=False))
+            return [one_line(name, 80) for name in names if is_readable(name)][:_FILES_SHOWN]
     return None

@@ -1,22 +1,45 @@
-"""Data quality at the three boundaries, by Great Expectations: pool in, embeddings and rankings out.
+"""Data quality at the three boundaries: pool in, embeddings and rankings out.
 
-Each judgement takes a table and gives a Verdict (selectllm.quality.verdicts). Great Expectations sees narrow frames of facts and
-no texts, and is imported when a first table is judged. Cheap checks that always run are in `contracts`.
+A rule is declared once (selectllm.quality.rules). Cheap checks always hold tables to it: the `check_...` functions. In
+a run that validates, Great Expectations does so as well and gives a Verdict: the `validate_...` functions. It sees
+narrow tables of facts and no texts, and is imported when a first table is validated.
 """
 
-from selectllm.quality.data_docs import data_docs
-from selectllm.quality.embedding_rules import judge_embeddings
+from selectllm.quality.checks import (
+    check_embeddings,
+    check_pool_table,
+    check_preferences,
+    check_queries,
+    check_rankings,
+    check_selection,
+    check_tournament,
+)
+from selectllm.quality.data_docs import write_data_docs
+from selectllm.quality.embedding_rules import validate_embeddings
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
-from selectllm.quality.pool_rules import CODE_VERSION, judge_pool
-from selectllm.quality.ranking_rules import judge_rankings
+from selectllm.quality.pool_check import PoolCheck, check_pool, validate_pool
+from selectllm.quality.pool_rules import CODE_VERSION
+from selectllm.quality.ranking_rules import validate_rankings
+from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [
     "CODE_VERSION",
+    "Boundary",
+    "PoolCheck",
     "Suite",
-    "data_docs",
-    "judge_embeddings",
-    "judge_pool",
-    "judge_rankings",
+    "Verdict",
+    "check_embeddings",
+    "check_pool",
+    "check_pool_table",
+    "check_preferences",
+    "check_queries",
+    "check_rankings",
+    "check_selection",
+    "check_tournament",
     "load_suite",
     "suite_digest",
+    "validate_embeddings",
+    "validate_pool",
+    "validate_rankings",
+    "write_data_docs",
 ]

@@ -1,31 +1,47 @@
-"""Whether a table has the columns that a judgement looks at: without them, nothing else can be said of it."""
+"""Whether a table has the columns that the other rules look at: without them, nothing else can be said of it."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 
-from selectllm.quality.engine import Found, Rule, judge
+from selectllm.quality.rules import FactTable, allow
 
-Wanted: TypeAlias = Mapping[str, Callable[[pa.DataType], bool]]
+Expected: TypeAlias = Mapping[str, Callable[[pa.ChunkedArray], bool]]
+"""The columns that a table must have, by name, and whether one is as it must be."""
 
-_RULE: Final = Rule(
-    "columns", "expect_column_values_to_be_in_set", {"column": "as_expected", "value_set": [True]}, "critical"
-)
-
-
-def judge_named(there: Mapping[str, bool]) -> Found:
-    """Judge columns by name, each of which is as it is wanted, or is not."""
-    return judge(pd.DataFrame({"column": there.keys(), "as_expected": there.values()}), "column", [_RULE])[0]
+COLUMNS: Final = allow("columns", "as_expected", True, reason="columns are missing or not of their type")
 
 
-def judge_columns(table: pa.Table, wanted: Wanted) -> Found:
-    """Judge whether each wanted column is there once, of its type, and without nulls."""
+def named_columns(as_expected: Mapping[str, bool]) -> FactTable:
+    """The facts about columns by name, each of which is as expected, or is not."""
+    facts = {
+        "column": np.array(list(as_expected), dtype=object),
+        "as_expected": np.array(list(as_expected.values()), dtype=bool),
+    }
+    return FactTable("column", facts, (COLUMNS,))
 
-    def holds(name: str, fits: Callable[[pa.DataType], bool]) -> bool:
-        if table.column_names.count(name) != 1:
-            return False
-        return fits(table[name].type) and table[name].null_count == 0
 
-    return judge_named({name: holds(name, fits) for name, fits in wanted.items()})
+def table_columns(table: pa.Table, expected: Expected) -> FactTable:
+    """The facts about the columns of a table, each of which must be there once."""
+    return named_columns(
+        {
+            name: table.column_names.count(name) == 1 and is_expected(table[name])
+            for name, is_expected in expected.items()
+        }
+    )
+
+
+def of_type(is_type: Callable[[pa.DataType], bool]) -> Callable[[pa.ChunkedArray], bool]:
+    """A column of a type, without nulls."""
+    return lambda column: is_type(column.type) and column.null_count == 0
+
+
+def of_schema(schema: pa.Schema) -> Expected:
+    """The columns of a schema, without nulls where it allows none."""
+
+    def is_expected(field: pa.Field) -> Callable[[pa.ChunkedArray], bool]:
+        return lambda column: column.type == field.type and (field.nullable or column.null_count == 0)
+
+    return {field.name: is_expected(field) for field in schema}

@@ -1,6 +1,6 @@
-"""Great Expectations' Data Docs of verdicts: pages to look through, for whoever wants them.
+"""Great Expectations' Data Docs of verdicts: pages to look through.
 
-They are made from what a verdict records, so that a verdict found in the store has them too. The pages load scripts and
+They are made from what a verdict records, so that a verdict from the store has them too. The pages load scripts and
 styles from other hosts: without the internet they are bare.
 """
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from selectllm.errors import StoreError
-from selectllm.quality.engine import context, great_expectations, module, quiet
+from selectllm.quality.gx import great_expectations, module, new_context
+from selectllm.quality.quiet import quiet
 from selectllm.quality.verdicts import Finding, Verdict
 
 
-def data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -> Path:
-    """Write the pages of a run's verdicts into a folder, made where there is none; returns the page to begin with.
+def write_data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -> Path:
+    """Write the pages of a run's verdicts into a folder, which is made where it is missing; returns the first page.
 
     Raises StoreError where the folder cannot be written to, MissingDependency without Great Expectations.
     """
@@ -37,17 +38,17 @@ def _build(path: Path, verdicts: Iterable[Verdict], run: str) -> None:
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "show_how_to_buttons": False,
     }
-    site_context = context(data_docs_sites={"verdicts": site})
-    number = module("core.run_identifier").RunIdentifier(run_name=run, run_time=datetime.now(UTC))
+    site_context = new_context(data_docs_sites={"verdicts": site})
+    run_id = module("core.run_identifier").RunIdentifier(run_name=run, run_time=datetime.now(UTC))
     for verdict in verdicts:
-        _add(site_context, verdict, number)
+        _add(site_context, verdict, run_id)
     site_context.build_data_docs()
 
 
-def _add(site_context: Any, verdict: Verdict, run: Any) -> None:
+def _add(site_context: Any, verdict: Verdict, run_id: Any) -> None:
     identifiers = module("data_context.types.resource_identifiers")
-    results = [_result(one) for one in verdict.findings]
-    good = sum(one.success for one in verdict.findings)
+    results = [_result(finding) for finding in verdict.findings]
+    successful = sum(finding.success for finding in verdict.findings)
     suite = great_expectations().ExpectationSuite(
         name=verdict.boundary, expectations=[result.expectation_config for result in results]
     )
@@ -61,14 +62,14 @@ def _add(site_context: Any, verdict: Verdict, run: Any) -> None:
             suite_parameters={},
             statistics={
                 "evaluated_expectations": verdict.checked,
-                "successful_expectations": good,
-                "unsuccessful_expectations": verdict.checked - good,
-                "success_percent": 100 * good / max(verdict.checked, 1),
+                "successful_expectations": successful,
+                "unsuccessful_expectations": verdict.checked - successful,
+                "success_percent": 100 * successful / max(verdict.checked, 1),
             },
             meta={
                 "great_expectations_version": great_expectations().__version__,
-                "run_id": run,
-                "validation_time": run.run_time.isoformat(),
+                "run_id": run_id,
+                "validation_time": run_id.run_time.isoformat(),
                 "active_batch_definition": {
                     "datasource_name": "selectllm",
                     "data_connector_name": "selectllm",
@@ -78,35 +79,37 @@ def _add(site_context: Any, verdict: Verdict, run: Any) -> None:
             },
         ),
         suite_validation_result_identifier=identifiers.ValidationResultIdentifier(
-            expectation_suite_identifier=name, run_id=run, batch_identifier=verdict.boundary
+            expectation_suite_identifier=name, run_id=run_id, batch_identifier=verdict.boundary
         ),
         expectation_suite_identifier=name,
     )
 
 
-def _result(one: Finding) -> Any:
-    """A finding as the result that it was; its strings are escaped, since the pages' templates do not."""
+def _result(finding: Finding) -> Any:
+    """A finding as the result that it was; its strings are escaped here, since the pages' templates escape nothing."""
     configuration = module("expectations.expectation_configuration").ExpectationConfiguration
-    share = 100 * one.count / max(one.rows, 1)
+    share = 100 * finding.count / max(finding.rows, 1)
     counts = {
-        "element_count": one.rows,
-        "unexpected_count": one.count,
+        "element_count": finding.rows,
+        "unexpected_count": finding.count,
         "unexpected_percent": share,
         "unexpected_percent_total": share,
         "unexpected_percent_nonmissing": share,
         "missing_count": 0,
         "missing_percent": 0.0,
-        "partial_unexpected_list": [escape(f"{one.key} {name}") for name in one.first],  # the pages' place for values
+        "partial_unexpected_list": [
+            escape(f"{finding.key} {name}") for name in finding.first
+        ],  # the pages' place for values
     }
     return module("core.expectation_validation_result").ExpectationValidationResult(
-        success=one.success,
+        success=finding.success,
         expectation_config=configuration(
-            type=one.expectation,
-            kwargs=_escaped(one.arguments),
-            severity=one.severity,
-            meta={"rule": escape(one.rule)},
+            type=finding.expectation,
+            kwargs=_escaped(finding.arguments),
+            severity=finding.severity,
+            meta={"rule": escape(finding.rule)},
         ),
-        result=counts if one.about == "rows" else {"observed_value": one.observed},
+        result=counts if finding.about == "rows" else {"observed_value": finding.observed},
     )
 
 

@@ -1,15 +1,14 @@
 """What embeddings must hold to: one finite vector of unit length for each row of the pool, in its order."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.quality.columns import Wanted, judge_columns
-from selectllm.quality.engine import Rule, judge
+from selectllm.quality.columns import Expected, of_type, table_columns
+from selectllm.quality.engine import validate
+from selectllm.quality.rules import FactTable, Values, allow, between, row_count
 from selectllm.quality.verdicts import Verdict
 
 NORM_TOLERANCE: Final = 1e-3
@@ -17,56 +16,49 @@ NORM_TOLERANCE: Final = 1e-3
 
 _SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
 
-_WANTED: Final[Wanted] = {
-    "id": pa.types.is_string,
-    "vector": lambda type_: (
-        (pa.types.is_fixed_size_list(type_) or pa.types.is_list(type_)) and pa.types.is_floating(type_.value_type)
+_EXPECTED: Final[Expected] = {
+    "id": of_type(pa.types.is_string),
+    "vector": of_type(
+        lambda type_: (
+            (pa.types.is_fixed_size_list(type_) or pa.types.is_list(type_)) and pa.types.is_floating(type_.value_type)
+        )
     ),
 }
 
 
-def judge_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | None = None) -> Verdict:
-    """Judge a table of the schema EMBEDDINGS; `dimension` is the model's, or else that of the first vector."""
-    columns = judge_columns(embeddings, _WANTED)
-    if not columns.finding.success:
-        return Verdict.of("embeddings", [columns.finding])
-    frame = _facts(embeddings, pool)
-    wanted = dimension or (int(frame["dimension"].iloc[0]) if len(frame) else 0)
-    found = judge(frame, "id", _rules(len(pool), wanted))
-    return Verdict.of("embeddings", [columns.finding, *(one.finding for one in found)])
+def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | None = None) -> Verdict:
+    """Validate a table of the schema EMBEDDINGS; `dimension` is the model's, or else that of the first vector.
+
+    Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
+    disagree.
+    """
+    findings = validate(table_columns(embeddings, _EXPECTED))
+    if all(finding.success for finding in findings):
+        ids, pool_ids = embeddings["id"].to_numpy(), pool["id"].to_numpy()
+        findings += validate(embedding_facts(embeddings["vector"], ids, pool_ids, dimension))
+    return Verdict.of("embeddings", findings)
 
 
-def _rules(rows: int, dimension: int) -> list[Rule]:
-    between, in_set = "expect_column_values_to_be_between", "expect_column_values_to_be_in_set"
-    return [
-        Rule("row_count", "expect_table_row_count_to_equal", {"value": rows}),
-        Rule("ids_of_the_pool", in_set, {"column": "in_place", "value_set": [True]}),
-        Rule("finite", in_set, {"column": "finite", "value_set": [True]}),  # a norm that is NaN counts as missing below
-        Rule(
-            "unit_norm", between, {"column": "norm", "min_value": 1 - NORM_TOLERANCE, "max_value": 1 + NORM_TOLERANCE}
-        ),
-        Rule("dimension", in_set, {"column": "dimension", "value_set": [dimension]}),
-    ]
-
-
-def _facts(embeddings: pa.Table, pool: pa.Table) -> pd.DataFrame:
-    norms = _norms(embeddings["vector"])
-    ids = embeddings["id"].to_numpy()
+def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dimension: int | None = None) -> FactTable:
+    """The facts about vectors, which stand under `ids`, and their rules."""
+    norms, dimensions = _norms(vectors), pc.list_value_length(vectors).to_numpy()
     in_place = np.zeros(len(ids), dtype=bool)
-    shared = min(len(ids), len(pool))
-    in_place[:shared] = ids[:shared] == pool["id"].to_numpy()[:shared]
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "in_place": in_place,
-            "finite": np.isfinite(norms),
-            "norm": norms,
-            "dimension": pc.list_value_length(embeddings["vector"]).to_numpy(),
-        }
+    shared = min(len(ids), len(pool_ids))
+    in_place[:shared] = ids[:shared] == pool_ids[:shared]
+    columns = {"id": ids, "in_place": in_place, "finite": np.isfinite(norms), "norm": norms, "dimension": dimensions}
+    low, high = 1 - NORM_TOLERANCE, 1 + NORM_TOLERANCE
+    expected = dimension or (int(dimensions[0]) if len(dimensions) else 0)
+    rules = (
+        row_count(len(pool_ids), reason=f"{len(ids)} vectors for {len(pool_ids)} rows"),
+        allow("ids_of_the_pool", "in_place", True, reason="vectors are not in the place of their rows"),
+        allow("finite", "finite", True, reason="vectors are not finite"),
+        between("unit_norm", "norm", low=low, high=high, reason="vectors are not of unit length"),
+        allow("dimension", "dimension", expected, reason=f"vectors have not {expected} numbers"),
     )
+    return FactTable("id", columns, rules)
 
 
-def _norms(vectors: pa.ChunkedArray) -> npt.NDArray[Any]:
+def _norms(vectors: pa.ChunkedArray) -> Values:
     """The length of each vector; not finite where a number of it is not."""
     norms = np.empty(len(vectors))
     for start in range(0, len(vectors), _SLICE):

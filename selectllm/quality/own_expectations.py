@@ -1,9 +1,9 @@
-"""Expectations of a user's own, from a file in Great Expectations' format.
+"""A user's own expectations, from a file in Great Expectations' format.
 
 expectations:
   - type: expect_column_values_to_match_regex
     kwargs: {column: category, regex: "^(qa|summary)$"}
-    severity: warning              # quarantine the rows; critical, the default, fails the run; info only tells
+    severity: warning              # quarantine the rows; critical, the default, fails the run; info is only reported
     description: a known category  # optional: part of the reason in the quarantine
     meta: {rule: known_category}   # optional: the rule's name in reports
 """
@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from selectllm.errors import UsageError
-from selectllm.quality.engine import Rule, built, great_expectations, module, quiet
+from selectllm.quality.gx import great_expectations, module
+from selectllm.quality.quiet import quiet
+from selectllm.quality.rules import Rule
 from selectllm.quality.verdicts import Severity
 from selectllm.store import digest
 from selectllm.text import join_names, one_line, short_error, type_name
 
 _KNOWN: Final = {"type", "kwargs", "severity", "description", "meta", "notes", "id", "rendered_content"}
-_OURS: Final = {"result_format", "catch_exceptions"}  # how results are told is not a user's to say: texts stay out
+_OURS: Final = {"result_format", "catch_exceptions"}  # a user cannot change the form of results: texts stay out
 _COLUMNS: Final = ("column", "column_A", "column_B", "column_list", "column_set")
-_ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is not is an answer, no mistake
+_ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is missing is an answer, not a mistake
     "expect_column_to_exist",
     "expect_table_columns_to_match_ordered_list",
     "expect_table_columns_to_match_set",
@@ -33,7 +35,7 @@ _ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is no
 
 @dataclass(frozen=True)
 class Suite:
-    """A user's rules, the file that they came from, and a digest of what they say, whatever its layout."""
+    """A user's rules, the file that they came from, and a digest of what they say, whatever the layout of the file."""
 
     path: str
     rules: tuple[Rule, ...]
@@ -42,7 +44,7 @@ class Suite:
     def check_columns(self, columns: Collection[str]) -> None:
         """Raise UsageError where a rule looks at a column that is not there."""
         for rule in self.rules:
-            if rule.expectation in _ABOUT_COLUMNS:
+            if rule.type in _ABOUT_COLUMNS:
                 continue
             for name in (name for key in _COLUMNS for name in _listed(rule.arguments.get(key))):
                 if name not in columns:
@@ -66,22 +68,22 @@ def load_suite(path: str | Path) -> Suite:
     rules: list[Rule] = []
     for place, entry in enumerate(entries, start=1):
         rule = _rule(entry, f"expectation {place} of {name}")
-        twins = sum(one.name.split(" #")[0] == rule.name for one in rules)
-        own = f"{rule.name} #{twins + 1}" if twins else rule.name
-        told = f": {rule.reason}" if rule.reason else ""
-        rules.append(replace(rule, name=own, reason=f"fails {own}{told}"))
-    return Suite(name, tuple(rules), digest("expectations", _said(rules)))
+        twins = sum(earlier.name.split(" #")[0] == rule.name for earlier in rules)
+        rule_name = f"{rule.name} #{twins + 1}" if twins else rule.name
+        description = f": {rule.reason}" if rule.reason else ""
+        rules.append(replace(rule, name=rule_name, reason=f"fails {rule_name}{description}"))
+    return Suite(name, tuple(rules), digest("expectations", _canonical(rules)))
 
 
 def suite_digest(path: str | Path) -> str:
-    """A digest of a suite's file, without reading what it says: enough to know whether it is another one."""
+    """A digest of the bytes of a suite's file: enough to know whether the file has changed."""
     return digest("expectations", _bytes(Path(path).expanduser(), one_line(path)).hex())
 
 
-def _said(rules: Sequence[Rule]) -> str:
+def _canonical(rules: Sequence[Rule]) -> str:
     """Rules as canonical JSON in ASCII; dates, which YAML knows, as text."""
-    said = [[rule.name, rule.expectation, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
-    return json.dumps(json.loads(json.dumps(said, default=str)), sort_keys=True)
+    content = [[rule.name, rule.type, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
+    return json.dumps(json.loads(json.dumps(content, default=str)), sort_keys=True)
 
 
 def _content(path: Path, name: str) -> Any:
@@ -114,10 +116,10 @@ def _rule(entry: Any, where: str) -> Rule:
     """The rule of an entry, with its description for a reason; the expectation is built, to see that it can be."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
         raise UsageError(f"{where} has no type: write it as {{type: expect_..., kwargs: {{...}}}}")
-    odd = [str(key) for key in entry if key not in _KNOWN]
-    if odd:
+    unknown = [str(key) for key in entry if key not in _KNOWN]
+    if unknown:
         raise UsageError(
-            f"{where} has a key {one_line(odd[0], 80)!r}, which means nothing: {join_names(sorted(_KNOWN))} do"
+            f"{where} has a key {one_line(unknown[0], 80)!r}, which means nothing: {join_names(sorted(_KNOWN))} do"
         )
     arguments, severity = entry.get("kwargs") or {}, entry.get("severity", "critical")
     if not isinstance(arguments, Mapping):
@@ -132,17 +134,17 @@ def _rule(entry: Any, where: str) -> Rule:
     rule = Rule(_name(entry, arguments), entry["type"], arguments, severity, reason=reason)
     try:
         with quiet():
-            built(rule)
+            rule.expectation()
     except Exception as error:  # of a dozen kinds, from several libraries
-        raise UsageError(f"{where} is not one that Great Expectations takes: {_complaint(rule, error)}") from error
+        raise UsageError(f"{where} is not one that Great Expectations takes: {_message(rule, error)}") from error
     return rule
 
 
 def _name(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     meta = entry.get("meta")
-    given = meta.get("rule") if isinstance(meta, Mapping) else None
+    name = meta.get("rule") if isinstance(meta, Mapping) else None
     columns = ", ".join(str(name) for key in _COLUMNS for name in _listed(arguments.get(key)))
-    return one_line(given or (f"{entry['type']}({columns})" if columns else entry["type"]), 200)
+    return one_line(name or (f"{entry['type']}({columns})" if columns else entry["type"]), 200)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -151,12 +153,12 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple, set)) else [value]
 
 
-def _complaint(rule: Rule, error: Exception) -> str:
+def _message(rule: Rule, error: Exception) -> str:
     if type(error).__name__ == "ExpectationNotFoundError":
         known = module("expectations.registry").list_registered_expectation_implementations()
-        close = get_close_matches(rule.expectation, known, n=1)
-        meant = f"; did you mean {close[0]}?" if close else ": see https://greatexpectations.io/expectations"
-        return f"it knows no {one_line(rule.expectation, 80)}{meant}"
+        close = get_close_matches(rule.type, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ": see https://greatexpectations.io/expectations"
+        return f"it knows no {one_line(rule.type, 80)}{hint}"
     if callable(errors := getattr(error, "errors", None)):  # pydantic's, without its many lines
-        return one_line("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors()), 300)
+        return one_line("; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in errors()), 300)
     return short_error(error)

@@ -1,76 +1,99 @@
 """What rankings must hold to: each query ranks candidates of its own, without gaps, and the reply is known."""
 
-from typing import Final
+from collections import Counter, defaultdict
+from typing import Any, Final
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
 
-from selectllm.quality.columns import Wanted, judge_columns
-from selectllm.quality.engine import Rule, judge
+from selectllm.quality.columns import Expected, of_type, table_columns
+from selectllm.quality.engine import validate
+from selectllm.quality.rules import FactTable, Values, allow, equal, share, total, unique
 from selectllm.quality.verdicts import Verdict
 
-_WANTED: Final[Wanted] = {
-    "query_id": pa.types.is_integer,
-    "rank": pa.types.is_integer,
-    "id": pa.types.is_string,
-    "reply": pa.types.is_string,
+_EXPECTED: Final[Expected] = {
+    "query_id": of_type(pa.types.is_integer),
+    "rank": of_type(pa.types.is_integer),
+    "id": of_type(pa.types.is_string),
+    "reply": of_type(pa.types.is_string),
 }
 
 _RANKS: Final = (
-    Rule("own_candidates", "expect_column_values_to_be_in_set", {"column": "is_candidate", "value_set": [True]}),
-    Rule("ranked_once", "expect_column_values_to_be_unique", {"column": "id"}),
-    Rule("unique_ranks", "expect_compound_columns_to_be_unique", {"column_list": ["query_id", "rank"]}),
-    Rule("gapless_ranks", "expect_column_pair_values_to_be_equal", {"column_A": "rank", "column_B": "place"}),
-    Rule("reply_recorded", "expect_column_values_to_be_in_set", {"column": "has_reply", "value_set": [True]}),
+    allow("own_candidates", "is_candidate", True, reason="rows are not candidates of the query that ranks them"),
+    unique("ranked_once", "id", reason="ids stand twice"),
+    unique("unique_ranks", "query_id", "rank", reason="a query gives a rank twice"),
+    equal("gapless_ranks", "rank", "place", reason="the ranks within a query have gaps"),
+    allow("reply_recorded", "has_reply", True, reason="ranks have no reply that said so"),
 )
 
 
-def judge_rankings(
+def validate_rankings(
     rankings: pa.Table, queries: pa.Table, *, max_abstained: float, abstained: int | None = None
 ) -> Verdict:
-    """Judge a table of the schema RANKINGS against the queries that were to be ranked.
+    """Validate a table of the schema RANKINGS against the queries that were to be ranked.
 
     `max_abstained` is the share of queries that may have no rank. `abstained`, where it is known, is how many answers
-    were missing by the count of those who asked: no more queries may be without a rank.
+    were missing by the ranker's count: no more queries may be without a rank.
+    Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
+    disagree.
     """
-    columns = judge_columns(rankings, _WANTED)
-    if not columns.finding.success:
-        return Verdict.of("rankings", [columns.finding])
-    homes = pd.DataFrame({"query_id": queries["query_id"].to_numpy(), "id": queries["id"].to_numpy()})
-    ranks = pd.DataFrame({name: rankings[name].to_numpy() for name in _WANTED})
-    found = judge(_rank_facts(ranks, homes), "id", _RANKS)
-    found += judge(_query_facts(ranks, homes), "query_id", _query_rules(max_abstained, abstained))
-    return Verdict.of("rankings", [columns.finding, *(one.finding for one in found)])
+    findings = validate(rank_columns(rankings))
+    if all(finding.success for finding in findings):
+        findings += validate(rank_facts(rankings, queries))
+        findings += validate(_query_facts(rankings, queries, max_abstained, abstained))
+    return Verdict.of("rankings", findings)
 
 
-def _query_rules(max_abstained: float, abstained: int | None) -> list[Rule]:
-    mean, total = "expect_column_mean_to_be_between", "expect_column_sum_to_be_between"
+def rank_columns(rankings: pa.Table) -> FactTable:
+    """The facts about the columns that rules about ranks look at."""
+    return table_columns(rankings, _EXPECTED)
+
+
+def rank_facts(rankings: pa.Table, queries: pa.Table) -> FactTable:
+    """The facts about each rank, and their rules."""
+    ids, replies = rankings["id"].to_numpy(), rankings["reply"].to_numpy()
+    query_ids, ranks = rankings["query_id"].to_numpy(), rankings["rank"].to_numpy()
+    home: dict[str, int] = {}
+    for id, query_id in zip(queries["id"].to_pylist(), queries["query_id"].to_pylist(), strict=True):
+        home.setdefault(id, query_id)
+    sizes = Counter(queries["query_id"].to_pylist())
+    size = np.array([sizes[query_id] for query_id in query_ids.tolist()], dtype=np.int64)
+    facts: dict[str, Any] = {
+        "id": ids,
+        "query_id": query_ids,
+        "rank": ranks,
+        "place": _places(query_ids.tolist(), ranks.tolist()),
+        "is_candidate": np.array(
+            [home.get(id) == query_id for id, query_id in zip(ids, query_ids, strict=True)], dtype=bool
+        ),
+        # the last candidate of a query that is left is ranked without a question
+        "has_reply": (replies != "") | (ranks == size),
+    }
+    return FactTable("id", facts, _RANKS)
+
+
+def _places(query_ids: list[int], ranks: list[int]) -> Values:
+    """For each rank its place among the different ranks of its query, from 1."""
+    by_query: dict[int, set[int]] = defaultdict(set)
+    for query_id, rank in zip(query_ids, ranks, strict=True):
+        by_query[query_id].add(rank)
+    places = {
+        (query_id, rank): place
+        for query_id, different in by_query.items()
+        for place, rank in enumerate(sorted(different), 1)
+    }
+    return np.array([places[pair] for pair in zip(query_ids, ranks, strict=True)], dtype=np.int64)
+
+
+def _query_facts(rankings: pa.Table, queries: pa.Table, max_abstained: float, abstained: int | None) -> FactTable:
+    """The facts about each query, and their rules."""
+    query_ids = np.array(list(dict.fromkeys(queries["query_id"].to_pylist())), dtype=np.int64)
+    unranked = ~np.isin(query_ids, rankings["query_id"].to_numpy())
     most = min(1.0, max_abstained + 1e-9)  # a share computed otherwise may differ in its last bit
     rules = [
-        Rule("some_queries_ranked", mean, {"column": "unranked", "max_value": 1, "strict_max": True}, where="unranked"),
-        Rule("abstained_share", mean, {"column": "unranked", "max_value": most}, where="unranked"),
+        share("some_queries_ranked", "unranked", 1, strict=True),
+        share("abstained_share", "unranked", most),
     ]
     if abstained is not None:
-        rules.append(Rule("none_lost", total, {"column": "unranked", "max_value": abstained}, where="unranked"))
-    return rules
-
-
-def _rank_facts(ranks: pd.DataFrame, homes: pd.DataFrame) -> pd.DataFrame:
-    home = homes.drop_duplicates("id").set_index("id")["query_id"]
-    size = ranks["query_id"].map(homes.groupby("query_id").size())
-    return pd.DataFrame(
-        {
-            "id": ranks["id"],
-            "query_id": ranks["query_id"],
-            "rank": ranks["rank"],
-            "place": ranks.groupby("query_id")["rank"].rank("dense").astype(int),
-            "is_candidate": ranks["id"].map(home) == ranks["query_id"],
-            # the last one left of a query is ranked without a question
-            "has_reply": (ranks["reply"] != "") | (ranks["rank"] == size),
-        }
-    )
-
-
-def _query_facts(ranks: pd.DataFrame, homes: pd.DataFrame) -> pd.DataFrame:
-    queries = homes["query_id"].drop_duplicates()
-    return pd.DataFrame({"query_id": queries, "unranked": (~queries.isin(ranks["query_id"])).astype(float)})
+        rules.append(total("none_lost", "unranked", abstained))
+    return FactTable("query_id", {"query_id": query_ids, "unranked": unranked.astype(float)}, tuple(rules))

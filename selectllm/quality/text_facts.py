@@ -23,33 +23,33 @@ _LETTERS: Final = r"[\p{L}\p{N}]"
 _CONTROLS: Final = r"[\x00-\x08\x0e-\x1f\x7f-\x{84}\x{86}-\x{9f}]"  # not tab, line ends and page breaks
 _ODD: Final = r"[^\p{L}\p{M}\p{N}\p{P}\p{S}\p{Z}\p{Cc}\p{Cf}]"
 
-# UTF-8 read as Windows-1252 or Latin-1: a lead byte and its continuation bytes, each become a character.
+# UTF-8 read as Windows-1252 or Latin-1: a lead byte and its continuation bytes, each of which has become a character.
 _HIGH: Final = "".join(bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0))
 _NEXT: Final = f"[\x80-\xbf{_HIGH}]"
 _DAMAGE: Final = re.compile(f"\ufffd|[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
 _DAMAGE_LIKELY: Final = "\ufffd|[\xc2-\xf4]" + _NEXT
 
-Facts = npt.NDArray[Any]
+Values = npt.NDArray[Any]
 
 
-def has_letters(texts: pa.ChunkedArray) -> Facts:
+def has_letters(texts: pa.ChunkedArray) -> Values:
     """Whether each text has at least MIN_LETTERS letters or digits of any script; a null has none."""
     return _matches(texts, "(?s)" + ".*".join([_LETTERS] * MIN_LETTERS))
 
 
-def has_controls(texts: pa.ChunkedArray) -> Facts:
+def has_controls(texts: pa.ChunkedArray) -> Values:
     """Whether each text holds a control character that is neither a tab nor a line's or page's end."""
     return _matches(texts, _CONTROLS)
 
 
-def damaged(texts: pa.ChunkedArray) -> Facts:
+def damaged(texts: pa.ChunkedArray) -> Values:
     """The share of each text's characters that stand for lost ones: U+FFFD, or UTF-8 read as another encoding."""
     return _shares(texts, _DAMAGE_LIKELY, _damaged)
 
 
-def unassigned(texts: pa.ChunkedArray) -> Facts:
-    """The share of each text's characters that Unicode has given no meaning: private use, or not assigned."""
-    return _shares(texts, _ODD, lambda text: sum(unicodedata.category(one) in ("Co", "Cn") for one in text))
+def unassigned(texts: pa.ChunkedArray) -> Values:
+    """The share of each text's characters without a meaning in Unicode: private use, or not assigned."""
+    return _shares(texts, _ODD, lambda text: sum(unicodedata.category(char) in ("Co", "Cn") for char in text))
 
 
 def _damaged(text: str) -> int:
@@ -57,12 +57,12 @@ def _damaged(text: str) -> int:
     return sum(map(len, places)) if len(places) >= MIN_DAMAGES else 0
 
 
-def _matches(texts: pa.ChunkedArray, pattern: str) -> Facts:
-    found: Facts = pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy()
-    return found.astype(bool)
+def _matches(texts: pa.ChunkedArray, pattern: str) -> Values:
+    matches: Values = pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy()
+    return matches.astype(bool)
 
 
-def _shares(texts: pa.ChunkedArray, likely: str, count: Callable[[str], int]) -> Facts:
+def _shares(texts: pa.ChunkedArray, likely: str, count: Callable[[str], int]) -> Values:
     shares = np.zeros(len(texts))
     for place in np.flatnonzero(_matches(texts, likely)):
         text = texts[place].as_py()

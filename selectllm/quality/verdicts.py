@@ -1,4 +1,4 @@
-"""What the judgement of a table found: one finding for each expectation, as data to be stored, shown and summed up.
+"""What the validation of a table found: one finding for each rule, as data to be stored, shown and summed up.
 
 Row numbers and ids stand in it, never a row's text: a text may hold anything, markup and orders included.
 """
@@ -12,6 +12,7 @@ from selectllm.errors import QualityError
 Boundary: TypeAlias = Literal["pool", "embeddings", "rankings"]
 Severity: TypeAlias = Literal["critical", "warning", "info"]
 Key: TypeAlias = Literal["row", "id", "query_id", "column"]
+About: TypeAlias = Literal["rows", "table"]
 
 FIRST: Final = 10
 """Rows that a finding names."""
@@ -29,7 +30,7 @@ _ADVICE: Final[dict[Boundary, str]] = {
 
 
 class Finding(BaseModel):
-    """Whether a table holds to one expectation, and which rows do not.
+    """Whether a table holds to one rule, and which rows do not.
 
     `count` of `rows` break it, which a rule may allow; `first` names at most ten of them by their `key`. `observed` is
     the number that a rule about the table looks at; of a rule about rows it is the share that breaks it. `expectation`
@@ -41,7 +42,7 @@ class Finding(BaseModel):
     rule: str
     success: bool
     severity: Severity
-    about: Literal["rows", "table"]
+    about: About
     observed: float | None = None
     count: int = 0
     rows: int = 0
@@ -50,29 +51,34 @@ class Finding(BaseModel):
     expectation: str
     arguments: dict[str, Any] = {}
 
-    def named(self, most: int = FIRST) -> str:
-        """The first of the rows that break the rule, by what names them: "rows 2, 3, ..."."""
+    @property
+    def is_failure(self) -> bool:
+        """Whether a critical rule fails."""
+        return not self.success and self.severity == "critical"
+
+    def first_text(self, most: int = FIRST) -> str:
+        """The first of the rows that break the rule, by their keys: "rows 2, 3, ..."."""
         if not self.first:
             return ""
         more = ", ..." if self.count > len(self.first[:most]) else ""
         return f"{_KEYS[self.key]} {', '.join(map(str, self.first[:most]))}{more}"
 
     @property
-    def counted(self) -> str:
+    def count_text(self) -> str:
         """How many rows break the rule, and the first few of them."""
-        return f"{self.count:,} of {self.rows:,}, {self.named(_SHOWN)}"
+        return f"{self.count:,} of {self.rows:,}, {self.first_text(_SHOWN)}"
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The finding in a few words: the rule, what was observed and the rows that break it."""
         parts = [] if self.about == "rows" or self.observed is None else [f"observed {self.observed:.6g}"]
         if self.first:
-            parts.append(self.counted)
+            parts.append(self.count_text)
         return f"{self.rule} ({'; '.join(parts)})" if parts else self.rule
 
 
 class Verdict(BaseModel):
-    """The findings about one table. It stands (`success`) unless a critical expectation fails."""
+    """The findings about one table. It is a success unless a critical rule fails."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,22 +90,24 @@ class Verdict(BaseModel):
     @classmethod
     def of(cls, boundary: Boundary, findings: list[Finding]) -> "Verdict":
         """The verdict that follows from findings."""
-        success = all(one.success or one.severity != "critical" for one in findings)
+        success = not any(finding.is_failure for finding in findings)
         return cls(boundary=boundary, success=success, checked=len(findings), findings=tuple(findings))
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The findings of expectations that do not hold, of any severity."""
-        return tuple(one for one in self.findings if not one.success)
+        """The findings of rules that do not hold, of any severity."""
+        return tuple(finding for finding in self.findings if not finding.success)
 
     def summary(self) -> dict[str, Any]:
         """The verdict in the numbers that a run's summary holds."""
-        failed = [{"rule": one.rule, "count": one.count, "severity": one.severity} for one in self.failures]
+        failed = [
+            {"rule": finding.rule, "count": finding.count, "severity": finding.severity} for finding in self.failures
+        ]
         return {"success": self.success, "checked": self.checked, "failed": failed}
 
     def require(self) -> None:
-        """Raise QualityError where a critical expectation fails."""
-        broken = [one.told for one in self.failures if one.severity == "critical"]
+        """Raise QualityError where a critical rule fails."""
+        broken = [finding.text for finding in self.findings if finding.is_failure]
         if broken:
             raise QualityError(
                 f"the {self.boundary} table does not meet its expectations: {'; '.join(broken)}. To go on, "

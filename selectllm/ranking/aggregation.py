@@ -118,7 +118,7 @@ def position_bias_pvalue(picks: Counts, shown: Counts) -> float | None:
     return float(chdtrc(len(cells) - 1, statistic))
 
 
-def warning(p: float | None, alpha: float = 0.001) -> str | None:
+def position_bias_warning(p: float | None, alpha: float = 0.001) -> str | None:
     """Say in a sentence for people that the selector goes by position, if `position_p` is below `alpha`; else None."""
     if p is None or p >= alpha:
         return None

@@ -5,12 +5,13 @@ Pools hold anything: no text of theirs reaches a terminal or a page as it is.
 
 import html
 import unicodedata
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 from rich.cells import cell_len, chop_cells
 
-from selectllm.ranking.aggregation import warning
+from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.report.result import Result
 
 SHOWN: Final = 20
@@ -27,16 +28,22 @@ NOTES: Final = {
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """What must be said of a selection that no real model made, or that one made by looking at places."""
-    said = [NOTES.get(summary["model"]["quality"]), warning(summary["ranking"]["position_p"])]
-    return [one for one in said if one]
+    """What must be said of a selection that no real model made, or a model that goes by positions."""
+    model, ranking = summary["model"], summary["ranking"]
+    notes = [
+        NOTES.get(model["kind"]) if model else None,
+        position_bias_warning(ranking["position_bias_pvalue"]) if ranking else None,
+    ]
+    return [note for note in notes if note]
 
 
-def reason(row: dict[str, Any]) -> str:
+def reason_text(row: Mapping[str, Any]) -> str:
     """Why a row of a selection was chosen."""
-    place = f"ranked {row['rank']} in query {row['query_id']}"
-    decided = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
-    return place + decided[row["picked_by"]]
+    reason = row["picked_by"]
+    if row["query_id"] is None:
+        return {"random": "drawn at random", "length": "by length"}.get(reason, one_line(reason, 40))
+    decided_by = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
+    return f"ranked {row['rank']} in query {row['query_id']}{decided_by[reason]}"
 
 
 def one_line(text: str, width: int) -> str:
@@ -54,28 +61,33 @@ def one_line(text: str, width: int) -> str:
 def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
     """The first rows of a selection: order, why, instruction."""
     return [
-        {"order": row["order"], "why": reason(row), "instruction": one_line(row["instruction"], width)}
+        {"order": row["order"], "why": reason_text(row), "instruction": one_line(row["instruction"], width)}
         for row in selection.slice(0, SHOWN).to_pylist()
     ]
 
 
 def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
-    pool, ranking, model = summary["pool"], summary["ranking"], summary["model"]
-    queries, selected = summary["queries"], summary["selection"]["selected"]
-    return [
-        f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])}).",
-        f"{queries['count']:,} queries of up to {queries['size']} rows ({queries['composition']}), "
-        f"ranked by {model['name']}.",
-        f"Asked {ranking['asked']:,} times in this run; {ranking['from_ledger']:,} replies were there already. "
-        f"{ranking['repaired']:,} answers repaired, {ranking['reasked']:,} questions asked again, "
-        f"{ranking['abstained']:,} without a usable answer.",
-        *([_faults(ranking["faults"])] if ranking["faults"] else []),
-        *([_validated(summary["validation"])] if summary["validation"] else []),
-    ]
+    pool, selected = summary["pool"], summary["selection"]["selected"]
+    sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
+    if ranking := summary["ranking"]:
+        queries = summary["queries"]
+        sentences += [
+            f"{queries['count']:,} queries of up to {queries['size']} rows ({queries['composition']}), "
+            f"ranked by {summary['model']['name']}.",
+            f"Asked {ranking['asked']:,} times in this run; {ranking['from_ledger']:,} replies were there already. "
+            f"{ranking['repaired']:,} answers repaired, {ranking['reasked']:,} questions asked again, "
+            f"{ranking['abstained']:,} without a usable answer.",
+        ]
+        if errors := ranking["errors_by_kind"]:
+            listed = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
+            sentences.append(f"Errors that were dealt with: {listed}.")
+    else:
+        sentences.append(f"By the strategy {summary['strategy']}, which asks no model.")
+    return [*sentences, *([_validated(summary["validation"])] if summary["validation"] else [])]
 
 
-def chosen(result: Result, out: str | None, width: int) -> str:
+def format_selection(result: Result, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
     rows = shown_rows(result.table(), width - 51)
     lines = [*counts(result.summary), "", f"{'order':>5}  {'why':<42}  instruction"]
@@ -103,40 +115,42 @@ def markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
-def planned(plan: dict[str, Any]) -> str:
+def format_plan(plan: dict[str, Any]) -> str:
     """A plan, as plain text."""
     pool, queries, ranking = plan["pool"], plan["queries"], plan["ranking"]
-    lines = [
-        f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})",
-        f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}",
-    ]
-    if ranking["mode"] == "pointwise":
-        lines.append(f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)")
+    lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
+    if ranking is None:
+        lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     else:
-        grown = "" if ranking["blocks"] == 1 else ": the budget needs more than the first block"
-        lines.append(
+        lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
+        lines += _ranking_plan(ranking, plan["cost"])
+    lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
+    return "\n".join(lines)
+
+
+def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
+    if ranking["mode"] == "pointwise":
+        lines = [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
+    else:
+        more = "" if ranking["pages"] == 1 else ": the budget needs more than the first page"
+        lines = [
             f"Ranking    {ranking['ranking_calls']:,} calls, "
-            f"{ranking['blocks']} block(s) of depth {ranking['depth']}{grown}"
-        )
-        lines.append(f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)")
-    cost = "" if plan["cost"] is None else f", at most {plan['cost']:,.2f} by the prices given"
-    lines += [
+            f"{ranking['pages']} page(s) of depth {ranking['depth']}{more}",
+            f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
+        ]
+    price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
+    return [
+        *lines,
         f"Calls      at most {ranking['calls']:,} unless answers have to be asked for again",
         f"Tokens     about {ranking['prompt_tokens']:,} read, at most {ranking['output_tokens']:,} written "
-        f"(estimated at four bytes a token){cost}",
-        f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called",
+        f"(estimated at four bytes a token){price}",
     ]
-    return "\n".join(lines)
 
 
 def _validated(validation: dict[str, Any]) -> str:
     checked = sum(one["checked"] for one in validation.values())
     failed = [f"{fault['rule']} ({fault['count']:,})" for one in validation.values() for fault in one["failed"]]
     return f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}."
-
-
-def _faults(faults: dict[str, int]) -> str:
-    return "Faults that were dealt with: " + ", ".join(f"{count:,} {kind}" for kind, count in faults.items()) + "."
 
 
 def _read(pool: dict[str, int]) -> str:

@@ -76,9 +76,7 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _cost(
-    settings: RunSettings, results: Iterable[StepResult], ranking: Mapping[str, Any]
-) -> dict[str, float] | None:
+def _cost(settings: RunSettings, results: Iterable[StepResult], ranking: Mapping[str, Any]) -> dict[str, float] | None:
     """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
     price_in, price_out = settings.ranking.price_in / 1e6, settings.ranking.price_out / 1e6
     if not price_in and not price_out:

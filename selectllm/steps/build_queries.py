@@ -59,9 +59,7 @@ def _find_parent(
     return _grown_from(context, manifests, pool.table(context.store)["id"])
 
 
-def _entry(
-    context: Context, embeddings: StepResult, parent: StepResult | None, decisive: dict[str, Any]
-) -> CacheEntry:
+def _entry(context: Context, embeddings: StepResult, parent: StepResult | None, decisive: dict[str, Any]) -> CacheEntry:
     inputs = {"embeddings": embeddings} | ({"queries": parent} if parent else {})
     return CacheEntry(context.store, "queries", CODE_VERSION, inputs, decisive)
 

@@ -45,9 +45,7 @@ def choose(
     return result if committed.ids == ids else _committed_before(context, committed, result)
 
 
-def _chosen(
-    context: Context, pool: StepResult, preferences: StepResult, excluded: StepResult | None
-) -> StepResult:
+def _chosen(context: Context, pool: StepResult, preferences: StepResult, excluded: StepResult | None) -> StepResult:
     store, settings = context.store, context.settings
     inputs = {"pool": pool, "preferences": preferences} | ({"excluded": excluded} if excluded else {})
     decisive: dict[str, Any] = {"budget": settings.budget}

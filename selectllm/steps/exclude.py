@@ -42,9 +42,7 @@ def exclude(context: Context, pool: StepResult) -> StepResult | None:
     return entry.save(pa.table(columns, schema=EXCLUDED), {"excluded": len(rows)})
 
 
-def excluded_rows(
-    store: Store, settings: RunSettings, ids: Sequence[str]
-) -> tuple[list[tuple[str, str]], list[str]]:
+def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
 
     Raises UsageError as `exclude` does.
@@ -56,8 +54,8 @@ def excluded_rows(
     left = len(ids) - len(rows)
     if rows and settings.budget > left:
         raise UsageError(
-            f"the budget is {settings.budget:,}, but {len(rows):,} of the pool's {len(ids):,} usable rows are excluded: "
-            f"choose at most {left:,}"
+            f"the budget is {settings.budget:,}, but {len(rows):,} of the pool's {len(ids):,} usable rows are "
+            f"excluded: choose at most {left:,}"
         )
     return rows, [commit.slot for commit in commits]
 

@@ -155,9 +155,7 @@ def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[l
     return ranks, stats
 
 
-def rank_batch(
-    settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]
-) -> tuple[list[Rank], RankingStats]:
+def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]) -> tuple[list[Rank], RankingStats]:
     """Rank a batch in this process, with a ledger and connections of its own, by its share of the concurrency."""
     ranking = settings.ranking.model_copy(update={"concurrency": item.share})
     settings = settings.model_copy(update={"ranking": ranking})

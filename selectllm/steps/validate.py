@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from selectllm import pool as pools
 from selectllm import quality
-from selectllm.execution import Started
 from selectllm.errors import ContractError, SelectLLMError, StoreError
+from selectllm.execution import Started
 from selectllm.quality import Boundary, Suite, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult

@@ -33,7 +33,7 @@ class Conflict(Exception):
 
 
 def with_slot(settings: RunSettings, slot: str | None = None) -> RunSettings:
-    """The settings with the slot that the run fills: their own, else `slot`, else a new one; unchanged without history."""
+    """The settings with the run's slot: their own, else `slot`, else a new one; unchanged without a history."""
     if settings.history is None or settings.slot is not None:
         return settings
     slot = slot or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"

@@ -86,7 +86,9 @@ def scan(store: Store) -> Inventory:
         if info.manifest and {"name", "model"} <= (settings := info.manifest.settings).keys()
     }
     infos.sort(key=_order)
-    return Inventory(store.location, tuple(infos), _model_files(store, "vectors", {}), _model_files(store, "replies", names))
+    return Inventory(
+        store.location, tuple(infos), _model_files(store, "vectors", {}), _model_files(store, "replies", names)
+    )
 
 
 def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
@@ -96,7 +98,9 @@ def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
     return [_artifact_info(store, Artifact(kind=kind, key=key), sizes, manifests.get(key)) for key in keys]
 
 
-def _artifact_info(store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None) -> ArtifactInfo:
+def _artifact_info(
+    store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None
+) -> ArtifactInfo:
     table, beside = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
     size = (table or 0) + (beside or 0)
     if manifest is None and beside is not None:  # it may be one that failed to arrive among many: ask for it alone
@@ -107,8 +111,8 @@ def _artifact_info(store: Store, artifact: Artifact, sizes: Mapping[str, int], m
         written = _written(store, artifact, "json" if table is None else "parquet")
         return ArtifactInfo(artifact, size, written, None, damage)
     is_whole = table == manifest.bytes
-    damage = None if is_whole else "table missing" if table is None else "table of another size"
-    return ArtifactInfo(artifact, size, created, manifest, damage)
+    fault = None if is_whole else "table missing" if table is None else "table of another size"
+    return ArtifactInfo(artifact, size, created, manifest, fault)
 
 
 def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from fsspec.implementations.local import LocalFileSystem
+
 LEASE_SECONDS: Final = 60.0
 """How long a lease lasts after its holder died.
 
@@ -74,7 +76,11 @@ class Lease:
 
     def _create(self) -> bool:
         try:
-            self._files.pipe_file(self._path, self._mine, mode="create")
+            if isinstance(self._files, LocalFileSystem):  # whose own `create` looks first and writes later
+                with open(self._path, "xb") as file:
+                    file.write(self._mine)
+            else:
+                self._files.pipe_file(self._path, self._mine, mode="create")
         except FileExistsError:
             return False
         return True

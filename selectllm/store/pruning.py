@@ -79,7 +79,9 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, oldest_sure)]
     to_delete.sort(key=_age)
     if not dry_run:
-        for info in to_delete:  # the newest first: when this is interrupted, what is left still has what it was made from
+        for (
+            info
+        ) in to_delete:  # the newest first: when this is interrupted, what is left still has what it was made from
             store.remove(info.artifact)
         store.remove_stale_temp_files()
     return Pruned(dry_run, tuple(to_delete), len(artifacts) - len(to_delete), tuple(unresolved))
@@ -103,8 +105,8 @@ def _kept(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> 
         makers = [run for run in runs if (selection := run.artifact("selection")) and selection.key == key]
         if not makers:
             raise StoreError(
-                f"the selection {key}, which {name} keeps, is gone or damaged, and no record says what it was made from: "
-                "nothing was removed. Bring it back, or remove that file, which lets its rows be chosen again"
+                f"the selection {key}, which {name} keeps, is gone or damaged, and no record says what it was made "
+                "from: nothing was removed. Bring it back, or remove that file, which lets its rows be chosen again"
             )
         for run in makers:
             yield from _keys(run)
@@ -141,7 +143,7 @@ def _record(store: Store, name: str) -> RunRecord:
 
 
 def _keys(run: RunRecord) -> list[str]:
-    return [step.key for step in run.steps] + [key for key in run.summary.get("artifacts", {}).values()]
+    return [*(step.key for step in run.steps), *run.summary.get("artifacts", {}).values()]
 
 
 def _unreadable(store: Store, name: str) -> StoreError:
@@ -151,9 +153,7 @@ def _unreadable(store: Store, name: str) -> StoreError:
     )
 
 
-def _needed(
-    roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]
-) -> tuple[set[str], list[ArtifactInfo]]:
+def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -> tuple[set[str], list[ArtifactInfo]]:
     """The keys of the roots and of all that they were made from, and those of which that is not wholly known."""
     needed: set[str] = set()
     unresolved: list[ArtifactInfo] = []

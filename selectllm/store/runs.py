@@ -52,7 +52,7 @@ class RunRecord(BaseModel):
     def artifact(self, kind: str) -> Artifact | None:
         """The run's artifact of a kind, if it has one."""
         step = self.step(kind)
-        return step and Artifact(kind=kind, key=step.key)
+        return Artifact(kind=kind, key=step.key) if step else None
 
 
 def save_run(store: Store, record: RunRecord) -> None:

@@ -191,9 +191,10 @@ class Store:
             with kernel_lock(handle):
                 yield
             return
-        lease = Lease(self.files, self._at(f"{folder}/.lease"))
+        path = self._at(f"{folder}/{'.lease' if self.is_local else '.lock'}")  # a local `.lock` is the kernel's
+        lease = Lease(self.files, path)
         with self._failures("written"):
-            self._make_folder(self._at(f"{folder}/.lease"))
+            self._make_folder(path)
             lease.acquire(cancellation.raise_if_cancelled if cancellable else lambda: None)
         try:
             yield

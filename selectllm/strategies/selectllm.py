@@ -26,8 +26,9 @@ class SelectLLM(Strategy):
     def prepare(self, choice: Choice) -> dict[str, StepResult]:
         """Divide the pool into queries, have the model rank them, and have it put the tier that is cut in order."""
         context, model = choice.context, choice.model
-        assert model is not None
-        pool, embeddings, excluded = (choice.results.get(kind) for kind in ("pool", "embeddings", "excluded"))
+        assert model is not None  # it is among the needs
+        pool, embeddings = choice.results["pool"], choice.results["embeddings"]
+        excluded = choice.results.get("excluded")
         queries = context.run(build_queries, pool, embeddings)
         embeddings.release()
         rankings = context.run(rank, model, pool, queries, excluded)

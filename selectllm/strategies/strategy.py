@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from selectllm.embedding.vector_cache import matrix
 from selectllm.llm.model import ModelInfo
-from selectllm.queries import Vectors
 from selectllm.quality import check_preferences
+from selectllm.queries import Vectors
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
@@ -62,7 +62,7 @@ class Choice:
 
     def table(self, kind: str) -> pa.Table:
         """The table of an earlier step."""
-        return (self.own | self.results)[kind].table(self.context.store)
+        return {**self.own, **self.results}[kind].table(self.context.store)
 
 
 class Strategy(ABC):
@@ -91,11 +91,12 @@ class Strategy(ABC):
 
 def prefer(context: Context, strategy: Strategy, choice: Choice) -> StepResult:
     """The step that makes a strategy's preferences an artifact, of kind `preferences`."""
-    inputs = {kind: choice.results[kind] for kind in ("pool", *strategy.needs) if kind in choice.results} | choice.own
+    inputs = {kind: choice.results[kind] for kind in ("pool", *strategy.needs) if kind in choice.results}
+    inputs |= choice.own
     decisive = {"strategy": strategy.name, "version": strategy.code_version, **strategy.settings(choice)}
     entry = CacheEntry(context.store, "preferences", CODE_VERSION, inputs, decisive)
     if result := entry.load():
         return result
     preferences = strategy.prefer(choice)
-    check_preferences(preferences, choice.pool)
+    check_preferences(preferences, choice.pool["id"])
     return entry.save(preferences, {"strategy": strategy.name, "preferred": len(preferences)})

@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import State, StateType
 from deployments.local import Environment, worker
 from selectllm.store import Store
 from selectllm.store.history import History
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import write_pool
 from tests.deployments.test_deploy import deploy
-from tests.faulty_ollama import FaultyOllama
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

@@ -18,10 +18,10 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from deployments.local import Environment, free_port, running, worker
 from deployments.steps import ROOT
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import write_pool
 from tests.deployments.test_deploy import deploy
 from tests.deployments.test_images import SERVICES
-from tests.faulty_ollama import FaultyOllama
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 StateWhen = Callable[..., State[Any]]

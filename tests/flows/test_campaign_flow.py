@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
-from tests.faulty_ollama import FaultyOllama
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
 

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from prefect.blocks.system import Secret
 from prefect.variables import Variable
+from tasks.rankings import rank_piece
 
 from flows.selection import select_instructions
 from selectllm import steps
-from selectllm.llm import ModelInfo
+from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.stats import RequestStats
 from selectllm.settings import RunSettings
 from selectllm.steps import Batch
+from selectllm.testing.faulty_ollama import DIGEST, MODEL
 from tasks.configuration import configuration
 from tasks.keys import KINDS, key_for
-from tasks.rankings import rank_piece
 from tasks.runners import WorkItem
-from tests.faulty_ollama import DIGEST, MODEL
 from tests.flows.servers import SERVERS, Server, ollama_server
 
 MakeRun = Callable[..., RunSettings]

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 
 from selectllm.settings import RunSettings
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "a-worker-of-the-tests"

@@ -55,7 +55,7 @@ def test_the_flow_drives_a_server_over_http(host: str, make_run: MakeRun) -> Non
     assert summary["selection"] == {"budget": 2, "selected": 2, "excluded": 0}
     assert (summary["ranking"]["asked"], summary["ranking"]["ranked"], summary["ranking"]["abstained"]) == (2, 2, 0)
     assert summary["ranking"]["prompt_tokens"] > 500
-    assert summary["model"]["quality"] == "model"
+    assert summary["model"]["kind"] == "model"
     assert summary["model"]["server_version"].startswith("embedded-")
     assert len(summary["model"]["digest"]) == 64
     again = select_instructions(run)
@@ -78,7 +78,7 @@ def test_the_demo_chooses_from_real_instructions(
     result = select(run)
     kept = result.summary["pool"]["kept"]
     assert result.summary["ranking"]["asked"] == kept
-    assert result.summary["model"]["quality"] == "demo"
+    assert result.summary["model"]["kind"] == "demo"
     assert len(result.table()) == 20
     assert "tournament" not in result.summary["artifacts"], "scores leave nothing for it to decide"
     assert set(result.table("rankings")["score"].is_valid().to_pylist()) == {True}

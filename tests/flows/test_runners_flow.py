@@ -20,8 +20,8 @@ from selectllm.ranking.stats import RequestStats
 from selectllm.settings import RunSettings
 from selectllm.steps import Ranked, quiet
 from selectllm.steps.rank import _gather
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tasks.runners import of_concurrency
-from tests.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from selectllm import cancellation, select
 from selectllm.errors import Stopped, UsageError
 from selectllm.llm.model import Request
 from selectllm.settings import RunSettings
+from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import FakeModel, by_id, write_pool
-from tests.faulty_ollama import FaultyOllama
 
 ROOT = Path(__file__).resolve().parents[2]
 

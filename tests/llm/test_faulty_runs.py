@@ -13,7 +13,7 @@ from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -61,7 +61,9 @@ def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> thre
 
 def test_every_fault_is_survived_and_accounted_for(make_run: MakeRun) -> None:
     with FaultyOllama(dict.fromkeys(KIND_OF_FAULT, 0.05), parallel=16) as server:
-        settings = against(server, make_run, rows=2800, budget=230, ranking={"timeout": 2.0})  # no answer is slow by chance
+        settings = against(
+            server, make_run, rows=2800, budget=230, ranking={"timeout": 2.0}
+        )  # no answer is slow by chance
         result = select(settings)
         server.wait_idle()
         asked = server.requests["/api/chat"]
@@ -139,7 +141,9 @@ def test_a_model_that_only_talks_stops_the_run_early(make_run: MakeRun) -> None:
 
 def test_a_slow_server_is_asked_less_at_once(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.2, parallel=1) as server:
-        settings = against(server, make_run, rows=112, budget=8, ranking={"concurrency": 8, "timeout": 0.7, "retries": 20})
+        settings = against(
+            server, make_run, rows=112, budget=8, ranking={"concurrency": 8, "timeout": 0.7, "retries": 20}
+        )
         result = select(settings)
     assert len(result.table()) == 8
     assert result.summary["ranking"]["errors_by_kind"]["timeout"] >= 1

@@ -21,11 +21,6 @@ import uvicorn
 import yaml
 from jsonschema import Draft202012Validator
 from ollama import AsyncClient, Client, ResponseError
-from starlette.applications import Starlette
-
-from selectllm.errors import MissingDependency, SelectorUnavailable
-from selectllm.llm import demo
-from selectllm.llm.embedded import create_app
 from selectllm.llm.engine import (
     Completion,
     Embeddings,
@@ -37,6 +32,10 @@ from selectllm.llm.engine import (
     Token,
     WorkItem,
 )
+from starlette.applications import Starlette
+
+from selectllm.errors import MissingDependency, SelectorUnavailable
+from selectllm.llm.embedded import create_app
 from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from selectllm.errors import PoolError
-from selectllm.pool import file_format, read
+from selectllm.pool import file_format
 from selectllm.schemas import POOL, QUARANTINE
+from tests.pool.reading import read_pool
 
 SUFFIXES = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"]
 ROWS = [
@@ -21,7 +22,7 @@ ROWS = [
 @pytest.mark.parametrize("gz", ["", ".gz"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_gives_the_same_table(write, suffix, gz):
-    pool = read(write("pool" + suffix + gz, ROWS))
+    pool = read_pool(write("pool" + suffix + gz, ROWS))
     table = pool.table
     assert table.schema.names == [*POOL.names, "topic"]
     assert table.select(POOL.names).schema == POOL
@@ -35,11 +36,11 @@ def test_every_format_gives_the_same_table(write, suffix, gz):
 
 
 def test_the_same_row_has_the_same_id_in_every_format(write):
-    ids = {tuple(read(write("pool" + suffix, ROWS)).table["id"].to_pylist()) for suffix in SUFFIXES}
+    ids = {tuple(read_pool(write("pool" + suffix, ROWS)).table["id"].to_pylist()) for suffix in SUFFIXES}
     assert len(ids) == 1
 
 
-def test_the_format_is_told_by_the_end_of_the_name():
+def test_the_end_of_the_name_says_the_format():
     assert file_format("a.b/POOL.JSONL.GZ") == ".jsonl.gz"
     assert file_format("https://host/pool.csv?download=true#top") == ".csv"
     assert file_format("what?.json") == ".json"
@@ -52,22 +53,22 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(write, suffix):
     plain = write("plain" + suffix, ROWS)
     with open(plain, "rb") as file:
         marked = write("marked" + suffix, codecs.BOM_UTF8 + file.read())
-    assert read(marked).table == read(plain).table
+    assert read_pool(marked).table == read_pool(plain).table
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(write):
-    pool = read(write("pool.jsonl", '\n{"instruction": "a"}\r\n \t\r\n\n{"instruction": "b"}'))
+    pool = read_pool(write("pool.jsonl", '\n{"instruction": "a"}\r\n \t\r\n\n{"instruction": "b"}'))
     assert pool.table["row"].to_pylist() == [2, 5]
     assert pool.rows_read == 2
-    pool = read(write("pool.csv", '\ninstruction,n\r\n\r\n  \r\na,1\r\n"b\r\n\r\nb",2'))
+    pool = read_pool(write("pool.csv", '\ninstruction,n\r\n\r\n  \r\na,1\r\n"b\r\n\r\nb",2'))
     assert pool.table["row"].to_pylist() == [5, 6]
     assert pool.table["instruction"].to_pylist() == ["a", "b\r\n\r\nb"]
     assert pool.rows_read == 2
 
 
 def test_json_lines_may_be_called_json(write):
-    assert read(write("pool.json", '\n {"instruction": "a"}\n{"instruction": "b"}\n')).table.num_rows == 2
-    assert read(write("pool.json", '{"instruction": "a"}')).table.num_rows == 1
+    assert read_pool(write("pool.json", '\n {"instruction": "a"}\n{"instruction": "b"}\n')).table.num_rows == 2
+    assert read_pool(write("pool.json", '{"instruction": "a"}')).table.num_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_json_lines_may_be_called_json(write):
 )
 def test_a_json_file_that_is_no_list_of_objects(write, content, message):
     with pytest.raises(PoolError, match=message):
-        read(write("pool.json", content))
+        read_pool(write("pool.json", content))
 
 
 @pytest.mark.parametrize(
@@ -101,11 +102,11 @@ def test_a_json_file_that_is_no_list_of_objects(write, content, message):
 )
 def test_a_csv_header_that_cannot_be_used(write, content, message):
     with pytest.raises(PoolError, match=message):
-        read(write("pool.csv", content))
+        read_pool(write("pool.csv", content))
 
 
 def test_an_unclosed_quote_costs_one_line_of_csv(write):
-    pool = read(write("pool.csv", 'instruction,n\n"a,1\nb,2\nc,3\n"d\nd",4\n"e,5\nf,6\n'))
+    pool = read_pool(write("pool.csv", 'instruction,n\n"a,1\nb,2\nc,3\n"d\nd",4\n"e,5\nf,6\n'))
     assert pool.table["instruction"].to_pylist() == ["b", "c", "d\nd", "f"]
     assert pool.quarantine["row"].to_pylist() == [2, 7]
     assert pool.quarantine["text"].to_pylist() == ['"a,1', '"e,5']
@@ -114,19 +115,21 @@ def test_an_unclosed_quote_costs_one_line_of_csv(write):
 def test_quotes_that_are_never_closed_take_linear_time(write):
     started = time.monotonic()
     with pytest.raises(PoolError, match="a quote is not closed"):
-        read(write("pool.csv", "instruction,n\n" + 'a","\n' * 50_000))
+        read_pool(write("pool.csv", "instruction,n\n" + 'a","\n' * 50_000))
     assert time.monotonic() - started < 10
 
 
 def test_a_large_field_is_read_whole(write):
-    assert len(read(write("pool.csv", f"instruction\n{'a' * 500_000}\n")).table["instruction"][0].as_py()) == 500_000
+    assert (
+        len(read_pool(write("pool.csv", f"instruction\n{'a' * 500_000}\n")).table["instruction"][0].as_py()) == 500_000
+    )
 
 
-def test_rubbish_is_refused_quickly(write):
+def test_unusable_bytes_are_refused_quickly(write):
     started = time.monotonic()
     for content in (b"\x00\xff\n" * 100_000, b"[" * 10_000_000, b"1" * 10_000_000, b"\x00" * 10_000_000):
         with pytest.raises(PoolError, match="has no usable row: row 1: "):
-            read(write("pool.jsonl", content))
+            read_pool(write("pool.jsonl", content))
     assert time.monotonic() - started < 10
 
 
@@ -150,7 +153,7 @@ def test_rubbish_is_refused_quickly(write):
 def test_a_file_that_is_damaged_as_a_whole(write, name, content, message):
     path = write(name, content)
     with pytest.raises(PoolError, match=message) as raised:
-        read(path)
+        read_pool(path)
     assert "\n" not in str(raised.value)
 
 
@@ -165,7 +168,7 @@ def test_parquet_keeps_types_and_reads_text_of_every_kind(write):
             "tags": pa.array([["p"], [], None], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
         }
     )
-    pool = read(write("pool.parquet", table))
+    pool = read_pool(write("pool.parquet", table))
     assert pool.table.column_names == [*POOL.names, "when", "tags"]
     assert pool.table["instruction"].to_pylist() == ["a", "b"]
     assert pool.table["output"].to_pylist() == ["1", "2"]
@@ -177,7 +180,7 @@ def test_parquet_keeps_types_and_reads_text_of_every_kind(write):
 
 def test_parquet_text_that_is_not_utf8_costs_its_row(write):
     broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a\xff", b"b"]).buffers())
-    pool = read(write("pool.parquet", pa.table({"instruction": broken})))
+    pool = read_pool(write("pool.parquet", pa.table({"instruction": broken})))
     assert pool.table["instruction"].to_pylist() == ["b"]
     assert pool.quarantine.to_pylist() == [
         {"row": 1, "reason": "the instruction is not UTF-8", "text": '{"instruction": "b\'a\\\\xff\'"}'}
@@ -188,11 +191,11 @@ def test_parquet_with_a_name_that_is_not_utf8_is_damaged(write):
     with open(write("pool.parquet", [{"instruction": "a"}]), "rb") as file:
         content = file.read().replace(b"instruction", b"instruct\xffon")
     with pytest.raises(PoolError, match="is not a Parquet file that can be read"):
-        read(write("pool.parquet", content))
+        read_pool(write("pool.parquet", content))
 
 
 def test_what_python_cannot_hold_is_still_shown_in_quarantine(write):
     both = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], ["n", "n"])
-    pool = read(write("pool.parquet", pa.table({"instruction": ["a", ""], "x": both})))
+    pool = read_pool(write("pool.parquet", pa.table({"instruction": ["a", ""], "x": both})))
     assert pool.table.schema.field("x").type == both.type
     assert json.loads(pool.quarantine["text"][0].as_py())["instruction"] == ""

@@ -1,14 +1,15 @@
 import pytest
 
 from selectllm.errors import PoolError
-from selectllm.pool import Columns, read
+from selectllm.pool import Columns
+from tests.pool.reading import read_pool
 
 
 def texts(pool):
     return [tuple(row.values()) for row in pool.table.select(["instruction", "input", "output"]).to_pylist()]
 
 
-def carried(pool):
+def extra_columns(pool):
     return pool.table.column_names[5:]
 
 
@@ -30,8 +31,8 @@ def carried(pool):
     ],
 )
 def test_a_layout_is_recognised_by_its_columns(write, suffix, row, layout, expected, others):
-    pool = read(write("pool" + suffix, [row]))
-    assert (pool.layout, texts(pool), carried(pool)) == (layout, [expected], others)
+    pool = read_pool(write("pool" + suffix, [row]))
+    assert (pool.layout, texts(pool), extra_columns(pool)) == (layout, [expected], others)
 
 
 TURNS = [
@@ -45,10 +46,10 @@ TURNS = [
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("column", ["messages", "conversations"])
 @pytest.mark.parametrize(("turns", "instruction"), TURNS)
-def test_a_conversation_is_asked_by_its_first_user_turn_and_carried_whole(write, suffix, column, turns, instruction):
-    pool = read(write("pool" + suffix, [{column: turns, "n": 1}]))
+def test_a_conversation_gives_its_first_user_turn_and_stays_a_column(write, suffix, column, turns, instruction):
+    pool = read_pool(write("pool" + suffix, [{column: turns, "n": 1}]))
     assert (pool.layout, texts(pool)) == ("messages", [(instruction, None, None)])
-    assert carried(pool) == [column, "n"]
+    assert extra_columns(pool) == [column, "n"]
     assert len(pool.table[column][0]) == len(turns)
 
 
@@ -66,24 +67,24 @@ def test_a_conversation_is_asked_by_its_first_user_turn_and_carried_whole(write,
 )
 def test_a_conversation_without_a_question_is_quarantined(write, messages, reason):
     good = {"messages": [{"role": "user", "content": "a"}]}
-    pool = read(write("pool.jsonl", [{"messages": messages}, good]))
+    pool = read_pool(write("pool.jsonl", [{"messages": messages}, good]))
     assert pool.quarantine["reason"].to_pylist() == [reason]
 
 
-def test_named_columns_come_first_and_are_not_carried_twice(write):
+def test_named_columns_come_first_and_are_not_kept_twice(write):
     row = {"question": "q", "instruction": "i", "hint": "h", "answer": "a", "input": "x"}
-    pool = read(write("pool.jsonl", [row]), Columns(instruction="question", input="hint", output="answer"))
+    pool = read_pool(write("pool.jsonl", [row]), Columns(instruction="question", input="hint", output="answer"))
     assert (pool.layout, texts(pool)) == ("columns", [("q", "h", "a")])
-    assert carried(pool) == ["source_instruction", "source_input"]
+    assert extra_columns(pool) == ["source_instruction", "source_input"]
 
 
 def test_columns_that_are_not_named_are_still_recognised(write):
     path = write("pool.csv", [{"question": "q", "context": "c", "response": "r"}])
-    assert texts(read(path, Columns(instruction="question"))) == [("q", "c", "r")]
+    assert texts(read_pool(path, Columns(instruction="question"))) == [("q", "c", "r")]
     path = write("pool.csv", [{"instruction": "i", "input": "x", "gold": "g", "output": "y"}])
-    pool = read(path, Columns(output="gold"))
-    assert (pool.layout, texts(pool), carried(pool)) == ("instruction", [("i", "x", "g")], ["source_output"])
-    assert texts(read(path, Columns(instruction="input"))) == [("x", None, "y")]
+    pool = read_pool(path, Columns(output="gold"))
+    assert (pool.layout, texts(pool), extra_columns(pool)) == ("instruction", [("i", "x", "g")], ["source_output"])
+    assert texts(read_pool(path, Columns(instruction="input"))) == [("x", None, "y")]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +99,13 @@ def test_columns_that_are_not_named_are_still_recognised(write):
 )
 def test_columns_that_are_not_there(write, columns, message):
     with pytest.raises(PoolError, match=message) as raised:
-        read(write("pool.csv", [{"text": "a", "label": "b"}]), columns)
+        read_pool(write("pool.csv", [{"text": "a", "label": "b"}]), columns)
     assert "\n" not in str(raised.value)
 
 
 def test_many_or_odd_column_names_still_make_one_line(write):
     with pytest.raises(PoolError, match=r"c19 and 31 more\.") as raised:
-        read(write("pool.jsonl", [{f"c{number}": 1 for number in range(50)} | {"new\nline\ud800": 1}]))
+        read_pool(write("pool.jsonl", [{f"c{number}": 1 for number in range(50)} | {"new\nline\ud800": 1}]))
     assert str(raised.value).isprintable()
     with pytest.raises(PoolError, match="no columns at all"):
-        read(write("pool.jsonl", "{}\n{}\n"))
+        read_pool(write("pool.jsonl", "{}\n{}\n"))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selectllm.errors import PoolError
-from selectllm.pool import read
 from selectllm.schemas import POOL, QUARANTINE
+from tests.pool.reading import read_pool
 
 GOOD = b'{"instruction": "good"}'
 
@@ -40,7 +40,7 @@ GOOD = b'{"instruction": "good"}'
     ],
 )
 def test_a_bad_row_is_quarantined_with_its_reason_and_text(write, line, reason):
-    pool = read(write("pool.jsonl", GOOD + b"\n" + line + b"\r\n"))
+    pool = read_pool(write("pool.jsonl", GOOD + b"\n" + line + b"\r\n"))
     assert pool.quarantine.to_pylist() == [
         {"row": 2, "reason": reason, "text": line.decode("utf-8", "backslashreplace")}
     ]
@@ -63,7 +63,7 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_text(write, line, reason):
     ],
 )
 def test_a_bad_row_of_csv_is_quarantined_with_its_reason_and_text(write, line, reason):
-    pool = read(write("pool.csv", b"instruction,input,output\ngood,,\n" + line + b"\n"))
+    pool = read_pool(write("pool.csv", b"instruction,input,output\ngood,,\n" + line + b"\n"))
     assert pool.quarantine.to_pylist() == [
         {"row": 3, "reason": reason, "text": line.decode("utf-8", "backslashreplace")}
     ]
@@ -71,7 +71,7 @@ def test_a_bad_row_of_csv_is_quarantined_with_its_reason_and_text(write, line, r
 
 def test_a_bad_record_of_a_json_list_is_shown_as_json(write):
     deep = "[" * 100 + "]" * 100
-    pool = read(write("pool.json", f'[{{"instruction": "a"}}, "é", {{"instruction": "\\ud800"}}, {deep}]'))
+    pool = read_pool(write("pool.json", f'[{{"instruction": "a"}}, "é", {{"instruction": "\\ud800"}}, {deep}]'))
     assert pool.quarantine.to_pylist() == [
         {"row": 2, "reason": "not a JSON object but text", "text": '"é"'},
         {"row": 3, "reason": "holds a lone surrogate, which UTF-8 cannot hold", "text": '{"instruction": "\\ud800"}'},
@@ -81,7 +81,7 @@ def test_a_bad_record_of_a_json_list_is_shown_as_json(write):
 
 def test_bad_rows_and_duplicates_are_in_the_order_of_the_file(write):
     path = write("pool.jsonl", b"\n".join([GOOD, GOOD, b"x", GOOD, b"{}", b'{"instruction": "b"}']))
-    pool = read(path)
+    pool = read_pool(path)
     assert pool.quarantine["row"].to_pylist() == [2, 3, 4, 5]
     assert pool.table["row"].to_pylist() == [1, 6]
     assert (pool.rows_read, pool.quarantined, pool.duplicates) == (6, 2, 2)
@@ -93,7 +93,7 @@ def test_texts_are_kept_as_given_and_only_compared_in_normal_form(write):
         {"instruction": "café", "input": "x"},
         {"instruction": "Café", "input": "x"},
     ]
-    pool = read(write("pool.jsonl", rows))
+    pool = read_pool(write("pool.jsonl", rows))
     assert pool.table["instruction"].to_pylist() == [rows[0]["instruction"], "Café"]
     assert pool.table["input"].to_pylist() == [" x\r\n", "x"]
     assert pool.quarantine["reason"].to_pylist() == ["duplicate of row 1"]
@@ -104,12 +104,14 @@ def test_texts_are_kept_as_given_and_only_compared_in_normal_form(write):
     [("text", "text"), (None, None), (42, "42"), (["é", "\ud800"], '["é", "\\ud800"]'), (False, "false"), (" ", " ")],
 )
 def test_an_output_that_is_not_text_is_kept_as_json(write, output, kept):
-    assert read(write("pool.jsonl", [{"instruction": "a", "output": output}])).table["output"].to_pylist() == [kept]
+    assert read_pool(write("pool.jsonl", [{"instruction": "a", "output": output}])).table["output"].to_pylist() == [
+        kept
+    ]
 
 
 def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(write):
     with pytest.raises(PoolError) as raised:
-        read(write("pool.jsonl", b"x\n" + b'{"instruction": ""}\n[]\n' * 7))
+        read_pool(write("pool.jsonl", b"x\n" + b'{"instruction": ""}\n[]\n' * 7))
     message = str(raised.value)
     assert "pool.jsonl has no usable row: row 1: not valid JSON: Expecting value; row 2: the instruction" in message
     assert message.endswith("row 10: the instruction is empty; and 5 more")
@@ -133,7 +135,7 @@ def _check(name: str, content: bytes) -> None:
     path = Path(name)
     path.write_bytes(content)
     try:
-        pool = read(name)
+        pool = read_pool(name)
     except PoolError:
         return
     assert pool.rows_read == pool.quarantined + pool.duplicates + pool.table.num_rows
@@ -178,7 +180,7 @@ DOLLY = Path(__file__).resolve().parents[3] / "shared/data/dolly_3k.jsonl"
 
 @pytest.mark.skipif(not DOLLY.exists(), reason="the 3,000 rows of Dolly are not beside this checkout")
 def test_three_thousand_rows_of_dolly():
-    pool = read(str(DOLLY))
+    pool = read_pool(str(DOLLY))
     assert (pool.rows_read, pool.quarantined, pool.layout) == (2996, 0, "instruction")
     assert pool.duplicates == 15
     assert pool.table.column_names == [*POOL.names, "category"]

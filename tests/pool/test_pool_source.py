@@ -9,7 +9,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
 from selectllm.errors import MissingDependency, PoolError
-from selectllm.pool import digest, read
+from selectllm.pool import fetch
+from tests.pool.reading import read_pool
 
 ROW = b'{"instruction": "a"}\n'
 
@@ -25,16 +26,12 @@ def memory():
 
 @pytest.fixture
 def refused():
-    """Reads `location` and digests it; both are refused, with the same message of one line."""
+    """Fetches `location`, which is refused with a message of one line."""
 
     def refused(location, error=PoolError):
-        messages = set()
-        for ask in (read, digest):
-            with pytest.raises(error) as raised:
-                ask(location)
-            messages.add(str(raised.value))
-        assert len(messages) == 1
-        message = messages.pop()
+        with pytest.raises(error) as raised:
+            fetch(location)
+        message = str(raised.value)
         assert message.isprintable()
         return message
 
@@ -47,17 +44,33 @@ def test_local_paths_and_urls_are_the_same_file(write, memory, monkeypatch, tmp_
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for location in (path, f"file://{path}", "memory://pools/pool.jsonl", "~/pool.jsonl", "pool.jsonl"):
-        assert read(location).table.num_rows == 1
-        assert digest(location) == hashlib.blake2b(ROW, digest_size=16).hexdigest()
+        assert read_pool(location).table.num_rows == 1
+        assert fetch(location).digest == hashlib.blake2b(ROW, digest_size=16).hexdigest()
 
 
 def test_a_name_may_look_like_a_chain_of_file_systems(write, tmp_path):
-    assert read(write("zip::pool#1?.jsonl", ROW)).table.num_rows == 1
+    assert read_pool(write("zip::pool#1?.jsonl", ROW)).table.num_rows == 1
 
 
 def test_the_digest_is_of_the_bytes_as_stored(write):
     stored = gzip.compress(ROW) + os.urandom(3 << 20)
-    assert digest(write("pool.jsonl.gz", stored)) == hashlib.blake2b(stored, digest_size=16).hexdigest()
+    file = fetch(write("pool.jsonl.gz", stored))
+    assert file.data == stored
+    assert file.digest == hashlib.blake2b(stored, digest_size=16).hexdigest()
+
+
+def test_a_file_is_read_once_and_the_digest_is_of_those_bytes(memory, monkeypatch):
+    memory.pipe("/pool.jsonl", ROW)
+    opened = []
+    open_file = MemoryFileSystem.open
+
+    def counted(self, path, *args, **kwargs):
+        opened.append(path)
+        return open_file(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", counted)
+    assert read_pool("memory://pool.jsonl").table.num_rows == 1
+    assert len(opened) == 1
 
 
 def test_what_is_not_there(refused, memory, tmp_path):
@@ -107,7 +120,7 @@ class FailingFileSystem(MemoryFileSystem):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "words"),
     [
         (PermissionError(13, "no"), "permission denied"),
         (OSError("the disk\nis broken."), "cannot be read: OSError: the disk is broken. Check"),
@@ -115,10 +128,10 @@ class FailingFileSystem(MemoryFileSystem):
         (TimeoutError(), "cannot be read: TimeoutError"),
     ],
 )
-def test_whatever_a_file_system_raises_is_one_line(refused, monkeypatch, error, said):
+def test_any_error_of_a_file_system_is_one_line(refused, monkeypatch, error, words):
     fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
     monkeypatch.setattr(FailingFileSystem, "error", error)
-    assert said in refused("failing://pool.jsonl")
+    assert words in refused("failing://pool.jsonl")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")

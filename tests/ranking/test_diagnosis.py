@@ -3,7 +3,7 @@ import json
 import pytest
 
 from selectllm.cli.main import main
-from tests.faulty_ollama import FaultyOllama
+from selectllm.testing.faulty_ollama import FaultyOllama
 
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, object]]]:

@@ -1,0 +1,16 @@
+"""`selectllm plan`: what a run would do and take."""
+
+from selectllm.cli.select import Json, Options, print_json
+
+
+def plan(settings: Options, *, json: Json = False) -> int:
+    """Tell what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+    from selectllm.plan import plan_run
+    from selectllm.report.format import format_plan
+
+    result = plan_run(settings)
+    if json:
+        print_json(result)
+    else:
+        print(format_plan(result))
+    return 0

@@ -1,0 +1,228 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selectllm.cli.main import main
+from selectllm.errors import ModelError
+from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.conftest import write_pool
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, quick_embedding: object) -> Cli:
+    """Run a command line in this process, in a store of its own; returns the exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([*map(str, arguments), "--store", str(tmp_path / "store")])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return write_pool(tmp_path / "pool.jsonl", 60)
+
+
+def test_select_says_what_was_chosen_why_and_where(cli: Cli, pool: Path, tmp_path: Path) -> None:
+    code, out, err = cli("select", pool, "--budget", 7, "--selector", "scripted:longest", "--out", tmp_path / "out")
+    assert code == 0
+    assert "Chose 7 of 60 rows (60 read, 0 quarantined, 0 repeated)" in out
+    assert "ranked 1 in query 0" in out
+    assert "tournament round 1" in out
+    assert str(tmp_path / "store" / "v1" / "artifacts" / "selection") in out
+    assert "fixed rule" in err
+    assert (tmp_path / "out" / "selection.parquet").is_file()
+
+
+def test_json_prints_the_summary_and_nothing_else(cli: Cli, pool: Path, tmp_path: Path) -> None:
+    code, out, _ = cli(
+        "select", pool, "--budget", 7, "--selector", "scripted:first", "--json", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "out" / "summary.json").read_text())
+
+
+def test_plan_counts_exactly_what_a_run_then_asks(cli: Cli, pool: Path) -> None:
+    for budget in (3, 5, 7, 15, 30, 44, 60):
+        arguments = (pool, "--budget", budget, "--json", "--seed", budget)
+        code, out, _ = cli("plan", *arguments, "--selector", "scripted:longest")
+        planned = json.loads(out)
+        assert code == 0
+        _, out, _ = cli("select", *arguments, "--selector", "scripted:longest")
+        ranking = json.loads(out)["ranking"]
+        assert planned["ranking"]["calls"] == ranking["asked"]
+        assert planned["ranking"]["pages"] == ranking["pages"]
+        assert planned["ranking"]["rounds"] == ranking["rounds"]
+        assert planned["queries"] == json.loads(out)["queries"]
+        assert planned["pool"] == json.loads(out)["pool"]
+
+
+@pytest.mark.parametrize("composition", ["matched", "paper", "random", "similar"])
+def test_plan_is_right_for_every_composition(composition: str, cli: Cli, tmp_path: Path) -> None:
+    pool = write_pool(tmp_path / "odd.jsonl", 59)
+    arguments = (pool, "--budget", 58, "--selector", "scripted:first", "--composition", composition, "--json")
+    planned, done = (json.loads(cli(command, *arguments)[1]) for command in ("plan", "select"))
+    assert planned["ranking"]["calls"] == done["ranking"]["asked"]
+
+
+def test_plan_writes_and_asks_nothing(cli: Cli, pool: Path, tmp_path: Path) -> None:
+    code, out, err = cli("plan", pool, "--budget", 7, "--selector", "ollama:not-there", "--host", "http://127.0.0.1:9")
+    assert (code, err) == (0, "")
+    assert "No model was called" in out
+    assert not (tmp_path / "store").exists()
+
+
+def test_plan_of_the_demo_counts_one_call_a_row(cli: Cli, pool: Path) -> None:
+    code, out, _ = cli("plan", pool, "--budget", 7)
+    assert code == 0
+    assert "60 calls, one for each row" in out
+
+
+def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
+    assert (
+        "2 page(s) of depth 3: the budget needs more"
+        in cli("plan", pool, "--budget", 16, "--selector", "scripted:first")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{tmp}/missing.jsonl", "--budget", "5"], "missing.jsonl"),
+        (["{tmp}", "--budget", "5"], "pool.jsonl"),
+        (["{tmp}/empty.jsonl", "--budget", "5"], "empty"),
+        (["{tmp}/rubbish.jsonl", "--budget", "5"], "no usable row"),
+        (["{tmp}/column.csv", "--budget", "1"], "--instruction-column"),
+        (["{tmp}/pool.jsonl", "--budget", "1", "--instruction-column", "nosuch"], "tag"),
+        (["{tmp}/pool.xyz", "--budget", "1"], ".parquet"),
+        (["{tmp}/pool.jsonl", "--budget", "0"], "--budget should be greater than or equal to 1"),
+        (["{tmp}/pool.jsonl", "--budget", "-3"], "--budget"),
+        (["{tmp}/pool.jsonl", "--budget", "many"], "--budget"),
+        (["{tmp}/pool.jsonl"], "--budget"),
+        (["{tmp}/pool.jsonl", "--budget", "61"], "the pool holds 60"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--selector", "gpt-9"], "unknown selector 'gpt-9'"),
+        (
+            ["{tmp}/pool.jsonl", "--budget", "5", "--selector", "openai:m", "--host", "http://127.0.0.1:9/v1"],
+            "127.0.0.1:9",
+        ),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--selector", "embedded:/no/such.gguf"], "/no/such.gguf"),
+        (
+            ["{tmp}/pool.jsonl", "--budget", "5", "--selector", "ollama:m", "--host", "http://127.0.0.1:9"],
+            "ollama serve",
+        ),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--selector", "ollama:m", "--host", "http://x:abc"], "--host"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--selector", "ollama:m", "--host", "http://[::1"], "--host"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--max-cost", "1"], "--price-in"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--query-size", "1"], "--query-size"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--nosuch", "1"], "--nosuch"),
+        (["{tmp}/pool.jsonl", "--budget", "5", "--composition", "best"], "--composition"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, cli: Cli, pool: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "rubbish.jsonl").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "column.csv").write_text("text,label\nhello,1\n")
+    (tmp_path / "pool.xyz").write_text("x")
+    filled = [one.format(tmp=tmp_path) for one in arguments]
+    selector = [] if "--selector" in filled else ["--selector", "scripted:first"]
+    code, out, err = cli("select", *filled, *selector, "--out", tmp_path / "out")
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("selectllm: ")
+    assert said in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_never_answers_usably_ends_with_exit_code_1(cli: Cli, pool: Path, tmp_path: Path) -> None:
+    with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as server:
+        arguments = ["--budget", "3", "--selector", "ollama:m", "--host", server.host, "--out", str(tmp_path / "out")]
+        code, out, err = cli("select", str(pool), *arguments)
+    assert (code, out) == (1, "")
+    assert "gave no usable answer to query 0" in err
+    assert not (tmp_path / "out" / "selection.jsonl").exists()
+
+
+def test_what_a_server_says_cannot_move_the_terminal(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ModelError("status 400: \x1b[2J\u202eevil")
+
+    monkeypatch.setattr("selectllm.pipeline.read_pool", refuse)
+    code, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
+    assert (code, err) == (1, "selectllm: status 400: \ufffd[2J\ufffdevil\n")
+
+
+def test_bars_are_for_terminals_whatever_the_environment_says(
+    cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
+    assert "\x1b" not in err
+
+
+def test_mixed_rows_are_quarantined_and_the_good_ones_chosen_from(cli: Cli, tmp_path: Path) -> None:
+    rows = [
+        '{"instruction": "Good one"}',
+        "{broken",
+        '{"instruction": ""}',
+        '{"instruction": 5}',
+        '{"instruction": "Good one"}',
+    ]
+    (tmp_path / "mixed.jsonl").write_text("\n".join([*rows, '{"instruction": "Another"}']))
+    code, out, _ = cli("select", tmp_path / "mixed.jsonl", "--budget", 2, "--selector", "scripted:first", "--json")
+    assert code == 0
+    assert json.loads(out)["pool"] == {"rows_read": 6, "quarantined": 3, "duplicates": 1, "kept": 2}
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", "--help"]) == 0
+    said = capsys.readouterr().out
+    for word in ("--budget", "scripted:longest", "matched", "Exit codes", "OLLAMA_HOST"):
+        assert word in said
+
+
+def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from selectllm import pipeline\nfrom selectllm.cli import main as cli\n"
+        f"pipeline.select = lambda *_: os.kill(os.getpid(), signal.{signal.SIGTERM.name})\n"
+        "sys.exit(cli.main(['select', 'x.jsonl', '--budget', '1']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "selectllm: stopped. What was made and paid for is kept: run the same again to go on from here\n"
+    )
+
+
+def test_the_process_ends_cleanly_and_quietly_when_piped(tmp_path: Path) -> None:
+    write_pool(tmp_path / "pool.jsonl", 60)
+    program = (
+        "import sys; from tests.conftest import HashEmbedder\n"
+        "from selectllm.cli import main as cli\nfrom selectllm.embedding import models\n"
+        "models.open_embedder = lambda _: HashEmbedder()\n"
+        "pool, store = sys.argv[1:]\n"
+        "sys.exit(cli.main(['select', pool, '--budget', '7', '--selector', 'scripted:first', '--store', store]))\n"
+    )
+    for _ in range(3):  # a process once ended by aborting, one time in four, after everything was done
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "pool.jsonl"), str(tmp_path / "store")],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).resolve().parents[2],
+        )
+        assert done.returncode == 0
+        assert done.stderr.count("\n") == 1
+        assert "\x1b" not in done.stdout + done.stderr

@@ -1,0 +1,221 @@
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from selectllm.errors import ContractError
+from selectllm.ranking.aggregation import Consensus, borda, kendalls_w, position_bias_pvalue, position_bias_warning
+
+Ballots = tuple[list[str], list[list[str]]]
+
+
+@st.composite
+def ballots(draw: st.DrawFn, least: int = 1) -> Ballots:
+    """Candidates, and at least so many passes that each name one of them or more."""
+    candidates = list("abcdefg"[: draw(st.integers(2, 7))])
+    orders = draw(st.lists(st.permutations(candidates), min_size=least, max_size=6))
+    return candidates, [order[: draw(st.integers(1, len(candidates)))] for order in orders]
+
+
+def points_by_duels(id: str, candidates: Sequence[str], rankings: Sequence[Sequence[str]]) -> Fraction:
+    """Borda's count by its other definition: a point for each rival beaten in a pass, half for each tied with."""
+    points = Fraction(0)
+    for ranking in rankings:
+        ranks = {named: rank for rank, named in enumerate(ranking)}
+        mine = ranks.get(id, len(candidates))
+        theirs = [ranks.get(rival, len(candidates)) for rival in candidates if rival != id]
+        points += sum(mine < other for other in theirs) + Fraction(sum(mine == other for other in theirs), 2)
+    return points
+
+
+@given(ballots(), st.integers(1, 7))
+@settings(max_examples=80, deadline=None)
+def test_borda_is_what_its_definition_says(ballot: Ballots, wanted: int) -> None:
+    candidates, rankings = ballot
+
+    def order(id: str) -> tuple[Fraction, list[int], str]:
+        ranks = sorted(ranking.index(id) for ranking in rankings if id in ranking)
+        return -points_by_duels(id, candidates, rankings), [ranks[0], -ranks.count(ranks[0])], id
+
+    named = sorted({id for ranking in rankings for id in ranking}, key=order)
+    points = [points_by_duels(id, candidates, rankings) for id in named]
+    found = borda(candidates, rankings, wanted)
+    assert found.ids == tuple(named[:wanted])
+    assert list(found.points) == points[:wanted]
+    assert found.ties == sum(points[place] == points[place + 1] for place in range(min(wanted, len(named) - 1)))
+
+
+@given(ballots(), st.integers(1, 7), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_neither_the_order_of_candidates_nor_that_of_passes_matters(ballot: Ballots, wanted: int, random) -> None:
+    candidates, rankings = ballot
+    shuffled = random.sample(candidates, len(candidates)), random.sample(rankings, len(rankings))
+    assert borda(*shuffled, wanted) == borda(candidates, rankings, wanted)
+    assert kendalls_w(*shuffled) == kendalls_w(candidates, rankings)
+
+
+@given(ballots(), st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_unanimous_passes_are_the_consensus(ballot: Ballots, passes: int) -> None:
+    candidates, (ranking, *_) = ballot
+    found = borda(candidates, [ranking] * passes, len(ranking))
+    assert (found.ids, found.ties) == (tuple(ranking), 0)
+
+
+@given(ballots(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_candidate_that_rises_in_a_pass_falls_in_no_consensus(ballot: Ballots, data: st.DataObject) -> None:
+    candidates, rankings = ballot
+    number = data.draw(st.integers(0, len(rankings) - 1))
+    id = data.draw(st.sampled_from(candidates))
+    place = rankings[number].index(id) if id in rankings[number] else len(rankings[number])
+    risen = [one for one in rankings[number] if one != id]
+    risen.insert(data.draw(st.integers(0, place)), id)
+    before = borda(candidates, rankings, len(candidates)).ids
+    after = borda(candidates, [*rankings[:number], risen, *rankings[number + 1 :]], len(candidates)).ids
+    assert after.index(id) <= (before.index(id) if id in before else len(before))
+
+
+@pytest.mark.parametrize(
+    ("rankings", "wanted", "consensus"),
+    [
+        (["ca"], 2, Consensus(("c", "a"), (3.0, 2.0), 0)),
+        (["c"], 3, Consensus(("c",), (3.0,), 0)),  # the others were not ranked: none is made up
+        (["ab", "ba"], 2, Consensus(("a", "b"), (5.0, 5.0), 1)),
+        (["ab", "ba"], 1, Consensus(("a",), (5.0,), 1)),  # the tie stands across the cut
+        (["bacd", "bdac", "cabd", "dabc"], 1, Consensus(("b",), (8.0,), 0)),
+        (["bac", "bca", "cab", "acb"], 3, Consensus(("b", "a", "c"), (8.0, 8.0, 8.0), 2)),  # b was first twice
+        (["bacd", "dacb"], 4, Consensus(("a", "b", "d", "c"), (4.0, 3.0, 3.0, 2.0), 1)),
+        (["dacb", "bacd", "cabd"], 1, Consensus(("a",), (6.0,), 0)),  # second in all, where no two agree on a first
+        (["", "ab"], 2, Consensus(("a", "b"), (4.5, 3.5), 0)),
+        ([], 2, Consensus((), (), 0)),
+    ],
+)
+def test_borda_of_small_ballots(rankings: list[str], wanted: int, consensus: Consensus) -> None:
+    assert borda("abcd", rankings, wanted) == consensus
+
+
+@pytest.mark.parametrize(("candidates", "ranking"), [("abc", "aba"), ("abc", "ax"), ("aab", "ab")])
+@pytest.mark.parametrize("function", [lambda *ballot: borda(*ballot, 2), kendalls_w])
+def test_rankings_of_anything_but_the_candidates_are_refused(function, candidates: str, ranking: str) -> None:
+    with pytest.raises(ContractError):
+        function(candidates, [ranking, "b"])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "rankings", "w"),
+    [
+        # Siegel, Nonparametric Statistics (1956), ch. 9: three executives rank six applicants; S = 25.5, W = .16.
+        ("abcdef", ["adcfeb", "aefdbc", "fcbeda"], 25.5 / 157.5),
+        # By hand: rank sums 2, 5.5, 5.5, 7; S = 13.5; two ties of two; W = 12 S / (4 * 60 - 2 * 12).
+        ("abcd", ["ab", "ac"], 0.75),
+        ("abcd", ["abcd", "dcba"], 0.0),
+        ("abcd", ["dacb"] * 3, 1.0),
+        ("abcd", ["d"] * 3, 1.0),
+        ("abcd", ["ab", "", "ac"], 0.75),  # an abstention neither agrees nor disagrees
+    ],
+)
+def test_kendalls_w_of_known_examples(candidates: str, rankings: list[str], w: float) -> None:
+    assert kendalls_w(candidates, rankings) == pytest.approx(w, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "rankings"), [("abc", []), ("abc", ["ab"]), ("abc", ["ab", ""]), ("abc", ["", ""]), ("a", ["a"] * 2)]
+)
+def test_kendalls_w_of_nothing_to_agree_on(candidates: str, rankings: list[str]) -> None:
+    assert kendalls_w(candidates, rankings) is None
+
+
+@given(ballots(least=2))
+@settings(max_examples=50, deadline=None)
+def test_kendalls_w_is_friedmans_statistic_on_its_own_scale(ballot: Ballots) -> None:
+    candidates, rankings = ballot
+    w = kendalls_w(candidates, rankings)
+    assert w is not None
+    assert 0 <= w <= 1
+    if len(candidates) > 2:  # scipy's least
+        columns = [[r.index(id) if id in r else len(candidates) for r in rankings] for id in candidates]
+        friedman = stats.friedmanchisquare(*columns).statistic
+        assert w == pytest.approx(friedman / (len(rankings) * (len(candidates) - 1)), abs=1e-9)
+
+
+@pytest.mark.parametrize("named", [1, 3, 14])
+def test_passes_that_rank_by_chance_agree_by_one_over_their_number(named: int) -> None:
+    rng = np.random.default_rng(0)
+    candidates = list("abcdefghijklmn")
+    assert kendalls_w(candidates, [list(rng.permutation(candidates)) for _ in range(300)]) < 0.01
+    found = [kendalls_w(candidates, [list(rng.permutation(candidates)[:named]) for _ in range(4)]) for _ in range(400)]
+    assert np.mean(found) == pytest.approx(1 / 4, abs=0.02)
+
+
+SHOWN = {
+    "as many in all": np.full(600, 14),
+    "a few, positions pooled": np.full(50, 14),
+    "sizes that differ by one": np.repeat([13, 14], 150),
+    "sizes far apart": np.repeat([1, 2, 5, 14], 100),
+}
+
+
+@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
+def test_a_fair_selector_is_suspected_as_often_as_chance_has_it(shown: np.ndarray) -> None:
+    rng = np.random.default_rng(1)
+    found = np.array([position_bias_pvalue(rng.integers(shown), shown) for _ in range(400)])
+    assert 0.025 < (found < 0.05).mean() < 0.085
+    assert 0.42 < (found < 0.5).mean() < 0.58
+
+
+@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_selector_that_goes_by_position_is_found_out(shown: np.ndarray, end: str) -> None:
+    p = position_bias_pvalue(np.zeros_like(shown) if end == "first" else shown - 1, shown)
+    assert p is not None
+    assert p < 1e-6
+
+
+def test_small_questions_do_not_hide_a_lean_in_large_ones() -> None:
+    """Those of two candidates always pick one of the first two, which Pearson's sum takes for room to vary."""
+    shown = np.repeat([2, 14], [1000, 200])
+    rng = np.random.default_rng(2)
+    leaning = rng.random(len(shown)) < 0.2
+    picks = rng.integers(np.where(leaning, 2, shown))
+    p = position_bias_pvalue(picks, shown)
+    expected = np.array([(1 / shown[shown > place]).sum() for place in range(14)])
+    assert p is not None
+    assert p < 0.001 < stats.chisquare(np.bincount(picks, minlength=14), expected).pvalue
+
+
+def test_where_all_questions_show_as_many_the_test_is_pearsons() -> None:
+    picks = np.random.default_rng(3).integers(7, size=200, dtype=np.int32)
+    assert position_bias_pvalue(picks, np.full(200, 7)) == pytest.approx(stats.chisquare(np.bincount(picks)).pvalue)
+    pooled = np.bincount(picks[:30] // 2, minlength=4)
+    pooled = np.array([*pooled[:2], pooled[2:].sum()])  # 30 / 7 is below 5: two and two, and the last one left over
+    expected = 30 / 7 * np.array([2, 2, 3])
+    assert position_bias_pvalue(picks[:30], np.full(30, 7)) == pytest.approx(stats.chisquare(pooled, expected).pvalue)
+
+
+@pytest.mark.parametrize("shown", [np.full(29, 2), np.full(500, 1), np.repeat([1, 2], [500, 29]), np.full(0, 2)])
+def test_too_little_to_tell(shown: np.ndarray) -> None:
+    assert position_bias_pvalue(np.zeros_like(shown), shown) is None
+
+
+def test_one_cell_cannot_be_uneven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selectllm.ranking.aggregation.LEAST_EXPECTED", 20.0)
+    assert position_bias_pvalue(np.zeros(30, dtype=np.int64), np.full(30, 2)) is None
+
+
+@pytest.mark.parametrize("pick", [-1, 3])
+def test_a_pick_that_was_not_shown_is_refused(pick: int) -> None:
+    with pytest.raises(ContractError, match="from 0"):
+        position_bias_pvalue(np.array([0, pick]), np.array([3, 3]))
+
+
+def test_people_are_warned_only_of_what_chance_does_not_explain() -> None:
+    assert position_bias_warning(None) is None
+    assert position_bias_warning(0.001) is None
+    assert position_bias_warning(0.02) is None
+    assert "p < 0.05" in (position_bias_warning(0.02, alpha=0.05) or "")
+    assert "positions" in (position_bias_warning(0.0) or "")

@@ -1,0 +1,365 @@
+import errno
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selectllm import cancellation, select
+from selectllm.errors import Stopped, StoreError, TransientError, UsageError
+from selectllm.llm.model import Request
+from selectllm.report.result import Result
+from selectllm.settings import RunSettings
+from selectllm.steps import choose as choose_step
+from selectllm.store import Store
+from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
+from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.conftest import FakeModel, by_id
+
+MakeRun = Callable[..., RunSettings]
+pytestmark = pytest.mark.usefixtures("quick_embedding")
+
+
+def ids(result: Result) -> list[str]:
+    return result.table()["id"].to_pylist()
+
+
+def test_nights_never_choose_a_row_twice_and_cost_the_tournament_at_most(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
+) -> None:
+    model = fake_model()
+    run = make_run(rows=140, budget=12, history="nightly")
+    chosen: list[str] = []
+    asked = []
+    for _ in range(5):  # two levels and a half of ten queries, three of which are ranked
+        before = len(model.asked)
+        chosen += ids(select(run))
+        asked.append(len(model.asked) - before)
+    assert len(chosen) == len(set(chosen)) == 60
+    assert asked[0] > 10, "the first ranks all queries"
+    assert all(one <= 12 for one in asked[1:3]), "then only the levels that are cut are put in order"
+
+
+def test_nights_choose_what_one_large_budget_would_have(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
+) -> None:
+    fake_model()
+    night = make_run(rows=140, budget=10, history="h")
+    nights = [one for _ in range(3) for one in ids(select(night))]
+    at_once = ids(select(make_run(rows=140, budget=30, store=night.store + " apart")))
+    assert set(nights) == set(at_once)
+
+
+def test_the_same_slot_gives_the_same_rows(make_run: MakeRun) -> None:
+    run = make_run(rows=140, budget=7, history="nightly", slot="monday")
+    first = select(run)
+    select(run.model_copy(update={"slot": "tuesday"}))
+    again = select(run)
+    assert ids(again) == ids(first)
+    assert again.summary["artifacts"] == first.summary["artifacts"]
+    assert first.summary["selection"] == {
+        "budget": 7, "selected": 7, "excluded": 0, "history": "nightly", "slot": "monday",
+    }  # fmt: skip
+    tuesday = select(run.model_copy(update={"slot": "tuesday"}))
+    assert tuesday.summary["selection"]["excluded"] == 7
+
+
+def test_a_filled_slot_keeps_its_rows_when_the_pool_changes(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(rows=60, budget=5, history="h", slot="one")
+    first = select(run)
+    other = make_run(rows=80, budget=5, history="h", slot="one", store=run.store)
+    assert ids(select(other)) == ids(first)
+    assert "was filled before: its rows stand" in caplog.text
+    Path(first.path()).unlink()
+    with pytest.raises(StoreError, match="no longer in the store"):
+        select(other)
+    assert ids(select(run)) == ids(first), "but what it was made from makes it again"
+
+
+def test_a_filled_slot_takes_no_other_budget(make_run: MakeRun) -> None:
+    run = make_run(rows=60, budget=5, history="h", slot="one")
+    select(run)
+    with pytest.raises(UsageError, match=r"holds 5 rows, and the budget is 6: name another --slot"):
+        select(run.model_copy(update={"budget": 6}))
+
+
+def test_a_run_that_dies_before_its_commit_has_chosen_nothing(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=60, budget=5, history="h")
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(run)
+    assert History(Store(run.store), "h").commits() == {}
+    apart = select(run.model_copy(update={"store": run.store + " apart"}))
+    assert ids(select(run)) == ids(apart)
+
+
+def test_a_run_that_dies_after_its_commit_gives_its_rows_when_run_again(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=60, budget=5, history="h", slot="s")
+    with monkeypatch.context() as patch:
+        patch.setattr("selectllm.pipeline.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            select(run)
+    kept = History(Store(run.store), "h").commits()["s"]
+    select(run.model_copy(update={"slot": "t"}))
+    assert tuple(ids(select(run))) == kept.ids
+
+
+def test_a_filled_slot_needs_no_model_and_no_pool(make_run: MakeRun, tmp_path: Path) -> None:
+    with FaultyOllama() as server:
+        asked = {"hosts": [server.host]}
+        run = make_run(rows=60, budget=5, history="h", slot="s", selector=f"ollama:{server.model}", ranking=asked)
+        first = select(run)
+    Path(run.pool).unlink()
+    again = select(run.model_copy(update={"out": str(tmp_path / "out")}))
+    assert again.table().equals(first.table())
+    assert again.summary["artifacts"] == first.summary["artifacts"]
+    assert again.summary["ranking"] == first.summary["ranking"] | {
+        "asked": 0, "from_ledger": first.summary["ranking"]["asked"],
+    }  # fmt: skip
+    assert (tmp_path / "out" / "quarantine.parquet").is_file()
+
+
+def test_a_run_overtaken_where_others_are_yet_to_be_ranked_asks_for_them(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=140, budget=12, history="h", slot="slow")
+    commit = History.commit
+
+    def overtaken(self: History, mine: Commit) -> Commit:
+        monkeypatch.setattr(History, "commit", commit)
+        select(run.model_copy(update={"slot": "quick"}))
+        return commit(self, mine)
+
+    monkeypatch.setattr(History, "commit", overtaken)
+    slow = select(run).table()["id"].to_pylist()
+    quick = select(run.model_copy(update={"slot": "quick"})).table()["id"].to_pylist()
+    assert len(slow) == len(quick) == 12
+    assert not set(quick) & set(slow)
+
+
+def test_a_run_overtaken_by_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(rows=140, budget=4, history="h", slot="slow")
+    select(make_run(rows=140, budget=4, store=run.store))  # ranks, so that the fast one asks nothing
+    whole = choose_step._chosen
+
+    def while_another_runs(*given: object) -> object:
+        made = whole(*given)  # type: ignore[arg-type]
+        monkeypatch.setattr(choose_step, "_chosen", whole)
+        select(run.model_copy(update={"slot": "fast"}))
+        return made
+
+    monkeypatch.setattr(choose_step, "_chosen", while_another_runs)
+    slow = ids(select(run))
+    commits = History(Store(run.store), "h").commits()
+    assert commits["slow"].after == ("fast",)
+    assert set(slow).isdisjoint(commits["fast"].ids)
+    assert len(slow) == 4
+
+
+@pytest.mark.parametrize("place", ["local", "memory", "a disk without locks"])
+def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = f"memory://{tmp_path}" if place == "memory" else str(tmp_path)
+    if place == "a disk without locks":
+        fcntl = pytest.importorskip("fcntl")
+
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    rows = [f"{n:032x}" for n in range(40)]
+
+    def take_four(slot: int) -> None:
+        history = History(Store(location), "h")
+        while True:
+            before = chosen_before(history.commits(), str(slot))
+            taken = {id for one in before for id in one.ids}
+            mine = [id for id in rows if id not in taken][:4]
+            after = tuple(one.slot for one in before)
+            try:
+                history.commit(Commit(slot=str(slot), selection="k", budget=4, after=after, ids=tuple(mine)))
+            except Conflict:
+                continue
+            return
+
+    threads = [threading.Thread(target=take_four, args=(slot,)) for slot in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    chosen = [id for one in History(Store(location), "h").commits().values() for id in one.ids]
+    assert sorted(chosen) == rows
+
+
+def test_a_history_that_cannot_be_read_stops_the_run_rather_than_choose_twice(make_run: MakeRun) -> None:
+    run = make_run(rows=60, budget=5, history="h", slot="s")
+    select(run)
+    path = Path(run.store) / "v1" / "history" / "h" / "s.json"
+    path.write_text("{half", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"s\.json cannot be read"):
+        select(run.model_copy(update={"slot": "t"}))
+
+
+@pytest.mark.parametrize("left", [b"", b"another's"])
+def test_a_lock_whose_holder_died_is_taken_over(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selectllm.store.locks.LEASE_SECONDS", 0.3)
+    store = Store(f"memory://{tmp_path}")
+    store.write_bytes("history/h/.lock", left)
+    with store.lock("history/h"):
+        store.write_bytes("history/h/.lock", b"taken over by another")
+    assert store.read_bytes("history/h/.lock") == b"taken over by another", "only one's own is let go"
+
+
+def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
+    store = Store(f"memory://{tmp_path}")
+    store.write_bytes("history/h/.lock", b"another's")
+    cancellation.cancel()
+    with pytest.raises(Stopped), store.lock("history/h"):
+        pass
+
+
+def test_a_filled_slot_keeps_its_rows_when_a_lost_answer_comes_in(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
+) -> None:
+    """A query that a host failed is asked again by the next run, and then ranks rows that it had not ranked."""
+    lost = True
+
+    def at_times(request: Request) -> str:
+        if lost and len(request.shown) == 14 and min(request.shown) == first:
+            raise TransientError("gone", "reset")
+        return by_id(request)
+
+    fake_model()
+    run = make_run(rows=140, budget=5, history="h", slot="mon", ranking={"retries": 0, "max_abstained": 0.2})
+    apart = select(run.model_copy(update={"store": run.store + " apart", "history": None, "slot": None}))
+    first = min(apart.table()["id"].to_pylist())
+    fake_model(at_times)
+    before = ids(select(run))
+    lost = False
+    assert ids(select(run)) == before
+    assert set(ids(select(run.model_copy(update={"history": None, "slot": None})))) != set(before)
+    assert ids(select(run)) == before
+    assert set(ids(select(run.model_copy(update={"slot": "tue"})))).isdisjoint(before)
+
+
+def test_a_new_run_of_a_history_gets_a_slot_of_its_own(make_run: MakeRun) -> None:
+    run = make_run(history="h")
+    assert with_slot(run).slot != with_slot(run).slot
+    assert with_slot(run, "given").slot == "given"
+    assert with_slot(run.model_copy(update={"slot": "mine"}), "given").slot == "mine"
+    assert with_slot(make_run()).slot is None
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 101, "a b", "a\n"])
+def test_names_that_are_no_file_names_are_refused(name: str, make_run: MakeRun) -> None:
+    with pytest.raises(ValueError, match="history"):
+        make_run(history=name)
+
+
+def test_a_slot_without_a_history_is_refused(make_run: MakeRun) -> None:
+    with pytest.raises(ValueError, match="--slot needs --history"):
+        make_run(slot="s")
+
+
+def excluding(run: RunSettings, *files: Path) -> RunSettings:
+    return run.model_copy(update={"exclude": tuple(map(str, files))})
+
+
+def test_files_of_every_kind_exclude_their_rows(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(rows=60, budget=6, out=str(tmp_path / "out"))
+    first = select(run)
+    chosen = ids(first)
+    by_texts = [{"instruction": row["instruction"], "label": "done"} for row in first.table().to_pylist()]
+    files = {
+        "ids.txt": "\n".join(chosen),
+        "annotations.jsonl": "\n".join(map(json.dumps, by_texts)),
+        "ids.csv": "id\n" + "\n".join(chosen),
+        "labels.json": json.dumps([{"id": id, "rating": 3} for id in chosen]),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    found = {
+        name: select(excluding(run, tmp_path / name).model_copy(update={"out": None}))
+        for name in (*files, "out/selection.parquet", "out/selection.jsonl")
+    }
+    for name, result in found.items():
+        assert set(ids(result)).isdisjoint(chosen), name
+        assert result.summary["selection"] == {"budget": 6, "selected": 6, "excluded": 6}
+        assert set(result.table("excluded")["reason"].to_pylist()) == {f"named by {tmp_path / name}"}
+    assert len({tuple(ids(result)) for result in found.values()}) == 1
+
+
+def test_exclusion_leaves_pool_queries_and_ranks_as_they_were(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
+) -> None:
+    model = fake_model()
+    run = make_run(rows=140, budget=3)
+    first = select(run)
+    (tmp_path / "x.txt").write_text("\n".join(ids(first)), encoding="utf-8")
+    asked = len(model.asked)
+    second = select(excluding(run, tmp_path / "x.txt"))
+    same = {kind for kind, key in first.summary["artifacts"].items() if second.summary["artifacts"][kind] == key}
+    assert same == {"pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences"}
+    assert len(model.asked) == asked, "the same level is cut: its order is known"
+
+
+def test_too_few_rows_left_are_told_before_a_model_is_asked(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
+) -> None:
+    model = fake_model()
+    all_rows = ids(select(make_run(rows=60, budget=60, selector="scripted:first")))
+    (tmp_path / "x.txt").write_text("\n".join(all_rows[:50]), encoding="utf-8")
+    asked = len(model.asked)
+    with pytest.raises(UsageError, match=r"50 of the pool's 60 usable rows are excluded: choose at most 10"):
+        select(excluding(make_run(rows=60, budget=11), tmp_path / "x.txt"))
+    assert len(select(excluding(make_run(rows=60, budget=10), tmp_path / "x.txt")).table()) == 10
+    assert asked <= len(model.asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.txt", "no ids here\n", "names no row"),
+        ("x.csv", "a,b\n1,2\n", "names no row"),
+        ("x.jsonl", "", "is empty"),
+        ("missing.txt", None, "does not exist"),
+    ],
+)
+def test_a_file_that_names_no_row_is_an_error(
+    name: str, content: str | None, said: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        select(excluding(make_run(), tmp_path / name))
+
+
+def test_rows_that_are_not_in_the_pool_are_warned_of(
+    make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.txt").write_text("0" * 32, encoding="utf-8")
+    assert select(excluding(make_run(), tmp_path / "x.txt")).summary["selection"]["excluded"] == 0
+    assert "none of the rows" in caplog.text
+
+
+def test_an_id_of_another_system_does_not_hide_a_rows_texts(make_run: MakeRun, tmp_path: Path) -> None:
+    first = select(make_run())
+    rows = [{"id": f"{n:032x}", "instruction": row["instruction"]} for n, row in enumerate(first.table().to_pylist())]
+    (tmp_path / "done.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "bom.txt").write_text("\ufeff" + "\n".join(ids(first)), encoding="utf-8")
+    for name in ("done.jsonl", "bom.txt"):
+        assert select(excluding(make_run(), tmp_path / name)).summary["selection"]["excluded"] == 5
+
+
+def test_a_store_may_lie_in_a_folder_with_brackets(make_run: MakeRun) -> None:
+    run = make_run(store=make_run().store + "/data [2024]*")
+    assert set(select(run).summary["cached"]) == set()
+    again = select(run)
+    assert set(again.summary["cached"]) == set(again.summary["seconds"])

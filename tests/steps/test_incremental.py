@@ -1,0 +1,336 @@
+"""A store that is used again: pools that grow, files that are damaged, steps that change."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from selectllm import select
+from selectllm.errors import ContractError
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import Request
+from selectllm.ranking import tournament
+from selectllm.settings import RunSettings
+from selectllm.steps import embed
+from selectllm.steps.cache import CacheEntry
+from selectllm.store import Manifest, Store
+from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.conftest import FakeModel, HashEmbedder, top_k
+
+MakeRun = Callable[..., RunSettings]
+pytestmark = pytest.mark.usefixtures("quick_embedding")
+
+
+def grow(run: RunSettings, rows: Sequence[dict[str, Any]], *, without: int = 0) -> RunSettings:
+    """A run on another file: the run's pool without its first rows, and more rows."""
+    old = Path(run.pool)
+    kept = old.read_text(encoding="utf-8").splitlines()[without:]
+    new = old.with_name(f"grown{len(rows)}-{without}.jsonl")
+    new.write_text("\n".join([*kept, *map(json.dumps, rows)]) + "\n", encoding="utf-8")
+    return run.model_copy(update={"pool": str(new)})
+
+
+def new_rows(count: int, name: str = "new") -> list[dict[str, Any]]:
+    return [{"instruction": f"A {name} question, number {n}: why?"} for n in range(count)]
+
+
+def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder]
+) -> None:
+    run = make_run(rows=3000, budget=200)
+    first = select(run)
+    embedded = quick_embedding.texts
+    second = select(grow(run, new_rows(30)))
+    assert quick_embedding.texts - embedded == 30
+    calls = pc.count_distinct(first.table("queries")["query_id"]).as_py()
+    played = sum(tournament.question_counts(len(second.table("tournament")), 14))
+    assert second.summary["ranking"]["asked"] <= 0.02 * calls + played
+    assert first.summary["ranking"]["asked"] > 0.98 * calls, "it was the replies that saved the asking"
+    old, new = (result.table("queries") for result in (first, second))
+    assert new.slice(0, len(old)).equals(old), "the old queries stand as they were"
+    assert len(new) == 3030
+
+
+def test_generation_follows_generation_and_requery_starts_afresh(make_run: MakeRun) -> None:
+    run = make_run(rows=280, budget=20)
+    select(run)
+    second = grow(run, new_rows(20))
+    third = grow(run, new_rows(20) + new_rows(20, "newer"))
+    found = [select(one) for one in (second, third)]
+    facts = [one.store.manifest(one._artifact("queries")).facts for one in found]  # type: ignore[union-attr]
+    assert [(one["generation"], one["formed"]) for one in facts] == [(1, 20), (2, 20)]
+    assert facts[0]["centroids"] == facts[1]["centroids"] is not None
+    afresh = select(third.model_copy(update={"requery": True}))
+    manifest = afresh.store.manifest(afresh._artifact("queries"))
+    assert manifest is not None
+    assert (manifest.facts["generation"], manifest.facts["formed"]) == (0, 320)
+    assert select(third).summary["artifacts"] == afresh.summary["artifacts"], (
+        "what was formed afresh stands from then on"
+    )
+    apart = select(third.model_copy(update={"store": run.store + " apart"}))
+    assert apart.table().equals(afresh.table()), "and is what a store without a past would have"
+
+
+def test_queries_that_lost_a_row_are_dissolved_and_no_other(make_run: MakeRun) -> None:
+    run = make_run(rows=280, budget=20)
+    before = select(run).table("queries")
+    lost = set(pc.unique(before["query_id"]).to_pylist())
+    after = select(grow(run, [], without=3)).table("queries")
+    kept = set(after["query_id"].to_pylist()) & lost
+    assert len(after) == 277
+    assert 17 <= len(kept) < 20
+    for query in kept:
+        rows = [table.filter(pc.equal(table["query_id"], query)) for table in (before, after)]
+        assert rows[0].equals(rows[1])
+
+
+def test_a_single_new_row_meets_others(make_run: MakeRun) -> None:
+    run = make_run(rows=280, budget=20)
+    select(run)
+    table = select(grow(run, new_rows(1))).table("queries")
+    last = table.filter(pc.greater_equal(table["query_id"], 19))
+    assert len(last) == 15
+    assert sorted(one["counts"].as_py() for one in last["query_id"].value_counts()) == [7, 8]
+
+
+def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
+    run = make_run(rows=60, budget=5)
+    select(run)
+    big = grow(run, new_rows(100))
+    assert (
+        select(big)
+        .table("queries")
+        .equals(select(big.model_copy(update={"store": run.store + " apart"})).table("queries"))
+    )
+
+
+def test_other_columns_or_another_order_form_no_query_anew(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel]
+) -> None:
+    model = fake_model()
+    run = make_run(rows=100, budget=5)
+    first = select(run)
+    asked = len(model.asked)
+    lines = Path(run.pool).read_text(encoding="utf-8").splitlines()
+    other = Path(run.pool).with_name("turned.jsonl")
+    other.write_text(
+        "\n".join(json.dumps(json.loads(line) | {"more": 1}) for line in reversed(lines)), encoding="utf-8"
+    )
+    second = select(run.model_copy(update={"pool": str(other)}))
+    assert second.table("queries").equals(first.table("queries"))
+    assert second.table()["id"].equals(first.table()["id"])
+    assert len(model.asked) == asked
+
+
+def test_an_embedding_cut_off_goes_on_where_it_was(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "SHARD_ROWS", 10)
+    whole, calls = HashEmbedder.embed, 0
+
+    def third_time_dies(self: HashEmbedder, texts: Sequence[str]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return whole(self, texts)
+
+    monkeypatch.setattr(HashEmbedder, "embed", third_time_dies)
+    run = make_run(rows=60)
+    with pytest.raises(KeyboardInterrupt):
+        select(run)
+    assert quick_embedding.texts == 20
+    result = select(run)
+    assert quick_embedding.texts == 60
+    apart = select(run.model_copy(update={"store": run.store + " apart"}))
+    assert result.summary["artifacts"] == apart.summary["artifacts"]
+
+
+def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> None:
+    run = make_run(rows=700, budget=5)
+    first = select(run)
+    lines = Path(run.pool).read_text(encoding="utf-8").splitlines()
+    trial = Path(run.pool).with_name("trial.jsonl")
+    trial.write_text("\n".join(lines[:400]) + "\n", encoding="utf-8")
+    select(run.model_copy(update={"pool": str(trial), "requery": True}))
+    grown = select(grow(run, new_rows(14)))
+    assert grown.table("queries").slice(0, 700).equals(first.table("queries"))
+
+
+@pytest.mark.parametrize("kind", ["queries", "centroids"])
+@pytest.mark.parametrize("damage", ["deleted", "altered"])
+def test_what_the_next_generation_needs_is_made_again_as_it_was(
+    kind: str, damage: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(rows=280, budget=20)
+    select(run)
+    second = grow(run, new_rows(20))
+    key = select(second).summary["artifacts"]["queries"]
+    third = grow(run, new_rows(20) + new_rows(20, "newer"))
+    wanted = select(third).table("queries")
+    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # as before the third
+        if json.loads(path.read_text())["rows"] == 320:
+            path.unlink()
+            path.with_suffix(".parquet").unlink()
+    names = {"queries": f"{key}.parquet", "centroids": "*.parquet"}
+    (path,) = (Path(run.store) / "v1" / "artifacts" / kind).glob(names[kind])
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "altered":
+        path.write_bytes(content[:-1] + b"\0")
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        assert select(third).table("queries").equals(wanted)
+    assert path.read_bytes() == content
+    assert path.name in caplog.text
+
+
+def test_vectors_that_nobody_can_use_are_not_kept(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = HashEmbedder.embed
+
+    def sick(self: HashEmbedder, texts: Sequence[str]) -> Any:
+        vectors = whole(self, texts)
+        vectors[3] = float("nan")
+        return vectors
+
+    run = make_run(rows=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(HashEmbedder, "embed", sick)
+        with pytest.raises(ContractError, match="vectors are not finite"):
+            select(run)
+    assert len(select(run).table()) == 5, "the next run, with a model that is well again"
+
+
+def test_another_way_of_embedding_embeds_every_row_anew(
+    make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=60)
+    select(run)
+    monkeypatch.setattr("selectllm.embedding.models.CODE_VERSION", 99)
+    assert select(run).summary["cached"] == ["pool"]
+    assert quick_embedding.texts == 120
+
+
+@pytest.mark.parametrize("kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection"])
+@pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
+def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
+    kind: str, damage: str, make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = fake_model()
+    run = make_run(budget=7)
+    first = select(run)
+    asked = len(model.asked)
+    path = Path(first.path(kind))
+    content = path.read_bytes()
+    if damage == "no manifest":
+        path.with_suffix(".json").unlink()
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] if damage == "cut short" else content[:-1] + b"\0")
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        second = select(run)
+    assert path.read_bytes() == content
+    assert second.table().equals(first.table())
+    assert len(model.asked) == asked, "the replies are kept"
+    remade = {"quarantine": "pool"}.get(kind, kind)
+    assert set(second.summary["seconds"]) - set(second.summary["cached"]) == {remade}
+    assert (path.name in caplog.text) == (damage != "no manifest")
+
+
+def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun) -> None:
+    import os
+    import time
+
+    run = make_run()
+    select(run)
+    folder = Path(run.store) / "v1" / "artifacts" / "pool"
+    old, young = folder / ".a.parquet.0123.tmp", folder / ".b.parquet.0123.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    hours_ago = time.time() - 7200
+    os.utime(old, (hours_ago, hours_ago))
+    select(run)
+    assert not old.exists()
+    assert young.exists(), "its writer may still be at work"
+
+
+def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = fake_model()
+    select(make_run(rows=60, budget=15))
+    asked = len(model.asked)
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        select(make_run(rows=60, budget=20))
+    assert "15 rows that may be chosen are ranked, and the budget is 20: the next 3 of each query" in caplog.text
+    assert len(model.asked) > asked
+
+
+def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(make_run: MakeRun) -> None:
+    run = make_run()
+    store, table = Store(run.store), pa.table({"id": ["a"]})
+
+    def entry(is_acceptable: Callable[[Manifest], bool] = lambda _: True) -> CacheEntry:
+        result = CacheEntry(store, "rankings", 1, {}, {}, is_acceptable)
+        assert result.load() is None
+        return result
+
+    quick, slow, strict = entry(), entry(), entry(lambda manifest: manifest.facts["abstained"] == 0)
+    first = quick.save(table, {"abstained": 1})
+    assert slow.save(pa.table({"id": ["b"]}), {"abstained": 0}).manifest.sha256 == first.manifest.sha256
+    own = strict.save(pa.table({"id": ["c"]}), {"abstained": 0})
+    assert store.read(own.artifact)["id"].to_pylist() == ["c"]
+
+
+def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
+    dice = random.Random(0)
+
+    def rolled(request: Request) -> str:
+        numbers = list(range(1, len(request.shown) + 1))
+        return json.dumps({"ranking": dice.sample(numbers, top_k(request))})
+
+    fake_model(rolled)
+    append = Ledger._append_to
+
+    def slow(self: Ledger, path: Path, lines: bytes) -> None:
+        time.sleep(dice.random() * 0.02)
+        append(self, path, lines)
+
+    monkeypatch.setattr(Ledger, "_append_to", slow)
+    run = make_run(rows=140, budget=12, queries={"size": 5})
+    with ThreadPoolExecutor(2) as threads:
+        one, other = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
+    assert one.table().equals(other.table())
+    assert one.summary["artifacts"] == other.summary["artifacts"]
+    again = select(run.model_copy(update={"refresh": ("rankings", "tournament", "selection")}))
+    assert again.summary["ranking"]["asked"] == 0
+    assert again.table().equals(one.table()), "and for whoever reads the replies later"
+
+
+def test_two_runs_at_once_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
+    with FaultyOllama(delay=0.02, parallel=8) as server:
+        asking = {"hosts": [server.host], "concurrency": 4}
+        run = make_run(rows=300, budget=25, selector=f"ollama:{server.model}", ranking=asking, queries={"size": 5})
+        with ThreadPoolExecutor(2) as threads:
+            both = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
+        asked = len(server.asked)
+        third = select(run)
+        apart = select(run.model_copy(update={"store": run.store + " apart"}))
+        alone = len(server.asked) - asked
+    assert third.summary["ranking"]["asked"] == 0
+    assert set(third.summary["cached"]) == set(third.summary["seconds"]), "what they left is whole"
+    assert all(one.table().equals(apart.table()) for one in (*both, third))
+    assert asked <= 2 * alone, "neither asks more than it would alone"

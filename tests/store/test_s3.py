@@ -1,0 +1,84 @@
+"""The store on S3's API, over HTTP."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import fsspec
+import pytest
+
+from selectllm import select
+from selectllm.settings import RunSettings
+from selectllm.store import Store
+from selectllm.store.history import Commit, Conflict, History
+from tests.conftest import FakeModel
+
+MakeRun = Callable[..., RunSettings]
+pytestmark = [
+    pytest.mark.usefixtures("quick_embedding"),
+    # aiobotocore leaves its session to the garbage collector; nothing of ours does.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
+]
+
+
+def test_a_store_on_s3_holds_what_a_folder_would(
+    s3: str, make_run: MakeRun, fake_model: Callable[..., FakeModel]
+) -> None:
+    model = fake_model()
+    run = make_run(budget=7, store=s3, history="nightly", slot="monday")
+    first = select(run)
+    here = select(make_run(budget=7))
+    assert first.table().equals(here.table())
+    asked = len(model.asked)
+    again = select(run)
+    assert set(again.summary["cached"]) == set(again.summary["seconds"])
+    assert len(model.asked) == asked
+    assert first.path().startswith(f"{s3}/v1/artifacts/selection/")
+    files = fsspec.filesystem("s3").find(s3)
+    assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock, nothing half-written"
+
+
+def test_a_damaged_object_is_noticed_and_made_again(
+    s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(budget=7, store=s3)
+    first = select(run)
+    files = fsspec.filesystem("s3")
+    path = first.path("queries").removeprefix("s3://")
+    content = files.cat_file(path)
+    files.pipe_file(path, content[:-1] + b"\0")
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        select(run)
+    assert "was altered" in caplog.text
+    assert files.cat_file(path) == content
+
+
+def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
+    rows = [f"{n:032x}" for n in range(8)]
+
+    def take_two(slot: int) -> None:
+        history = History(Store(s3), "h")
+        while True:
+            before = history.commits()
+            taken = {id for one in before.values() for id in one.ids}
+            mine = tuple(id for id in rows if id not in taken)[:2]
+            try:
+                history.commit(Commit(slot=str(slot), selection="k", budget=2, after=tuple(before), ids=mine))
+            except Conflict:
+                continue
+            return
+
+    threads = [threading.Thread(target=take_two, args=(slot,)) for slot in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(id for one in History(Store(s3), "h").commits().values() for id in one.ids) == rows
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_error(s3: str, make_run: MakeRun) -> None:
+    from selectllm.errors import StoreError
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        select(make_run(store="s3://nobody/store"))

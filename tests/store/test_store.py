@@ -1,0 +1,130 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from selectllm.errors import StoreError, UsageError
+from selectllm.store import Artifact, Manifest, Store, content_key
+from selectllm.store.files import write_atomically
+
+TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
+TARGET = Artifact(kind="things", key="0" * 32)
+
+
+def write(store: Store) -> Manifest:
+    return store.write(TARGET, TABLE, code_version=1, made_from={"pool": "x"}, settings={"size": 3}, facts={"rows": 2})
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store(str(tmp_path / "a store"))
+    fsspec.filesystem("memory").store.clear()
+    return Store("memory://store")
+
+
+def test_what_is_written_is_whole_and_reads_back(store: Store) -> None:
+    assert not store.is_intact(TARGET)
+    manifest = write(store)
+    assert store.is_intact(TARGET)
+    assert store.read(TARGET).equals(TABLE)
+    assert store.manifest(TARGET) == manifest
+    assert (manifest.rows, manifest.made_from, manifest.settings) == (2, {"pool": "x"}, {"size": 3})
+    assert "pyarrow" in manifest.versions
+
+
+def test_paths_are_what_other_programs_open(store: Store) -> None:
+    write(store)
+    with fsspec.open(store.path(TARGET)) as file:
+        assert hashlib.sha256(file.read()).hexdigest() == store.manifest(TARGET).sha256  # type: ignore[union-attr]
+    assert store.path(TARGET).endswith(f"/v1/artifacts/things/{TARGET.key}.parquet")
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "alter", "no manifest", "torn manifest", "foreign manifest"])
+def test_damage_is_noticed(damage: str, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write(store)
+    parquet = Path(store.path(TARGET))
+    manifest = parquet.with_suffix(".json")
+    if damage == "delete":
+        parquet.unlink()
+    elif damage == "truncate":
+        parquet.write_bytes(parquet.read_bytes()[:-10])
+    elif damage == "alter":
+        content = bytearray(parquet.read_bytes())
+        content[20] ^= 1
+        parquet.write_bytes(content)
+    elif damage == "no manifest":
+        manifest.unlink()
+    elif damage == "torn manifest":
+        manifest.write_bytes(manifest.read_bytes()[:50])
+    else:
+        manifest.write_text("[1]")
+    assert not store.is_intact(TARGET)
+    write(store)
+    assert store.is_intact(TARGET)
+
+
+def test_reading_what_is_not_there_says_what_to_do(store: Store) -> None:
+    with pytest.raises(StoreError, match="run again"):
+        store.read(TARGET)
+
+
+def test_keys_depend_on_content_alone() -> None:
+    key = content_key("kind", 1, {"a": "x", "b": "y"}, {"size": 3})
+    assert key == content_key("kind", 1, {"b": "y", "a": "x"}, {"size": 3})
+    others = [("other", 1, {"a": "x"}, {}), ("kind", 2, {"a": "x"}, {}), ("kind", 1, {"a": "y"}, {})]
+    assert len({key, *(content_key(*one) for one in others)}) == 4
+    assert len(key) == 32
+
+
+def test_a_key_never_changes() -> None:
+    # Other programs keep these: a change here means that every artifact of every store is made anew.
+    assert content_key("pool", 1, {"file": "ab"}, {"format": ".jsonl"}) == "802da242bfe20fa54f2fcf7767a7dd38"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_store_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "v1").write_text("a file, where a folder must be")
+    with pytest.raises(StoreError, match="cannot be"):
+        write(Store(str(tmp_path)))
+
+
+def test_a_store_that_is_a_file_is_bad_usage(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file, not a folder")
+    with pytest.raises(UsageError, match="is a file: name a folder"):
+        Store(str(tmp_path / "store"))
+
+
+def test_an_unknown_protocol_is_bad_usage() -> None:
+    with pytest.raises(UsageError, match="nosuch"):
+        Store("nosuch://bucket/folder")
+
+
+def test_nothing_stored_is_a_pickle(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write(store)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".parquet", ".json"}
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        else:
+            assert path.read_bytes()[:4] == b"PAR1"
