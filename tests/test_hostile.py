@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.cells import cell_len
 
-from selectllm import pool, select
+from selectllm import select
 from selectllm.errors import TooFewRanked
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.ledger import Ledger
@@ -34,6 +34,7 @@ from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests import hostile
 from tests.conftest import FakeModel, by_id, top_k, write_pool
+from tests.pool.reading import read_pool
 
 MakeRun = Callable[..., RunSettings]
 Row = dict[str, str]
@@ -87,7 +88,7 @@ def test_the_corpus_is_large_and_varied() -> None:
 
 
 def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Path) -> None:
-    found = pool.read(str(written(tmp_path / "pool.jsonl")))
+    found = read_pool(str(written(tmp_path / "pool.jsonl")))
     assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
     assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
 
@@ -103,7 +104,7 @@ def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Pa
 
 
 def test_twins_that_only_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
-    table = pool.read(str(written(tmp_path / "pool.jsonl"))).table
+    table = read_pool(str(written(tmp_path / "pool.jsonl"))).table
     assert len(set(table["id"].to_pylist())) == KEPT
     for attack in ("twin by zero-width", "twin by homoglyphs"):
         assert table["attack"].to_pylist().count(attack) == sum(row["attack"] == attack for row in ROWS)
