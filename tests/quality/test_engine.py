@@ -178,7 +178,7 @@ def test_a_quiet_thread_leaves_the_warnings_of_others_as_they_are():
 
 
 BESIDE_OTHERS = """
-import socket, sys, threading, warnings
+import socket, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from selectllm import pool, quality
 import selectllm.quality.markdown
@@ -196,6 +196,7 @@ filters = list(warnings.filters)
 with ThreadPoolExecutor(1) as threads:
     validation = threads.submit(quality.validate_pool, check)
     while not validation.done():
+        time.sleep(0.001)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.warn("seen", UserWarning)
