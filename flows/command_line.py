@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from selectllm.cli.environment import with_environment
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.select import Json, Options, print_result
 from selectllm.errors import SelectLLMError
@@ -30,7 +29,6 @@ def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
         """
-        settings = with_environment(settings)
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_without_traceback)
         summary = flow(settings, flow_settings)

@@ -6,6 +6,8 @@ Precedence, highest first: explicit values, the environment, the file `.env` of 
 from collections.abc import Mapping
 from typing import Any
 
+from cyclopts import App, Token
+from cyclopts.argument import ArgumentCollection
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
@@ -36,6 +38,19 @@ def from_environment() -> dict[str, Any]:
         raise UsageError(
             f"SELECTLLM_…: {error}. Lists are written as JSON, such as SELECTLLM_RANKING__HOSTS='[\"http://gpu1:11434\"]'"
         ) from None
+
+
+def fill_from_environment(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give options that the command line leaves open the values of the environment (a `config` of cyclopts)."""
+    values = from_environment()
+    for argument in arguments:
+        value: Any = values
+        for key in argument.keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not argument.keys or argument.children or argument.has_tokens or value is None:
+            continue
+        for index, item in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+            argument.append(Token(keyword=argument.name, value=str(item), source="environment", index=index))
 
 
 def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from selectllm import cancellation
 from selectllm.cli.artifacts import artifacts
 from selectllm.cli.doctor import doctor
+from selectllm.cli.environment import fill_from_environment
 from selectllm.cli.explain import explain
 from selectllm.cli.plan import plan
 from selectllm.cli.select import select
@@ -49,6 +50,7 @@ def new_app(name: str, help: str | None = None) -> App:
         help_epilogue=EXIT_CODES,
         version=version("selectllm"),
         default_parameter=Parameter(negative=()),
+        config=fill_from_environment,
     )
 
 

@@ -1,6 +1,5 @@
 """`selectllm plan`: what a run would do and take."""
 
-from selectllm.cli.environment import with_environment
 from selectllm.cli.select import Json, Options, print_json
 
 
@@ -9,7 +8,7 @@ def plan(settings: Options, *, json: Json = False) -> int:
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
 
-    result = plan_run(with_environment(settings))
+    result = plan_run(settings)
     if json:
         print_json(result)
     else:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from selectllm.cli.environment import with_environment
 from selectllm.cli.progress import progress_bars
 from selectllm.settings import RunSettings
 
@@ -25,7 +24,6 @@ def select(settings: Options, *, json: Json = False) -> int:
     """
     from selectllm.pipeline import select
 
-    settings = with_environment(settings)
     with progress_bars() as on_progress:
         result = select(settings, on_progress)
     print_result(result, settings, json=json)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.broken import CRITICAL, FILES, FOLDER, Case
 
 from selectllm import plan_run, select
 from selectllm.cli import main as cli
@@ -22,7 +23,6 @@ from selectllm.errors import ContractError, PoolError, QualityError, StoreError
 from selectllm.ranking import batches
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
-from tests.broken import CRITICAL, FILES, FOLDER, Case
 
 MakeRun = Callable[..., RunSettings]
 Bad = Callable[[pytest.MonkeyPatch], tuple[str, str]]
