@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+from cyclopts.docs.markdown import generate_markdown_docs
+
 from flows.command_line import build_app as build_flow_app
 from flows.selection import select_instructions
 from selectllm.cli.main import EXIT_CODES, build_app
@@ -10,7 +12,7 @@ from selectllm.cli.main import EXIT_CODES, build_app
 PAGE: Final = Path(__file__).with_name("cli.md")
 
 INTRODUCTION: Final = f"""\
-<!-- Written by docs/cli_reference.py: change the options in selectllm/settings.py and the commands in selectllm/cli. -->
+<!-- Written by docs/cli_reference.py: change selectllm/settings.py and selectllm/cli instead. -->
 
 # Command line
 
@@ -26,9 +28,10 @@ Options of a run that are left out come from the environment, then from the file
 
 def reference() -> str:
     """The whole page."""
-    library = build_app().generate_docs(heading_level=2)
-    flow = build_flow_app(select_instructions).generate_docs(heading_level=2)
-    return "\n".join(line.rstrip() for line in f"{INTRODUCTION}\n{library}\n{flow}".splitlines()) + "\n"
+    library = generate_markdown_docs(build_app(), heading_level=2, generate_toc=False)
+    flow = generate_markdown_docs(build_flow_app(select_instructions), heading_level=2, usage_name="python")
+    page = "\n".join([INTRODUCTION, library, flow])
+    return "\n".join(line.rstrip() for line in page.splitlines()) + "\n"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def usage_error(error: CycloptsError) -> str:
 
 
 def setting_errors(error: ValidationError, argument: Argument | None = None) -> str:
-    """What is wrong with values of the settings; `argument` is what they were read from, where a command line gave them."""
+    """What is wrong with values of the settings; `argument` is the command line's, where they come from one."""
     return "; ".join(_setting_error(problem, argument) for problem in error.errors())
 
 

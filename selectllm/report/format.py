@@ -99,7 +99,11 @@ def counts(summary: dict[str, Any]) -> list[str]:
 def format_selection(result: Result, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
     rows = shown_rows(result.table(), width)
-    lines = [*counts(result.summary), "", *plain_table(COLUMNS, ([str(cell) for cell in row.values()] for row in rows), width)]
+    lines = [
+        *counts(result.summary),
+        "",
+        *plain_table(COLUMNS, ([str(cell) for cell in row.values()] for row in rows), width),
+    ]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
