@@ -66,10 +66,15 @@ class FlowContext(Context):
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step as a task, and note its result."""
-        return self.finish(self.start(step, *inputs, **named))
+        return self._noted(self._submit(step, inputs).result())
 
     def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
-        """Submit a step as a task."""
+        """Submit a step as a task that goes on in the background."""
+        started: Started[T] = self._submit(step, inputs)
+        self.log.started.append(started)
+        return started
+
+    def _submit(self, step: Callable[..., Any], inputs: Sequence[Any]) -> Any:
         name = TASK_NAMES[step.__name__]
         options = {"name": name, "description": (step.__doc__ or "").partition("\n")[0]}
         if name == "validation":

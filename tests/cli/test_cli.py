@@ -89,7 +89,7 @@ def test_plan_of_the_demo_counts_one_call_a_row(cli: Cli, pool: Path) -> None:
 
 def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
     assert (
-        "2 block(s) of depth 3: the budget needs more"
+        "2 page(s) of depth 3: the budget needs more"
         in cli("plan", pool, "--budget", 16, "--selector", "scripted:first")[1]
     )
 
@@ -158,7 +158,7 @@ def test_what_a_server_says_cannot_move_the_terminal(cli: Cli, pool: Path, monke
     def refuse(*_: object) -> None:
         raise ModelError("status 400: \x1b[2J\u202eevil")
 
-    monkeypatch.setattr("selectllm.steps.read_pool", refuse)
+    monkeypatch.setattr("selectllm.pipeline.read_pool", refuse)
     code, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
     assert (code, err) == (1, "selectllm: status 400: \ufffd[2J\ufffdevil\n")
 
@@ -195,7 +195,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from selectllm import cli, pipeline\n"
+        "from selectllm import pipeline\nfrom selectllm.cli import main as cli\n"
         f"pipeline.select = lambda *_: os.kill(os.getpid(), signal.{signal.SIGTERM.name})\n"
         "sys.exit(cli.main(['select', 'x.jsonl', '--budget', '1']))\n"
     )
@@ -209,8 +209,9 @@ def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:
 def test_the_process_ends_cleanly_and_quietly_when_piped(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 60)
     program = (
-        "import sys; from tests.conftest import HashEmbedder; from selectllm import cli, embedding\n"
-        "embedding.open_embedder = lambda _: HashEmbedder()\n"
+        "import sys; from tests.conftest import HashEmbedder\n"
+        "from selectllm.cli import main as cli\nfrom selectllm.embedding import models\n"
+        "models.open_embedder = lambda _: HashEmbedder()\n"
         "pool, store = sys.argv[1:]\n"
         "sys.exit(cli.main(['select', pool, '--budget', '7', '--selector', 'scripted:first', '--store', store]))\n"
     )
@@ -220,7 +221,7 @@ def test_the_process_ends_cleanly_and_quietly_when_piped(tmp_path: Path) -> None
             capture_output=True,
             text=True,
             check=False,
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=Path(__file__).resolve().parents[2],
         )
         assert done.returncode == 0
         assert done.stderr.count("\n") == 1

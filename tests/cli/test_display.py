@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selectllm.report.format import notes, one_line, reason, shown_rows
+from selectllm.report.format import notes, one_line, reason_text, shown_rows
 
 ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
 
@@ -17,7 +17,14 @@ ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
     ],
 )
 def test_every_pick_has_a_reason(picked_by: str, said: str) -> None:
-    assert reason({**ROW, "picked_by": picked_by}) == said
+    assert reason_text({**ROW, "picked_by": picked_by}) == said
+
+
+@pytest.mark.parametrize(
+    ("picked_by", "text"), [("random", "drawn at random"), ("length", "by length"), ("own", "own")]
+)
+def test_rows_that_no_model_ranked_have_a_reason(picked_by: str, text: str) -> None:
+    assert reason_text({"order": 1, "query_id": None, "rank": None, "round": None, "picked_by": picked_by}) == text
 
 
 @given(st.text(), st.integers(20, 80))
@@ -40,10 +47,10 @@ def test_only_the_first_rows_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quality", "p", "said"),
+    ("kind", "p", "said"),
     [("demo", None, ["demo"]), ("scripted", 0.5, ["fixed rule"]), ("model", 0.5, []), ("model", 1e-9, ["position"])],
 )
-def test_what_must_be_said_of_a_selection_is_said(quality: str, p: float | None, said: list[str]) -> None:
-    found = notes({"model": {"quality": quality}, "ranking": {"position_p": p}})
+def test_what_must_be_said_of_a_selection_is_said(kind: str, p: float | None, said: list[str]) -> None:
+    found = notes({"model": {"kind": kind}, "ranking": {"position_bias_pvalue": p}})
     assert len(found) == len(said)
     assert all(word in note for word, note in zip(said, found, strict=True))

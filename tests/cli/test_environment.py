@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from selectllm.cli.environment import configured, from_environment
-from selectllm.cli.options import settings_from
+from selectllm.cli.environment import from_environment, with_environment
+from selectllm.cli.main import main
 from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
 
@@ -26,31 +26,29 @@ def test_given_counts_before_the_environment_before_the_file_before_the_rest(
     monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "5")
     monkeypatch.setenv("SELECTLLM_QUERIES__SIZE", "9")
     given = RunSettings.model_validate({"pool": "p", "budget": 1, "ranking": {"depth": 6}})
-    run = configured(given, below={"store": "below", "selector": "scripted:first", "ranking": {"retries": 7}})
+    run = with_environment(given, fallbacks={"store": "below", "selector": "scripted:first", "ranking": {"retries": 7}})
     assert (run.seed, run.store, run.selector) == (1, "environment", "scripted:first")
     assert (run.ranking.depth, run.ranking.passes, run.ranking.retries, run.ranking.timeout) == (6, 2, 7, 120)
     assert run.queries.size == 9
 
 
-def test_what_is_given_counts_even_when_it_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_values_count_even_when_they_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "5")
-    run = settings_from({("pool",): "p", ("budget",): 1, ("ranking", "depth"): 3})
-    assert run.ranking.depth == 3
-    assert settings_from({("pool",): "p", ("budget",): 1}).ranking.depth == 5
+    explicit = RunSettings.model_validate({"pool": "p", "budget": 1, "ranking": {"depth": 3}})
+    assert with_environment(explicit).ranking.depth == 3
+    assert with_environment(RunSettings(pool="p", budget=1)).ranking.depth == 5
 
 
-def test_the_command_line_lies_over_the_environment(
+def test_the_command_line_counts_before_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make_run: Callable[..., RunSettings]
 ) -> None:
-    from selectllm.cli import main as cli
-
     pool = make_run().pool
     monkeypatch.setenv("SELECTLLM_SELECTOR", "scripted:longest")
     monkeypatch.setenv("SELECTLLM_QUERIES__SIZE", "10")
     monkeypatch.setenv("SELECTLLM_QUALITY__NO_VALIDATE", "true")
-    assert cli.main(["plan", pool, "--budget", "3"]) == 0
+    assert main(["plan", pool, "--budget", "3"]) == 0
     assert "6 of up to 10 rows" in capsys.readouterr().out
-    assert cli.main(["plan", pool, "--budget", "3", "--query-size", "14"]) == 0
+    assert main(["plan", pool, "--budget", "3", "--query-size", "14"]) == 0
     assert "5 of up to 14 rows" in capsys.readouterr().out
 
 
@@ -66,13 +64,13 @@ def test_a_variable_that_is_not_allowed_is_bad_usage(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=said):
-        configured(RunSettings(pool="p", budget=1))
+        with_environment(RunSettings(pool="p", budget=1))
 
 
 def test_a_password_in_a_variable_that_is_not_allowed_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_SELECTOR", "http://user:planted@gpu1:11434")
     with pytest.raises(UsageError, match="unknown selector 'http://gpu1:11434'") as error:
-        configured(RunSettings(pool="p", budget=1))
+        with_environment(RunSettings(pool="p", budget=1))
     assert "planted" not in str(error.value)
 
 
@@ -81,3 +79,14 @@ def test_without_variables_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert from_environment() == {"ranking": {"hosts": ["http://a", "http://b"]}}
     monkeypatch.delenv("SELECTLLM_RANKING__HOSTS")
     assert from_environment() == {}
+
+
+def test_options_that_need_each_other_may_come_from_both(
+    monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., RunSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SELECTLLM_QUALITY__NO_VALIDATE", "true")
+    monkeypatch.setenv("SELECTLLM_HISTORY", "nightly")
+    monkeypatch.setenv("SELECTLLM_RANKING__PRICE_IN", "2.5")
+    monkeypatch.setenv("SELECTLLM_EXCLUDE", "[]")
+    arguments = ["plan", make_run().pool, "--budget", "3", "--slot", "mon", "--max-cost", "4", "--json"]
+    assert main(arguments) == 0, capsys.readouterr().err

@@ -1,66 +1,90 @@
-import inspect
 import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from selectllm.cli.options import Option, command, options, settings_from
-from selectllm.errors import UsageError
+from selectllm.cli.main import build_app, main
+from selectllm.cli.messages import flag_of
 from selectllm.settings import Composition, RunSettings
+from tasks.settings import FlowSettings
 
-NAMES = {one.name: one for one in options()}
+Path = tuple[str, ...]
+
+
+def options(settings: type[BaseModel] = RunSettings, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
+    """Every field that is not itself a group of fields, with its path."""
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from options(field.annotation, (*path, name))
+        else:
+            yield (*path, name), field
+
+
+ALL = [*options(), *options(FlowSettings)]
+DESCRIPTIONS = {flag_of(path): field.description or "" for path, field in options()}
 
 
 def test_the_options_are_the_promised_ones() -> None:
-    assert set(NAMES) == {
-        "pool", "budget", "selector", "seed", "store", "out", "instruction-column", "input-column", "output-column",
-        "embedding-model", "query-size", "queries", "host", "mode", "depth", "passes", "candidate-chars", "think",
-        "concurrency", "timeout", "deadline", "retries", "give-up-after", "max-abstained", "max-cost", "price-in",
-        "price-out", "exclude", "history", "slot", "requery", "refresh",
-        "runner", "runner-address", "workers", "no-validate", "expectations", "data-docs",
+    assert set(DESCRIPTIONS) == {"POOL"} | {
+        f"--{name}"
+        for name in (
+            "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
+            "output-column", "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes",
+            "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
+            "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot", "requery",
+            "no-validate", "expectations", "data-docs",
+        )
     }  # fmt: skip
+    assert {flag_of(path, FlowSettings) for path, _ in options(FlowSettings)} == {
+        "--runner",
+        "--runner-address",
+        "--workers",
+    }
+
+
+def test_every_option_is_in_the_help_with_its_description(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", "--help"]) == 0
+    help = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for flag, description in DESCRIPTIONS.items():
+        assert flag in help
+        assert description.split(".")[0].split(":")[0][:40] in help, flag
 
 
 def test_the_defaults_are_the_promised_ones() -> None:
-    run = RunSettings(pool="p", budget=1)
-    assert (run.selector, run.store, run.seed, run.out) == ("embedded", "./artifacts", 0, None)
-    asked = run.ranking
-    assert (asked.timeout, asked.deadline, asked.retries, asked.give_up_after, asked.max_abstained) == (
-        120,
-        600,
-        4,
-        900,
-        0.05,
-    )
-    assert (asked.passes, asked.mode, asked.candidate_chars, asked.think, asked.hosts) == (1, "auto", 2000, "off", ())
-    assert (run.queries.size, run.queries.composition, run.ranking.depth, run.ranking.concurrency) == (
-        14,
-        "matched",
-        3,
-        4,
-    )
+    settings = RunSettings(pool="p", budget=1)
+    assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
+    assert (settings.seed, settings.out) == (0, None)
+    ranking = settings.ranking
+    assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
+    assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
+    assert (ranking.think, ranking.hosts, ranking.depth, ranking.concurrency) == ("off", (), 3, 4)
+    assert (settings.queries.size, settings.queries.composition) == (14, "matched")
 
 
 def test_every_option_is_explained_and_titled_for_the_form() -> None:
-    for option in options():
-        assert option.field.description, option.name
-        assert option.field.title, option.name
+    for path, field in ALL:
+        assert field.description, path
+        assert field.title, path
 
 
-def test_bounds_stand_in_the_description_because_the_form_does_not_show_them() -> None:
-    bounded = {option.name: limits for option in options() if (limits := list(_limits(_shown(option))))}
-    assert {"seed", "budget", "query-size", "timeout", "deadline", "max-cost", "max-abstained"} <= set(bounded)
-    for name, limits in bounded.items():
-        told = re.findall(r"\(([^()]*\d[^()]*)\)", NAMES[name].field.description or "")
-        assert [
-            one for one in limits if not any(re.search(rf"(?<![\d,.]){one}(?![\d,.])", two) for two in told)
-        ] == [], name
+def test_bounds_are_in_the_description_because_the_form_does_not_show_them() -> None:
+    bounded = {flag_of(path): limits for path, _ in options() if (limits := list(_limits(_form_field(path))))}
+    assert {"--seed", "--budget", "--query-size", "--timeout", "--deadline", "--max-cost", "--max-abstained"} <= set(
+        bounded
+    )
+    for flag, limits in bounded.items():
+        named = re.findall(r"\(([^()]*\d[^()]*)\)", DESCRIPTIONS[flag])
+        missing = [
+            limit for limit in limits if not any(re.search(rf"(?<![\d,.]){limit}(?![\d,.])", text) for text in named)
+        ]
+        assert missing == [], flag
 
 
 def _limits(schema: dict[str, Any]) -> Iterator[str]:
-    """A field's bounds as its description tells them, also where other kinds of values are allowed beside numbers."""
+    """A field's bounds as its description gives them, also where other kinds of values are allowed beside numbers."""
     if "minimum" in schema:
         yield f"{schema['minimum']:,}"
     if "exclusiveMinimum" in schema:
@@ -69,86 +93,103 @@ def _limits(schema: dict[str, Any]) -> Iterator[str]:
         yield f"{schema['maximum']:,}"
     if "exclusiveMaximum" in schema:
         yield f"{schema['exclusiveMaximum'] - 1:,}" if schema["type"] == "integer" else "less than"
-    for one in schema.get("anyOf", []):
-        yield from _limits(one)
+    for alternative in schema.get("anyOf", []):
+        yield from _limits(alternative)
 
 
-def _shown(option: Option) -> dict[str, Any]:
+def _form_field(path: Path) -> dict[str, Any]:
     """What the form knows of an option."""
     schema = RunSettings.model_json_schema()
-    *groups, name = option.path
+    *groups, name = path
     for group in groups:
         annotation = RunSettings.model_fields[group].annotation
         assert annotation is not None
         schema = {"properties": schema["$defs"][annotation.__name__]["properties"]}
-    shown: dict[str, Any] = schema["properties"][name]
-    return shown
+    field: dict[str, Any] = schema["properties"][name]
+    return field
 
 
 def test_the_form_shows_each_option_as_one_plain_field() -> None:
-    for option in options():
-        shown = _shown(option)
-        assert shown.get("type") in ("string", "integer", "number", "boolean", "array"), option.name
-        assert not {"anyOf", "oneOf", "allOf", "$ref"} & set(shown), option.name
-        assert "default" not in shown or shown["default"] is not None, option.name
-        assert option.field.title == shown["title"]
-    groups = [one for one in RunSettings.model_json_schema()["properties"].values() if "$ref" in one]
+    for path, field in options():
+        shown = _form_field(path)
+        assert shown.get("type") in ("string", "integer", "number", "boolean", "array"), path
+        assert not {"anyOf", "oneOf", "allOf", "$ref"} & set(shown), path
+        assert "default" not in shown or shown["default"] is not None, path
+        assert field.title == shown["title"]
+    groups = [field for field in RunSettings.model_json_schema()["properties"].values() if "$ref" in field]
     assert groups
-    assert not [one for one in groups if "default" in one], "the form would send null for the fields left open"
+    assert not [group for group in groups if "default" in group], "the form would send null for the fields left open"
 
 
-def test_descriptions_are_for_both_doors() -> None:
-    for option in options():
-        assert not re.search(r"--|repeated|pip install", option.field.description or ""), option.name
+def test_descriptions_are_for_the_command_line_and_the_form_alike() -> None:
+    for path, field in ALL:
+        assert not re.search(r"--|repeated|pip install", field.description or ""), path
 
 
-def test_a_command_takes_each_option_and_hands_on_settings() -> None:
-    got: list[RunSettings] = []
+def test_options_become_settings() -> None:
+    parsed: list[RunSettings] = []
+    app = build_app()
 
-    def work(run: RunSettings, *, json: bool = False) -> int:
-        got.append(run)
-        return int(json)
+    @app.command
+    def show(settings: RunSettings) -> int:
+        parsed.append(settings)
+        return 0
 
-    made = command(work)
-    assert set(inspect.signature(made).parameters) == {one.argument for one in options()} | {"json"}
-    assert made("pool.csv", budget=3, query_size=9, queries="paper", host=("http://h",), json=True) == 1
-    assert (got[0].pool, got[0].budget, got[0].queries.size, got[0].queries.composition) == ("pool.csv", 3, 9, "paper")
-    assert got[0].ranking.hosts == ("http://h",)
+    arguments = ["show", "pool.csv", "--budget", "3", "--query-size", "9", "--composition", "paper"]
+    app(
+        [*arguments, "--host", "http://a", "--host", "http://b", "--exclude", "x", "--requery"],
+        result_action="return_value",
+    )
+    (settings,) = parsed
+    assert (settings.pool, settings.budget, settings.queries.size) == ("pool.csv", 3, 9)
+    assert (settings.queries.composition, settings.ranking.hosts) == ("paper", ("http://a", "http://b"))
+    assert (settings.exclude, settings.requery) == (("x",), True)
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message"),
+    ("arguments", "message"),
     [
-        (("budget",), 0, "--budget should be greater than or equal to 1, not 0"),
-        (("queries", "size"), 1, "--query-size should be greater than or equal to 2, not 1"),
-        (("ranking", "concurrency"), 1000, "--concurrency should be less than or equal to 256, not 1000"),
-        (("selector",), "gpt", "unknown selector 'gpt': use one of ollama:MODEL"),
-        (("selector",), "ollama:", "unknown selector 'ollama:'"),
-        (("selector",), "scripted:best", "unknown selector 'scripted:best'"),
-        (("ranking", "max_cost"), 5.0, "--max-cost needs --price-in or --price-out"),
-        (("ranking", "mode"), "pointwise", "scripted selectors rank lists"),
-        (("seed",), -1, "--seed should be greater than or equal to 0"),
+        (["--budget", "0"], "--budget should be greater than or equal to 1, not '0'"),
+        (["--query-size", "1"], "--query-size should be greater than or equal to 2, not '1'"),
+        (["--concurrency", "1000"], "--concurrency should be less than or equal to 256, not '1000'"),
+        (["--selector", "gpt"], "unknown selector 'gpt': use one of ollama:MODEL"),
+        (["--selector", "ollama:"], "unknown selector 'ollama:'"),
+        (["--selector", "scripted:best"], "unknown selector 'scripted:best'"),
+        (["--max-cost", "5"], "--max-cost needs --price-in or --price-out"),
+        (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
+        (["--seed", "-1"], "--seed should be greater than or equal to 0"),
+        (["--slot", "s"], "--slot needs --history"),
+        (["--mode", "loud"], "loud"),
+        (["--nothing"], "--nothing"),
+        (["more.jsonl"], "more.jsonl"),
     ],
 )
-def test_what_is_not_allowed_is_told_in_the_options_names(path: tuple[str, ...], value: object, message: str) -> None:
-    with pytest.raises(UsageError) as error:
-        settings_from({("pool",): "p", ("budget",): 1, ("selector",): "scripted:first", path: value})
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+def test_what_is_not_allowed_is_said_in_the_options_names(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = [] if "--budget" in arguments else ["--budget", "1"]
+    assert main(["plan", "p.jsonl", *budget, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert "pydantic" not in error
 
 
-@pytest.mark.parametrize("path", [("ranking", "hosts"), ("ranking", "concurrency"), ("selector",)])
+@pytest.mark.parametrize("flag", ["--selector", "--concurrency"])
 @pytest.mark.parametrize("value", ["http://user:planted@gpu1:11434", "http://gpu1:11434/?token=planted"])
-def test_a_password_in_what_is_not_allowed_is_not_told(path: tuple[str, ...], value: str) -> None:
-    with pytest.raises(UsageError, match="http://gpu1:11434") as error:
-        settings_from({("pool",): "p", ("budget",): 1, path: value})
-    assert "planted" not in str(error.value)
+def test_a_password_in_what_is_not_allowed_is_not_shown(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "p.jsonl", "--budget", "1", flag, value]) == 2
+    error = capsys.readouterr().err
+    assert "http://gpu1:11434" in error
+    assert "planted" not in error
 
 
 def test_settings_cannot_be_changed_and_know_no_other_field() -> None:
-    run = RunSettings(pool="p", budget=1)
+    settings = RunSettings(pool="p", budget=1)
     with pytest.raises(ValidationError):
-        run.budget = 2  # type: ignore[misc]
+        settings.budget = 2  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         RunSettings.model_validate({"pool": "p", "budget": 1, "budgett": 2})
 

@@ -69,14 +69,14 @@ def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, An
 def test_the_order_shown_and_the_reply_are_those_of_the_prompt(make_run: MakeRun, fake_model: Told) -> None:
     model = fake_model()
     result = select(make_run(budget=5))
-    shown = {tuple(one.id for one in request.shown) for request in model.asked}
+    shown = {request.shown for request in model.asked}
     for found in every_row(result):
         (answer,) = found.answers
         assert answer.shown in shown
         ranked = json.loads(answer.text)["ranking"]
         assert [answer.shown[number - 1] for number in ranked] == [one.id for one in found.candidates if one.rank]
         assert (answer.attempt, answer.outcome, answer.prompt_tokens, answer.output_tokens) == (1, "used", 10, 2)
-        assert answer.model == "told-digest"
+        assert answer.model == "fake-digest"
 
 
 def test_all_passes_are_told_of(make_run: MakeRun) -> None:
@@ -104,7 +104,7 @@ def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> No
 
 def silent_about(id: str) -> Callable[[Request], str]:
     def answer(request: Request) -> str:
-        return "I cannot." if id in [one.id for one in request.shown] else by_id(request)
+        return "I cannot." if id in request.shown else by_id(request)
 
     return answer
 
@@ -152,8 +152,8 @@ def test_replies_to_other_runs_are_not_told_of(make_run: MakeRun) -> None:
 
 def test_scores_decide_pointwise(make_run: MakeRun, fake_model: Told) -> None:
     def answer(request: Request) -> Reply:
-        yes = (int(request.shown[0].id, 16) % 97 + 1) / 100
-        odds = {"yes": yes, "no": 1 - yes} if request.shown[0].id[0] != "0" else {"maybe": 1.0}
+        yes = (int(request.shown[0], 16) % 97 + 1) / 100
+        odds = {"yes": yes, "no": 1 - yes} if request.shown[0][0] != "0" else {"maybe": 1.0}
         return Reply("yes", "stop", 5, 1, logprobs={word: math.log(p) for word, p in odds.items()})
 
     model = fake_model(answer)
