@@ -13,10 +13,9 @@ import pytest
 from selectllm import cancellation
 from selectllm.llm.caller import Caller, CostLimit
 from selectllm.llm.hosts import HostOptions, HostPool
-from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
-from selectllm.settings import RankingSettings, RunSettings
+from selectllm.settings import RunSettings
 from selectllm.store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -172,13 +171,10 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModel]:
     def make(answer: Callable[[Request], Reply | str] = by_id) -> FakeModel:
         model = FakeModel(answer)
 
-        async def open_model(
-            _selector: str, settings: RankingSettings, _keys: ApiKeys, expected: ModelInfo | None = None
-        ) -> HostPool:
-            return HostPool([model], HostOptions.of(settings))
+        async def connect(*_: object) -> FakeModel:
+            return model
 
-        monkeypatch.setattr("selectllm.llm.caller.open_model", open_model)
-        monkeypatch.setattr("selectllm.steps.model.open_model", open_model)
+        monkeypatch.setattr("selectllm.llm._connect", connect)
         return model
 
     return make

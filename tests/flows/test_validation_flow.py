@@ -11,8 +11,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows.selection import select_instructions
 from selectllm.errors import PoolError, QualityError
 from selectllm.settings import RunSettings
-from tests.broken import FILES, FOLDER, Case
-from tests.test_validation import (
+from tests.quality.broken import FILES, FOLDER, Case
+from tests.quality.test_validation import (
     BY_EVERY_DOOR,
     Bad,
     bad_ranks,
