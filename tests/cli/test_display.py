@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selectllm.report.format import notes, one_line, reason_text, shown_rows
+from selectllm.report.format import notes, reason_text, shown_rows
+from selectllm.text import fit_line
 
 ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
 
@@ -29,13 +30,13 @@ def test_rows_that_no_model_ranked_have_a_reason(picked_by: str, text: str) -> N
 
 @given(st.text(), st.integers(20, 80))
 def test_no_text_breaks_out_of_its_line(text: str, width: int) -> None:
-    shown = one_line(text, width)
+    shown = fit_line(text, width)
     assert len(shown) <= width
     assert shown.isprintable()
 
 
 def test_escapes_and_direction_marks_do_not_reach_a_terminal() -> None:
-    shown = one_line("\x1b[31mred\u202e\u200b\x07 done", 80)
+    shown = fit_line("\x1b[31mred\u202e\u200b\x07 done", 80)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert shown.endswith(" done")

@@ -44,7 +44,7 @@ def prefect_settings(environment: Environment) -> Iterator[None]:
 
 @pytest.fixture
 def task_states() -> Callable[[Any], StateNames]:
-    """The names of the states that a flow run's tasks ended in, by the task's name; the run by its id or final state."""
+    """The names of the states that a flow run's tasks ended in, by task; the run by its id or final state."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
