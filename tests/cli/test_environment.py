@@ -119,5 +119,5 @@ def test_a_variable_that_names_no_setting_of_its_group_is_bad_usage(
     monkeypatch.setenv("SELECTLLM_RANKING__DEPHT", "2")
     assert main(["plan", "p.jsonl", "--budget", "1"]) == 2
     assert capsys.readouterr().err == "selectllm: SELECTLLM_RANKING__DEPHT names no setting\n"
-    with pytest.raises(UsageError, match="ranking.depht: Extra inputs"):
+    with pytest.raises(UsageError, match=r"ranking\.depht: Extra inputs"):
         with_environment(RunSettings(pool="p", budget=1))
