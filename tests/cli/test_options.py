@@ -1,13 +1,13 @@
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import pytest
-from cyclopts import Parameter
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from selectllm.cli.main import build_app, flag_of, main
+from selectllm.cli.main import build_app, main
+from selectllm.cli.messages import flag_of
 from selectllm.settings import Composition, RunSettings
 from tasks.settings import FlowSettings
 
@@ -131,7 +131,7 @@ def test_options_become_settings() -> None:
     app = build_app()
 
     @app.command
-    def show(settings: Annotated[RunSettings, Parameter(name="*")]) -> int:
+    def show(settings: RunSettings) -> int:
         parsed.append(settings)
         return 0
 
