@@ -12,7 +12,8 @@ import pytest
 
 from selectllm import cancellation
 from selectllm.llm.caller import Caller, CostLimit
-from selectllm.llm.hosts import HostOptions, HostPool
+from selectllm.llm.host_state import HostOptions
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RunSettings

@@ -101,7 +101,13 @@ def test_two_hosts_share_the_load_and_one_that_dies_is_taken_out(make_run: MakeR
 def test_a_server_that_goes_away_for_a_while_is_waited_for(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=4) as server:
         settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4})
-        after(server, 10, lambda: (server.pause(), time.sleep(1), server.resume()))
+
+        def go_away_for_a_second() -> None:
+            server.pause()
+            time.sleep(1)
+            server.resume()
+
+        after(server, 10, go_away_for_a_second)
         result = select(settings)
         assert len(result.table()) == 20
         assert result.summary["ranking"]["errors_by_kind"]["connection"] >= 4

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from selectllm.ranking.prompts import CLIP_MARK, Candidate, clip, listwise, poin
 CANDIDATES = [Candidate(f"{number:02}", f"Task {number}", "data" if number % 2 else None) for number in range(14)]
 
 
-def shown_lines(text: str) -> list[dict[str, str]]:
+def shown_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("Candidates:\n")[1].split("\n")]
 
 

@@ -234,7 +234,7 @@ def test_one_failure_cancels_the_others_and_is_raised_as_it_is() -> None:
         finished.append(1)
 
     with pytest.raises(ModelError, match="gone"):
-        asyncio.run(gather_or_raise([wait(), fail(), wait()]))  # type: ignore[arg-type]
+        asyncio.run(gather_or_raise([wait(), fail(), wait()]))
     assert not finished
 
 
