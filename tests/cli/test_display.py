@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from selectllm.cli.printing import print_json
 from selectllm.report.format import notes, reason_text, shown_rows
-from selectllm.text import fit_line
 from selectllm.report.plain_table import plain_table
+from selectllm.text import fit_line
 
 ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
 
