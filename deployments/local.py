@@ -82,7 +82,7 @@ def free_port() -> int:
 
 
 def await_health(environment: Environment, log: Path, is_running: Callable[[], bool], seconds: float = 120) -> None:
-    """Return once the server of an environment answers; raises RuntimeError with the end of its log if it never does."""
+    """Return once the server of an environment answers; raises RuntimeError if it does not start."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and is_running():
         try:

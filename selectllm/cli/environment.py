@@ -63,16 +63,17 @@ def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None 
 def fill(arguments: ArgumentCollection) -> None:
     """Give a command line's options for settings that were left out what the environment names for them.
 
-    It is done before anything is checked: an option given may need another that a variable holds.
+    This comes before any check: an option on the command line may need another one that a variable names.
+    Raises UsageError for a variable of a group that has no such setting.
     """
-    values = dict(_leaves(from_environment()))
-    for argument in arguments:
-        if argument.tokens or argument.keys not in values:
-            continue
-        value = values[argument.keys]
-        variable = PREFIX + DELIMITER.join(argument.keys).upper()
-        for index, text in enumerate(value if isinstance(value, list) else [value]):
-            argument.append(Token(keyword=variable, value=str(text), source="environment", index=index))
+    options = {argument.keys: argument for argument in arguments}
+    for path, value in _leaves(from_environment()):
+        variable = PREFIX + DELIMITER.join(path).upper()
+        if path not in options:
+            raise UsageError(f"{variable} names no setting")
+        if not options[path].tokens:
+            for index, text in enumerate(value if isinstance(value, list) else [value]):
+                options[path].append(Token(keyword=variable, value=str(text), source="environment", index=index))
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

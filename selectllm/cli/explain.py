@@ -18,7 +18,7 @@ def explain(
     store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> int:
-    """Tell a row's whole way through a run: its query, what the model answered, and why it was chosen or not.
+    """Show a row's whole way through a run: its query, what the model answered, and why it was chosen or not.
 
     Examples: `selectllm explain row:17`, `selectllm explain 3f2ab812 --run 20260301T120000Z-0a1b2c3d`
     """

@@ -6,10 +6,10 @@ from typing import Final
 
 from rich.console import JustifyMethod
 
-from selectllm.report.format import one_line
 from selectllm.report.plain_table import plain_table
 from selectllm.store.inventory import ArtifactInfo, Inventory, ModelFiles
 from selectllm.store.pruning import Pruned
+from selectllm.text import fit_line
 
 KEY_DIGITS: Final = 12
 """Digits of a key that are shown; the JSON has all of them."""
@@ -55,7 +55,7 @@ def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
         )
         more = f" and {len(unresolved) - NAMED_ARTIFACTS:,} more" if len(unresolved) > NAMED_ARTIFACTS else ""
         lines.append(
-            f"What {one_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
+            f"What {fit_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
             "Its run makes it again."
         )
     return "\n".join(lines)
@@ -89,8 +89,8 @@ def _table(artifacts: Iterable[ArtifactInfo], now: datetime | None) -> list[str]
 def _row(info: ArtifactInfo, now: datetime) -> tuple[str, ...]:
     damage = f"  DAMAGED: {info.damage}" if info.damage else ""
     return (
-        one_line(info.artifact.kind, 12),
-        one_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
+        fit_line(info.artifact.kind, 12),
+        fit_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
         f"{info.manifest.rows:,}" if info.manifest else "?",
         size(info.bytes),
         age(info.created, now),
@@ -99,13 +99,13 @@ def _row(info: ArtifactInfo, now: datetime) -> tuple[str, ...]:
 
 
 def _origin(made_from: Mapping[str, str]) -> str:
-    return one_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
+    return fit_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
 
 
 def _model_files(kind: str, files: ModelFiles) -> str:
     model, name = (
-        one_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
-        f"  {one_line(files.name, 60)}" if files.name else "",
+        fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
+        f"  {fit_line(files.name, 60)}" if files.name else "",
     )
     return f"{kind:<12} {model:<{KEY_DIGITS}} {_count(files.files, 'file'):>11} {size(files.bytes):>8}{name}"
 

@@ -5,7 +5,7 @@ from selectllm.settings import RunSettings
 
 
 def plan(settings: RunSettings, *, json: Json = False) -> int:
-    """Tell what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+    """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
 

@@ -4,7 +4,7 @@ import textwrap
 from typing import Final
 
 from selectllm.explain.explanation import Answer, Explanation, Round
-from selectllm.report.format import one_line
+from selectllm.text import fit_line
 
 REPLY: Final = 2000
 """Characters of a reply that are shown; the JSON has all of them."""
@@ -25,14 +25,14 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
     )
     lines = [
         f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}",
-        f"  {one_line(explanation.instruction, width - 2)}",
+        f"  {fit_line(explanation.instruction, width - 2)}",
     ]
     if explanation.input:
-        lines.append(f"  {one_line(explanation.input, width - 2)}")
+        lines.append(f"  {fit_line(explanation.input, width - 2)}")
     by = (
-        f"ranked by {one_line(explanation.model, 60)}"
+        f"ranked by {fit_line(explanation.model, 60)}"
         if explanation.model
-        else f"by the strategy {one_line(explanation.strategy, 60)}"
+        else f"by the strategy {fit_line(explanation.strategy, 60)}"
     )
     decision = (
         f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}"
@@ -40,9 +40,9 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         else "Not chosen"
     )
     lines += [
-        f"Run {one_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
+        f"Run {fit_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
         "",
-        f"{decision}: {one_line(reason_text(explanation), 10 * width)}.",
+        f"{decision}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
     if explanation.candidates:
         lines += ["", *_query(explanation, width)]
@@ -109,7 +109,7 @@ def _query(explanation: Explanation, width: int) -> list[str]:
         mark, rank = ">" if one.id == explanation.id else " ", f"{one.rank or '-'}{'*' if one.chosen else ' '}"
         score = "" if one.score is None else f"{one.score:+.3f}  "
         start = f"{mark} {rank:>7} {shown[one.id]:>{wide}} {one.row:>9}  {one.id[:ID]}  {score}"
-        lines.append(start + one_line(one.instruction, max(width - len(start), 20)))
+        lines.append(start + fit_line(one.instruction, max(width - len(start), 20)))
     return lines + [line for one in about for line in _answer(one, width)]
 
 
@@ -126,7 +126,7 @@ def _round(round: Round) -> str:
 
 def _answer(one: Answer, width: int) -> list[str]:
     """A reply: what it is, its text escaped, and, where no list tells, the order that its prompt showed the rows in."""
-    outcome = one_line(one.outcome, 40) + ("" if one.used else " (not used)")
+    outcome = fit_line(one.outcome, 40) + ("" if one.used else " (not used)")
     thought = f", after {len(one.thinking):,} characters of thought" if one.thinking else ""
     escaped = ascii(one.text)
     more = f" … and {len(escaped) - REPLY:,} more characters" if len(escaped) > REPLY else ""

@@ -4,23 +4,19 @@ Pools hold anything: no text of theirs reaches a terminal or a page as it is.
 """
 
 import html
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-from rich.cells import cell_len, chop_cells
 from rich.console import JustifyMethod
 
 from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
+from selectllm.text import fit_line
 
 SHOWN: Final = 20
 """Rows of a selection that are shown; the file has them all."""
-
-MARKS: Final = 4
-"""Accents on one letter that are shown; no living script needs more."""
 
 COLUMNS: Final[dict[str, JustifyMethod]] = {"order": "right", "why": "left", "instruction": "left"}
 """The columns of a selection that are shown."""
@@ -47,30 +43,17 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 def reason_text(row: Mapping[str, Any]) -> str:
     """Why a row of a selection was chosen."""
-    reason = one_line(row["picked_by"], 40)  # another package's strategy may give any
+    reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
     if row["query_id"] is None:
         return {"random": "drawn at random", "length": "by length"}.get(reason, reason)
     decided_by = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
     return f"ranked {row['rank']} in query {row['query_id']}{decided_by.get(reason, f', by {reason}')}"
 
 
-def one_line(text: str, width: int) -> str:
-    """A text fit for one line of `width` columns: nothing that breaks, hides, turns or piles up, and not too long."""
-    categories, shown = "", ""
-    for character in " ".join(text.lstrip()[: 10 * width].split()):
-        category = unicodedata.category(character)[0]
-        if category != "M" or not categories.endswith("M" * MARKS):
-            categories += category
-            shown += character if category != "C" else "\N{REPLACEMENT CHARACTER}"
-    if len(shown) <= width and cell_len(shown) <= width:
-        return shown
-    return chop_cells(shown[: width - 1], width - 1)[0] + "…"
-
-
 def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
     """The first rows of a selection: order, why, instruction."""
     return [
-        {"order": row["order"], "why": reason_text(row), "instruction": one_line(row["instruction"], width)}
+        {"order": row["order"], "why": reason_text(row), "instruction": fit_line(row["instruction"], width)}
         for row in selection.slice(0, SHOWN).to_pylist()
     ]
 

@@ -53,6 +53,24 @@ def test_every_option_is_in_the_help_with_its_description(capsys: pytest.Capture
         assert description.split(".")[0].split(":")[0][:40] in help, flag
 
 
+def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", "--help"]) == 0
+    help = capsys.readouterr().out
+    titles = [line.strip("╭─╮ ") for line in help.splitlines() if line.startswith("╭")]
+    assert titles == ["Run", "Columns", "Embedding", "Queries", "Ranking", "Quality", "Output"]
+    assert "[default: ()]" not in help
+    assert "[default: None]" not in help
+    assert "[default: False]" not in help
+    assert "[default: 14]" in help
+
+
+def test_a_command_line_without_its_pool_or_budget_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, name in ((["--budget", "1"], "POOL"), (["p.jsonl"], "--budget")):
+        assert main(["select", *arguments]) == 2
+        error = 'Command "select" parameter {} requires an argument. See --help'
+        assert capsys.readouterr().err == f"selectllm: {error.format(name)}\n"
+
+
 def test_the_defaults_are_the_promised_ones() -> None:
     settings = RunSettings(pool="p", budget=1)
     assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
@@ -159,6 +177,10 @@ def test_options_become_settings() -> None:
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
+        (["--slot", "s/", "--history", "h"], "--slot should match pattern"),
+        (["--strategy", ""], "--strategy should have at least 1 character, not ''"),
+        (["--timeout", "soon"], "--timeout should be a valid number, not 'soon'. See --help"),
+        (["--depth", "2", "--depth", "3"], "Parameter --depth specified multiple times. See --help"),
         (["--mode", "loud"], "loud"),
         (["--nothing"], "--nothing"),
         (["more.jsonl"], "more.jsonl"),

@@ -40,11 +40,21 @@ def prefect_settings(environment: Environment) -> Iterator[None]:
     }
     with temporary_settings(settings):
         yield
+        _send_all()
+
+
+def _send_all() -> None:
+    """Send the logs and events that wait for their next batch."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all()
 
 
 @pytest.fixture
 def task_states() -> Callable[[Any], StateNames]:
-    """The names of the states that a flow run's tasks ended in, by the task's name; the run by its id or final state."""
+    """The names of the final states of a flow run's tasks, by the task's name. The run is its id or its final state."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -92,8 +102,9 @@ def run_log() -> Callable[[Any, str], str]:
     def run_log(final: Any, awaited: str) -> str:
         of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[final.state_details.flow_run_id]))
         end, text = time.monotonic() + 10, ""
+        _send_all()
         with get_client(sync_client=True) as client:
-            while awaited not in text and time.monotonic() < end:  # logs are sent in batches, every two seconds
+            while awaited not in text and time.monotonic() < end:
                 time.sleep(0.1)
                 text = "\n".join(log.message for log in client.read_logs(log_filter=of_run))
         return text

@@ -242,8 +242,7 @@ def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
     artifact, table = Artifact(kind=kind, key=result.summary["artifacts"][kind]), result.table(kind)
     manifest = result.store.manifest(artifact)
     assert manifest is not None
-    same = {name: getattr(manifest, name) for name in ("code_version", "made_from", "settings", "facts", "inputs")}
-    result.store.write(artifact, change(table), **same)
+    result.store.write(artifact, change(table), manifest, manifest.facts)
     first = table["id"][place].as_py()
     settings = with_validation(make_run, quality={"data_docs": str(tmp_path / "docs")})
     with pytest.raises(QualityError, match=rf"{kind} table .* {rule} \(\d+ of \d+, ids {first}, "):
