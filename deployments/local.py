@@ -53,10 +53,10 @@ def worker(environment: Environment, log: Path, *options: str) -> Iterator[subpr
 @contextmanager
 def running(arguments: list[str], environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process in the checkout, which is ended, with those of its group, at the end of the block."""
-    with log.open("ab") as told:
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=told, stderr=told, start_new_session=True,
-            preexec_fn=hear_interrupts,
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output,
+            start_new_session=True, preexec_fn=take_interrupts,
         )  # fmt: skip
     try:
         yield process
@@ -70,7 +70,7 @@ def running(arguments: list[str], environment: Environment, log: Path) -> Iterat
             process.wait()
 
 
-def hear_interrupts() -> None:
+def take_interrupts() -> None:
     """Take SIGINT as at a terminal: what a shell starts in the background ignores it, and workers end by it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -15,7 +15,7 @@ def sanitize(text: str) -> str:
     Those are Unicode's categories C: control characters (escape sequences begin with one), bidirectional and zero-width
     marks, surrogates, and what is not assigned.
     """
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(one)[0] == "C" else one for one in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark)[0] == "C" else mark for mark in text)
 
 
 def one_line(value: object, limit: int = 1000) -> str:

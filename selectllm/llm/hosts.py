@@ -40,7 +40,7 @@ RETRY_ONCE: Final = frozenset({"out of memory"})
 
 
 class HostPool:
-    """The hosts of one model; `info` says who it is when the first host cannot.
+    """The hosts of one model; `info` describes it when the first host does not answer yet.
 
     `usage` counts the errors of requests and the seconds that they queued.
     """

@@ -53,7 +53,7 @@ class OpenAIModel:
 
     def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
         self.info = info
-        self.context: int | None = None  # the API does not tell: a prompt that is too long is refused when it is sent
+        self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
         self._client = client
         self._timeout = timeout
         self._given_up: set[str] = set()
@@ -74,7 +74,7 @@ class OpenAIModel:
                     except (BadRequestError, UnprocessableEntityError) as error:
                         if OUT_OF_ROOM in signs_of(error).lower():
                             return Reply("", "length")
-                        # Against this body, not against what is known by now: others may have learned it meanwhile.
+                        # Compare with this body, not with `_given_up`: another request may have been refused meanwhile.
                         refused = _refused(error) & body.keys()
                         if not refused:
                             raise
@@ -214,7 +214,7 @@ async def open_openai(
             message = f"status {error.status_code}: {safe(message_of(error), client.api_key)}"
             raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise
-    # The API tells nothing of the weights: replies can be kept under the name alone.
+    # The API says nothing of the weights: replies can be kept under the name alone.
     info = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
     return OpenAIModel(client, info, timeout)
 

@@ -53,7 +53,7 @@ class StepResult(BaseModel):
         return self._table
 
     def release(self) -> None:
-        """Let go of the table: whoever needs it again reads it again."""
+        """Let the table go; it is read again when it is needed again."""
         self._table = None
 
     def with_table(self, table: pa.Table) -> "StepResult":
