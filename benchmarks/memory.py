@@ -22,9 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from selectllm.execution import WorkItem
 from selectllm.settings import RunSettings
-from selectllm.steps import Shard, embed_shard
-from selectllm.steps.embed import SHARD_ROWS
+from selectllm.steps.embed import SHARD_ROWS, Shard, embed_shard
 
 
 class RandomEmbedder:
@@ -35,14 +35,15 @@ class RandomEmbedder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Draw a vector for each text, the same on every run."""
         vectors = np.random.default_rng(zlib.crc32(texts[0].encode())).normal(size=(len(texts), 384))
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        unit: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
-def work(run: RunSettings, pieces: Connection) -> None:
+def work(settings: RunSettings, pieces: Connection) -> None:
     """Embed what comes until nothing does; then tell the most memory that was ever held, in bytes."""
     with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         while (shard := pieces.recv()) is not None:
-            pieces.send(embed_shard(run, shard))
+            pieces.send(embed_shard(settings, WorkItem(shard)))
     pieces.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
@@ -51,8 +52,8 @@ def most_memory(shards: int) -> int:
     spawn = multiprocessing.get_context("spawn")  # a fork would begin with what this process holds
     ours, theirs = spawn.Pipe()
     with tempfile.TemporaryDirectory() as store:
-        run = RunSettings.model_validate({"pool": "-", "budget": 1, "store": store})
-        process = spawn.Process(target=work, args=(run, theirs), daemon=True)
+        settings = RunSettings.model_validate({"pool": "-", "budget": 1, "store": store})
+        process = spawn.Process(target=work, args=(settings, theirs), daemon=True)
         process.start()
         theirs.close()  # else a worker that dies would be waited for without end
         for number in range(shards):

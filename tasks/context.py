@@ -8,8 +8,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.logging import get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
@@ -67,7 +67,8 @@ class FlowContext(Context):
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step as a task, and note its result."""
-        return self._noted(self._submit(step, inputs).result())
+        result: T = self._submit(step, inputs).result()
+        return self._noted(result)
 
     def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
         """Submit a step as a task that goes on in the background."""
