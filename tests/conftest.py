@@ -22,6 +22,7 @@ from selectllm.store import Store
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests of a file to one process, those that use Prefect all to the same one; long ones begin."""
 
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no test wait for the disk. What is synced, and when, test_campaign.py sees in processes of its own."""
+    monkeypatch.setattr("os.fsync", lambda _handle: None)
 
 
 @pytest.fixture(autouse=True)
