@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm.ranking.prompts import digest
+from selectllm.store import digest
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests import boundaries
 from tests.boundaries import Blow, Order
