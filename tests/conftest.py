@@ -37,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Have the embedded model compute as all else does: see tests/__init__.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("selectllm.llm.embedded.THREADS", 1)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no test wait for the disk. What is synced, and when, test_campaign.py sees in processes of its own."""

@@ -26,6 +26,9 @@ It is a multiple of 256, as llama.cpp's contexts are."""
 
 TOP_LOGPROBS: Final = 20
 
+THREADS: Final = -1
+"""As many as there are cores. On cores that others use too, a thread that waits for another slows both down."""
+
 T = TypeVar("T")
 
 
@@ -172,6 +175,7 @@ def _load(path: Path, context: int) -> Any:
     params.ctx_shift = False
     params.verbosity = -1
     params.warmup = False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
     params.enable_reasoning = 0  # thinking would be outside the schema
     params.cache_ram_mib = 0  # the slot's own cache serves the common prefix; this one would keep up to 8 GiB more
     params.swa_full = True  # else models with sliding windows, such as Gemma's, do not reuse the common prefix

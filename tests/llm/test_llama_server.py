@@ -29,6 +29,7 @@ def server() -> Iterator[str]:
         pytest.skip(str(error))
     params.model_alias = {NAME}
     params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 8192, 1, False, -1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.hostnames, params.port, params.api_keys, params.ui = ["127.0.0.1"], 0, [KEY], False
     running = xllamacpp.Server(params)
     running.handle_completions({"prompt": " ", "n_predict": 1})
