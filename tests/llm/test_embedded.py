@@ -119,9 +119,9 @@ def test_equal_requests_have_equal_answers_whatever_is_cached(model: EmbeddedMod
 
 
 def test_requests_at_once_are_all_answered(model: EmbeddedModel) -> None:
-    replies = ask(model, *(FRUIT_QUESTION for _ in range(5)), pointwise(CANDIDATES[0]).request())
-    assert all(json.loads(reply.text) for reply in replies[:5])
-    assert replies[5].logprobs
+    replies = ask(model, *(FRUIT_QUESTION for _ in range(3)), pointwise(CANDIDATES[0]).request())
+    assert all(json.loads(reply.text) for reply in replies[:3])
+    assert replies[3].logprobs
 
 
 @pytest.mark.parametrize("schema", [FRUIT, None])
