@@ -45,6 +45,17 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def shared_environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of the clients of the session's Prefect server."""
+    from tests.prefect_server import shared_server
+
+    with shared_server(request.config, tmp_path_factory.getbasetemp()) as environment:
+        yield environment
+
+
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no test wait for the disk. What is synced, and when, test_campaign.py sees in processes of its own."""

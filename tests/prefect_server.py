@@ -28,21 +28,20 @@ DATABASE: Final = "prefect.db"
 
 
 @contextmanager
-def shared_server(request: pytest.FixtureRequest, folders: pytest.TempPathFactory) -> Iterator[Environment]:
+def shared_server(config: pytest.Config, folder: Path) -> Iterator[Environment]:
     """The environment of the clients of the session's server.
 
     The first process that needs the server starts it; the last one that used it ends it. Each holds a shared lock
     meanwhile, which goes away with its process however that ends.
     """
-    base = folders.getbasetemp()
-    home = (base.parent if hasattr(request.config, "workerinput") else base) / "prefect"
+    home = (folder.parent if hasattr(config, "workerinput") else folder) / "prefect"  # a worker's folder is in ours
     home.mkdir(exist_ok=True)
     started = home / "server.json"
     with (home / "users").open("a") as users:
         with _exclusive(home / "lock"):
             fcntl.flock(users, fcntl.LOCK_SH)
             if not started.exists():
-                started.write_text(json.dumps(_start(home, _template(request.config))))
+                started.write_text(json.dumps(_start(home, _template(config))))
             server = json.loads(started.read_text())
         yield server["environment"]
         with _exclusive(home / "lock"):

@@ -1,4 +1,4 @@
-"""A real Prefect server that runs as `make serve` would run it, and the clients' side of it."""
+"""The session's Prefect server, or one of a module's own, and the clients' side of it."""
 
 import os
 import shutil
@@ -14,22 +14,21 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.local import Environment, server
+from deployments.local import Environment
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A folder for the servers and workers of a module's tests."""
+    """A folder for a server of a module's own."""
     folder = Path(tempfile.mkdtemp(prefix="selectllm-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def environment(home: Path) -> Iterator[Environment]:
-    """The environment of the clients of a server that runs as long as the module's tests."""
-    with server(home / "prefect") as environment:
-        yield environment
+def environment(shared_environment: Environment) -> Environment:
+    """The environment of the clients of the session's server, to which each module deploys anew."""
+    return shared_environment
 
 
 @pytest.fixture

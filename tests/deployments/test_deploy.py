@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments import automations, work_pools
-from deployments.local import Environment
+from deployments.local import Environment, server
 from deployments.steps import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 DEPLOY = (("deployments.work_pools",), ("prefect", "--no-prompt", "deploy", "--all"), ("deployments.automations",))
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> Iterator[Environment]:
+    """The environment of the clients of a new server, which is started as `make serve` starts it."""
+    with server(home / "prefect") as environment:
+        yield environment
 
 
 def module(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from deployments.local import Environment, free_port, running, worker
@@ -72,8 +73,8 @@ def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     """The runs that the schedule has made; the server looks once a minute."""
     end = time.monotonic() + 150
     while True:
-        runs = [one for one in client.read_flow_runs(limit=200) if one.deployment_id == deployment]
-        if len(scheduled := [one for one in runs if one.auto_scheduled]) >= 2:
+        runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
+        if len(scheduled := [run for run in runs if run.auto_scheduled]) >= 2:
             return scheduled
         assert time.monotonic() < end, "the server has scheduled nothing"
         time.sleep(1)

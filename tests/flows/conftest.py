@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 
 from deployments.local import Environment
-from tests.prefect_server import shared_server
 
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -22,10 +21,9 @@ StateNames = dict[str, list[str]]
 
 
 @pytest.fixture(scope="session")
-def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def environment(shared_environment: Environment) -> Environment:
     """The environment of a process that uses the session's server."""
-    with shared_server(request, tmp_path_factory) as environment:
-        yield environment
+    return shared_environment
 
 
 @pytest.fixture(scope="session", autouse=True)
