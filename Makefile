@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
 READY_DOCS := $(VENV)/.ready-docs
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Modules are compiled when they are first imported, which most never are: that halves the set-up.
 export PIP_NO_COMPILE := 1

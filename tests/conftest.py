@@ -19,22 +19,26 @@ from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 
+PREFECT = ("tests/flows/", "tests/deployments/")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of a file to one process, and those that use Prefect all to the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "prefect" if nodeid.startswith(PREFECT) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of a file to one process, those that use Prefect all to the same one; long ones begin."""
-
-    def group(item: pytest.Item) -> str:
-        return "prefect" if item.path.parent.name in ("flows", "deployments") else str(item.path)
-
-    def place(item: pytest.Item) -> int:
-        return 0 if group(item) == "prefect" else 1 if item.path.parent == Path(__file__).parent else 2
-
-    items.sort(key=place)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(PREFECT), item.path.parent != Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,6 +29,7 @@ from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions
 from selectllm.report import format
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
+from selectllm.text import fit_line
 from tests import hostile
 from tests.conftest import FakeModel, by_id, make_caller, top_k, write_pool
 
@@ -375,7 +376,7 @@ def categories(text: str) -> str:
 @each_row
 def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
     for width in (20, 69, 120):
-        shown = format.one_line(row["instruction"], width)
+        shown = fit_line(row["instruction"], width)
         assert shown.isprintable()
         assert "C" not in categories(shown)
         assert "Z" not in categories(shown.replace(" ", ""))
@@ -386,14 +387,12 @@ def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
 @each_row
 def test_a_row_takes_no_more_columns_than_it_is_given(row: Row) -> None:
     """A wide character takes two, and a line that runs over would push the rows below it down."""
-    assert cell_len(format.one_line(row["instruction"], 69)) <= 69
+    assert cell_len(fit_line(row["instruction"], 69)) <= 69
 
 
 @each_row
 def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
-    heaps = (
-        len(list(marks)) for kind, marks in groupby(categories(format.one_line(row["instruction"], 120))) if kind == "M"
-    )
+    heaps = (len(list(marks)) for kind, marks in groupby(categories(fit_line(row["instruction"], 120))) if kind == "M")
     assert max(heaps, default=0) <= 8
 
 
@@ -450,7 +449,7 @@ def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Res
     texts: list[str] = everything.table()["instruction"].to_pylist()
     for (_, _, cell), text in zip(rows, texts, strict=True):
         assert set(parts(cell)) <= {"text"}
-        assert "".join(child.content for child in cell.children or []) == format.one_line(text, 120).strip()
+        assert "".join(child.content for child in cell.children or []) == fit_line(text, 120).strip()
 
     rendered = MARKDOWN.render(page)
     assert set(re.findall(r"<\s*/?([a-zA-Z!][^\s>/]*)", rendered)) <= {

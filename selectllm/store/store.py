@@ -180,9 +180,12 @@ class Store:
             return
         path = self._at(f"{folder}/{'.lease' if self.is_local else '.lock'}")  # a local `.lock` is the kernel's
         lease = Lease(self.files, path)
-        with self._failures("written"):
-            self._make_folder(path)
-            lease.acquire(cancellation.raise_if_cancelled if cancellable else lambda: None)
+        try:
+            with self._failures("written"):
+                self._make_folder(path)
+                lease.acquire(cancellation.raise_if_cancelled if cancellable else lambda: None)
+        except FileNotFoundError as error:  # a bucket that is not there
+            raise self._failed("written", error) from error
         try:
             yield
         finally:
