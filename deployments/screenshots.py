@@ -20,7 +20,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from deployments.local import Environment, server, worker
 from deployments.steps import ROOT
@@ -60,7 +61,7 @@ def pictures(client: SyncPrefectClient) -> dict[str, Picture]:
 class Tab:
     """A page of a browser, controlled over the DevTools protocol."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._told = 0
 

@@ -22,6 +22,20 @@ from selectllm.store import Store
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of a file to one process, those that use Prefect all to the same one; long ones begin."""
+
+    def group(item: pytest.Item) -> str:
+        return "prefect" if item.path.parent.name in ("flows", "deployments") else str(item.path)
+
+    def place(item: pytest.Item) -> int:
+        return 0 if group(item) == "prefect" else 1 if item.path.parent == Path(__file__).parent else 2
+
+    items.sort(key=place)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
 @pytest.fixture(autouse=True)
 def unstopped() -> None:
     """Each test begins as a process does: nobody has stopped anything."""
@@ -58,7 +72,8 @@ class HashEmbedder:
         type(self).texts += len(texts)
         seeds = [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts]
         vectors = np.stack([np.random.default_rng(seed).normal(size=16) for seed in seeds]).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 @pytest.fixture

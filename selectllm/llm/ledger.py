@@ -158,6 +158,8 @@ class Ledger:
             done = self._read.get(name, 0)
             content = self._store.read_bytes(name, done)
             whole = content[: content.rfind(b"\n") + 1]
+            if Entry.parse(content[len(whole) :]):  # the disk was full before the line's end, but after the reply's
+                whole = content
             self._read[name] = done + len(whole)
             for line in whole.splitlines():
                 entry = Entry.parse(line)

@@ -82,7 +82,11 @@ def _await_records(client: Any) -> None:
     from prefect import task
     from prefect.exceptions import ObjectNotFound
 
-    last = task(lambda: None, name="last", persist_result=False)(return_state=True)
+    @task(name="last", persist_result=False)
+    def do_nothing() -> None:
+        pass
+
+    last = do_nothing(return_state=True)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(ObjectNotFound):
@@ -121,6 +125,6 @@ def artifacts() -> Callable[[Any], dict[str, Any]]:
     def artifacts(final: Any) -> dict[str, Any]:
         of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[final.state_details.flow_run_id]))
         with get_client(sync_client=True) as client:
-            return {artifact.key: artifact for artifact in client.read_artifacts(artifact_filter=of_run)}
+            return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=of_run)}
 
     return artifacts

@@ -61,6 +61,17 @@ def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
     assert len(Ledger(store, INFO)) == 200
 
 
+def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
+    """A disk can be full before the line's end: the reply is there, and paid for."""
+    store = Store(str(tmp_path))
+    add(store, ["one", "two"])
+    path = Path(store.address(files(store)[0]))
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert len(Ledger(store, INFO)) == 2
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(Ledger(store, INFO)) == 1
+
+
 def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one", "two"])

@@ -196,7 +196,7 @@ filters = list(warnings.filters)
 with ThreadPoolExecutor(1) as threads:
     validation = threads.submit(quality.validate_pool, check)
     while not validation.done():
-        time.sleep(0.001)
+        time.sleep(0.05)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.warn("seen", UserWarning)
