@@ -6,14 +6,17 @@ import math
 import socket
 import struct
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 import pytest
 
-from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable
+from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm import embedded, weights
 from selectllm.llm.embedded import EmbeddedModel, open_embedded
 from selectllm.llm.model import ModelInfo, Reply, Request
@@ -110,18 +113,47 @@ def test_a_raw_text_is_continued_by_likely_tokens(model: EmbeddedModel) -> None:
     assert odds[0] > odds[1]
 
 
-def test_equal_requests_have_equal_answers_whatever_is_cached(model: EmbeddedModel) -> None:
+def test_scores_do_not_depend_on_what_is_cached(model: EmbeddedModel) -> None:
     request = pointwise(CANDIDATES[0]).request()
-    (first,) = ask(model, request)
     ask(model, Request("Something else entirely.", logprobs=True))
-    (again,) = ask(model, request)
-    assert again.logprobs == pytest.approx(first.logprobs, abs=1e-5)
+    (cold,) = ask(model, request)
+    ask(model, pointwise(CANDIDATES[1]).request())
+    (warm,) = ask(model, request)
+    assert warm.prompt_tokens == cold.prompt_tokens
+    assert warm.logprobs == pytest.approx(cold.logprobs, abs=1e-5)
+
+
+def test_a_common_prefix_is_read_once(model: EmbeddedModel) -> None:
+    asyncio.run(model.prepare(100, 10))
+    cached = []
+    for candidate in CANDIDATES[:2]:
+        generation = embedded._Generation(threading.Event())
+        model._server.handle_completions(embedded._body(pointwise(candidate).request()), generation.on_chunk)
+        cached.append(generation.last["timings"]["cache_n"] / generation.last["usage"]["prompt_tokens"])
+    assert cached[1] > 0.7
 
 
 def test_requests_at_once_are_all_answered(model: EmbeddedModel) -> None:
-    replies = ask(model, *(FRUIT_QUESTION for _ in range(3)), pointwise(CANDIDATES[0]).request())
-    assert all(json.loads(reply.text) for reply in replies[:3])
-    assert replies[3].logprobs
+    replies = ask(model, *(FRUIT_QUESTION for _ in range(2)), pointwise(CANDIDATES[0]).request())
+    assert all(json.loads(reply.text) for reply in replies[:2])
+    assert replies[2].logprobs
+
+
+def test_several_threads_may_ask_one_model(model: EmbeddedModel) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        replies = [reply for (reply,) in threads.map(lambda _: ask(model, FRUIT_QUESTION), range(2))]
+    assert len({reply.text for reply in replies}) == 1
+
+
+def test_a_chat_needs_no_schema(model: EmbeddedModel) -> None:
+    (reply,) = ask(model, Request("Say hello.", max_tokens=8))
+    assert reply.text
+    assert reply.output_tokens <= 8
+
+
+def test_it_does_not_think(model: EmbeddedModel) -> None:
+    with pytest.raises(ModelError, match="do not think"):
+        ask(model, Request("Name a fruit, as JSON.", FRUIT, max_tokens=40, think="low"))
 
 
 @pytest.mark.parametrize("schema", [FRUIT, None])
@@ -131,6 +163,18 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_next_is_answered(
     with pytest.raises(ContextLengthExceeded, match="refused a prompt"):
         ask(model, Request("word " * 9000, schema, logprobs=schema is None))
     assert ask(model, FRUIT_QUESTION)[0].text
+
+
+def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(demo: Path) -> None:
+    async def use() -> None:
+        model = await open_embedded(str(demo))
+        small = EmbeddedModel(demo, model.info, 256)
+        schema = {"type": "array", "items": {"enum": [1]}, "minItems": 200}
+        with pytest.raises(ContextLengthExceeded, match="with its answer"):
+            await small.answer(Request("word " * 150, schema, max_tokens=400))
+        await small.close()
+
+    asyncio.run(use())
 
 
 def test_an_answer_that_is_cut_off_says_so(model: EmbeddedModel) -> None:
@@ -143,16 +187,29 @@ def test_a_schema_that_cannot_be_held_is_refused(model: EmbeddedModel) -> None:
         ask(model, Request("x", {"type": "no such type"}, max_tokens=10))
 
 
-def test_a_cancelled_request_ends_its_generation(model: EmbeddedModel) -> None:
+def test_cancelled_requests_end_their_generation_and_leave_the_queue(model: EmbeddedModel) -> None:
+    endless = Request("One, two, three, four, five, six,", logprobs=True, max_tokens=7000)
+
     async def give_up() -> float:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
-                await model.answer(Request("One, two, three, four, five, six,", logprobs=True, max_tokens=7000))
+                await asyncio.gather(model.answer(endless), model.answer(endless))
         started = time.monotonic()
         await model.answer(FRUIT_QUESTION)
         return time.monotonic() - started
 
     assert asyncio.run(give_up()) < 20, "the next one does not wait for 7,000 tokens"
+
+
+@pytest.mark.slow
+def test_an_abandoned_prompt_is_not_read_to_its_end(model: EmbeddedModel) -> None:
+    asyncio.run(model.prepare(100, 10))
+    generation = embedded._Generation(threading.Event())
+    generation.abandoned.set()
+    model._server.handle_completions(embedded._body(Request("a word " * 2500, logprobs=True)), generation.on_chunk)
+    progress = generation.last["prompt_progress"]
+    assert progress["processed"] < progress["total"]
+    assert generation.text == ""
 
 
 def test_nothing_is_printed(demo: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -227,18 +284,41 @@ def test_a_missing_package_is_named(tiny_gguf: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingDependency, match=r"selectllm\[embedded\]"):
         asyncio.run(model.prepare(100, 10))
 
+    def version(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(embedded, "version", version)
+    with pytest.raises(MissingDependency, match=r"selectllm\[embedded\]"):
+        asyncio.run(open_embedded(str(tiny_gguf)))
+
 
 def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(SelectorUnavailable, match="give the path of a GGUF file"):
         asyncio.run(open_embedded(str(tmp_path / "none.gguf")))
 
 
-def test_a_files_digest_is_computed_anew_when_it_changes(tmp_path: Path) -> None:
+def test_a_files_digest_is_computed_once_until_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "weights.gguf"
     path.write_bytes(b"one")
     first = file_sha256(path)
+    hits = weights._sha256.cache_info().hits
+    assert file_sha256(path) == first
+    assert weights._sha256.cache_info().hits == hits + 1
     path.write_bytes(b"another")
     assert file_sha256(path) != first
+
+
+def test_the_context_is_what_the_model_was_trained_with(tiny_gguf: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    assert asyncio.run(open_embedded(str(tiny_gguf))).context == 512
+
+
+def test_an_answer_that_cannot_be_used_has_a_kind_of_error() -> None:
+    refused = {"type": "invalid_request_error", "code": 400, "message": "no"}
+    too_long = {"type": "exceed_context_size_error", "code": 400, "message": "long"}
+    broken = {"type": "server_error", "code": 500, "message": "broken"}
+    kinds = [type(embedded._error("m", error)) for error in (refused, too_long, broken)]
+    assert kinds == [ModelError, ContextLengthExceeded, TransientError]
 
 
 def test_the_header_is_read_up_to_the_tokenizer(tiny_gguf: Path) -> None:
