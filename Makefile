@@ -13,6 +13,8 @@ PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Modules are compiled when they are first imported, which most never are: that halves the set-up.
 export PIP_NO_COMPILE := 1
+# Our own are, too, wherever an environment says otherwise: else every process of the tests would compile them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -57,6 +57,19 @@ PLACES: Final = (*ARTIFACTS, "vectors", "replies", "history", "runs", "latest", 
 
 STOPPED: Final = "selectllm: stopped. What was made and paid for is kept: run the same again to go on from here\n"
 
+PRELOAD: Final = [
+    *(
+        "tests.boundaries",
+        "sklearn.cluster",
+        "scipy.optimize",
+        "anyio._backends._asyncio",
+        "pydantic_settings",
+        "dotenv",
+    ),
+    *("selectllm.cli.environment", "selectllm.llm.ollama", "selectllm.report.format", "selectllm.strategies.selectllm"),
+]
+"""What a forked run needs not import by itself."""
+
 PROGRAM: Final = """
 import json, sys
 from tests.boundaries import Order, run
@@ -273,7 +286,7 @@ def _forked(order: Order) -> tuple[int, Callable[[float], int | None]]:
 
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.boundaries", "sklearn.cluster", "scipy.optimize", "ollama"])
+    context.set_forkserver_preload(PRELOAD)
     return context
 
 

@@ -72,7 +72,7 @@ def test_the_moments_are_in_every_place_that_a_run_writes_to(
     assert {moment for moment, _ in moments} <= came
 
 
-@pytest.mark.parametrize(("moment", "nth"), short(7, MOMENTS))
+@pytest.mark.parametrize(("moment", "nth"), short(10, MOMENTS))
 def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
     assert dead.code == -signal.SIGKILL

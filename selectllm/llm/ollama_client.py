@@ -1,7 +1,9 @@
 """The connection to an Ollama server: the official client, with the keys, the fields and the errors that it lacks."""
 
 import json
+import ssl
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 import httpx
@@ -55,7 +57,8 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
     """A client of a host, or of the one that goes with the key; raises SelectorUnavailable when the host is no URL."""
     asked = host or keys.host("ollama") or OLLAMA
     try:  # connections are as many as there are questions at once, and those are counted elsewhere
-        client = OllamaClient(host=asked, timeout=timeout, limits=httpx.Limits(max_connections=None))
+        limits = httpx.Limits(max_connections=None)
+        client = OllamaClient(host=asked, timeout=timeout, limits=limits, verify=_ssl_context())
     except (ValueError, httpx.InvalidURL) as error:
         raise SelectorUnavailable(
             f"--host {redact_url(asked)!r} is no URL of a server: {redact_url(str(error))}"
@@ -65,6 +68,12 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
     if key := keys.for_host("ollama", host).key:
         client._client.headers["authorization"] = f"Bearer {key}"
     return client
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """The usual certificates, read once a process: that takes longer than all else about a client."""
+    return httpx.create_ssl_context()
 
 
 def unavailable(error: BaseException, where: str) -> BaseException:

@@ -48,10 +48,17 @@ def scene(tmp_path: Path, server: FaultyOllama, environment: Environment) -> Sce
     return Scene(tmp_path, server, "flow", environment=environment)
 
 
-def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
-    assert scene.run("half written replies", 2).code == -signal.SIGKILL
+def test_the_flow_stopped_and_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
     check_stopped(signal.SIGTERM, scene)
-    check_goes_on(scene, undisturbed, deaths=1)
+    check_goes_on(scene, undisturbed)
+
+
+@pytest.mark.slow
+def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
+    for moment, nth in (("renamed embeddings.parquet", 1), ("half written replies", 2)):
+        assert scene.run(moment, nth).code == -signal.SIGKILL
+    check_stopped(signal.SIGTERM, scene)
+    check_goes_on(scene, undisturbed, deaths=2)
 
 
 @pytest.mark.slow
@@ -73,11 +80,8 @@ def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_flow_stopped_while_questions_are_under_way(
-    number: signal.Signals, scene: Scene, undisturbed: Undisturbed
-) -> None:
-    check_stopped(number, scene)
+def test_the_flow_interrupted_and_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
+    check_stopped(signal.SIGINT, scene)
     check_goes_on(scene, undisturbed)
 
 

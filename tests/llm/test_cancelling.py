@@ -33,8 +33,15 @@ sys.exit(main(["select", *sys.argv[1:]]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("door", ["library", pytest.param("flow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("door", "number"),
+    [
+        ("library", signal.SIGTERM),
+        pytest.param("library", signal.SIGINT, marks=pytest.mark.slow),  # as in test_campaign.py
+        pytest.param("flow", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("flow", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_a_run_soon_and_the_next_goes_on(door: str, number: int, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 2800)
     with FaultyOllama(delay=0.2, parallel=4) as server:

@@ -153,14 +153,14 @@ def _check(name: str, content: bytes) -> None:
         assert pq.ParquetFile(pa.BufferReader(file.getvalue())).read().schema.equals(table.schema)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS)
 def test_any_json_lines_are_read_or_refused(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     _check(str(path), b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=ROWS)
 def test_any_json_list_is_read_or_refused(tmp_path_factory, rows):
     _check(str(tmp_path_factory.getbasetemp() / "any.json"), json.dumps(rows).encode())

@@ -67,7 +67,7 @@ FACTS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rows=FACTS)
 def test_both_forms_of_a_rule_have_one_result_on_any_facts(rows):
     text, is_true, number, count, other = (list(column) for column in zip(*rows, strict=True))
