@@ -93,7 +93,7 @@ class Watch:
         for name in ("unlink", "remove"):
             self._around(name, "not removed", "removed")
         self._around("mkdir", "making folder", "folder made")
-        os.fsync = lambda _: None  # a process that dies loses nothing that it wrote: that it would sync is what counts
+        os.fsync = lambda fd: None  # a process that dies loses nothing that it wrote: that it would sync is what counts
         self._around("fsync", "not synced", "synced", self._order.fsync_seconds)
         self._halve_files()
         self._halve_handles()

@@ -19,26 +19,27 @@ from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 
-PREFECT = ("tests/flows/", "tests/deployments/")
+TOGETHER = ("tests/flows/", "tests/deployments/", "tests/quality/")
+"""Tests that import Prefect or Great Expectations, which take seconds: all in one process, where there are several."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of a file to one process, and those that use Prefect all to the same one."""
+    """Give the tests of a file to one process, and those of some folders all to the same one."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "prefect" if nodeid.startswith(PREFECT) else nodeid.partition("::")[0]
+            return "together" if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(PREFECT), item.path.parent != Path(__file__).parent))
+    items.sort(key=lambda item: (not item.nodeid.startswith(TOGETHER), item.path.parent != Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -106,6 +106,8 @@ def _without_thoughts(text: str) -> str:
 
 def _with_plain_digits(text: str) -> str:
     """The text with the decimal digits of all scripts written as 0 to 9: a digit has one value in any of them."""
+    if text.isascii():
+        return text
     return "".join(
         str(unicodedata.decimal(digit)) if digit.isdecimal() and not digit.isascii() else digit for digit in text
     )
