@@ -73,7 +73,7 @@ def check_failed(run: Ended, why: str) -> None:
 @pytest.mark.parametrize(
     ("blow", "why"), [("lose space", "No space left on device"), ("lose rights", "Read-only file system")]
 )
-@pytest.mark.parametrize(("moment", "nth"), short(12, LOSSES))
+@pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
 def test_writes_that_are_refused(
     moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
@@ -84,7 +84,7 @@ def test_writes_that_are_refused(
     check_goes_on(scene, undisturbed, failures=1)
 
 
-@pytest.mark.parametrize(("moment", "nth"), short(12, LOSSES))
+@pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
 def test_a_disk_that_fills_up(
     moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:

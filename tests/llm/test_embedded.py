@@ -166,6 +166,7 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_next_is_answered(
     assert ask(model, FRUIT_QUESTION)[0].text
 
 
+@pytest.mark.slow
 def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(demo: Path) -> None:
     async def use() -> None:
         model = await open_embedded(str(demo))
