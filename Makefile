@@ -1,12 +1,13 @@
 # Two commands do everything: `make run` and `make test`. Both set the project up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all campaign test-services lint bench serve deploy screenshots clean
+.PHONY: help setup run test test-all campaign test-services lint bench docs wheel serve deploy screenshots clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
+READY_DOCS := $(VENV)/.ready-docs
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Modules are compiled when they are first imported, which most never are: that halves the set-up.
 export PIP_NO_COMPILE := 1
@@ -30,6 +31,11 @@ $(READY_ALL): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dask,ray]'
 	touch $(READY_ALL)
 
+# What builds the site of docs/, which only people who change it want.
+$(READY_DOCS): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $(READY_DOCS)
+
 # The demo model reads some 150 tokens a second on two cores: it is shown no more than the beginning of each text.
 run: setup  ## choose 20 of the example's 150 instructions, with the embedded demo model
 	$(BIN)/python -m flows.selection examples/pool.jsonl --budget 20 --candidate-chars 120 --out selection
@@ -40,7 +46,7 @@ test: setup  ## lint, types and tests; ten minutes at most
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-all: test $(READY_ALL)  ## and the long tests: kills, full disks, services, Dask and Ray
+test-all: test $(READY_ALL) $(READY_DOCS)  ## and the long tests: kills, full disks, services, Dask and Ray
 	$(BIN)/pytest -m slow
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
@@ -54,10 +60,16 @@ lint: setup  ## put code into shape, and check it
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
-bench: setup  ## measure what the README claims, as ratios in one run
+bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
 	$(BIN)/python benchmarks/queries.py
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/expectations.py
+
+docs: $(READY_DOCS)  ## the site of docs/, strictly and without the internet: site/index.html
+	$(BIN)/python -m mkdocs build --strict
+
+wheel: setup  ## the library as a wheel to install elsewhere: dist/
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 serve: setup  ## Prefect's server and its pages, on this machine
 	$(BIN)/prefect server start
@@ -71,4 +83,4 @@ screenshots: setup  ## the pictures in docs/images, of a real run; wants Chromiu
 	$(BIN)/python -m deployments.screenshots
 
 clean:  ## remove what `make` and runs have made here, but not the artifacts that were paid for
-	rm -rf $(VENV) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	rm -rf $(VENV) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
