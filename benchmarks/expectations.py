@@ -1,9 +1,10 @@
-"""Measures what judging the tables adds: to reading a pool, to embeddings and to rankings.
+"""Measures what checking and validating the tables adds: to reading a pool, to embeddings and to rankings.
 
     python benchmarks/expectations.py [--rows 50000]
 
 Everything is measured in one run, so the ratios carry over to other machines and the seconds do not. The import of
-Great Expectations is measured apart: a process pays for it once. The works take turns; of each the best of five counts.
+Great Expectations is measured apart: a process pays for it once. The measured functions take turns; of each the best of
+five counts.
 """
 
 import argparse
@@ -19,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from selectllm import pool, quality
-from selectllm.quality.checks import check_rankings
-from selectllm.quality.engine import great_expectations
+from selectllm.quality.gx import great_expectations
 from selectllm.schemas import QUERIES, RANKINGS, embeddings
 
 WORDS = ("write", "a", "short", "note", "about", "the", "small", "river", "through", "old", "towns", "山", "水", "été")
@@ -28,11 +28,11 @@ WORDS = ("write", "a", "short", "note", "about", "the", "small", "river", "throu
 
 def write_pool(path: Path, rows: int) -> None:
     """Texts of 5 to 100 words, a third of them with an input; of a thousand rows 10 repeat one and 3 say nothing."""
-    draw = random.Random(0)
+    random_state = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for row in range(rows):
-            texts = {"instruction": f"{row}: " + " ".join(draw.choices(WORDS, k=draw.randint(5, 100)))}
-            texts |= {"input": " ".join(draw.choices(WORDS, k=60))} if row % 3 == 0 else {}
+            texts = {"instruction": f"{row}: " + " ".join(random_state.choices(WORDS, k=random_state.randint(5, 100)))}
+            texts |= {"input": " ".join(random_state.choices(WORDS, k=60))} if row % 3 == 0 else {}
             texts = {"instruction": "Say it again."} if row % 100 == 7 else texts
             texts = {"instruction": "?" * (row % 50 + 1)} if row % 333 == 8 else texts
             file.write(json.dumps(texts | {"topic": row % 9}, ensure_ascii=False) + "\n")
@@ -51,16 +51,22 @@ def tables(ids: list[str], size: int = 14, depth: int = 3) -> tuple[pa.Table, pa
     return pa.table([pa.array(ids), flat], schema=embeddings(384)), queries, pa.table(ranks, schema=RANKINGS)
 
 
-def seconds(*works: Callable[[], object]) -> list[float]:
-    """The least processor time of each, in turns, so that whatever else the machine does meets all of them alike."""
-    best = [float("inf")] * len(works)
+def seconds(*functions: Callable[[], object]) -> list[float]:
+    """The least processor time of each, in turns, so that other load on the machine slows all of them alike."""
+    best = [float("inf")] * len(functions)
     for _ in range(5):
-        for place, work in enumerate(works):
+        for place, function in enumerate(functions):
             gc.collect()
             started = time.process_time()
-            work()
+            function()
             best[place] = min(best[place], time.process_time() - started)
     return best
+
+
+def read(path: Path, validate: bool = False, suite: quality.Suite | None = None) -> pool.Pool:
+    """Read a pool, by default with the checks of structure alone."""
+    parsed = pool.parse(pool.fetch(str(path)), pool.Columns())
+    return pool.partition(parsed, quality.check_pool(parsed, suite).reasons if validate else {})
 
 
 def main() -> None:
@@ -75,8 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pool.jsonl"
         write_pool(path, rows)
-        suite = Path(folder) / "suite.json"
-        suite.write_text(
+        suite_path = Path(folder) / "suite.json"
+        suite_path.write_text(
             json.dumps(
                 [
                     {"type": "expect_column_values_to_be_between", "kwargs": {"column": "topic", "max_value": 8}},
@@ -84,31 +90,36 @@ def main() -> None:
                 ]
             )
         )
-        own = quality.load_suite(suite)
-        plain, judged, both = seconds(
-            lambda: pool.read(str(path)),
-            lambda: pool.read(str(path), judge=quality.judge_pool),
-            lambda: pool.read(str(path), judge=lambda rows: quality.judge_pool(rows, own)),
+        suite = quality.load_suite(suite_path)
+        check = quality.check_pool(pool.parse(pool.fetch(str(path)), pool.Columns()))
+        plain, checked, with_suite, validated = seconds(
+            lambda: read(path),
+            lambda: read(path, validate=True),
+            lambda: read(path, validate=True, suite=suite),
+            lambda: quality.validate_pool(check),
         )
-        found = pool.read(str(path), judge=quality.judge_pool)
+        result = read(path, validate=True)
 
-    vectors, queries, ranks = tables(found.table["id"].to_pylist())
-    embedded, checked, ranked = seconds(
-        lambda: quality.judge_embeddings(vectors, found.table),
-        lambda: check_rankings(ranks, queries),
-        lambda: quality.judge_rankings(ranks, queries, max_abstained=0.05),
+    vectors, queries, ranks = tables(result.table["id"].to_pylist())
+    embedded, ranks_checked, ranked = seconds(
+        lambda: quality.validate_embeddings(vectors, result.table),
+        lambda: quality.check_rankings(ranks, queries),
+        lambda: quality.validate_rankings(ranks, queries, max_abstained=0.05),
     )
 
-    print(f"{rows:,} rows, of which {found.quarantined:,} quarantined and {found.duplicates:,} repeats")
+    print(f"{rows:,} rows, of which {result.quarantined:,} quarantined and {result.duplicates:,} repeats")
     print(f"{'':<44} {'seconds':>8} {'ratio':>8}")
-    print(f"{'pool: read':<44} {plain:>8.2f} {1:>8.2f}")
-    print(f"{'pool: read and judged':<44} {judged:>8.2f} {judged / plain:>8.2f}")
-    print(f"{'pool: and by two expectations of a user':<44} {both:>8.2f} {both / plain:>8.2f}")
-    print(f"{'embeddings: judged':<44} {embedded:>8.2f} {embedded / plain:>8.2f}")
-    print(f"{'rankings: the cheap contract':<44} {checked:>8.2f} {checked / plain:>8.2f}")
-    print(f"{'rankings: judged':<44} {ranked:>8.2f} {ranked / plain:>8.2f}")
-    added = judged - plain + embedded + ranked
-    print(f"{'added by all three judgements':<44} {added:>8.2f} {added / plain:>8.2f}")
+    for name, measured in (
+        ("pool: read", plain),
+        ("pool: read and checked", checked),
+        ("pool: and by two expectations of a user", with_suite),
+        ("pool: validated, beside the embedding", validated),
+        ("embeddings: validated", embedded),
+        ("rankings: checked", ranks_checked),
+        ("rankings: validated", ranked),
+        ("added by all checks and validations", checked - plain + validated + embedded + ranked),
+    ):
+        print(f"{name:<44} {measured:>8.2f} {measured / plain:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from selectllm.execution import WorkItem
 from selectllm.settings import RunSettings
-from selectllm.steps import Shard, embed_shard
-from selectllm.steps.embed import SHARD_ROWS
+from selectllm.steps.embed import SHARD_ROWS, Shard, embed_shard
 
 
 class RandomEmbedder:
@@ -42,7 +42,7 @@ def work(run: RunSettings, pieces: Connection) -> None:
     """Embed what comes until nothing does; then tell the most memory that was ever held, in bytes."""
     with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         while (shard := pieces.recv()) is not None:
-            pieces.send(embed_shard(run, shard))
+            pieces.send(embed_shard(run, WorkItem(shard)))
     pieces.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

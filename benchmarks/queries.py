@@ -20,7 +20,8 @@ def by_topics(rows: int, dimension: int = 384, topics: int = 60) -> np.ndarray:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(topics, dimension))
     vectors = centres[rng.integers(topics, size=rows)] + 1.5 * rng.normal(size=(rows, dimension))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def sort_for_every_pick(vectors: np.ndarray, centroids: np.ndarray) -> list[list[int]]:

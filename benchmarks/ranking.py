@@ -51,7 +51,8 @@ class RandomEmbedder:
         """Draw a vector for each text, the same on every run."""
         seed = zlib.crc32("".join(texts).encode())
         vectors = np.random.default_rng(seed).normal(size=(len(texts), 32)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 def serve(ours: Connection, delay: float, parallel: int) -> None:
@@ -90,7 +91,7 @@ async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int) ->
     client, places = AsyncClient(host=host, timeout=120), asyncio.Semaphore(concurrency)
 
     async def ask(body: dict[str, Any]) -> None:
-        fields = {name: body.get(name) for name in ("model", "messages", "format", "options", "think")}
+        fields: dict[str, Any] = {name: body.get(name) for name in ("model", "messages", "format", "options", "think")}
         async with places:
             await client.chat(**fields)
 

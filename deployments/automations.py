@@ -1,7 +1,7 @@
 """Makes the automations, or mends them: `python -m deployments.automations`. Needs the deployments to be there."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from prefect.automations import Automation, ChangeFlowRunState, EventTrigger, Posture, RunDeployment
 from prefect.client.orchestration import get_client
@@ -59,7 +59,7 @@ def run_on_changed_pool(on_demand: DeploymentResponse) -> Automation:
 def ensure(wanted: Automation) -> str:
     """Make an automation, or mend the one of its name; returns what was done. One that was switched off stays off."""
     try:
-        found = Automation.read(name=wanted.name)
+        found = cast(Automation, Automation.read(name=wanted.name))  # outside a loop it is no coroutine
     except ValueError:
         wanted.create()
         return "made"

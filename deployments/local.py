@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,21 +21,26 @@ SERVER = ["-m", "prefect", "server", "start"]
 @contextmanager
 def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Environment]:
     """A real server on a free port, with all that it keeps in `home`; gives the environment of its clients."""
+    environment = new_environment(home) | dict(more or {})
+    home.mkdir(parents=True, exist_ok=True)
+    with running(SERVER, environment, home / "server.log") as process:
+        await_health(environment, home / "server.log", lambda: process.poll() is None)
+        yield environment
+
+
+def new_environment(home: Path) -> Environment:
+    """The environment of a server on a free port, and of its clients, without any settings of this process's own."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    environment = {name: told for name, told in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
-    environment |= {
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
+    return environment | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": url,  # its pages would look for it at port 4200
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-    } | dict(more or {})
-    home.mkdir(parents=True, exist_ok=True)
-    with running(SERVER, environment, home / "server.log") as process:
-        _await_health(url, process, home / "server.log")
-        yield environment
+    }
 
 
 @contextmanager
@@ -48,10 +53,10 @@ def worker(environment: Environment, log: Path, *options: str) -> Iterator[subpr
 @contextmanager
 def running(arguments: list[str], environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process in the checkout, which is ended, with those of its group, at the end of the block."""
-    with log.open("ab") as told:
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=told, stderr=told, start_new_session=True,
-            preexec_fn=hear_interrupts,
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output,
+            start_new_session=True, preexec_fn=take_interrupts,
         )  # fmt: skip
     try:
         yield process
@@ -65,7 +70,7 @@ def running(arguments: list[str], environment: Environment, log: Path) -> Iterat
             process.wait()
 
 
-def hear_interrupts() -> None:
+def take_interrupts() -> None:
     """Take SIGINT as at a terminal: what a shell starts in the background ignores it, and workers end by it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -76,11 +81,12 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _await_health(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+def await_health(environment: Environment, log: Path, is_running: Callable[[], bool], seconds: float = 120) -> None:
+    """Return once the server of an environment answers; raises RuntimeError if it does not start."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end and is_running():
         try:
-            if httpx.get(f"{url}/health", timeout=5).is_success:
+            if httpx.get(f"{environment['PREFECT_API_URL']}/health", timeout=5).is_success:
                 return
         except httpx.HTTPError:
             pass

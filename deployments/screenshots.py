@@ -20,7 +20,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from deployments.local import Environment, server, worker
 from deployments.steps import ROOT
@@ -46,7 +47,7 @@ def pictures(client: SyncPrefectClient) -> dict[str, Picture]:
     deployment = client.read_deployment_by_name("select-instructions/on-demand")
     (run,) = client.read_flow_runs()
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-    artifacts = {one.key: one.id for one in client.read_artifacts(artifact_filter=ours)}
+    artifacts = {artifact.key: artifact.id for artifact in client.read_artifacts(artifact_filter=ours)}
     form = f"deployments/deployment/{deployment.id}/run"
     return {
         "form": Picture(form, "Data Docs", 5000, beyond="Columns"),
@@ -58,9 +59,9 @@ def pictures(client: SyncPrefectClient) -> dict[str, Picture]:
 
 
 class Tab:
-    """A page of a browser, told what to do over the DevTools protocol."""
+    """A page of a browser, controlled over the DevTools protocol."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._told = 0
 
@@ -106,14 +107,15 @@ def tab(program: str, profile: Path) -> Iterator[Tab]:
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
     process = subprocess.Popen([*command, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
     try:
-        told = profile / "DevToolsActivePort"
+        port_file = profile / "DevToolsActivePort"
         end = time.monotonic() + 60
-        while not (told.is_file() and told.read_text().count("\n")):
+        while not (port_file.is_file() and port_file.read_text().count("\n")):
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{program} did not start")
             time.sleep(0.1)
-        port = told.read_text().split("\n")[0]
-        (page,) = (one for one in httpx.get(f"http://127.0.0.1:{port}/json/list").json() if one["type"] == "page")
+        port = port_file.read_text().split("\n")[0]
+        pages = httpx.get(f"http://127.0.0.1:{port}/json/list").json()
+        (page,) = (page for page in pages if page["type"] == "page")
         with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
             yield Tab(connection)
     finally:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def checkout() -> dict[str, str]:
     """Where the code lies, and its version: SELECTLLM_VERSION, else what git says, else the package's."""
-    told = os.environ.get("SELECTLLM_VERSION") or _git_version() or version("selectllm")
-    return {"directory": str(ROOT), "version": told}
+    checkout_version = os.environ.get("SELECTLLM_VERSION") or _git_version() or version("selectllm")
+    return {"directory": str(ROOT), "version": checkout_version}
 
 
 def _git_version() -> str:
@@ -45,4 +45,4 @@ def switch(deployment: str, slug: str) -> dict[str, bool]:
             schedules = client.read_deployment_by_name(deployment).schedules
         except ObjectNotFound:
             schedules = []
-    return {"active": any(one.active for one in schedules if one.slug == slug)}
+    return {"active": any(schedule.active for schedule in schedules if schedule.slug == slug)}

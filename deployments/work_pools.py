@@ -15,15 +15,18 @@ from deployments.steps import ROOT
 
 def wanted() -> list[dict[str, Any]]:
     """The work pools of the deployments in prefect.yaml, each once."""
-    told = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    return list({one["work_pool"]["name"]: one["work_pool"] for one in told["deployments"]}.values())
+    project = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    return list(
+        {deployment["work_pool"]["name"]: deployment["work_pool"] for deployment in project["deployments"]}.values()
+    )
 
 
 async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
     """Make a work pool as prefect.yaml has it; one that is there stays as it is, with what was changed on its page."""
-    if any(one.name == pool["name"] for one in await client.read_work_pools()):
+    if any(known.name == pool["name"] for known in await client.read_work_pools()):
         return False
-    kinds = {kind: told for one in (await client.read_worker_metadata()).values() for kind, told in one.items()}
+    metadata = (await client.read_worker_metadata()).values()
+    kinds = {kind: details for collection in metadata for kind, details in collection.items()}
     template = kinds[pool["type"]]["default_base_job_configuration"]
     await client.create_work_pool(
         WorkPoolCreate(

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
+from cyclopts import App
 
 from selectllm.cli.main import new_app, run_app
-from selectllm.cli.select import Json, Options, print_result
+from selectllm.cli.printing import Json
+from selectllm.cli.select import print_result
 from selectllm.errors import SelectLLMError
 from selectllm.paths import absolute_path, redact_url
 from selectllm.report.result import Result
@@ -15,16 +16,21 @@ from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tasks.settings import FlowSettings
 
-FlowOptions = Annotated[FlowSettings, Parameter(name="*")]
 DEFAULT_FLOW = FlowSettings()
+Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
 
 
-def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
+def main(flow: Flow, arguments: list[str] | None = None) -> int:
     """Run the flow with options from the command line; returns the exit code."""
+    return run_app(build_app(flow), arguments)
+
+
+def build_app(flow: Flow) -> App:
+    """The application that runs a flow."""
     app = new_app("python -m flows.selection")
 
     @app.default
-    def select(settings: Options, *, flow_settings: FlowOptions = DEFAULT_FLOW, json: Json = False) -> int:
+    def select(settings: RunSettings, *, flow_settings: FlowSettings = DEFAULT_FLOW, json: Json = False) -> int:
         """Choose the N instructions of a pool that are most worth annotating, as a Prefect flow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
@@ -37,7 +43,7 @@ def main(flow: Callable[[RunSettings, FlowSettings], dict[str, Any]]) -> int:
         print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
         return 0
 
-    return run_app(app)
+    return app
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -81,7 +81,7 @@ class QuerySettings(Settings):
     composition: Annotated[Composition, flag("composition")] = Field(
         "matched",
         title="Composition",
-        description="How queries are put together: matched (unlike rows together), paper (the published way), "
+        description="How queries are built: matched (unlike rows together), paper (the published way), "
         "random, similar (like rows together).",
     )
 
@@ -99,7 +99,7 @@ class RankingSettings(Settings):
     mode: Literal["auto", "listwise", "pointwise"] = Field(
         "auto",
         title="Mode",
-        description="listwise: a query is one question. pointwise: each candidate is one, judged by log-probabilities. "
+        description="listwise: a query is one question. pointwise: each candidate is one, scored by log-probabilities. "
         "auto: listwise, but pointwise for the embedded demo.",
     )
     depth: int = Field(
@@ -185,12 +185,12 @@ class RankingSettings(Settings):
 
 @Parameter(name="*", group=Group("Quality", sort_key=6))
 class QualitySettings(Settings):
-    """How the data is judged, by Great Expectations: the pool, its embeddings and the rankings."""
+    """How Great Expectations validates the data: the pool, its embeddings and the rankings."""
 
     no_validate: bool = Field(
         False,
         title="Do not validate",
-        description="Judge no table by Great Expectations; the cheap checks between the steps are always made.",
+        description="Do without Great Expectations; the cheap checks between the steps are always made.",
     )
     expectations: str | None = Field(
         None,
@@ -206,7 +206,7 @@ class QualitySettings(Settings):
     @model_validator(mode="after")
     def _either_or(self) -> Self:
         if self.no_validate and (self.expectations or self.data_docs):
-            raise ValueError("--no-validate leaves nothing for --expectations or --data-docs to say: choose one")
+            raise ValueError("--no-validate leaves nothing for --expectations or --data-docs to do: choose one")
         return self
 
 
@@ -266,14 +266,14 @@ class RunSettings(Settings):
     slot: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
         kw_only=True,
-        title="CacheEntry",
+        title="Slot",
         description="Which run of the history this is: run again for the same slot it returns the same rows. "
         "Default: a new one on the command line; of a flow, its scheduled time or its id.",
     )
     requery: bool = Field(
         False,
         kw_only=True,
-        title="Form queries afresh",
+        title="Build queries anew",
         description="Divide the whole pool anew, instead of keeping the queries of the pool that it grew from.",
     )
     out: str | None = Field(

@@ -3,6 +3,10 @@
 import json
 import unicodedata
 from collections.abc import Iterable
+from typing import Final
+
+MAX_MARKS: Final = 4
+"""Accents on one letter that are shown; no living script needs more."""
 
 
 def sanitize(text: str) -> str:
@@ -11,7 +15,7 @@ def sanitize(text: str) -> str:
     Those are Unicode's categories C: control characters (escape sequences begin with one), bidirectional and zero-width
     marks, surrogates, and what is not assigned.
     """
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(one)[0] == "C" else one for one in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark)[0] == "C" else mark for mark in text)
 
 
 def one_line(value: object, limit: int = 1000) -> str:
@@ -19,6 +23,21 @@ def one_line(value: object, limit: int = 1000) -> str:
     printable = "".join(character if character.isprintable() else " " for character in str(value))
     line = " ".join(printable.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def fit_line(text: str, width: int) -> str:
+    """A text fit for one line of `width` columns: nothing that breaks, hides, turns or piles up, and not too long."""
+    from rich.cells import cell_len, chop_cells  # only what prints needs it
+
+    categories, shown = "", ""
+    for character in " ".join(text.lstrip()[: 10 * width].split()):
+        category = unicodedata.category(character)[0]
+        if category != "M" or not categories.endswith("M" * MAX_MARKS):
+            categories += category
+            shown += character if category != "C" else "\N{REPLACEMENT CHARACTER}"
+    if len(shown) <= width and cell_len(shown) <= width:
+        return shown
+    return str(chop_cells(shown[: width - 1], width - 1)[0]) + "…"
 
 
 def short_error(error: Exception) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Completed, State
+from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from selectllm.errors import SelectLLMError
@@ -66,15 +67,23 @@ class FlowContext(Context):
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step as a task, and note its result."""
-        return self.finish(self.start(step, *inputs, **named))
+        result: T = self._submit(step, inputs).result()
+        return self._noted(result)
 
     def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
-        """Submit a step as a task."""
+        """Submit a step as a task that goes on in the background."""
+        started: Started[T] = self._submit(step, inputs)
+        self.log.started.append(started)
+        return started
+
+    def _submit(self, step: Callable[..., Any], inputs: Sequence[Any]) -> Any:
         name = TASK_NAMES[step.__name__]
-        options = {"name": name, "description": (step.__doc__ or "").partition("\n")[0]}
-        if name == "validation":
-            options["task_run_name"] = f"validation of {inputs[0].kind}"
-        return run_step.with_options(**options).submit(step, quote(self), inputs)
+        step_task: Task[..., Any] = run_step.with_options(
+            name=name,
+            description=(step.__doc__ or "").partition("\n")[0],
+            task_run_name=f"validation of {inputs[0].kind}" if name == "validation" else None,
+        )
+        return step_task.submit(step, quote(self), inputs)
 
 
 def flow_context(settings: RunSettings, flow: FlowSettings) -> FlowContext:

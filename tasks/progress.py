@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -29,7 +29,7 @@ def progress(key: str, description: str) -> Iterator[Progress]:
             if artifact:
                 update_progress_artifact(artifact, progress=percent)
             else:
-                artifact = create_progress_artifact(percent, key=key, description=description)
+                artifact = cast(UUID, create_progress_artifact(percent, key=key, description=description))
         except Exception as error:  # a server too busy to show progress is no reason to lose the work
             get_run_logger().warning("Progress could not be shown: %s", error)
 

@@ -85,23 +85,23 @@ def _task_runner(settings: FlowSettings) -> TaskRunner[Any]:
 def _dask(settings: FlowSettings) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
-    if settings.runner_address:
-        return DaskTaskRunner(address=settings.runner_address)
-    return DaskTaskRunner(
-        cluster_kwargs={
-            "n_workers": settings.workers,
-            "threads_per_worker": 1,
-            "processes": True,
-            "dashboard_address": ":0",  # any free port: another cluster may have the usual one
-            "silence_logs": logging.ERROR,
-        }
-    )
+    cluster = {
+        "n_workers": settings.workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": ":0",  # any free port: another cluster may have the usual one
+        "silence_logs": logging.ERROR,
+    }
+    address = settings.runner_address
+    runner: TaskRunner[Any] = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=cluster)
+    return runner
 
 
 def _ray(settings: FlowSettings) -> TaskRunner[Any]:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if settings.runner_address:
-        return RayTaskRunner(address=settings.runner_address)
-    return RayTaskRunner(init_kwargs={"num_cpus": settings.workers, "include_dashboard": False, "log_to_driver": False})
+    cluster = {"num_cpus": settings.workers, "include_dashboard": False, "log_to_driver": False}
+    address = settings.runner_address
+    runner: TaskRunner[Any] = RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=cluster)
+    return runner

@@ -163,7 +163,7 @@ class Watch:
             self.pass_by("opened", file)
             return HalvingFile(self, found, file)
 
-        io.open = builtins.open = watched  # type: ignore[assignment]
+        io.open = builtins.open = watched
 
     def _halve_handles(self) -> None:
         opened = os.open

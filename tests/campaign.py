@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm.ranking.prompts import digest
+from selectllm.store import digest
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests import boundaries
 from tests.boundaries import Blow, Order
@@ -40,7 +40,17 @@ SECOND_BLOCK: Final = "are ranked, and the budget is 27"
 AT_RISK: Final = CONCURRENCY
 """Questions that a death may have had asked in vain: those under way, and those whose replies waited for the disk."""
 
-STEPS: Final = ("quarantine", "pool", "embeddings", "centroids", "queries", "rankings", "tournament", "selection")
+STEPS: Final = (
+    "quarantine",
+    "pool",
+    "embeddings",
+    "centroids",
+    "queries",
+    "rankings",
+    "tournament",
+    "preferences",
+    "selection",
+)
 ARTIFACTS: Final = tuple(f"{step}.{end}" for step in STEPS for end in ("parquet", "json"))
 PLACES: Final = (*ARTIFACTS, "vectors", "replies", "history", "runs", "latest", "out")
 """Where something is made durable in the course of a run."""

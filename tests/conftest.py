@@ -12,14 +12,28 @@ import pytest
 
 from selectllm import cancellation
 from selectllm.llm.caller import Caller, CostLimit
-from selectllm.llm.hosts import HostOptions, HostPool
-from selectllm.llm.keys import ApiKeys
+from selectllm.llm.host_state import HostOptions
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
-from selectllm.settings import RankingSettings, RunSettings
+from selectllm.settings import RunSettings
 from selectllm.store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of a file to one process, those that use Prefect all to the same one; long ones begin."""
+
+    def group(item: pytest.Item) -> str:
+        return "prefect" if item.path.parent.name in ("flows", "deployments") else str(item.path)
+
+    def place(item: pytest.Item) -> int:
+        return 0 if group(item) == "prefect" else 1 if item.path.parent == Path(__file__).parent else 2
+
+    items.sort(key=place)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +72,8 @@ class HashEmbedder:
         type(self).texts += len(texts)
         seeds = [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts]
         vectors = np.stack([np.random.default_rng(seed).normal(size=16) for seed in seeds]).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 @pytest.fixture
@@ -172,13 +187,10 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModel]:
     def make(answer: Callable[[Request], Reply | str] = by_id) -> FakeModel:
         model = FakeModel(answer)
 
-        async def open_model(
-            _selector: str, settings: RankingSettings, _keys: ApiKeys, expected: ModelInfo | None = None
-        ) -> HostPool:
-            return HostPool([model], HostOptions.of(settings))
+        async def connect(*_: object) -> FakeModel:
+            return model
 
-        monkeypatch.setattr("selectllm.llm.caller.open_model", open_model)
-        monkeypatch.setattr("selectllm.steps.model.open_model", open_model)
+        monkeypatch.setattr("selectllm.llm._connect", connect)
         return model
 
     return make

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from selectllm.store import TEMPORARY_SECONDS
+from selectllm.store.files import STALE_SECONDS
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import (
@@ -126,7 +126,7 @@ def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: 
     check_goes_on(scene, undisturbed, deaths=len(places))
     assert scene.temporaries() == left, "young ones may still be someone's"
     for path in left:
-        os.utime(path, (time.time() - 2 * TEMPORARY_SECONDS,) * 2)
+        os.utime(path, (time.time() - 2 * STALE_SECONDS,) * 2)
     assert scene.run().code == 0
     assert scene.temporaries() == []
     assert scene.faults() == []

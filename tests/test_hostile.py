@@ -22,8 +22,6 @@ from rich.cells import cell_len
 
 from selectllm import pool, select
 from selectllm.errors import TooFewRanked
-from selectllm.llm.hosts import HostPool
-from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking import answers
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
@@ -31,9 +29,8 @@ from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions
 from selectllm.report import format
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from selectllm.store import Store
 from tests import hostile
-from tests.conftest import FakeModel, by_id, top_k, write_pool
+from tests.conftest import FakeModel, by_id, make_caller, top_k, write_pool
 
 MakeRun = Callable[..., RunSettings]
 Row = dict[str, str]
@@ -54,20 +51,34 @@ LIMITS = (None, 2000, 100)
 """Characters that a candidate is clipped to."""
 
 
+def read_pool(path: Path) -> pool.Pool:
+    return pool.partition(pool.parse(pool.fetch(str(path)), pool.Columns()), {})
+
+
+def instructions(request: Request) -> list[str]:
+    """The instructions that a listwise prompt shows, in its order."""
+    lines = (line for line in request.text.split("\n") if line.startswith('{"number": '))
+    return [json.loads(line)["instruction"] for line in lines]
+
+
 def candidate(row: Row, limit: int | None = None) -> Candidate:
     whole = Candidate("hostile", row["instruction"], row.get("input"))
     return whole if limit is None else whole.clipped(limit)[0]
 
 
-def among_harmless(row: Row, limit: int | None = None, wanted: int = 3) -> Prompt:
+def among_harmless(row: Row, limit: int | None = None, top_k: int = 3) -> Prompt:
     """A question in which one candidate of the usual number is hostile."""
-    return listwise([*HARMLESS[1:], candidate(row, limit)], wanted, seed=0)
+    return listwise([*HARMLESS[1:], candidate(row, limit)], top_k, seed=0)
 
 
 def head(prompt: Prompt) -> str:
     """What a prompt says before its first candidate."""
+    return head_of(prompt.text)
+
+
+def head_of(text: str) -> str:
     heading = "\nCandidates:\n"
-    return prompt.text[: prompt.text.index(heading) + len(heading)]
+    return text[: text.index(heading) + len(heading)]
 
 
 def written(path: Path) -> Path:
@@ -87,7 +98,7 @@ def test_the_corpus_is_large_and_varied() -> None:
 
 
 def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Path) -> None:
-    found = pool.read(str(written(tmp_path / "pool.jsonl")))
+    found = read_pool(written(tmp_path / "pool.jsonl"))
     assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
     assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
 
@@ -103,7 +114,7 @@ def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Pa
 
 
 def test_twins_that_only_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
-    table = pool.read(str(written(tmp_path / "pool.jsonl"))).table
+    table = read_pool(written(tmp_path / "pool.jsonl")).table
     assert len(set(table["id"].to_pylist())) == KEPT
     for attack in ("twin by zero-width", "twin by homoglyphs"):
         assert table["attack"].to_pylist().count(attack) == sum(row["attack"] == attack for row in ROWS)
@@ -185,14 +196,12 @@ FAULTS = {
 
 
 def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, FakeModel]:
-    """Have a model asked that answers the same whatever it is told."""
+    """Have a model asked that gives the same answer to everything."""
     model = FakeModel(lambda _: answer)
 
     async def run() -> tuple[Outcome, Ranker, FakeModel]:
-        asker = Ranker(
-            HostPool([model], concurrency=1, retries=0), Ledger(Store(str(store)), model.card), RankingOptions()
-        )
-        return await asker.rank(prompt.candidates, prompt.wanted, "query 0"), asker, model
+        ranker = Ranker(make_caller(model, store, retries=0), RankingOptions())
+        return await ranker.rank(prompt.candidates, prompt.top_k, "query 0"), ranker, model
 
     return asyncio.run(run())
 
@@ -200,19 +209,20 @@ def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, Fake
 @each_row
 def test_a_model_that_obeys_a_candidate_names_candidates_or_nobody(row: Row, tmp_path: Path) -> None:
     for number, answer in enumerate(obedient_answers(row)):
-        prompt = among_harmless(row, wanted=1 + number % 3)
-        outcome, asker, model = ask(prompt, answer, tmp_path / str(number))
+        prompt = among_harmless(row, top_k=1 + number % 3)
+        outcome, ranker, model = ask(prompt, answer, tmp_path / str(number))
 
-        assert len(set(outcome.ids)) == len(outcome.ids) == (0 if outcome.abstained else prompt.wanted)
+        assert len(set(outcome.ids)) == len(outcome.ids) == (0 if outcome.abstained else prompt.top_k)
         assert set(outcome.ids) <= {one.id for one in prompt.candidates}
-        assert set(answers.read(answer, prompt.wanted, SIZE).numbers) <= set(range(1, SIZE + 1))
-        assert (asker.tally.ranked, asker.tally.abstained) == ((0, 1) if outcome.abstained else (1, 0))
+        assert set(answers.read(answer, prompt.top_k, SIZE).numbers) <= set(range(1, SIZE + 1))
+        assert (ranker.stats.ranked, ranker.stats.abstained) == ((0, 1) if outcome.abstained else (1, 0))
         assert len(model.asked) == (ATTEMPTS if outcome.abstained else 1)
         told = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
         for request in model.asked[1:]:
             assert request.text.startswith(prompt.text)
             assert without_digits(request.text.removeprefix(prompt.text)) in told
-            assert (request.prompt.schema, request.shown) == (prompt.schema, prompt.candidates)
+            assert request.schema == prompt.schema
+            assert request.shown == tuple(shown.id for shown in prompt.candidates)
 
 
 # Runs over the whole corpus
@@ -260,19 +270,21 @@ def test_a_run_ends_with_the_budget_and_texts_as_they_were(
     }  # fmt: skip
     assert (result.summary["ranking"]["abstained"], result.summary["ranking"]["reasked"]) == (0, 0)
     for request in model.asked:
-        assert head(request.prompt) == head(listwise(request.shown, top_k(request), seed=0))
+        candidates = [Candidate(id, "x") for id in request.shown]
+        expected = listwise(candidates, top_k(request), seed=0)
+        assert head_of(request.text) == head(expected)
 
 
 def first_shown(request: Request) -> str:
-    return request.shown[0].instruction
+    return instructions(request)[0]
 
 
 def all_shown(request: Request) -> str:
-    return "\n".join(one.instruction for one in request.shown)
+    return "\n".join(instructions(request))
 
 
 def json_shown(request: Request) -> str:
-    return next((found[0] for one in request.shown if (found := re.findall(r"\{.*\}", one.instruction))), "")
+    return next((found[0] for text in instructions(request) if (found := re.findall(r"\{.*\}", text))), "")
 
 
 def first_list_for_all(_: Request) -> str:
@@ -294,7 +306,7 @@ def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
 
 def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_model: Any) -> None:
     def obeys(request: Request) -> bool:
-        return request.shown[0].id[0] in "01234567"
+        return request.shown[0][0] in "01234567"
 
     model = fake_model(lambda request: ROWS[0]["instruction"] if obeys(request) else by_id(request))
     result = select(corpus.run(8, ranking={"max_abstained": 1}))
@@ -387,7 +399,7 @@ def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
 
 @pytest.mark.parametrize("width", [80, 120, 300])
 def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
-    lines = format.chosen(everything, None, width).split("\n")
+    lines = format.format_selection(everything, None, width).split("\n")
     assert "C" not in categories("".join(lines))
     heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
     assert [line.split()[0] for line in lines[heading + 1 : heading + 1 + KEPT]] == [str(n + 1) for n in range(KEPT)]

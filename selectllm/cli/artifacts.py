@@ -4,14 +4,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from selectllm.cli.select import Json, print_json
+from selectllm.cli.printing import Json, print_json
 from selectllm.settings import RunSettings
 
 DEFAULT_STORE = RunSettings.model_fields["store"].default
 
 Location = Annotated[str, Parameter(help="The store to look into, as for `select`: a folder or a URL.")]
 
-artifacts = App(name="artifacts", default_parameter=Parameter(negative=()))
+artifacts = App(name="artifacts")
 
 
 @artifacts.default

@@ -4,9 +4,11 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
-from selectllm.cli.environment import with_environment
-from selectllm.cli.select import Json, print_json
+from selectllm.cli.messages import setting_errors
+from selectllm.cli.printing import Json, print_json
+from selectllm.errors import UsageError
 from selectllm.execution import run_coroutine
 from selectllm.settings import RunSettings
 from selectllm.text import sanitize
@@ -27,19 +29,15 @@ def doctor(
     Asks it a handful of tiny questions. Exit code 1 where something is not well, with what to do about it.
     """
     ranking = {"hosts": host, "mode": mode, "timeout": timeout}
-    settings = checked_settings({"pool": "-", "budget": 1, "selector": selector, "ranking": ranking})
-    return run_coroutine(_diagnose(with_environment(settings), json=json))
+    settings = _checked({"pool": "-", "budget": 1, "selector": selector, "ranking": ranking})
+    return run_coroutine(_diagnose(settings, json=json))
 
 
-def checked_settings(values: dict[str, object]) -> RunSettings:
-    """Settings of these values; raises UsageError in the command line's names where they are not allowed."""
-    from pydantic import ValidationError
-
-    from selectllm.cli.main import setting_errors
-    from selectllm.errors import UsageError
+def _checked(values: dict[str, object]) -> RunSettings:
+    from selectllm.cli.environment import with_environment
 
     try:
-        return RunSettings.model_validate(values)
+        return with_environment(RunSettings.model_validate(values))
     except ValidationError as error:
         raise UsageError(setting_errors(error)) from None
 
@@ -54,7 +52,7 @@ async def _diagnose(settings: RunSettings, *, json: bool) -> int:
         if not json:
             print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {sanitize(finding.seen)}", flush=True)
             if finding.advice and not finding.ok:
-                print(f"     {'':<18} {finding.advice}", flush=True)
+                print(f"     {'':<18} {sanitize(finding.advice)}", flush=True)
     if json:
         print_json([asdict(finding) for finding in findings])
     return 0 if all(finding.ok for finding in findings) else 1

@@ -3,10 +3,10 @@
 Precedence, highest first: explicit values, the environment, the file `.env` of the working folder, fallbacks, defaults.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from cyclopts import App, Token
+from cyclopts import Token
 from cyclopts.argument import ArgumentCollection
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
@@ -16,12 +16,19 @@ from selectllm.errors import UsageError
 from selectllm.paths import redact_url
 from selectllm.settings import RunSettings
 
+PREFIX: Final = "SELECTLLM_"
+DELIMITER: Final = "__"
+
 
 class _Variables(BaseSettings, RunSettings):
     """How the settings' variables are called."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SELECTLLM_", env_nested_delimiter="__", env_file=".env", env_file_encoding="utf-8", extra="ignore"
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
     )
 
 
@@ -40,19 +47,6 @@ def from_environment() -> dict[str, Any]:
         ) from None
 
 
-def fill_from_environment(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Give options that the command line leaves open the values of the environment (a `config` of cyclopts)."""
-    values = from_environment()
-    for argument in arguments:
-        value: Any = values
-        for key in argument.keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if not argument.keys or argument.children or argument.has_tokens or value is None:
-            continue
-        for index, item in enumerate(value if isinstance(value, (list, tuple)) else [value]):
-            argument.append(Token(keyword=argument.name, value=str(item), source="environment", index=index))
-
-
 def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
     """The settings with their unset fields filled from the environment, and then from the `fallbacks`.
 
@@ -62,8 +56,24 @@ def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None 
     try:
         return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), explicit))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise UsageError(f"the settings that the environment names are not allowed: {redact_url(faults)}") from None
+        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise UsageError(f"the settings that the environment names are not allowed: {redact_url(problems)}") from None
+
+
+def fill(arguments: ArgumentCollection) -> None:
+    """Give a command line's options for settings that were left out what the environment names for them.
+
+    This comes before any check: an option on the command line may need another one that a variable names.
+    Raises UsageError for a variable of a group that has no such setting.
+    """
+    options = {argument.keys: argument for argument in arguments}
+    for path, value in _leaves(from_environment()):
+        variable = PREFIX + DELIMITER.join(path).upper()
+        if path not in options:
+            raise UsageError(f"{variable} names no setting")
+        if not options[path].tokens:
+            for index, text in enumerate(value if isinstance(value, list) else [value]):
+                options[path].append(Token(keyword=variable, value=str(text), source="environment", index=index))
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,3 +91,11 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what a file of many programs' variables holds for others."""
     return {name: value for name, value in values.items() if name in RunSettings.model_fields}
+
+
+def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        elif value is not None:
+            yield (*path, name), value

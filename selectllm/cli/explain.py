@@ -4,9 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from selectllm.cli.artifacts import Location
-from selectllm.cli.select import Json, output_width, print_json
-from selectllm.settings import RunSettings
+from selectllm.cli.artifacts import DEFAULT_STORE, Location
+from selectllm.cli.printing import Json, output_width, print_json
 
 
 def explain(
@@ -16,10 +15,10 @@ def explain(
     /,
     *,
     run: Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")] = None,
-    store: Location = RunSettings.model_fields["store"].default,
+    store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> int:
-    """Tell a row's whole way through a run: its query, what the model answered, and why it was chosen or not.
+    """Show a row's whole way through a run: its query, what the model answered, and why it was chosen or not.
 
     Examples: `selectllm explain row:17`, `selectllm explain 3f2ab812 --run 20260301T120000Z-0a1b2c3d`
     """

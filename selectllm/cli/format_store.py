@@ -1,16 +1,15 @@
 """Formats what is in a store, and what was removed from it, as tables of plain text."""
 
-import io
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import JustifyMethod
 
-from selectllm.report.format import one_line
+from selectllm.report.plain_table import plain_table
 from selectllm.store.inventory import ArtifactInfo, Inventory, ModelFiles
 from selectllm.store.pruning import Pruned
+from selectllm.text import fit_line
 
 KEY_DIGITS: Final = 12
 """Digits of a key that are shown; the JSON has all of them."""
@@ -19,7 +18,16 @@ NAMED_ARTIFACTS: Final = 5
 """Artifacts that a sentence names."""
 
 WIDTH: Final = 160
-"""Columns of a table at most: its cells are cut, not wrapped, so that each artifact stays one line."""
+"""Columns of a table at most: it is cut there, so that each artifact stays one line."""
+
+COLUMNS: Final[dict[str, JustifyMethod]] = {
+    "kind": "left",
+    "key": "left",
+    "rows": "right",
+    "size": "right",
+    "age": "right",
+    "made from": "left",
+}
 
 UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
@@ -29,7 +37,7 @@ def format_inventory(inventory: Inventory, now: datetime | None = None) -> str:
     artifacts = inventory.artifacts
     damaged = sum(info.damage is not None for info in artifacts)
     total = f"{_count(len(artifacts), 'artifact')}, {size(sum(info.bytes for info in artifacts))}"
-    lines = [_table(artifacts, now), ""] if artifacts else []
+    lines = [*_table(artifacts, now), ""] if artifacts else []
     lines.append(f"{total}; {damaged:,} damaged: what a run needs of them it makes again" if damaged else total)
     for kind, models in (("vectors", inventory.vectors), ("replies", inventory.replies)):
         lines += [_model_files(kind, files) for files in models]
@@ -39,7 +47,7 @@ def format_inventory(inventory: Inventory, now: datetime | None = None) -> str:
 def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
     """What was removed, or would be."""
     verb = "Would remove" if pruned.dry_run else "Removed"
-    lines = [_table(pruned.removed, now), ""] if pruned.removed else []
+    lines = [*_table(pruned.removed, now), ""] if pruned.removed else []
     lines.append(f"{verb} {_count(len(pruned.removed), 'artifact')}, {size(pruned.bytes)}; {pruned.kept:,} stay.")
     if unresolved := pruned.unresolved:
         names = ", ".join(
@@ -47,7 +55,7 @@ def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
         )
         more = f" and {len(unresolved) - NAMED_ARTIFACTS:,} more" if len(unresolved) > NAMED_ARTIFACTS else ""
         lines.append(
-            f"What {one_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
+            f"What {fit_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
             "Its run makes it again."
         )
     return "\n".join(lines)
@@ -73,35 +81,31 @@ def age(then: datetime | None, now: datetime) -> str:
     return f"{seconds:.0f} s"
 
 
-def _table(artifacts: Iterable[ArtifactInfo], now: datetime | None) -> str:
+def _table(artifacts: Iterable[ArtifactInfo], now: datetime | None) -> list[str]:
     now = now or datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title, justify in (("kind", "left"), ("key", "left"), ("rows", "right"), ("size", "right"), ("age", "right")):
-        table.add_column(title, justify=justify, no_wrap=True, min_width=len(title))  # type: ignore[arg-type]
-    table.add_column("made from", no_wrap=True)
-    for info in artifacts:
-        origin = _origin(info.manifest.made_from) if info.manifest else "?"
-        table.add_row(
-            one_line(info.artifact.kind, 12),
-            one_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
-            f"{info.manifest.rows:,}" if info.manifest else "?",
-            size(info.bytes),
-            age(info.created, now),
-            origin + (f"  DAMAGED: {info.damage}" if info.damage else ""),
-        )
-    text = io.StringIO()
-    Console(file=text, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    return plain_table(COLUMNS, (_row(info, now) for info in artifacts), WIDTH)
+
+
+def _row(info: ArtifactInfo, now: datetime) -> tuple[str, ...]:
+    damage = f"  DAMAGED: {info.damage}" if info.damage else ""
+    return (
+        fit_line(info.artifact.kind, 12),
+        fit_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
+        f"{info.manifest.rows:,}" if info.manifest else "?",
+        size(info.bytes),
+        age(info.created, now),
+        (_origin(info.manifest.made_from) if info.manifest else "?") + damage,
+    )
 
 
 def _origin(made_from: Mapping[str, str]) -> str:
-    return one_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
+    return fit_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
 
 
 def _model_files(kind: str, files: ModelFiles) -> str:
     model, name = (
-        one_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
-        f"  {one_line(files.name, 60)}" if files.name else "",
+        fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
+        f"  {fit_line(files.name, 60)}" if files.name else "",
     )
     return f"{kind:<12} {model:<{KEY_DIGITS}} {_count(files.files, 'file'):>11} {size(files.bytes):>8}{name}"
 

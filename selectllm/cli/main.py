@@ -4,24 +4,22 @@ import io
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from cyclopts import App, CycloptsError, Parameter
-from pydantic import BaseModel, ValidationError
+from cyclopts.argument import ArgumentCollection
 
 from selectllm import cancellation
 from selectllm.cli.artifacts import artifacts
 from selectllm.cli.doctor import doctor
-from selectllm.cli.environment import fill_from_environment
 from selectllm.cli.explain import explain
+from selectllm.cli.messages import usage_error
 from selectllm.cli.plan import plan
 from selectllm.cli.select import select
 from selectllm.errors import SelectLLMError, UsageError
-from selectllm.paths import redact_url
-from selectllm.settings import RunSettings
 from selectllm.text import sanitize
 
 EXIT_CODES: Final = "Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input."
@@ -49,9 +47,21 @@ def new_app(name: str, help: str | None = None) -> App:
         help=help,
         help_epilogue=EXIT_CODES,
         version=version("selectllm"),
-        default_parameter=Parameter(negative=()),
-        config=fill_from_environment,
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
+        config=_fill_from_environment,
     )
+
+
+def _shown_default(value: Any) -> str | None:
+    """A default as `--help` shows it: none where there is none, a flag is not set or a list is empty."""
+    return None if value in (None, ()) or value is False else str(value)
+
+
+def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    if any(argument.keys for argument in arguments):  # only settings have variables; `--help` gets by without
+        from selectllm.cli.environment import fill
+
+        fill(arguments)
 
 
 def run_app(app: App, arguments: list[str] | None = None) -> int:
@@ -67,7 +77,7 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
     except SelectLLMError as error:
         return _fail(str(error), error.exit_code)
     except CycloptsError as error:
-        return _fail(f"{_usage_message(error)}. See --help", UsageError.exit_code)
+        return _fail(f"{usage_error(error)}. See --help", UsageError.exit_code)
     except KeyboardInterrupt:
         return _fail("stopped. What was made and paid for is kept: run the same again to go on from here", 1)
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`: not a failure of the run
@@ -75,45 +85,6 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(f"the result cannot be printed: {error.strerror}. It is kept in the store", 1)
-
-
-def flag_of(place: Sequence[int | str], settings: type[BaseModel] = RunSettings) -> str:
-    """What the command line calls a field of the settings, such as `--query-size` for ("queries", "size")."""
-    name, *rest = place
-    field = settings.model_fields.get(str(name))
-    if field is None:
-        return f"--{'.'.join(map(str, place))}"
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and rest:
-        return flag_of(rest, field.annotation)
-    if name == "pool":
-        return "POOL"
-    named = [flag for extra in field.metadata if isinstance(extra, Parameter) for flag in extra.name or ()]
-    return named[0] if named else f"--{str(name).replace('_', '-')}"
-
-
-def setting_errors(error: ValidationError, settings: type[BaseModel] = RunSettings) -> str:
-    """What is wrong with values of the settings, on one line and in the command line's names."""
-    return "; ".join(_setting_error(fault, settings) for fault in error.errors())
-
-
-def _setting_error(fault: Any, settings: type[BaseModel]) -> str:
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    if not message.startswith("should"):
-        return redact_url(message)
-    return redact_url(f"{flag_of(fault['loc'], settings)} {message}, not {fault['input']!r}")  # it may be a host's URL
-
-
-def _usage_message(error: CycloptsError) -> str:
-    cause = error.__cause__
-    if isinstance(cause, ValidationError) and not str(error).startswith("Command"):
-        owner = error.argument.hint if error.argument else RunSettings
-        owner = next((kind for kind in (*get_args(owner), owner) if _is_settings(kind)), RunSettings)
-        return setting_errors(cause, owner)
-    return str(error)
-
-
-def _is_settings(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 class _OneLine(logging.Formatter):

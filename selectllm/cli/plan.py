@@ -1,10 +1,11 @@
 """`selectllm plan`: what a run would do and take."""
 
-from selectllm.cli.select import Json, Options, print_json
+from selectllm.cli.printing import Json, print_json
+from selectllm.settings import RunSettings
 
 
-def plan(settings: Options, *, json: Json = False) -> int:
-    """Tell what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+def plan(settings: RunSettings, *, json: Json = False) -> int:
+    """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
 

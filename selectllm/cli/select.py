@@ -1,23 +1,17 @@
 """`selectllm select`: a run of the library, and what it prints."""
 
-import json as json_module
 import sys
-from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
+from selectllm.cli.printing import Json, output_width, print_json
 from selectllm.cli.progress import progress_bars
 from selectllm.settings import RunSettings
 
 if TYPE_CHECKING:  # pyarrow, scikit-learn and the rest take a second that `--help` does not need
     from selectllm.report.result import Result
 
-Json = Annotated[bool, Parameter(help="Print the result as JSON on stdout, and nothing else there.")]
-Options = Annotated[RunSettings, Parameter(name="*")]
 
-
-def select(settings: Options, *, json: Json = False) -> int:
+def select(settings: RunSettings, *, json: Json = False) -> int:
     """Choose the N instructions of a pool that are most worth annotating.
 
     Each step keeps its result in the store: what an earlier run made is not made, asked or paid for again.
@@ -40,13 +34,3 @@ def print_result(result: "Result", settings: RunSettings, *, json: bool) -> None
         print_json(result.summary)
     else:
         print(format_selection(result, settings.out, output_width()))
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON that people can read, too."""
-    print(json_module.dumps(value, indent=1, ensure_ascii=False))
-
-
-def output_width() -> int:
-    """The columns of the terminal, at least 80; 120 where the output goes elsewhere."""
-    return max(get_terminal_size().columns, 80) if sys.stdout.isatty() else 120

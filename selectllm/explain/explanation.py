@@ -48,13 +48,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the tournament that the row was in, among `met` rows, itself included.
+    """A round of the tournament that the row was in, in a query of `size` rows, itself included.
 
-    Both are None where no answer could be used; a row that met no other went on unasked.
+    Both are None where no answer could be used; a row that was alone in its query went on unasked.
     """
 
     number: int
-    met: int | None
+    size: int | None
     rank: int | None
     went_on: bool
 

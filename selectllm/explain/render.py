@@ -4,7 +4,7 @@ import textwrap
 from typing import Final
 
 from selectllm.explain.explanation import Answer, Explanation, Round
-from selectllm.report.format import one_line
+from selectllm.text import fit_line
 
 REPLY: Final = 2000
 """Characters of a reply that are shown; the JSON has all of them."""
@@ -25,14 +25,14 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
     )
     lines = [
         f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}",
-        f"  {one_line(explanation.instruction, width - 2)}",
+        f"  {fit_line(explanation.instruction, width - 2)}",
     ]
     if explanation.input:
-        lines.append(f"  {one_line(explanation.input, width - 2)}")
+        lines.append(f"  {fit_line(explanation.input, width - 2)}")
     by = (
-        f"ranked by {one_line(explanation.model, 60)}"
+        f"ranked by {fit_line(explanation.model, 60)}"
         if explanation.model
-        else f"by the strategy {one_line(explanation.strategy, 60)}"
+        else f"by the strategy {fit_line(explanation.strategy, 60)}"
     )
     decision = (
         f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}"
@@ -40,15 +40,17 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         else "Not chosen"
     )
     lines += [
-        f"Run {one_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
+        f"Run {fit_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
         "",
-        f"{decision}: {one_line(reason_text(explanation), 10 * width)}.",
+        f"{decision}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
     if explanation.candidates:
         lines += ["", *_query(explanation, width)]
     for round in explanation.rounds:
         lines += ["", _round(round)]
-        lines += [line for one in explanation.answers if one.round == round.number for line in _answer(one, width)]
+        lines += [
+            line for answer in explanation.answers if answer.round == round.number for line in _answer(answer, width)
+        ]
     return "\n".join(lines)
 
 
@@ -78,7 +80,7 @@ def reason_text(explanation: Explanation) -> str:
         case "tier":
             return f"ranked {explanation.rank} in {query}, and the budget was full at rank {decision.tier}"
         case "unranked":
-            ranked = sum(one.rank is not None for one in explanation.candidates)
+            ranked = sum(candidate.rank is not None for candidate in explanation.candidates)
             return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
         case "abstained":
             return f"no answer of the model about it could be used, in {query}"
@@ -96,21 +98,23 @@ def reason_text(explanation: Explanation) -> str:
 
 def _query(explanation: Explanation, width: int) -> list[str]:
     """The row's query: its candidates with the places that the prompts showed them at, and what was answered."""
-    about = [one for one in explanation.answers if not one.round]
-    orders = list(dict.fromkeys(one.shown for one in about))[:PASSES]
-    shown = {one.id: "/".join(_place(one.id, order) for order in orders) for one in explanation.candidates}
+    answers = [answer for answer in explanation.answers if not answer.round]
+    orders = list(dict.fromkeys(answer.shown for answer in answers))[:PASSES]
+    candidates = explanation.candidates
+    shown = {candidate.id: "/".join(_place(candidate.id, order) for order in orders) for candidate in candidates}
     wide = max(6, *map(len, shown.values()))
     lines = [
         f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts "
         "showed them",
         f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{ID}}  instruction",
     ]
-    for one in explanation.candidates:
-        mark, rank = ">" if one.id == explanation.id else " ", f"{one.rank or '-'}{'*' if one.chosen else ' '}"
-        score = "" if one.score is None else f"{one.score:+.3f}  "
-        start = f"{mark} {rank:>7} {shown[one.id]:>{wide}} {one.row:>9}  {one.id[:ID]}  {score}"
-        lines.append(start + one_line(one.instruction, max(width - len(start), 20)))
-    return lines + [line for one in about for line in _answer(one, width)]
+    for candidate in candidates:
+        mark = ">" if candidate.id == explanation.id else " "
+        rank = f"{candidate.rank or '-'}{'*' if candidate.chosen else ' '}"
+        score = "" if candidate.score is None else f"{candidate.score:+.3f}  "
+        start = f"{mark} {rank:>7} {shown[candidate.id]:>{wide}} {candidate.row:>9}  {candidate.id[:ID]}  {score}"
+        lines.append(start + fit_line(candidate.instruction, max(width - len(start), 20)))
+    return lines + [line for answer in answers for line in _answer(answer, width)]
 
 
 def _place(id: str, order: tuple[str, ...]) -> str:
@@ -120,24 +124,24 @@ def _place(id: str, order: tuple[str, ...]) -> str:
 def _round(round: Round) -> str:
     if round.rank is None:
         return f"Tournament, round {round.number}: no answer could be used, and it went no further"
-    met = "" if round.met is None else f" of {round.met}"
-    return f"Tournament, round {round.number}: place {round.rank}{met}{', and went on' if round.went_on else ''}"
+    size = "" if round.size is None else f" of {round.size}"
+    return f"Tournament, round {round.number}: place {round.rank}{size}{', and went on' if round.went_on else ''}"
 
 
-def _answer(one: Answer, width: int) -> list[str]:
+def _answer(answer: Answer, width: int) -> list[str]:
     """A reply: what it is, its text escaped, and, where no list tells, the order that its prompt showed the rows in."""
-    outcome = one_line(one.outcome, 40) + ("" if one.used else " (not used)")
-    thought = f", after {len(one.thinking):,} characters of thought" if one.thinking else ""
-    escaped = ascii(one.text)
+    outcome = fit_line(answer.outcome, 40) + ("" if answer.used else " (not used)")
+    thought = f", after {len(answer.thinking):,} characters of thought" if answer.thinking else ""
+    escaped = ascii(answer.text)
     more = f" … and {len(escaped) - REPLY:,} more characters" if len(escaped) > REPLY else ""
     return [
-        f"  Reply {one.key[:ID]}: attempt {one.attempt}, {outcome}, {one.prompt_tokens:,} tokens read and "
-        f"{one.output_tokens:,} written{thought}",
-        *(_shown(one, width) if one.round else []),
+        f"  Reply {answer.key[:ID]}: attempt {answer.attempt}, {outcome}, {answer.prompt_tokens:,} tokens read and "
+        f"{answer.output_tokens:,} written{thought}",
+        *(_shown(answer, width) if answer.round else []),
         f"    {escaped[:REPLY]}{more}",
     ]
 
 
-def _shown(one: Answer, width: int) -> list[str]:
-    order = "shown: " + " ".join(id[:ID] for id in one.shown)
+def _shown(answer: Answer, width: int) -> list[str]:
+    order = "shown: " + " ".join(id[:ID] for id in answer.shown)
     return textwrap.wrap(order, width, initial_indent="    ", subsequent_indent=" " * 11)

@@ -45,7 +45,9 @@ def answers_about(
             )
         if match := re.fullmatch(r"query \d+ of round (\d+)", question):
             return int(match[1]) if set(entry.shown) <= tier else None
-        if not entry.question:  # a line without the name of its question: known when the same rows met in this run
+        if (
+            not entry.question
+        ):  # a line without the name of its question: known when the same rows were in one query of this run
             return rounds_of_rows.get(frozenset(entry.shown))
         return None
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.llm.absent import AbsentModel
-from selectllm.llm.hosts import HostOptions, HostPool
+from selectllm.llm.host_state import HostOptions
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
 from selectllm.llm.scripted import ScriptedModel

@@ -9,15 +9,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from selectllm.errors import ModelError, TransientError
 from selectllm.llm.absent import AbsentModel
 from selectllm.llm.backoff import pause_seconds
+from selectllm.llm.host_state import Deadline, HostOptions, HostState
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.usage import Usage
-from selectllm.settings import RankingSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,62 +39,13 @@ RETRY_ONCE: Final = frozenset({"out of memory"})
 """Errors that pass seldom: one more try is enough to see."""
 
 
-@dataclass(frozen=True)
-class HostOptions:
-    """How hosts are asked.
-
-    `concurrency` is the most questions under way on each host; `timeout`, seconds of one request; `deadline`, seconds
-    of all requests and pauses of one question; `retries`, further tries after errors that can pass; `give_up_after`,
-    seconds that all hosts may be out before the run is given up.
-    """
-
-    concurrency: int = 1
-    timeout: float = 120.0
-    deadline: float = 600.0
-    retries: int = 4
-    give_up_after: float = 900.0
-
-    @classmethod
-    def of(cls, settings: RankingSettings) -> "HostOptions":
-        """The options that the settings name."""
-        return cls(settings.concurrency, settings.timeout, settings.deadline, settings.retries, settings.give_up_after)
-
-
-@dataclass
-class HostState:
-    """A host and its health."""
-
-    model: ChatModel
-    limit: float  # questions at once that it takes well, as far as is known: halved when it is slow, regained slowly
-    in_flight: int = 0
-    failures: int = 0  # in a row
-    down_since: float | None = None
-    is_ready: bool = False  # prepared for this run's prompts
-    last_error: str = ""  # of the last probe
-    slowed_at: float = field(default=float("-inf"))
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it can take one more question."""
-        return self.down_since is None and self.in_flight < max(1, int(self.limit))
-
-
-@dataclass
-class Deadline:
-    """Seconds that are left for one question: for all requests, and the pauses between them, until it is answered."""
-
-    left: float
-
-
 class HostPool:
-    """The hosts of one model; `info` says who it is when the first host cannot.
+    """The hosts of one model; `info` describes it when the first host does not answer yet.
 
     `usage` counts the errors of requests and the seconds that they queued.
     """
 
-    def __init__(
-        self, models: Sequence[ChatModel], options: HostOptions = HostOptions(), info: ModelInfo | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[ChatModel], options: HostOptions, info: ModelInfo | None = None) -> None:
         self.info = info or models[0].info
         self.usage = Usage()
         self.lowest_limit = options.concurrency

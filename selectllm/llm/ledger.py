@@ -1,8 +1,8 @@
 """The ledger of replies: every reply is durable before it counts, and none is paid for twice.
 
-One folder a model in the store, one file a writer, one JSON line a reply. A file is only ever added to, by the one who
-began it, so a crash can tear no more than its last line, which readers pass over. Where the store cannot append (object
-stores), each group of replies becomes a small file of its own.
+One folder a model in the store, one file a writer, one JSON line a reply. Only the writer that began a file adds to it,
+so a crash can tear no more than its last line, which readers pass over. Where the store cannot append (object stores),
+each group of replies becomes a small file of its own.
 """
 
 import asyncio
@@ -158,6 +158,8 @@ class Ledger:
             done = self._read.get(name, 0)
             content = self._store.read_bytes(name, done)
             whole = content[: content.rfind(b"\n") + 1]
+            if Entry.parse(content[len(whole) :]):  # the disk was full before the line's end, but after the reply's
+                whole = content
             self._read[name] = done + len(whole)
             for line in whole.splitlines():
                 entry = Entry.parse(line)

@@ -17,7 +17,7 @@ THINKING_TOKENS: Final = 4096
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Who is asked. `digest` stands for the weights, so that replies of one model are never taken for another's."""
+    """The model that is asked. `digest` stands for the weights, so that replies of two models are never confused."""
 
     selector: str
     name: str

@@ -8,10 +8,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
-
-import httpx
 
 from selectllm.errors import (
     ContextLengthExceeded,
@@ -22,20 +19,15 @@ from selectllm.errors import (
     TransientError,
 )
 from selectllm.llm.backoff import retry_after_seconds
-from selectllm.llm.keys import ApiKeys, ProviderKey
+from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.text import sanitize
+from selectllm.llm.openai_client import OPENAI, check_listed, connect, message_of, safe, shown_url, signs_of
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 CHECK_SECONDS: Final = 30.0
 """Seconds that a server has to say what it has."""
-
-OPENAI: Final = "https://api.openai.com/v1"
-
-NO_KEY: Final = "no-key"
-"""Sent where there is no key to send: the client insists on one, and servers that want none ignore it."""
 
 PASSING_STATUSES: Final = {408: "timeout", 409: "busy", 429: "busy", 500: "server error", 503: "busy", 504: "timeout"}
 
@@ -61,7 +53,7 @@ class OpenAIModel:
 
     def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
         self.info = info
-        self.context: int | None = None  # the API does not tell: a prompt that is too long is refused when it is sent
+        self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
         self._client = client
         self._timeout = timeout
         self._given_up: set[str] = set()
@@ -80,9 +72,9 @@ class OpenAIModel:
                     try:
                         return self._reply(await self._client.post("/chat/completions", body=body, cast_to=object))
                     except (BadRequestError, UnprocessableEntityError) as error:
-                        if OUT_OF_ROOM in _signs(error).lower():
+                        if OUT_OF_ROOM in signs_of(error).lower():
                             return Reply("", "length")
-                        # Against this body, not against what is known by now: others may have learned it meanwhile.
+                        # Compare with this body, not with `_given_up`: another request may have been refused meanwhile.
                         refused = _refused(error) & body.keys()
                         if not refused:
                             raise
@@ -126,7 +118,7 @@ class OpenAIModel:
         """Read a completion; ValueError when it is none."""
         try:
             if completion.get("error"):  # with status 200
-                error = _safe(completion["error"], self._client.api_key)
+                error = safe(completion["error"], self._client.api_key)
                 raise TransientError(f"{self.info.name} sent an error for an answer: {error}", "server error")
             choice: dict[str, Any] = next(iter(completion.get("choices") or ()), {})
             message, usage = choice.get("message") or {}, completion.get("usage") or {}
@@ -155,8 +147,8 @@ class OpenAIModel:
             yield
         except APIStatusError as error:
             status = error.status_code
-            message = f"status {status}: {_safe(_message(error), self._client.api_key)}"
-            if status in (400, 413, 422, 500) and TOO_LONG.search(_signs(error)):
+            message = f"status {status}: {safe(message_of(error), self._client.api_key)}"
+            if status in (400, 413, 422, 500) and TOO_LONG.search(signs_of(error)):
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
             if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
                 raise ModelError(
@@ -200,12 +192,12 @@ async def open_openai(
     except ImportError:
         raise MissingDependency("openai", extra="openai", purpose=f"the selector openai:{name}") from None
     base = host or keys.host("openai") or OPENAI
-    where = _shown_url(base)
+    where = shown_url(base)
     key = keys.for_host("openai", host)
-    client = _client(base, key, timeout)
+    client = connect(base, key, timeout)
     try:
         async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
-            await _check_listed(client, name, where)
+            await check_listed(client, name, where)
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
@@ -219,100 +211,17 @@ async def open_openai(
                 if keys.may_see("openai", host)
                 else "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             )
-            message = f"status {error.status_code}: {_safe(_message(error), client.api_key)}"
+            message = f"status {error.status_code}: {safe(message_of(error), client.api_key)}"
             raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise
-    # The API tells nothing of the weights: replies can be kept under the name alone.
+    # The API says nothing of the weights: replies can be kept under the name alone.
     info = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
     return OpenAIModel(client, info, timeout)
 
 
-def _client(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
-    from openai import AsyncOpenAI
-
-    client = AsyncOpenAI(
-        api_key=key.key or NO_KEY,
-        base_url=base,
-        timeout=timeout,
-        max_retries=0,
-        organization=key.organization,
-        project=key.project,
-    )
-    # The client takes what is not given from the environment, where it may be meant for another host.
-    client.organization, client.project = key.organization, key.project
-    client._custom_headers = dict(key.headers)
-    return client
-
-
-async def _check_listed(client: "AsyncOpenAI", name: str, where: str) -> None:
-    """Check that the model is listed; where no list is kept, that the server has a chat at least."""
-    _, models = await _get(client, "/models")
-    rows = models.get("data") if isinstance(models, dict) else None
-    known = [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
-    if name in known:
-        return
-    if known:
-        closest = ", ".join(get_close_matches(name, known, n=5, cutoff=0.0))
-        raise SelectorUnavailable(
-            f"the server at {where} does not have the model {name!r}. Of the {len(known)} that it has, the closest by "
-            f"name: {closest}"
-        )
-    status, body = await _get(client, "/chat/completions", {})  # without a message: refused before a model is asked
-    is_error = status == 200 and (not isinstance(body, dict) or "error" in body)  # LM Studio's way to say 404
-    if is_error or status in (404, 405):
-        raise SelectorUnavailable(
-            f"the server at {where} does not answer as OpenAI's does. Name its base URL with --host: most end in /v1"
-        )
-
-
-async def _get(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = None) -> tuple[int, object]:
-    """The status and the body at a path; raises APIStatusError when it takes a key, or another one, to know."""
-    from openai import APIStatusError
-
-    try:
-        if body is None:
-            return 200, await client.get(path, cast_to=object)
-        return 200, await client.post(path, body=body, cast_to=object)
-    except APIStatusError as error:
-        if error.status_code in (401, 403):
-            raise
-        return error.status_code, None
-    except ValueError:  # not JSON
-        return 200, None
-
-
-def _shown_url(base: str) -> str:
-    """The base URL as messages show it: without what may be secret in it."""
-    try:
-        url = httpx.URL(base)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise SelectorUnavailable("the host is no URL: write a base URL in full, such as http://127.0.0.1:8000/v1")
-    return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
-
-
 def _refused(error: "APIStatusError") -> set[str]:
     """The fields that a refusal is about, if it is about fields at all."""
-    if TOO_LONG.search(_signs(error)):
+    if TOO_LONG.search(signs_of(error)):
         return set()
-    about = str(error.param or _signs(error))
+    about = str(error.param or signs_of(error))
     return {field for field, words in CAN_GIVE_UP.items() if re.search(words, about, re.IGNORECASE)}
-
-
-def _signs(error: "APIStatusError") -> str:
-    """What a refusal is about, wherever the server says it.
-
-    Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
-    """
-    return f"{error.code} {error.type} {_message(error)[:500]}"
-
-
-def _message(error: "APIStatusError") -> str:
-    body = error.body
-    return str(body.get("message") or body.get("detail") or body if isinstance(body, dict) else body)
-
-
-def _safe(message: object, key: str) -> str:
-    """On one line, not too long, and without the key, which some servers repeat."""
-    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])

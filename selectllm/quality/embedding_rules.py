@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 
 from selectllm.quality.columns import Expected, of_type, table_columns
 from selectllm.quality.engine import validate
-from selectllm.quality.rules import FactTable, Values, allow, between, row_count
+from selectllm.quality.numpy_forms import Values
+from selectllm.quality.rules import FactTable, allow, between, row_count
 from selectllm.quality.verdicts import Verdict
 
 NORM_TOLERANCE: Final = 1e-3

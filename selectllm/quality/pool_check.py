@@ -11,10 +11,11 @@ from selectllm.pool import ParsedPool
 from selectllm.pool.rows import PRESENT
 from selectllm.quality.columns import named_columns
 from selectllm.quality.engine import validate
+from selectllm.quality.numpy_forms import Values, repeats
 from selectllm.quality.own_expectations import Suite
 from selectllm.quality.own_rules import check_own
 from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
-from selectllm.quality.rules import FactTable, RuleResult, Values, repeats
+from selectllm.quality.rules import FactTable, RuleResult
 from selectllm.quality.text_facts import damaged, has_controls, has_letters, unassigned
 from selectllm.quality.verdicts import Finding, Verdict
 

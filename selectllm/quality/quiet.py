@@ -51,7 +51,11 @@ def _is_quiet() -> bool:
 
 
 def _add_filter() -> None:
-    """Put our filter before all others, where it must be to count."""
+    """Put our filter before all others, where it must be to count.
+
+    Another thread that has just put a filter of its own in front shows a warning of the quiet thread if one comes in
+    between, which is the least harm: its own warnings are never lost.
+    """
     filters: Any = warnings.filters
     if not filters or filters[0] is not _FILTER:
         filters.insert(0, _FILTER)

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from selectllm.quality.columns import Expected, of_type, table_columns
 from selectllm.quality.engine import validate
-from selectllm.quality.rules import FactTable, Values, allow, equal, share, total, unique
+from selectllm.quality.numpy_forms import Values
+from selectllm.quality.rules import FactTable, allow, equal, share, total, unique
 from selectllm.quality.verdicts import Verdict
 
 _EXPECTED: Final[Expected] = {

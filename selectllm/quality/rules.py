@@ -1,24 +1,20 @@
 """A rule about a table of facts: declared once, with a form in numpy, which is cheap, and one for Great Expectations.
 
-The two forms share the rule's column and bounds. The form in numpy is what `_ROWS` and `_TABLE` make of each type of
-expectation; a rule of another type, as users write them, has only the other form.
+The two forms share the rule's columns and bounds. `numpy_forms` has the first form of the types of expectation that our
+rules are of; a rule of another type, as users write them, has only the second.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf, isfinite, nan
-from typing import Any, Final, TypeAlias
+from math import isfinite
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from selectllm.quality.gx import module
-from selectllm.quality.verdicts import FIRST, About, Finding, Key, Severity
+from selectllm.quality.numpy_forms import FAILING_ROWS, OBSERVED, Facts, Mask, Values
+from selectllm.quality.verdicts import FIRST, Finding, Key, Severity
 from selectllm.text import one_line
-
-Values: TypeAlias = npt.NDArray[Any]
-Facts: TypeAlias = Mapping[str, Values]
-Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Rule:
 
     def failing(self, facts: Facts) -> Mask | None:
         """Which rows break the rule; None for a rule about the whole table."""
-        return _ROWS[self.type](facts, self.arguments) if self.type in _ROWS else None
+        return FAILING_ROWS[self.type](facts, self.arguments) if self.type in FAILING_ROWS else None
 
     def check(self, facts: Facts, key: Key) -> "RuleResult":
         """Hold facts to the rule by its form in numpy; the column `key` names the rows."""
@@ -56,14 +52,14 @@ class Rule:
         mask = self.failing(facts)
         if mask is not None:
             return self.row_result(key, len(keys), not mask.any(), keys[mask])
-        observed, success = _TABLE[self.type](facts, self.arguments)
+        observed, success = OBSERVED[self.type](facts, self.arguments)
         counted = keys[facts[self.counted].astype(bool)] if self.counted else None
         return self.table_result(key, len(keys), success, observed, counted)
 
     def row_result(self, key: Key, rows: int, success: bool, failing: Values) -> "RuleResult":
         """The result for a table of so many rows, of which those with the keys `failing` break the rule."""
-        share_failing = len(failing) / rows if rows else None
-        return RuleResult(self, self._finding(key, rows, success, "rows", share_failing, failing), failing)
+        observed = len(failing) / rows if rows else None
+        return RuleResult(self, self._finding(key, rows, success, failing, about="rows", observed=observed), failing)
 
     def table_result(
         self, key: Key, rows: int, success: bool, observed: float | None, counted: Values | None
@@ -71,23 +67,20 @@ class Rule:
         """The result for a table of so many rows: the number `observed`, and the keys of the rows that count for it."""
         observed = observed if observed is not None and isfinite(observed) else None
         named = np.array([]) if counted is None else counted
-        return RuleResult(self, self._finding(key, rows, success, "table", observed, named), None)
+        return RuleResult(self, self._finding(key, rows, success, named, about="table", observed=observed), None)
 
-    def _finding(
-        self, key: Key, rows: int, success: bool, about: About, observed: float | None, named: Values
-    ) -> Finding:
+    def _finding(self, key: Key, rows: int, success: bool, named: Values, **more: Any) -> Finding:
         return Finding(
             rule=self.name,
             success=success,
             severity=self.severity,
-            about=about,
-            observed=observed,
             count=len(named),
             rows=rows,
             key=key,
             first=tuple(map(_key, named[:FIRST])),
             expectation=self.type,
             arguments=dict(self.arguments),
+            **more,
         )
 
 
@@ -155,64 +148,6 @@ def total(name: str, column: str, high: float) -> Rule:
 def row_count(rows: int, **more: Any) -> Rule:
     """The table has so many rows."""
     return Rule("row_count", "expect_table_row_count_to_equal", {"value": rows}, **more)
-
-
-def repeats(*columns: Values) -> Mask:
-    """Which rows have the same values in the columns as an earlier row."""
-    seen: set[tuple[Any, ...]] = set()
-    is_repeat = np.zeros(len(columns[0]), dtype=bool)
-    for place, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        is_repeat[place] = values in seen
-        seen.add(values)
-    return is_repeat
-
-
-def _outside(facts: Facts, arguments: Mapping[str, Any]) -> Mask:
-    values = facts[arguments["column"]]
-    outside: Mask = (values < arguments.get("min_value", -inf)) | (values > arguments["max_value"])
-    return outside
-
-
-def _unequal(facts: Facts, arguments: Mapping[str, Any]) -> Mask:
-    unequal: Mask = facts[arguments["column_A"]] != facts[arguments["column_B"]]
-    return unequal
-
-
-def _bounded(observed: float, arguments: Mapping[str, Any]) -> tuple[float, bool]:
-    high = arguments["max_value"]
-    return observed, observed < high if arguments.get("strict_max") else observed <= high
-
-
-def _mean(facts: Facts, arguments: Mapping[str, Any]) -> tuple[float, bool]:
-    values = facts[arguments["column"]]
-    return _bounded(float(values.sum() / len(values)) if len(values) else nan, arguments)
-
-
-def _sum(facts: Facts, arguments: Mapping[str, Any]) -> tuple[float, bool]:
-    return _bounded(float(facts[arguments["column"]].sum()), arguments)
-
-
-def _rows(facts: Facts, arguments: Mapping[str, Any]) -> tuple[float, bool]:
-    rows = len(next(iter(facts.values())))
-    return float(rows), rows == arguments["value"]
-
-
-_ROWS: Final[Mapping[str, Callable[[Facts, Mapping[str, Any]], Mask]]] = {
-    "expect_column_values_to_be_in_set": lambda facts, to: facts[to["column"]] != to["value_set"][0],
-    "expect_column_values_to_not_be_in_set": lambda facts, to: facts[to["column"]] == to["value_set"][0],
-    "expect_column_values_to_be_between": _outside,
-    "expect_column_values_to_be_unique": lambda facts, to: repeats(facts[to["column"]]),
-    "expect_compound_columns_to_be_unique": lambda facts, to: repeats(*(facts[name] for name in to["column_list"])),
-    "expect_column_pair_values_to_be_equal": _unequal,
-}
-"""Which rows break an expectation, by its type, out of facts and arguments."""
-
-_TABLE: Final[Mapping[str, Callable[[Facts, Mapping[str, Any]], tuple[float, bool]]]] = {
-    "expect_column_mean_to_be_between": _mean,
-    "expect_column_sum_to_be_between": _sum,
-    "expect_table_row_count_to_equal": _rows,
-}
-"""What number an expectation about the whole table observes, and whether it holds."""
 
 
 def _key(value: Any) -> int | str:

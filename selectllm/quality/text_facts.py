@@ -6,12 +6,13 @@ Arrow's regular expressions pick out the few texts that could be at fault; only 
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from selectllm.quality.numpy_forms import Values
 
 MIN_LETTERS: Final = 2
 """Letters or digits that a text has at least: 「翻译」, "pi" and "1+1" pass; "?", "x" and one emoji do not."""
@@ -28,8 +29,6 @@ _HIGH: Final = "".join(bytes([byte]).decode("cp1252", "ignore") for byte in rang
 _NEXT: Final = f"[\x80-\xbf{_HIGH}]"
 _DAMAGE: Final = re.compile(f"\ufffd|[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
 _DAMAGE_LIKELY: Final = "\ufffd|[\xc2-\xf4]" + _NEXT
-
-Values = npt.NDArray[Any]
 
 
 def has_letters(texts: pa.ChunkedArray) -> Values:

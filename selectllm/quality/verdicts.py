@@ -12,7 +12,6 @@ from selectllm.errors import QualityError
 Boundary: TypeAlias = Literal["pool", "embeddings", "rankings"]
 Severity: TypeAlias = Literal["critical", "warning", "info"]
 Key: TypeAlias = Literal["row", "id", "query_id", "column"]
-About: TypeAlias = Literal["rows", "table"]
 
 FIRST: Final = 10
 """Rows that a finding names."""
@@ -42,7 +41,7 @@ class Finding(BaseModel):
     rule: str
     success: bool
     severity: Severity
-    about: About
+    about: Literal["rows", "table"]
     observed: float | None = None
     count: int = 0
     rows: int = 0

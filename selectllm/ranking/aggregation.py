@@ -59,7 +59,7 @@ def borda(candidates: Sequence[str], rankings: Sequence[Sequence[str]], wanted: 
         return -points[id], best, -given[id].count(best), id
 
     ordered = sorted(given, key=order)
-    ties = sum(points[one] == points[following] for one, following in pairwise(ordered[: wanted + 1]))
+    ties = sum(points[id] == points[following] for id, following in pairwise(ordered[: wanted + 1]))
     return Consensus(tuple(ordered[:wanted]), tuple(points[id] for id in ordered[:wanted]), ties)
 
 

@@ -1,6 +1,6 @@
 """Reads what a model answered: strictly, then tolerantly, and never by guessing.
 
-An answer is repaired only where one reading is possible. Anything else is a fault, in words that the model is told
+An answer is repaired only where one reading is possible. Anything else is a fault, in words that the model gets
 when it is asked again; a fault never quotes the answer, since an answer may quote a candidate.
 """
 
@@ -106,7 +106,9 @@ def _without_thoughts(text: str) -> str:
 
 def _with_plain_digits(text: str) -> str:
     """The text with the decimal digits of all scripts written as 0 to 9: a digit has one value in any of them."""
-    return "".join(str(unicodedata.decimal(one)) if one.isdecimal() and not one.isascii() else one for one in text)
+    return "".join(
+        str(unicodedata.decimal(digit)) if digit.isdecimal() and not digit.isascii() else digit for digit in text
+    )
 
 
 def _numbers(members: Any) -> list[int] | None:

@@ -4,21 +4,25 @@ Pools hold anything: no text of theirs reaches a terminal or a page as it is.
 """
 
 import html
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-from rich.cells import cell_len, chop_cells
+from rich.console import JustifyMethod
 
 from selectllm.ranking.aggregation import position_bias_warning
+from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
+from selectllm.text import fit_line
 
 SHOWN: Final = 20
 """Rows of a selection that are shown; the file has them all."""
 
-MARKS: Final = 4
-"""Accents on one letter that are shown; no living script needs more."""
+COLUMNS: Final[dict[str, JustifyMethod]] = {"order": "right", "why": "left", "instruction": "left"}
+"""The columns of a selection that are shown."""
+
+MARKDOWN: Final = "|`[]*_\\~:.@"
+"""Characters that mean something in Markdown, or that make a link."""
 
 NOTES: Final = {
     "demo": "The embedded demo model ranks by a faint signal: fine for trying things out, not for spending money on. "
@@ -39,29 +43,17 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 def reason_text(row: Mapping[str, Any]) -> str:
     """Why a row of a selection was chosen."""
-    reason = row["picked_by"]
+    reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
     if row["query_id"] is None:
-        return {"random": "drawn at random", "length": "by length"}.get(reason, one_line(reason, 40))
+        return {"random": "drawn at random", "length": "by length"}.get(reason, reason)
     decided_by = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
-    return f"ranked {row['rank']} in query {row['query_id']}{decided_by[reason]}"
-
-
-def one_line(text: str, width: int) -> str:
-    """A text fit for one line of `width` columns: nothing that breaks, hides, turns or piles up, and not too long."""
-    kinds, shown = "", ""
-    for one in " ".join(text.lstrip()[: 10 * width].split()):
-        kind = unicodedata.category(one)[0]
-        if kind != "M" or not kinds.endswith("M" * MARKS):
-            kinds, shown = kinds + kind, shown + (one if kind != "C" else "\N{REPLACEMENT CHARACTER}")
-    if len(shown) <= width and cell_len(shown) <= width:
-        return shown
-    return chop_cells(shown[: width - 1], width - 1)[0] + "…"
+    return f"ranked {row['rank']} in query {row['query_id']}{decided_by.get(reason, f', by {reason}')}"
 
 
 def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
     """The first rows of a selection: order, why, instruction."""
     return [
-        {"order": row["order"], "why": reason_text(row), "instruction": one_line(row["instruction"], width)}
+        {"order": row["order"], "why": reason_text(row), "instruction": fit_line(row["instruction"], width)}
         for row in selection.slice(0, SHOWN).to_pylist()
     ]
 
@@ -89,11 +81,14 @@ def counts(summary: dict[str, Any]) -> list[str]:
 
 def format_selection(result: Result, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
-    rows = shown_rows(result.table(), width - 51)
-    lines = [*counts(result.summary), "", f"{'order':>5}  {'why':<42}  instruction"]
-    lines += [f"{row['order']:>5}  {row['why']:<42}  {row['instruction']}" for row in rows]
+    rows = shown_rows(result.table(), width)
+    lines = [
+        *counts(result.summary),
+        "",
+        *plain_table(COLUMNS, ([str(cell) for cell in row.values()] for row in rows), width),
+    ]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
-        lines.append(f"       … and {more:,} more")
+        lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
     if out:
         lines.append(f"Output:    {out} (selection.parquet, selection.jsonl, quarantine.parquet, summary.json)")
@@ -102,11 +97,11 @@ def format_selection(result: Result, out: str | None, width: int) -> str:
 
 def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
-    lines = [f"> {said}\n" for said in notes(result.summary)]
+    lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
     lines += ["", f"**Selection:** `{result.path()}`", "", "| order | why | instruction |", "|---|---|---|"]
     for row in shown_rows(result.table()):
-        safe = html.escape(row["instruction"]).translate({ord(one): f"&#{ord(one)};" for one in "|`[]*_\\~:.@"})
+        safe = html.escape(row["instruction"]).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
         lines.append(f"| {row['order']} | {row['why']} | {safe} |")
     lines += ["", "| step | key | seconds | from the store |", "|---|---|---|---|"]
     for kind, seconds in result.summary["seconds"].items():
@@ -148,8 +143,8 @@ def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
 
 
 def _validated(validation: dict[str, Any]) -> str:
-    checked = sum(one["checked"] for one in validation.values())
-    failed = [f"{fault['rule']} ({fault['count']:,})" for one in validation.values() for fault in one["failed"]]
+    checked = sum(verdict["checked"] for verdict in validation.values())
+    failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in validation.values() for rule in verdict["failed"]]
     return f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}."
 
 

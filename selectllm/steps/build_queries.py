@@ -53,7 +53,7 @@ def _find_parent(
         for manifest in context.store.manifests("queries")
         if manifest.code_version == CODE_VERSION and manifest.settings == decisive
     ]
-    same_pool = [one for one in manifests if one.made_from["embeddings"] == embeddings.artifact.key]
+    same_pool = [manifest for manifest in manifests if manifest.made_from["embeddings"] == embeddings.artifact.key]
     if same_pool:
         return _parent(context, same_pool[-1])
     return _grown_from(context, manifests, pool.table(context.store)["id"])
@@ -127,7 +127,7 @@ def _parent(context: Context, manifest: Manifest) -> StepResult | None:
 def _grown_from(context: Context, manifests: Sequence[Manifest], ids: pa.ChunkedArray) -> StepResult | None:
     """The queries of which most are complete in this pool, if those are of half its rows; of several the newest."""
     best, most = None, -(-len(ids) // 2) - 1
-    for manifest in sorted(manifests, key=lambda one: (one.rows, one.created), reverse=True):
+    for manifest in sorted(manifests, key=lambda manifest: (manifest.rows, manifest.created), reverse=True):
         if manifest.rows <= most:
             break  # no more rows can be in complete queries than there are
         result = StepResult(manifest=manifest, cached=True)

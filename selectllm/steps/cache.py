@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from selectllm.store import Artifact, Manifest, Store, content_key
+from selectllm.store import Artifact, Manifest, Origin, Store
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class StepResult(BaseModel):
         return self._table
 
     def release(self) -> None:
-        """Let go of the table: whoever needs it again reads it again."""
+        """Let the table go; it is read again when it is needed again."""
         self._table = None
 
     def with_table(self, table: pa.Table) -> "StepResult":
@@ -79,19 +79,23 @@ class CacheEntry:
         is_acceptable: Callable[[Manifest], bool] = lambda _: True,
     ) -> None:
         self._started = time.perf_counter()
-        self._store, self._code_version, self._settings = store, code_version, settings
-        self._made_from = {
-            name: value if isinstance(value, str) else value.artifact.key for name, value in inputs.items()
-        }
-        self._inputs = {name: value.manifest.sha256 for name, value in inputs.items() if isinstance(value, StepResult)}
-        self.artifact = Artifact(kind=kind, key=content_key(kind, code_version, self._made_from, settings))
+        self._store = store
+        results = {name: value for name, value in inputs.items() if isinstance(value, StepResult)}
+        digests = {name: value for name, value in inputs.items() if isinstance(value, str)}
+        self._origin = Origin(
+            code_version=code_version,
+            made_from=digests | {name: result.artifact.key for name, result in results.items()},
+            inputs={name: result.manifest.sha256 for name, result in results.items()},
+            settings=dict(settings),
+        )
+        self.artifact = Artifact(kind=kind, key=self._origin.content_key(kind))
         self._is_acceptable = is_acceptable
         self._seen: Manifest | None = None  # as it was when this run looked for it
 
     def load(self) -> StepResult | None:
         """The artifact, when it is intact, was made from these very inputs and is acceptable; else None."""
         self._seen = manifest = self._store.manifest(self.artifact)
-        if manifest is None or manifest.inputs != self._inputs:  # an input that was made anew may differ from the old
+        if manifest is None or manifest.inputs != self._origin.inputs:
             return None
         if error := self._store.integrity_error(manifest):
             log.warning("%s %s: it is made again", self._store.path(self.artifact), error)
@@ -108,20 +112,12 @@ class CacheEntry:
             manifest = self._written_meanwhile()
             if manifest is not None:
                 return self._result(manifest, cached=False, **paid)
-            manifest = self._store.write(
-                self.artifact,
-                table,
-                code_version=self._code_version,
-                made_from=self._made_from,
-                settings=self._settings,
-                facts=facts,
-                inputs=self._inputs,
-            )
+            manifest = self._store.write(self.artifact, table, self._origin, facts)
         return self._result(manifest, cached=False, **paid).with_table(table)
 
     def _written_meanwhile(self) -> Manifest | None:
         manifest = self._store.manifest(self.artifact)
-        if manifest is None or manifest == self._seen or manifest.inputs != self._inputs:
+        if manifest is None or manifest == self._seen or manifest.inputs != self._origin.inputs:
             return None
         if self._store.integrity_error(manifest) or not self._is_acceptable(manifest):
             return None

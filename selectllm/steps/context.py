@@ -30,13 +30,15 @@ class Validation:
 class RunLog:
     """What a run has done so far: its steps' results in order, the model that it asks, and its verdicts.
 
-    `pool_check` is what reading the pool found, for its validation, which comes later.
+    `pool_check` is what reading the pool found, for its validation, which comes later; `started` are the steps that go
+    on in the background.
     """
 
     results: list[StepResult] = field(default_factory=list)
     model: ModelInfo | None = None
     verdicts: list[Verdict] = field(default_factory=list)
     pool_check: PoolCheck | None = None
+    started: list[Started[Any]] = field(default_factory=list)
 
     def result(self, kind: str) -> StepResult | None:
         """The latest result of a kind, if there is one."""
@@ -63,10 +65,14 @@ class Context:
 
     def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
         """Start a step in the background, to be waited for with `finish`."""
-        return in_background(lambda: step(self, *inputs, **named))
+        started = in_background(lambda: step(self, *inputs, **named))
+        self.log.started.append(started)
+        return started
 
     def finish(self, started: Started[T]) -> T:
         """Wait for a step that was started, and note its result; raises what the step raised."""
+        if started in self.log.started:
+            self.log.started.remove(started)
         return self._noted(started.result())
 
     def _noted(self, result: T) -> T:

@@ -116,9 +116,10 @@ def _rank_page(
 
 def _rank_here(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:
     """Rank queries in this process, in one event loop."""
+    keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
 
     async def ask() -> tuple[list[Rank], RankingStats]:
-        async with open_ranker(context.store, context.settings, context.load_keys(), job, context.progress) as ranker:
+        async with open_ranker(context.store, context.settings, keys, job, context.progress) as ranker:
             ranks = await rank_queries(unranked, context.settings.ranking.depth, ranker)
         return ranks, ranker.stats
 
@@ -159,9 +160,10 @@ def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]
     """Rank a batch in this process, with a ledger and connections of its own, by its share of the concurrency."""
     ranking = settings.ranking.model_copy(update={"concurrency": item.share})
     settings = settings.model_copy(update={"ranking": ranking})
+    keys = load_keys()
 
     async def ask() -> tuple[list[Rank], RankingStats]:
-        async with open_ranker(Store(settings.store), settings, load_keys(), item.value.job) as ranker:
+        async with open_ranker(Store(settings.store), settings, keys, item.value.job) as ranker:
             ranks = await rank_queries(item.value.queries, ranking.depth, ranker)
         return ranks, ranker.stats
 

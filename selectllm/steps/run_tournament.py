@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from selectllm import quality, selection
 from selectllm.execution import run_coroutine
+from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate
@@ -50,15 +51,17 @@ def run_tournament(
         longest=longest_request(candidates.values(), settings, model),
         paid_before=(rankings.paid_prompt_tokens, rankings.paid_output_tokens),
     )
-    ranks, stats = run_coroutine(_ask(context, job, tier))
+    ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})
     rounds = {"rounds": max(rank.round for rank in ranks)}
     return entry.save(ordered, stats.facts() | rounds, **stats.paid())
 
 
-async def _ask(context: Context, job: Job, tier: list[Candidate]) -> tuple[list[TournamentRank], RankingStats]:
+async def _ask(
+    context: Context, keys: ApiKeys, job: Job, tier: list[Candidate]
+) -> tuple[list[TournamentRank], RankingStats]:
     settings = context.settings
-    async with open_ranker(context.store, settings, context.load_keys(), job, context.progress) as ranker:
+    async with open_ranker(context.store, settings, keys, job, context.progress) as ranker:
         ranks = await tournament.run_tournament(tier, settings.queries.size, ranker, settings.seed)
     return ranks, ranker.stats

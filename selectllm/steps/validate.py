@@ -7,7 +7,7 @@ run that finds all verdicts in the store does not wait for it.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -60,6 +60,9 @@ def keeping_verdicts(context: Context) -> Iterator[None]:
     except SelectLLMError as error:
         verdict = error.evidence
         if isinstance(verdict, Verdict) and not context.settings.quality.no_validate:
+            for started in list(context.log.started):  # what they find belongs to the Data Docs, too
+                with suppress(SelectLLMError):
+                    context.finish(started)
             if isinstance(error, ContractError):
                 save_verdict(context.store, digest(verdict.model_dump(mode="json")), verdict)
             _write_data_docs(context.settings, [*context.log.verdicts, verdict])

@@ -1,6 +1,5 @@
 """An artifact of the store: its name, its manifest, and the key that says what it was made from."""
 
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -25,17 +24,29 @@ class Artifact(BaseModel):
     key: str
 
 
-class Manifest(BaseModel):
-    """What is known of an artifact: where it came from, and what its file must be."""
+class Origin(BaseModel):
+    """What an artifact is made from: the keys of its inputs, the settings that matter, and the version of the code.
+
+    `inputs` are the SHA-256 of the files of those inputs that are artifacts.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    code_version: int = Field(validation_alias=AliasChoices("code_version", "recipe"))  # `recipe` until 0.1.0
+    made_from: dict[str, str]
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+
+    def content_key(self, kind: str) -> str:
+        """The digest, 32 hex digits, of what an artifact is made from; never of times, hosts or secrets."""
+        return digest(kind, self.code_version, self.made_from, self.settings)
+
+
+class Manifest(Origin):
+    """What is known of an artifact: where it came from, and what its file must be."""
+
     kind: str
     key: str
-    code_version: int = Field(validation_alias=AliasChoices("code_version", "recipe"))  # `recipe` until 0.1.0
-    made_from: dict[str, str]  # keys of the inputs
-    inputs: dict[str, str]  # SHA-256 of the files of those inputs that are artifacts
-    settings: dict[str, Any]
     facts: dict[str, Any]
     rows: int
     bytes: int
@@ -47,11 +58,6 @@ class Manifest(BaseModel):
     def artifact(self) -> Artifact:
         """The name of the artifact that this describes."""
         return Artifact(kind=self.kind, key=self.key)
-
-
-def content_key(kind: str, code_version: int, made_from: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The digest, 32 hex digits, of what an artifact is made from; never of times, hosts or secrets."""
-    return digest(kind, code_version, dict(made_from), dict(settings))
 
 
 def parse_manifest(content: bytes) -> Manifest | None:

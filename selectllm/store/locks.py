@@ -17,8 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 LEASE_SECONDS: Final = 60.0
 """How long a lease lasts after its holder died.
 
-A block that holds one takes a second or so. Only tables of vectors may take longer to write, and those are the same
-whoever writes them."""
+A block that holds one takes a second or so. Only tables of vectors may take longer to write, and every writer's are
+the same."""
 
 POLL_SECONDS: Final = 0.2
 """Seconds between two looks at a lease that another holds."""

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from selectllm import cancellation
 from selectllm.errors import SelectLLMError, StoreError, UsageError
 from selectllm.paths import redact_url
-from selectllm.store.artifacts import Artifact, Manifest, parse_manifest, versions
+from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
 from selectllm.store.locks import Lease, kernel_lock, try_kernel_lock
 from selectllm.store.tables import from_parquet, to_parquet
@@ -103,26 +103,13 @@ class Store:
             raise self._damaged(manifest.artifact)
         return from_parquet(content)
 
-    def write(
-        self,
-        artifact: Artifact,
-        table: pa.Table,
-        *,
-        code_version: int,
-        made_from: Mapping[str, str],
-        settings: Mapping[str, Any],
-        facts: Mapping[str, Any],
-        inputs: Mapping[str, str] | None = None,
-    ) -> Manifest:
+    def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
         content = to_parquet(table)
         manifest = Manifest(
             kind=artifact.kind,
             key=artifact.key,
-            code_version=code_version,
-            made_from=dict(made_from),
-            inputs=dict(inputs or {}),
-            settings=dict(settings),
+            **origin.model_dump(include=set(Origin.model_fields)),
             facts=dict(facts),
             rows=table.num_rows,
             bytes=len(content),

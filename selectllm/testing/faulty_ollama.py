@@ -54,7 +54,7 @@ REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
 }
 
 MISLEADING: Final = ("unfinished", "low count")
-"""Look right but for one field; they rank the worst first, so that whoever takes one for an answer is found out."""
+"""Look right but for one field; they rank the worst first, so that a client that takes one for an answer is noticed."""
 
 
 def merit(instruction: str) -> float:
@@ -197,7 +197,7 @@ class FaultyOllama:
                 return _whole(200, {"models": [model | {"modified_at": _now()}]})
             case "/api/ps":
                 running = model | {"expires_at": _now(), "size_vram": 1}
-                return _whole(200, {"models": [running | {"context_length": one} for one in self.loads[-1:]]})
+                return _whole(200, {"models": [running | {"context_length": tokens} for tokens in self.loads[-1:]]})
             case "/api/show":
                 info = {"general.architecture": "llama", "llama.context_length": self.context_length}
                 return _whole(200, {"details": details, "model_info": info, "capabilities": ["completion"]})
@@ -354,13 +354,13 @@ def _rank(text: str, given: Mapping[str, Any], fault: str | None) -> tuple[str, 
     schema = given.get("format") or {}
     wanted = schema["properties"]["ranking"]["minItems"] if isinstance(schema, dict) and schema else len(best)
     ranked = (best[::-1] if fault in MISLEADING else best)[:wanted]
-    numbers = [one["number"] for one in ranked]
+    numbers = [candidate["number"] for candidate in ranked]
     if fault == "wrong ids":
         numbers = [len(candidates) + place for place in range(1, wanted + 1)]
     elif fault == "repeated ids":
         numbers = numbers[:1] * max(wanted, 2)
     content = {"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"ranking": numbers}))
-    return content, tuple(one["instruction"] for one in ranked), None
+    return content, tuple(candidate["instruction"] for candidate in ranked), None
 
 
 def _point(text: str, fault: str | None) -> tuple[str, tuple[str, ...], list[dict[str, Any]]]:
@@ -395,7 +395,7 @@ def _answer(
     halves = [content[: len(content) // 2], content[len(content) // 2 :]]
     events = [event(piece, **with_logprobs, done=False) for piece in halves if piece]
     events += [event("", **ended)] if ended["done"] else []
-    lines = [json.dumps(one).encode() + b"\n" for one in events]
+    lines = [json.dumps(event).encode() + b"\n" for event in events]
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in lines)
     return _head(200, "application/x-ndjson", "Transfer-Encoding: chunked"), chunks + b"0\r\n\r\n"
 

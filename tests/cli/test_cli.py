@@ -21,8 +21,8 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, quick_embedding: obj
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main([*map(str, arguments), "--store", str(tmp_path / "store")])
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
@@ -95,7 +95,7 @@ def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [
         (["{tmp}/missing.jsonl", "--budget", "5"], "missing.jsonl"),
         (["{tmp}", "--budget", "5"], "pool.jsonl"),
@@ -128,20 +128,20 @@ def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str], said: str, cli: Cli, pool: Path, tmp_path: Path
+    arguments: list[str], words: str, cli: Cli, pool: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "rubbish.jsonl").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "column.csv").write_text("text,label\nhello,1\n")
     (tmp_path / "pool.xyz").write_text("x")
-    filled = [one.format(tmp=tmp_path) for one in arguments]
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
     selector = [] if "--selector" in filled else ["--selector", "scripted:first"]
     code, out, err = cli("select", *filled, *selector, "--out", tmp_path / "out")
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith("selectllm: ")
-    assert said in err
+    assert words in err
     assert not (tmp_path / "out").exists()
 
 
@@ -187,9 +187,9 @@ def test_mixed_rows_are_quarantined_and_the_good_ones_chosen_from(cli: Cli, tmp_
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", "--help"]) == 0
-    said = capsys.readouterr().out
+    help = capsys.readouterr().out
     for word in ("--budget", "scripted:longest", "matched", "Exit codes", "OLLAMA_HOST"):
-        assert word in said
+        assert word in help
 
 
 def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:

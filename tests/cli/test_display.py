@@ -1,23 +1,28 @@
+import json
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selectllm.report.format import notes, one_line, reason_text, shown_rows
+from selectllm.cli.printing import print_json
+from selectllm.report.format import notes, reason_text, shown_rows
+from selectllm.report.plain_table import plain_table
+from selectllm.text import fit_line
 
 ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
 
 
 @pytest.mark.parametrize(
-    ("picked_by", "said"),
+    ("picked_by", "text"),
     [
         ("rank", "ranked 2 in query 3"),
         ("tournament", "ranked 2 in query 3, tournament round 4"),
         ("score", "ranked 2 in query 3, by score"),
     ],
 )
-def test_every_pick_has_a_reason(picked_by: str, said: str) -> None:
-    assert reason_text({**ROW, "picked_by": picked_by}) == said
+def test_every_pick_has_a_reason(picked_by: str, text: str) -> None:
+    assert reason_text({**ROW, "picked_by": picked_by}) == text
 
 
 @pytest.mark.parametrize(
@@ -29,13 +34,13 @@ def test_rows_that_no_model_ranked_have_a_reason(picked_by: str, text: str) -> N
 
 @given(st.text(), st.integers(20, 80))
 def test_no_text_breaks_out_of_its_line(text: str, width: int) -> None:
-    shown = one_line(text, width)
+    shown = fit_line(text, width)
     assert len(shown) <= width
     assert shown.isprintable()
 
 
 def test_escapes_and_direction_marks_do_not_reach_a_terminal() -> None:
-    shown = one_line("\x1b[31mred\u202e\u200b\x07 done", 80)
+    shown = fit_line("\x1b[31mred\u202e\u200b\x07 done", 80)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert shown.endswith(" done")
@@ -47,10 +52,28 @@ def test_only_the_first_rows_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "p", "said"),
+    ("kind", "p", "words"),
     [("demo", None, ["demo"]), ("scripted", 0.5, ["fixed rule"]), ("model", 0.5, []), ("model", 1e-9, ["position"])],
 )
-def test_what_must_be_said_of_a_selection_is_said(kind: str, p: float | None, said: list[str]) -> None:
-    found = notes({"model": {"kind": kind}, "ranking": {"position_bias_pvalue": p}})
-    assert len(found) == len(said)
-    assert all(word in note for word, note in zip(said, found, strict=True))
+def test_a_selection_that_needs_a_note_has_it(kind: str, p: float | None, words: list[str]) -> None:
+    shown = notes({"model": {"kind": kind}, "ranking": {"position_bias_pvalue": p}})
+    assert len(shown) == len(words)
+    assert all(word in note for word, note in zip(words, shown, strict=True))
+
+
+def test_a_table_is_as_wide_as_it_may_be_and_a_row_is_a_line() -> None:
+    rows = [["1", "\u8a66\u9a13 " * 30], ["22", "[red]no markup[/red]"]]
+    lines = plain_table({"n": "right", "text": "left"}, rows, 40)
+    assert [line[:4] for line in lines] == [" n  ", " 1  ", "22  "]
+    assert lines[1].endswith("…")
+    assert lines[2] == "22  [red]no markup[/red]"
+    assert plain_table({"n": "right", "text": "left"}, [], 40) == [" n  text".strip()]
+
+
+def test_json_keeps_every_character_and_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"name": "\x1b]0;t\x07 \x9b2J \u202e \U000e0041 \u2028 é \u8a66", "list": [1, None]}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert "é \u8a66" in printed

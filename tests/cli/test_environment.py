@@ -15,7 +15,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SELECTLLM_QUALITY__NO_VALIDATE")
 
 
-def test_given_counts_before_the_environment_before_the_file_before_the_rest(
+def test_precedence_is_explicit_values_environment_file_fallbacks_defaults(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text(
@@ -25,11 +25,13 @@ def test_given_counts_before_the_environment_before_the_file_before_the_rest(
     monkeypatch.setenv("SELECTLLM_STORE", "environment")
     monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "5")
     monkeypatch.setenv("SELECTLLM_QUERIES__SIZE", "9")
-    given = RunSettings.model_validate({"pool": "p", "budget": 1, "ranking": {"depth": 6}})
-    run = with_environment(given, fallbacks={"store": "below", "selector": "scripted:first", "ranking": {"retries": 7}})
-    assert (run.seed, run.store, run.selector) == (1, "environment", "scripted:first")
-    assert (run.ranking.depth, run.ranking.passes, run.ranking.retries, run.ranking.timeout) == (6, 2, 7, 120)
-    assert run.queries.size == 9
+    explicit = RunSettings.model_validate({"pool": "p", "budget": 1, "ranking": {"depth": 6}})
+    fallbacks = {"store": "fallback", "selector": "scripted:first", "ranking": {"retries": 7}}
+    settings = with_environment(explicit, fallbacks)
+    ranking = settings.ranking
+    assert (settings.seed, settings.store, settings.selector) == (1, "environment", "scripted:first")
+    assert (ranking.depth, ranking.passes, ranking.retries, ranking.timeout) == (6, 2, 7, 120)
+    assert settings.queries.size == 9
 
 
 def test_explicit_values_count_even_when_they_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,21 +55,21 @@ def test_the_command_line_counts_before_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("SELECTLLM_RANKING__HOSTS", "http://a", "Lists are written as JSON"),
         ("SELECTLLM_RANKING__DEPTH", "many", "ranking.depth: Input should be a valid integer"),
     ],
 )
 def test_a_variable_that_is_not_allowed_is_bad_usage(
-    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         with_environment(RunSettings(pool="p", budget=1))
 
 
-def test_a_password_in_a_variable_that_is_not_allowed_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_a_variable_that_is_not_allowed_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_SELECTOR", "http://user:planted@gpu1:11434")
     with pytest.raises(UsageError, match="unknown selector 'http://gpu1:11434'") as error:
         with_environment(RunSettings(pool="p", budget=1))
@@ -90,3 +92,32 @@ def test_options_that_need_each_other_may_come_from_both(
     monkeypatch.setenv("SELECTLLM_EXCLUDE", "[]")
     arguments = ["plan", make_run().pool, "--budget", "3", "--slot", "mon", "--max-cost", "4", "--json"]
     assert main(arguments) == 0, capsys.readouterr().err
+
+
+def test_a_variable_that_is_not_allowed_is_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "many")
+    monkeypatch.setenv("SELECTLLM_RANKING__HOSTS", '["http://a"]')
+    assert main(["plan", "p.jsonl", "--budget", "0"]) == 2
+    assert capsys.readouterr().err == (
+        "selectllm: --budget should be greater than or equal to 1, not '0'; "
+        "SELECTLLM_RANKING__DEPTH should be a valid integer, not 'many'. See --help\n"
+    )
+
+
+def test_commands_without_settings_do_not_read_variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SELECTLLM_RANKING__HOSTS", "no JSON")
+    assert main(["artifacts", "--store", str(tmp_path)]) == 0, capsys.readouterr().err
+
+
+def test_a_variable_that_names_no_setting_of_its_group_is_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SELECTLLM_RANKING__DEPHT", "2")
+    assert main(["plan", "p.jsonl", "--budget", "1"]) == 2
+    assert capsys.readouterr().err == "selectllm: SELECTLLM_RANKING__DEPHT names no setting\n"
+    with pytest.raises(UsageError, match=r"ranking\.depht: Extra inputs"):
+        with_environment(RunSettings(pool="p", budget=1))

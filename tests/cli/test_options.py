@@ -1,13 +1,13 @@
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import pytest
-from cyclopts import Parameter
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from selectllm.cli.main import build_app, flag_of, main
+from selectllm.cli.main import build_app, main
+from selectllm.cli.messages import flag_of
 from selectllm.settings import Composition, RunSettings
 from tasks.settings import FlowSettings
 
@@ -51,6 +51,24 @@ def test_every_option_is_in_the_help_with_its_description(capsys: pytest.Capture
     for flag, description in DESCRIPTIONS.items():
         assert flag in help
         assert description.split(".")[0].split(":")[0][:40] in help, flag
+
+
+def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["select", "--help"]) == 0
+    help = capsys.readouterr().out
+    titles = [line.strip("╭─╮ ") for line in help.splitlines() if line.startswith("╭")]
+    assert titles == ["Run", "Columns", "Embedding", "Queries", "Ranking", "Quality", "Output"]
+    assert "[default: ()]" not in help
+    assert "[default: None]" not in help
+    assert "[default: False]" not in help
+    assert "[default: 14]" in help
+
+
+def test_a_command_line_without_its_pool_or_budget_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, name in ((["--budget", "1"], "POOL"), (["p.jsonl"], "--budget")):
+        assert main(["select", *arguments]) == 2
+        error = 'Command "select" parameter {} requires an argument. See --help'
+        assert capsys.readouterr().err == f"selectllm: {error.format(name)}\n"
 
 
 def test_the_defaults_are_the_promised_ones() -> None:
@@ -131,7 +149,7 @@ def test_options_become_settings() -> None:
     app = build_app()
 
     @app.command
-    def show(settings: Annotated[RunSettings, Parameter(name="*")]) -> int:
+    def show(settings: RunSettings) -> int:
         parsed.append(settings)
         return 0
 
@@ -159,6 +177,10 @@ def test_options_become_settings() -> None:
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
+        (["--slot", "s/", "--history", "h"], "--slot should match pattern"),
+        (["--strategy", ""], "--strategy should have at least 1 character, not ''"),
+        (["--timeout", "soon"], "--timeout should be a valid number, not 'soon'. See --help"),
+        (["--depth", "2", "--depth", "3"], "Parameter --depth specified multiple times. See --help"),
         (["--mode", "loud"], "loud"),
         (["--nothing"], "--nothing"),
         (["more.jsonl"], "more.jsonl"),

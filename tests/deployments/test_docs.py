@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local import free_port, hear_interrupts
+from deployments.local import free_port, take_interrupts
 from deployments.steps import ROOT
 
 DOCS = ROOT / "docs" / "deploying.md"
@@ -59,7 +59,7 @@ def test_the_quick_path_leads_to_a_night_that_completed(fresh_copy: Path, tmp_pa
         following = subprocess.Popen(
             ["bash", "-exmo", "pipefail", "-c", script],  # m: as at a terminal, where the background hears SIGINT too
             cwd=fresh_copy, env=environment, stdout=told, stderr=told, start_new_session=True,
-            preexec_fn=hear_interrupts,
+            preexec_fn=take_interrupts,
         )  # fmt: skip
     try:
         code = following.wait(1800)

@@ -99,7 +99,7 @@ def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> No
     assert "the tournament put it at place" in reason_text(out[0])
     assert "Tournament, round 1:" in render_explanation(out[0])
     for found in out:
-        assert found.rounds[-1].met == len(found.answers[-1].shown)
+        assert found.rounds[-1].size == len(found.answers[-1].shown)
 
 
 def silent_about(id: str) -> Callable[[Request], str]:
@@ -137,7 +137,7 @@ def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun,
     found = explain(result.store, result.table()["id"][0].as_py())
     assert (found.decision.chosen, found.decision.why) == (True, "rank")
     assert "by its rank alone" in reason_text(found)
-    assert [(round.met, round.rank) for round in found.rounds] == [(None, None)]
+    assert [(round.size, round.rank) for round in found.rounds] == [(None, None)]
     assert [one.used for one in found.answers if one.round] == [False] * 4
     assert "no answer could be used" in render_explanation(found)
 

@@ -1,56 +1,80 @@
-"""A real Prefect server for the flow's tests, started once, and what it knows of a run."""
+"""The session's Prefect server, and what it knows of a run."""
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+
+from deployments.local import Environment
+from tests.prefect_server import shared_server
 
 os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 
+StateNames = dict[str, list[str]]
+
+
+@pytest.fixture(scope="session")
+def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The environment of a process that uses the session's server."""
+    with shared_server(request, tmp_path_factory) as environment:
+        yield environment
+
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_settings(environment: Environment) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 
-    # Without heartbeats, as waiting for their thread to end is most of what a small run takes.
-    with (
-        prefect_test_harness(server_startup_timeout=90),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
+    settings = {
+        PREFECT_API_URL: environment["PREFECT_API_URL"],
+        PREFECT_HOME: Path(environment["PREFECT_HOME"]) / "client",
+        # Waiting for the thread that sends heartbeats is most of what a small run takes.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with temporary_settings(settings):
         yield
+        _send_all()
+
+
+def _send_all() -> None:
+    """Send the logs and events that wait for their next batch."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all()
 
 
 @pytest.fixture
-def ended() -> Callable[[Any], dict[str, list[str]]]:
-    """The names of the states that a flow run's task runs ended in, by the task's name; the run by its id or state."""
+def task_states() -> Callable[[Any], StateNames]:
+    """The names of the final states of a flow run's tasks, by the task's name. The run is its id or its final state."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-    def ended(run: Any) -> dict[str, list[str]]:
+    def task_states(run: UUID | Any) -> StateNames:
         flow_run_id = run if isinstance(run, UUID) else run.state_details.flow_run_id
-        ours = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         with get_client(sync_client=True) as client:
             _await_records(client)
-            if run is flow_run_id:  # in another process, which tells the last of it as it ends
+            if run is flow_run_id:  # of another process, whose last events come as it ends
                 time.sleep(3)
-            found: dict[str, list[str]] = {}
-            for task_run in client.read_task_runs(flow_run_filter=ours):
-                found.setdefault(task_run.name.rsplit("-", 1)[0], []).append(task_run.state_name or "")
-            return found
+            names: StateNames = {}
+            for task_run in client.read_task_runs(flow_run_filter=of_run):
+                names.setdefault(task_run.name.rsplit("-", 1)[0], []).append(task_run.state_name or "")
+            return names
 
-    return ended
+    return task_states
 
 
 def _await_records(client: Any) -> None:
-    """Return once the server has recorded all that tasks have told it so far: they tell it by events, in order.
+    """Return once the server has recorded all events that tasks have sent so far: they come in order.
 
     A flow run's own state is there at once, those of its tasks up to some seconds later. A task that runs now is
     recorded after them all.
@@ -58,41 +82,49 @@ def _await_records(client: Any) -> None:
     from prefect import task
     from prefect.exceptions import ObjectNotFound
 
-    last = task(lambda: None, name="the last word", persist_result=False)(return_state=True)
+    @task(name="last", persist_result=False)
+    def do_nothing() -> None:
+        pass
+
+    last = do_nothing(return_state=True)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(ObjectNotFound):
             state = client.read_task_run(last.state_details.task_run_id).state
             if state and state.is_completed():
                 return
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise TimeoutError("the server has not recorded a task run in a minute")
 
 
 @pytest.fixture
-def with_server() -> dict[str, str]:
-    """The environment of a process that uses this session's server."""
-    from prefect.settings import PREFECT_API_URL
-
-    return {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-
-
-@pytest.fixture
 def run_log() -> Callable[[Any, str], str]:
-    """What the server has of a flow run's log, and of its tasks', once it has what is waited for."""
+    """What the server has of a flow run's log, and of its tasks', once an awaited text is in it or never comes."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
-    def run_log(run: Any, awaited: str) -> str:
-        flow_run_id = run if isinstance(run, UUID) else run.state_details.flow_run_id
-        found = ""
+    def run_log(final: Any, awaited: str) -> str:
+        of_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[final.state_details.flow_run_id]))
+        end, text = time.monotonic() + 10, ""
+        _send_all()
         with get_client(sync_client=True) as client:
-            for _ in range(20):  # logs are sent in batches, every two seconds
-                ours = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id]))
-                found = "\n".join(log.message for log in client.read_logs(log_filter=ours))
-                if awaited in found:
-                    break
-                time.sleep(0.5)
-        return found
+            while awaited not in text and time.monotonic() < end:
+                time.sleep(0.1)
+                text = "\n".join(log.message for log in client.read_logs(log_filter=of_run))
+        return text
 
     return run_log
+
+
+@pytest.fixture
+def artifacts() -> Callable[[Any], dict[str, Any]]:
+    """The artifacts on a flow run's page, by their keys."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    def artifacts(final: Any) -> dict[str, Any]:
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[final.state_details.flow_run_id]))
+        with get_client(sync_client=True) as client:
+            return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=of_run)}
+
+    return artifacts

@@ -1,25 +1,26 @@
-"""Servers of either kind that note the keys that they are sent."""
+"""Servers of both providers that note the keys that they are sent."""
 
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from tests.test_openai_run import completion, listing
 
+from selectllm.llm.keys import Provider
 from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.llm.test_openai_run import completion, listing
 
 
 @dataclass
 class Server:
-    """A server, the selector of its model, what came under Authorization, and how to end it."""
+    """A server: the selector of its model, the Authorization headers of its requests, and how to end it."""
 
     host: str
     selector: str
@@ -38,12 +39,12 @@ def openai_server() -> Iterator[Server]:
     app = Starlette(routes=[Route("/v1/models", listing), Route("/v1/chat/completions", completion, methods=["POST"])])
     keys: Counter[str] = Counter()
 
-    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_note(scope: Scope, receive: Receive, send: Send) -> None:
         keys[dict(scope["headers"]).get(b"authorization", b"").decode()] += 1
         await app(scope, receive, send)
 
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(noting, log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(with_note, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
@@ -57,4 +58,12 @@ def openai_server() -> Iterator[Server]:
     end()
 
 
-SERVERS = {"ollama": ollama_server, "openai": openai_server}
+SERVERS: dict[Provider, Callable[[], AbstractContextManager[Server]]] = {
+    "ollama": ollama_server,
+    "openai": openai_server,
+}
+VARIABLES: dict[Provider, tuple[str, str]] = {
+    "ollama": ("OLLAMA_API_KEY", "OLLAMA_HOST"),
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+}
+"""The environment's variables of a provider's key and host."""

@@ -1,14 +1,13 @@
-"""The flow, killed and stopped as the library's own door is, on a real Prefect server."""
+"""The flow, killed and stopped as the library is, on a real Prefect server."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
 
+from deployments.local import Environment
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
@@ -45,15 +44,14 @@ def server() -> Iterator[FaultyOllama]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, server: FaultyOllama) -> Scene:
-    return Scene(tmp_path, server, "flow", environment={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())})
+def scene(tmp_path: Path, server: FaultyOllama, environment: Environment) -> Scene:
+    return Scene(tmp_path, server, "flow", environment=environment)
 
 
 def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
-    for moment, nth in (("renamed embeddings.parquet", 1), ("half written replies", 2)):
-        assert scene.run(moment, nth).code == -signal.SIGKILL
+    assert scene.run("half written replies", 2).code == -signal.SIGKILL
     check_stopped(signal.SIGTERM, scene)
-    check_goes_on(scene, undisturbed, deaths=2)
+    check_goes_on(scene, undisturbed, deaths=1)
 
 
 @pytest.mark.slow
@@ -84,7 +82,7 @@ def test_the_flow_stopped_while_questions_are_under_way(
 
 
 def check_stopped(number: signal.Signals, scene: Scene) -> None:
-    """See that a flow which is told to stop keeps what is under way, and says how to go on."""
+    """See that a flow that is stopped keeps what is under way, and says how to go on."""
     kept, begun = scene.kept(), len(scene.server.asked)
     run = scene.begin()
     scene.wait_for(lambda server: len(server.asked) >= begun + 8, run)

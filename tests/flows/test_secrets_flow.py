@@ -8,19 +8,13 @@ from typing import Any
 import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.variables import Variable
 
 from flows.selection import select_instructions
-from selectllm.llm import hosts
+from selectllm.llm import backoff
 from selectllm.settings import RunSettings
-from tasks.keys import KINDS
-from tests.flows.servers import SERVERS, Server
+from tests.flows.servers import SERVERS, VARIABLES, Server
 
 KEY = "planted-key-4711"
 PASSWORD = "planted-password-0815"
@@ -30,43 +24,47 @@ pytestmark = [pytest.mark.usefixtures("quick_embedding"), pytest.mark.filterwarn
 @pytest.fixture(params=SERVERS)
 def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that the Variable names, and a key for it in a Secret block."""
-    monkeypatch.setattr(hosts, "BACKOFF", 0.01)
-    kind = request.param
-    for name in (KINDS[kind].key, KINDS[kind].host):
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
+    provider = request.param
+    for name in VARIABLES[provider]:
         monkeypatch.delenv(name, raising=False)
-    with SERVERS[kind]() as server:
+    with SERVERS[provider]() as server:
         # OpenAI's client would send the password in the key's place.
-        user = f"http://user:{PASSWORD}@" if kind == "ollama" else "http://"
-        Variable.set(f"selectllm_{kind}_host", server.host.replace("http://", user), overwrite=True)
-        Secret(value=KEY).save(f"selectllm-{kind}-api-key", overwrite=True)
+        user = f"http://user:{PASSWORD}@" if provider == "ollama" else "http://"
+        Variable.set(f"selectllm_{provider}_host", server.host.replace("http://", user), overwrite=True)
+        Secret(value=KEY).save(f"selectllm-{provider}-api-key", overwrite=True)
         yield server
-        Variable.unset(f"selectllm_{kind}_host")
-        Secret.delete(f"selectllm-{kind}-api-key")
+        Variable.unset(f"selectllm_{provider}_host")
+        Secret.delete(f"selectllm-{provider}-api-key")
 
 
 def test_a_planted_key_is_sent_and_is_found_nowhere(
-    planted: Server, make_run: Callable[..., RunSettings], run_log: Callable[[Any, str], str], tmp_path: Path
+    planted: Server,
+    make_run: Callable[..., RunSettings],
+    run_log: Callable[[Any, str], str],
+    artifacts: Callable[[Any], dict[str, Any]],
+    tmp_path: Path,
 ) -> None:
     before = dict(os.environ)
-    run = make_run(rows=40, budget=3, selector=planted.selector, out=str(tmp_path / "out"), history="h")
-    finals = [select_instructions(run, return_state=True)]
+    settings = make_run(rows=40, budget=3, selector=planted.selector, out=str(tmp_path / "out"), history="h")
+    finals = [select_instructions(settings, return_state=True)]
     assert finals[0].is_completed(), finals[0].message
     assert set(planted.keys) == {f"Bearer {KEY}"}
     planted.end()
-    finals.append(select_instructions(make_run(**{**run.model_dump(exclude_unset=True), "seed": 1}), return_state=True))
+    other = make_run(**{**settings.model_dump(exclude_unset=True), "seed": 1})
+    finals.append(select_instructions(other, return_state=True))
     assert finals[1].is_failed()
-    assert dict(os.environ) == before, "what the flow has put there is put back"
+    assert dict(os.environ) == before
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    told = "".join(str(final.message) + run_log(final, "Finished in state") for final in finals)
+    recorded = "".join(str(final.message) + run_log(final, "Finished in state") for final in finals)
     with get_client(sync_client=True) as client:
         for final in finals:
             flow_run_id = final.state_details.flow_run_id
-            ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
-            told += "".join(str(one.data) for one in client.read_artifacts(artifact_filter=ours))
-            told += client.read_flow_run(flow_run_id).model_dump_json()
-            steps = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
-            assert len(steps) > 3
-            told += "".join(one.model_dump_json() for one in steps)
+            recorded += "".join(str(artifact.data) for artifact in artifacts(final).values())
+            recorded += client.read_flow_run(flow_run_id).model_dump_json()
+            task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+            assert len(task_runs) > 2
+            recorded += "".join(task_run.model_dump_json() for task_run in task_runs)
     for secret in (KEY, PASSWORD):
         assert secret.encode() not in written
-        assert secret not in told
+        assert secret not in recorded

@@ -16,7 +16,7 @@ from ollama import AsyncClient, ChatResponse, ResponseError
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
 from selectllm.testing.faulty_ollama import DIGEST, LABELS, Fault, FaultyOllama, merit
 
-OPENAPI = Path(__file__).resolve().parents[2] / "shared/data/ollama_openapi.yaml"
+OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
 # U+2028 ends a line for Python, but stands as it is in JSON.
 CANDIDATES = [Candidate(f"{number}", f"Task\u2028{number}", "given" if number % 2 else None) for number in range(6)]
 BEST = sorted((one.instruction for one in CANDIDATES), key=merit, reverse=True)

@@ -1,4 +1,4 @@
-"""Whole runs against a real HTTP server that speaks Ollama's wire and fails in every way that it can."""
+"""Whole runs against a real HTTP server that speaks Ollama's protocol and fails in every way that it can."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from selectllm import plan_run, select
 from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
-from selectllm.llm import hosts
+from selectllm.llm import backoff, hosts
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -18,7 +18,7 @@ from selectllm.testing.faulty_ollama import FaultyOllama
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
-TOLD_AS = {
+KIND_OF_FAULT = {
     "busy": "busy", "runner died": "runner died", "reset": "connection", "hang": "timeout", "cut": "cut off",
     "unfinished": "unfinished", "low count": "low count", "empty": "empty", "prose": "unreadable",
     "wrong ids": "wrong ids", "repeated ids": "repeated ids",
@@ -27,8 +27,8 @@ TOLD_AS = {
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "BACKOFF", 0.01)
-    monkeypatch.setattr(hosts, "PROBE_EVERY", 0.05)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.05)
 
 
 def ranked(result: Result) -> list[tuple[str, ...]]:
@@ -38,12 +38,12 @@ def ranked(result: Result) -> list[tuple[str, ...]]:
     rankings: dict[int, list[str]] = {}
     for row in result.table("rankings").sort_by([("query_id", "ascending"), ("rank", "ascending")]).to_pylist():
         rankings.setdefault(row["query_id"], []).append(texts[row["id"]])
-    return [tuple(one) for one in rankings.values()]
+    return [tuple(ranking) for ranking in rankings.values()]
 
 
 def against(server: FaultyOllama, make_run: MakeRun, **fields: Any) -> RunSettings:
-    asked = {"hosts": [server.host], "concurrency": 16, "timeout": 1.0, **fields.pop("ranking", {})}
-    return make_run(selector=f"ollama:{server.model}", ranking=asked, **fields)
+    ranking = {"hosts": [server.host], "concurrency": 16, "timeout": 1.0, **fields.pop("ranking", {})}
+    return make_run(selector=f"ollama:{server.model}", ranking=ranking, **fields)
 
 
 def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> threading.Thread:
@@ -60,37 +60,39 @@ def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> thre
 
 
 def test_every_fault_is_survived_and_accounted_for(make_run: MakeRun) -> None:
-    with FaultyOllama(dict.fromkeys(TOLD_AS, 0.05), parallel=16) as server:
-        run = against(server, make_run, rows=2800, budget=230, ranking={"timeout": 2.0})  # no answer is slow by chance
-        result = select(run)
+    with FaultyOllama(dict.fromkeys(KIND_OF_FAULT, 0.05), parallel=16) as server:
+        settings = against(
+            server, make_run, rows=2800, budget=230, ranking={"timeout": 2.0}
+        )  # no answer is slow by chance
+        result = select(settings)
         server.wait_idle()
         asked = server.requests["/api/chat"]
-        assert set(server.injected) == set(TOLD_AS), "every kind of fault was met"
-        told = result.summary["ranking"]["faults"]
-        assert told == {TOLD_AS[kind]: count for kind, count in sorted(server.injected.items())}
+        assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault was met"
+        errors = result.summary["ranking"]["errors_by_kind"]
+        assert errors == {KIND_OF_FAULT[kind]: count for kind, count in sorted(server.injected.items())}
         assert len(result.table()) == 230
         assert result.summary["ranking"]["abstained"] == 0
         valid = {ranking for _, ranking in server.answered}
         assert len(ranked(result)) == 200
         assert all(ranking in valid for ranking in ranked(result)), "nothing was ranked that no valid reply named"
-        again = select(run)
+        again = select(settings)
         assert again.summary["ranking"]["asked"] == 0
         assert server.requests["/api/chat"] == asked
         assert again.table().equals(result.table())
 
     with FaultyOllama(parallel=16) as calm:
-        undisturbed = select(against(calm, make_run, rows=2800, budget=230, store=run.store + "-calm"))
+        undisturbed = select(against(calm, make_run, rows=2800, budget=230, store=settings.store + "-calm"))
         assert len(calm.loads) == 1, "one context serves the whole run, tournament included"
     assert undisturbed.table().equals(result.table()), "faults change what a run takes, never what it chooses"
 
 
-def test_two_hosts_share_the_load_and_one_that_dies_is_left_out(make_run: MakeRun) -> None:
+def test_two_hosts_share_the_load_and_one_that_dies_is_taken_out(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.01) as first, FaultyOllama(delay=0.01) as second:
-        run = against(
+        settings = against(
             first, make_run, rows=1400, budget=20, ranking={"hosts": [first.host, second.host], "concurrency": 4}
         )
         after(second, 10, second.pause)
-        result = select(run)
+        result = select(settings)
         assert len(result.table()) == 20
         assert result.summary["ranking"]["abstained"] == 0
         assert min(first.requests["/api/chat"], second.requests["/api/chat"]) > 5
@@ -98,24 +100,30 @@ def test_two_hosts_share_the_load_and_one_that_dies_is_left_out(make_run: MakeRu
 
 def test_a_server_that_goes_away_for_a_while_is_waited_for(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=4) as server:
-        run = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4})
-        after(server, 10, lambda: (server.pause(), time.sleep(1), server.resume()))
-        result = select(run)
+        settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4})
+
+        def go_away_for_a_second() -> None:
+            server.pause()
+            time.sleep(1)
+            server.resume()
+
+        after(server, 10, go_away_for_a_second)
+        result = select(settings)
         assert len(result.table()) == 20
-        assert result.summary["ranking"]["faults"]["connection"] >= 4
+        assert result.summary["ranking"]["errors_by_kind"]["connection"] >= 4
         assert result.summary["ranking"]["abstained"] == 0
 
 
 def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=4) as server:
-        run = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4, "give_up_after": 0.3})
+        settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4, "give_up_after": 0.3})
         after(server, 10, server.pause)
         with pytest.raises(ModelError, match="no host of m:latest has answered"):
-            select(run)
-        kept = sum(len(path.read_bytes().splitlines()) for path in Path(run.store).rglob("*.jsonl"))
+            select(settings)
+        kept = sum(len(path.read_bytes().splitlines()) for path in Path(settings.store).rglob("*.jsonl"))
         assert kept > 3
         server.resume()
-        resumed = select(run)
+        resumed = select(settings)
         assert resumed.summary["ranking"]["from_ledger"] == kept
         assert len(resumed.table()) == 20
 
@@ -131,18 +139,20 @@ def test_a_server_that_is_not_there_at_the_start_fails_at_once(make_run: MakeRun
 
 def test_a_model_that_only_talks_stops_the_run_early(make_run: MakeRun) -> None:
     with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as server:
-        run = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 2})
+        settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 2})
         with pytest.raises(TooManyAbstained, match="unreadable"):
-            select(run)
+            select(settings)
         assert server.requests["/api/chat"] < 60, "it stops at the sixth of 100 queries"
 
 
 def test_a_slow_server_is_asked_less_at_once(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.2, parallel=1) as server:
-        run = against(server, make_run, rows=112, budget=8, ranking={"concurrency": 8, "timeout": 0.7, "retries": 20})
-        result = select(run)
+        settings = against(
+            server, make_run, rows=112, budget=8, ranking={"concurrency": 8, "timeout": 0.7, "retries": 20}
+        )
+        result = select(settings)
     assert len(result.table()) == 8
-    assert result.summary["ranking"]["faults"]["timeout"] >= 1
+    assert result.summary["ranking"]["errors_by_kind"]["timeout"] >= 1
     assert result.summary["ranking"]["queued_seconds"] > 0
 
 
@@ -154,7 +164,7 @@ def test_queries_that_do_not_fit_the_model_are_halved(make_run: MakeRun) -> None
     assert result.summary["ranking"]["abstained"] == 0
 
 
-def test_a_tournament_of_rows_that_do_not_fit_the_model_is_played_in_parts(make_run: MakeRun) -> None:
+def test_a_tournament_of_rows_that_do_not_fit_the_model_is_run_in_parts(make_run: MakeRun) -> None:
     with FaultyOllama(context_length=850) as server:
         result = select(against(server, make_run, rows=140, budget=5))
     assert len(result.table()) == 5
@@ -167,31 +177,30 @@ def test_thinking_has_room_in_the_context(think: str, make_run: MakeRun) -> None
     with FaultyOllama() as server:
         result = select(against(server, make_run, rows=60, budget=5, ranking={"think": think}))
         assert len(server.loads) == 1
-    assert result.summary["ranking"]["faults"] == {}
+    assert result.summary["ranking"]["errors_by_kind"] == {}
     assert result.summary["ranking"]["split"] == 0
 
 
 def test_a_model_by_another_name_is_not_paid_for_again(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         first = select(against(server, make_run))
-        hosts = {"hosts": [server.host]}
-        again = select(make_run(selector="ollama:m", ranking=hosts))
+        again = select(make_run(selector="ollama:m", ranking={"hosts": [server.host]}))
     assert first.summary["ranking"]["asked"]
     assert again.summary["ranking"]["asked"] == 0
     assert set(again.summary["cached"]) >= {"rankings", "selection"}
 
 
-def test_every_host_is_given_as_much_as_it_takes(make_run: MakeRun) -> None:
+def test_every_host_gets_as_much_as_it_takes(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.4, parallel=32) as first, FaultyOllama(delay=0.4, parallel=32) as second:
         both = {"hosts": [first.host, second.host], "concurrency": 32}
         select(against(first, make_run, rows=2800, budget=200, ranking=both))
     assert min(first.most_at_once, second.most_at_once) == 32
 
 
-def test_candidates_are_scored_one_by_one_over_the_wire_too(make_run: MakeRun) -> None:
+def test_candidates_are_scored_one_by_one_over_http_too(make_run: MakeRun) -> None:
     with FaultyOllama({"busy": 0.1, "cut": 0.1}) as server:
-        run = against(server, make_run, rows=60, budget=7, ranking={"mode": "pointwise"})
-        result = select(run)
+        settings = against(server, make_run, rows=60, budget=7, ranking={"mode": "pointwise"})
+        result = select(settings)
         assert server.requests["/api/generate"] >= 60
         assert server.requests["/api/chat"] <= 2, "the model is loaded, and nothing else is chatted about"
     assert len(result.table()) == 7
@@ -203,9 +212,9 @@ def test_candidates_are_scored_one_by_one_over_the_wire_too(make_run: MakeRun) -
 
 def test_passes_are_planned_as_they_are_asked(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
-        run = against(server, make_run, rows=140, budget=13, ranking={"passes": 3})
-        summary = select(run).summary["ranking"]
-    assert plan_run(run)["ranking"]["calls"] == summary["asked"]
+        settings = against(server, make_run, rows=140, budget=13, ranking={"passes": 3})
+        summary = select(settings).summary["ranking"]
+    assert plan_run(settings)["ranking"]["calls"] == summary["asked"]
     assert summary["agreement"] == 1.0, "this server does not mind the order"
-    assert set(summary["agreement_by_query"].values()) == {1.0}
-    assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_query"])
+    assert set(summary["agreement_by_question"].values()) == {1.0}
+    assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_question"])

@@ -12,7 +12,8 @@ from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
 from selectllm.llm import backoff, hosts
 from selectllm.llm.absent import AbsentModel
-from selectllm.llm.hosts import Deadline, HostOptions, HostPool
+from selectllm.llm.host_state import Deadline, HostOptions
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from tests.conftest import FakeModel
 

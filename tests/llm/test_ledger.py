@@ -1,55 +1,75 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from selectllm.errors import StoreError
-from selectllm.llm import ModelInfo, Reply, Request
 from selectllm.llm.ledger import Ledger
-from selectllm.ranking.prompts import Candidate, Prompt
+from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 
-CARD = ModelInfo("told", "told", "digest", "1", "model", "listwise")
-OTHER = ModelInfo("told", "told", "other digest", "1", "model", "listwise")
+INFO = ModelInfo("fake", "fake", "digest", "1", "model", "listwise")
+OTHER = ModelInfo("fake", "fake", "other digest", "1", "model", "listwise")
 
 
-def request(text: str, **fields: int) -> Request:
-    return Request(Prompt(text, (Candidate("a", text),), 1), **fields)
+def request(text: str, **fields: Any) -> Request:
+    return Request(
+        text, shown=("a",), question="query 17, pass 2", describe=lambda reply: f"it is {reply.text}", **fields
+    )
 
 
 def add(store: Store, texts: list[str], answer: str = "yes") -> Ledger:
     async def run() -> Ledger:
-        ledger = Ledger(store, CARD)
-        await asyncio.gather(*(ledger.add(request(text), CARD, Reply(answer, "stop", 7), "used") for text in texts))
+        ledger = Ledger(store, INFO)
+        await asyncio.gather(*(ledger.add(request(text), INFO, Reply(answer, "stop", 7)) for text in texts))
         return ledger
 
     return asyncio.run(run())
 
 
 def files(store: Store) -> list[str]:
-    return store.list(f"replies/{CARD.key}")
+    return store.list(f"replies/{INFO.key}")
 
 
 @pytest.mark.parametrize("location", ["{tmp}/store", "memory://ledger"])
 def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) -> None:
     store = Store(location.format(tmp=tmp_path))
     add(store, ["one", "two"])
-    later = Ledger(store, CARD)
-    entry = later.get(request("one").key(CARD))
+    later = Ledger(store, INFO)
+    entry = later.get(request("one").key(INFO))
     assert entry is not None
     assert entry.reply == Reply("yes", "stop", 7)
-    assert (entry.shown, entry.model, entry.outcome) == (("a",), "digest", "used")
-    assert later.get(request("three").key(CARD)) is None
+    assert (entry.shown, entry.model, entry.outcome) == (("a",), "digest", "it is yes")
+    assert later.get(request("three").key(INFO)) is None
     assert len(Ledger(store, OTHER)) == 0
+
+
+def test_every_line_says_which_question_it_is_for(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["one", "two"])
+    lines = [json.loads(line) for line in Path(store.address(files(store)[0])).read_bytes().splitlines()]
+    assert [line["question"] for line in lines] == ["query 17, pass 2"] * 2
 
 
 def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, [str(number) for number in range(200)])
     assert len(files(store)) == 1
-    assert len(Ledger(store, CARD)) == 200
+    assert len(Ledger(store, INFO)) == 200
+
+
+def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
+    """A disk can be full before the line's end: the reply is there, and paid for."""
+    store = Store(str(tmp_path))
+    add(store, ["one", "two"])
+    path = Path(store.address(files(store)[0]))
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert len(Ledger(store, INFO)) == 2
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(Ledger(store, INFO)) == 1
 
 
 def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
@@ -57,9 +77,9 @@ def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
     path.write_bytes(path.read_bytes() + b'{"key": "torn')
-    assert len(Ledger(store, CARD)) == 2
+    assert len(Ledger(store, INFO)) == 2
     path.write_bytes(path.read_bytes()[:-40] + b"\n[1]\nnull\n\xff\n")
-    assert len(Ledger(store, CARD)) >= 1
+    assert len(Ledger(store, INFO)) >= 1
 
 
 def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: Path) -> None:
@@ -68,17 +88,17 @@ def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: 
 
     async def late() -> str:
         ledger = Ledger(store, OTHER)  # opened before it could know of the first
-        ledger._folder = f"replies/{CARD.key}"
-        return (await ledger.add(request("one"), CARD, Reply("second", "stop"), "used")).reply.text
+        ledger._folder = f"replies/{INFO.key}"
+        return (await ledger.add(request("one"), INFO, Reply("second", "stop"))).reply.text
 
     asyncio.run(late())
     assert len(files(store)) == 2
-    entry = Ledger(store, CARD).get(request("one").key(CARD))
+    entry = Ledger(store, INFO).get(request("one").key(INFO))
     assert entry is not None
     assert entry.reply.text == "first"
 
 
-def test_a_reply_that_cannot_be_kept_is_an_error_for_all_who_wait(
+def test_a_reply_that_cannot_be_kept_is_an_error_for_all_that_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_handle: int) -> None:
@@ -90,21 +110,21 @@ def test_a_reply_that_cannot_be_kept_is_an_error_for_all_who_wait(
 
 
 def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
-    said = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
+    text = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
     store = Store(str(tmp_path))
-    add(store, ["one"], said)
+    add(store, ["one"], text)
     (line,) = Path(store.address(files(store)[0])).read_bytes().splitlines()
-    assert json.loads(line)["reply"]["text"] == said
-    entry = Ledger(store, CARD).get(request("one").key(CARD))
+    assert json.loads(line)["reply"]["text"] == text
+    entry = Ledger(store, INFO).get(request("one").key(INFO))
     assert entry is not None
-    assert entry.reply.text == said
+    assert entry.reply.text == text
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"attempt": 1}])
 def test_a_key_depends_on_what_decides_the_reply_alone(change: dict[str, int]) -> None:
-    same = request("one").key(CARD) == request("one", **change).key(CARD)
+    same = request("one").key(INFO) == request("one", **change).key(INFO)
     assert same is (change == {"attempt": 1})
-    assert request("one").key(CARD) != request("one").key(OTHER)
+    assert request("one").key(INFO) != request("one").key(OTHER)
 
 
 def teardown_module() -> None:
@@ -116,15 +136,15 @@ def test_two_runs_at_once_go_on_with_the_reply_that_came_first(location: str, tm
     store = Store(location.format(tmp=tmp_path))
 
     async def run() -> None:
-        one, other = Ledger(store, CARD), Ledger(store, CARD)
+        one, other = Ledger(store, INFO), Ledger(store, INFO)
         asked = request("one")
-        first = await one.add(asked, CARD, Reply("first", "stop", 7), "used")
-        second = await other.add(asked, CARD, Reply("second", "stop", 7), "used")
+        first = await one.add(asked, INFO, Reply("first", "stop", 7))
+        second = await other.add(asked, INFO, Reply("second", "stop", 7))
         assert first.reply.text == second.reply.text == "first"
-        await one.add(request("two"), CARD, Reply("theirs", "stop", 7), "used")
-        await other.add(request("three"), CARD, Reply("ours", "stop", 7), "used")
-        known = other.get(request("two").key(CARD))
-        assert known is not None, "what another run was told need not be asked"
+        await one.add(request("two"), INFO, Reply("theirs", "stop", 7))
+        await other.add(request("three"), INFO, Reply("ours", "stop", 7))
+        known = other.get(request("two").key(INFO))
+        assert known is not None, "what another run has asked is not asked again"
         assert known.reply.text == "theirs"
 
     asyncio.run(run())

@@ -21,7 +21,8 @@ from starlette.routing import Route
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
-from selectllm.llm.openai import NO_KEY, OpenAIModel, open_openai
+from selectllm.llm.openai import OpenAIModel, open_openai
+from selectllm.llm.openai_client import NO_KEY
 from tests.llm.in_process import in_process
 
 HOST = "http://model.example/v1"

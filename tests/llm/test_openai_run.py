@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from selectllm import select
-from selectllm.llm import hosts
+from selectllm.llm import backoff
 from selectllm.settings import RunSettings
 
 ASKED: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ async def completion(request: Request) -> Response:
 def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hosts, "BACKOFF", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     ASKED.clear()
     routes = [Route("/v1/models", listing), Route("/v1/chat/completions", completion, methods=["POST"])]
     listener = socket.create_server(("127.0.0.1", 0))
@@ -61,16 +61,16 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.usefixtures("quick_embedding")
 def test_a_run_over_openais_api(base_url: str, make_run: Callable[..., RunSettings]) -> None:
     ranking = {"hosts": [base_url], "price_in": 1.0, "price_out": 2.0, "concurrency": 2}
-    run = make_run(rows=280, budget=20, selector="openai:m", ranking=ranking)
-    summary = select(run).summary
+    settings = make_run(rows=280, budget=20, selector="openai:m", ranking=ranking)
+    summary = select(settings).summary
     asked = len(ASKED)
     assert summary["selection"] == {"budget": 20, "selected": 20, "excluded": 0}
-    assert summary["ranking"]["faults"]["busy"] >= 2
-    assert summary["ranking"]["faults"]["unreadable"] >= 2
+    assert summary["ranking"]["errors_by_kind"]["busy"] >= 2
+    assert summary["ranking"]["errors_by_kind"]["unreadable"] >= 2
     assert summary["ranking"]["abstained"] == 0
     assert summary["model"]["selector"] == "openai:m"
     replies = summary["ranking"]["asked"]
-    assert replies + summary["ranking"]["faults"]["busy"] == asked
+    assert replies + summary["ranking"]["errors_by_kind"]["busy"] == asked
     assert summary["cost"]["this_run"] == pytest.approx(replies * (100 * 1.0 + 10 * 2.0) / 1e6, abs=1e-6)
-    again = select(run).summary
+    again = select(settings).summary
     assert (again["ranking"]["asked"], len(ASKED)) == (0, asked)

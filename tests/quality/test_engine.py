@@ -16,11 +16,10 @@ from selectllm.errors import ContractError, MissingDependency, QualityError, Sel
 from selectllm.quality import check_rankings, load_suite, validate_embeddings, validate_rankings
 from selectllm.quality.engine import CannotValidate, evaluate, validate
 from selectllm.quality.gx import new_context
+from selectllm.quality.numpy_forms import FAILING_ROWS, OBSERVED
 from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
 from selectllm.quality.quiet import quiet
 from selectllm.quality.rules import (
-    _ROWS,
-    _TABLE,
     FactTable,
     Rule,
     allow,
@@ -91,8 +90,8 @@ def test_both_forms_of_a_rule_have_one_result_on_any_facts(rows):
 @pytest.mark.parametrize(
     ("forms", "type_", "wrong", "rule"),
     [
-        (_ROWS, "expect_column_values_to_be_in_set", lambda *_: np.array([True, False]), allow("good", "n", 1)),
-        (_TABLE, "expect_column_mean_to_be_between", lambda *_: (2.0, False), share("good", "n", 1)),
+        (FAILING_ROWS, "expect_column_values_to_be_in_set", lambda *_: np.array([True, False]), allow("good", "n", 1)),
+        (OBSERVED, "expect_column_mean_to_be_between", lambda *_: (2.0, False), share("good", "n", 1)),
     ],
 )
 def test_two_forms_that_differ_are_a_defect(monkeypatch, forms, type_, wrong, rule):
@@ -179,7 +178,7 @@ def test_a_quiet_thread_leaves_the_warnings_of_others_as_they_are():
 
 
 BESIDE_OTHERS = """
-import socket, sys, threading, warnings
+import socket, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from selectllm import pool, quality
 import selectllm.quality.markdown
@@ -197,6 +196,7 @@ filters = list(warnings.filters)
 with ThreadPoolExecutor(1) as threads:
     validation = threads.submit(quality.validate_pool, check)
     while not validation.done():
+        time.sleep(0.05)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.warn("seen", UserWarning)

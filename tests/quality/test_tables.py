@@ -57,7 +57,7 @@ LISTS = [list(map(float, row)) for row in UNIT]
 def test_embeddings(table, dimension, broken):
     verdict = validate_embeddings(table, ROWS, dimension)
     assert (failed(verdict), verdict.success) == (broken, not broken)
-    assert all(one.severity == "critical" for one in verdict.findings)
+    assert all(finding.severity == "critical" for finding in verdict.findings)
     assert verdict.checked == (1 if "columns" in broken else 6)
 
 
@@ -98,7 +98,7 @@ def test_embeddings_that_fail_name_ids_and_what_to_do():
 def test_rankings(table, abstained, broken):
     verdict = validate_rankings(table, HOMES, max_abstained=0.2, abstained=abstained)
     assert (failed(verdict), verdict.success) == (broken, not broken)
-    assert all(one.severity == "critical" for one in verdict.findings)
+    assert all(finding.severity == "critical" for finding in verdict.findings)
     if broken:
         with pytest.raises(QualityError, match=f"the rankings table does not meet .*: {next(iter(broken))}"):
             verdict.require()

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.broken import CRITICAL, FILES, FOLDER, Case
 
 from selectllm import plan_run, select
 from selectllm.cli import main as cli
@@ -23,29 +22,31 @@ from selectllm.errors import ContractError, PoolError, QualityError, StoreError
 from selectllm.ranking import batches
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
+from tests.quality.broken import CRITICAL, FILES, FOLDER, Case
 
 MakeRun = Callable[..., RunSettings]
 Bad = Callable[[pytest.MonkeyPatch], tuple[str, str]]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BY_EVERY_DOOR = (
     "absent_instructions.jsonl", "controls.jsonl", "mostly_repeats.jsonl", "all_near_empty.jsonl", "semicolons.csv",
 )  # fmt: skip
 pytestmark = pytest.mark.usefixtures("quick_embedding", "validated")
 
 
-def judged(make_run: MakeRun, **fields: Any) -> RunSettings:
+def with_validation(make_run: MakeRun, **fields: Any) -> RunSettings:
+    """Settings of a run that validates."""
     return make_run(**{"quality": {}, "budget": 5, **fields})
 
 
 def check_kept(case: Case, store: Path) -> None:
     """The store holds the verdict of a case, its quarantine and its rows, whatever became of the run."""
-    (verdict,) = map(kept, store.glob("v1/verdicts/pool/*.json"))
-    failed = [one for one in verdict["findings"] if not one["success"]]
-    assert {one["rule"]: one["count"] for one in failed} == case.failed
-    assert all((one["severity"] == "critical") == (one["rule"] in CRITICAL) for one in failed)
+    (verdict,) = map(json_in, store.glob("v1/verdicts/pool/*.json"))
+    failed = [finding for finding in verdict["findings"] if not finding["success"]]
+    assert {finding["rule"]: finding["count"] for finding in failed} == case.failed
+    assert all((finding["severity"] == "critical") == (finding["rule"] in CRITICAL) for finding in failed)
     assert (verdict["success"], verdict["checked"]) == (not case.critical, case.checked)
     (quarantine,), (pool,) = (store.glob(f"v1/artifacts/{kind}/*.parquet") for kind in ("quarantine", "pool"))
-    facts = kept(pool.with_suffix(".json"))["facts"]
+    facts = json_in(pool.with_suffix(".json"))["facts"]
     assert reasons_in(quarantine) == case.reasons
     assert (facts["quarantined"], facts["duplicates"], facts["kept"]) == (
         *(sum(case.reasons.values()), case.duplicates, case.kept),
@@ -54,60 +55,61 @@ def check_kept(case: Case, store: Path) -> None:
 
 
 def check_summed(case: Case, out: Path) -> None:
-    """The output folder of a run that went on tells the same."""
-    summary = kept(out / "summary.json")
-    assert {one["rule"]: one["count"] for one in summary["validation"]["pool"]["failed"]} == case.failed
+    """The output folder of a run that went on says the same."""
+    summary = json_in(out / "summary.json")
+    assert {entry["rule"]: entry["count"] for entry in summary["validation"]["pool"]["failed"]} == case.failed
     assert {name: summary["pool"][name] for name in ("quarantined", "duplicates", "kept")} == {
         "quarantined": sum(case.reasons.values()), "duplicates": case.duplicates, "kept": case.kept
     }  # fmt: skip
     assert reasons_in(out / "quarantine.parquet") == case.reasons
 
 
-def kept(path: Path) -> Any:
+def json_in(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def reasons_in(quarantine: Path) -> dict[str, int]:
     reasons = Counter(pq.ParquetFile(quarantine).read()["reason"].to_pylist())
-    return {one: count for one, count in reasons.items() if not one.startswith("duplicate of")}
+    return {reason: count for reason, count in reasons.items() if not reason.startswith("duplicate of")}
 
 
 def test_the_verdicts_stand_in_the_summary_and_in_the_store(make_run: MakeRun) -> None:
-    run = judged(make_run)
-    result = select(run)
-    assert {name: (one["success"], one["failed"]) for name, one in result.summary["validation"].items()} == {
+    settings = with_validation(make_run)
+    result = select(settings)
+    validation = result.summary["validation"]
+    assert {name: (entry["success"], entry["failed"]) for name, entry in validation.items()} == {
         name: (True, []) for name in ("pool", "embeddings", "rankings")
     }
-    kept = [json.loads(path.read_text()) for path in Path(run.store).rglob("verdicts/*/*.json")]
-    assert sorted(one["boundary"] for one in kept) == ["embeddings", "pool", "rankings"]
-    assert all(finding["rule"] for one in kept for finding in one["findings"])
+    verdicts = [json_in(path) for path in Path(settings.store).rglob("verdicts/*/*.json")]
+    assert sorted(verdict["boundary"] for verdict in verdicts) == ["embeddings", "pool", "rankings"]
+    assert all(finding["rule"] for verdict in verdicts for finding in verdict["findings"])
 
 
-def test_what_was_judged_once_is_not_judged_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = judged(make_run)
-    first = select(run)
-    for judge in ("judge_embeddings", "judge_rankings", "judge_pool", "load_suite"):
-        monkeypatch.setattr(f"selectllm.quality.{judge}", lambda *_, **__: pytest.fail("judged again"))
-    again = select(run)
+def test_what_was_validated_once_is_not_validated_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = with_validation(make_run)
+    first = select(settings)
+    for name in ("validate_embeddings", "validate_rankings", "validate_pool", "check_pool", "load_suite"):
+        monkeypatch.setattr(f"selectllm.quality.{name}", lambda *_, **__: pytest.fail("validated again"))
+    again = select(settings)
     assert again.summary["validation"] == first.summary["validation"]
     assert set(again.summary["cached"]) == set(again.summary["seconds"])
-    assert select(judged(make_run, budget=4)).summary["validation"] == first.summary["validation"]
+    assert select(with_validation(make_run, budget=4)).summary["validation"] == first.summary["validation"]
 
 
-def test_a_verdict_that_was_lost_is_given_again(make_run: MakeRun) -> None:
-    run = judged(make_run)
-    first = select(run)
-    for path in Path(run.store).rglob("verdicts/*/*.json"):
+def test_a_verdict_that_was_lost_is_made_again(make_run: MakeRun) -> None:
+    settings = with_validation(make_run)
+    first = select(settings)
+    for path in Path(settings.store).rglob("verdicts/*/*.json"):
         path.write_text("{half")
-    again = select(run)
+    again = select(settings)
     assert again.summary["validation"] == first.summary["validation"]
     assert again.summary["artifacts"] == first.summary["artifacts"]
 
 
-def test_no_validation_judges_nothing_and_ranks_nothing_anew(make_run: MakeRun) -> None:
-    run = judged(make_run)
-    first = select(run)
-    without = select(run.model_copy(update={"quality": run.quality.model_copy(update={"no_validate": True})}))
+def test_without_validation_there_is_no_verdict_and_nothing_is_ranked_anew(make_run: MakeRun) -> None:
+    settings = with_validation(make_run)
+    first = select(settings)
+    without = select(settings.model_copy(update={"quality": settings.quality.model_copy(update={"no_validate": True})}))
     assert without.summary["validation"] == {}
     assert without.summary["ranking"]["asked"] == 0
     assert without.table()["id"].equals(first.table()["id"])
@@ -134,19 +136,19 @@ for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
 """
 
 
-def check_unused(door: str, run: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
-    """Great Expectations is imported by none who validates nothing, or finds all verdicts in the store."""
+def check_unused(door: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
+    """Great Expectations is not imported by a run that validates nothing, or finds all verdicts in the store."""
     suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
     for quality in ({}, {"expectations": str(suite)}):
-        select(RunSettings.model_validate(run.model_dump() | {"quality": quality}))
-    options = ["--budget", str(run.budget), "--selector", run.selector, "--store", run.store]
-    command = [sys.executable, "-c", UNUSED, door, run.pool, *options, str(suite)]
+        select(RunSettings.model_validate(settings.model_dump() | {"quality": quality}))
+    options = ["--budget", str(settings.budget), "--selector", settings.selector, "--store", settings.store]
+    command = [sys.executable, "-c", UNUSED, door, settings.pool, *options, str(suite)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
 
 
 def test_great_expectations_is_imported_only_when_it_is_used(make_run: MakeRun, tmp_path: Path) -> None:
-    check_unused("library", judged(make_run), tmp_path / "own.yaml")
+    check_unused("library", with_validation(make_run), tmp_path / "own.yaml")
 
 
 @pytest.mark.parametrize("name", BY_EVERY_DOOR)
@@ -156,12 +158,12 @@ def test_a_broken_pool_by_the_command_line(name: str, tmp_path: Path, capsys: py
     out = tmp_path / "out"
     command = ["select", str(FOLDER / name), "--budget", "1", "--selector", "scripted:first", "--out", str(out)]
     code = cli.main([*command, "--store", str(tmp_path / "store")])
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
     if case.refused:
-        assert (code, case.refused in told, out.exists()) == (2, True, False)
+        assert (code, case.refused in message, out.exists()) == (2, True, False)
     elif case.critical:
-        assert (code, case.critical[0] in told, out.exists()) == (1, True, False)
+        assert (code, case.critical[0] in message, out.exists()) == (1, True, False)
     else:
         assert code == 0
         check_summed(case, out)
@@ -169,31 +171,34 @@ def test_a_broken_pool_by_the_command_line(name: str, tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("name", ["mostly_repeats.jsonl", "all_near_empty.jsonl"])
-def test_a_pool_that_failed_fails_again_without_being_read_again(
+def test_a_pool_that_failed_fails_again_without_being_parsed_again(
     name: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = judged(make_run, pool=str(FOLDER / name), budget=1)
+    settings = with_validation(make_run, pool=str(FOLDER / name), budget=1)
     with pytest.raises((QualityError, PoolError), match=r"repeats_share|has no usable row: row 1") as first:
-        select(run)
-    monkeypatch.setattr("selectllm.pool.read", lambda *_: pytest.fail("read again"))
+        select(settings)
+    monkeypatch.setattr("selectllm.pool.parse", lambda *_: pytest.fail("parsed again"))
     with pytest.raises(type(first.value)) as second:
-        select(run.model_copy(update={"pool": str(copy(run.pool, tmp_path / "copy.jsonl"))}))
-    assert str(second.value) == str(first.value).replace(run.pool, str(tmp_path / "copy.jsonl"))
+        select(settings.model_copy(update={"pool": str(copy(settings.pool, tmp_path / "copy.jsonl"))}))
+    assert str(second.value) == str(first.value).replace(settings.pool, str(tmp_path / "copy.jsonl"))
 
 
 def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(make_run: MakeRun, tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
     path.write_text('{"instruction": "\\u0007 bell"}\n{"instruction": ""}\n' * 6)
-    for work in (select, plan):
+    for work in (select, plan_run):
         with pytest.raises(PoolError, match=r"none.jsonl has no usable row: row 1: .* row 10: .* empty; and 2 more$"):
-            work(judged(make_run, pool=str(path)))
+            work(with_validation(make_run, pool=str(path)))
 
 
 def broken_in(store: str, boundary: str) -> list[dict[str, str]]:
     """Of each kept verdict that fails, the rules that are broken and the first row that breaks each."""
-    verdicts = map(kept, Path(store).glob(f"v1/verdicts/{boundary}/*.json"))
-    found = ({one["rule"]: one["first"][0] for one in each["findings"] if not one["success"]} for each in verdicts)
-    return [each for each in found if each]
+    verdicts = map(json_in, Path(store).glob(f"v1/verdicts/{boundary}/*.json"))
+    broken = (
+        {finding["rule"]: finding["first"][0] for finding in verdict["findings"] if not finding["success"]}
+        for verdict in verdicts
+    )
+    return [rules for rules in broken if rules]
 
 
 def pages_in(docs: Path) -> set[str]:
@@ -233,49 +238,50 @@ def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
     make_run: MakeRun,
     tmp_path: Path,
 ) -> None:
-    result = select(judged(make_run))
+    result = select(with_validation(make_run))
     artifact, table = Artifact(kind=kind, key=result.summary["artifacts"][kind]), result.table(kind)
     manifest = result.store.manifest(artifact)
     assert manifest is not None
-    told = {name: getattr(manifest, name) for name in ("recipe", "made_from", "settings", "facts", "inputs")}
-    result.store.write(artifact, change(table), **told)
+    result.store.write(artifact, change(table), manifest, manifest.facts)
     first = table["id"][place].as_py()
-    run = judged(make_run, quality={"data_docs": str(tmp_path / "docs")})
+    settings = with_validation(make_run, quality={"data_docs": str(tmp_path / "docs")})
     with pytest.raises(QualityError, match=rf"{kind} table .* {rule} \(\d+ of \d+, ids {first}, "):
-        select(run)
-    assert broken_in(run.store, kind) == [{rule: first}]
+        select(settings)
+    assert broken_in(settings.store, kind) == [{rule: first}]
     assert pages_in(tmp_path / "docs") == pages
 
 
 def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Have vectors come back too long from where they are kept; the boundary, and the rule that they break."""
+    """Have vectors come back too long from their cache; the boundary, and the rule that they break."""
     gather = VectorCache.gather
-    monkeypatch.setattr(VectorCache, "gather", lambda kept, ids: (too_long(gather(kept, ids)[0]), gather(kept, ids)[1]))
+    monkeypatch.setattr(
+        VectorCache, "gather", lambda cache, ids: (too_long(gather(cache, ids)[0]), gather(cache, ids)[1])
+    )
     return "embeddings", "unit_norm"
 
 
 def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Have the second ranks of all queries be the fourth."""
-    rank = batches.rank
+    rank_queries = batches.rank_queries
 
-    async def gapped(*arguments: Any) -> list[batches.Rank]:
-        return [replace(one, rank=4) if one.rank == 2 else one for one in await rank(*arguments)]
+    async def with_gaps(*arguments: Any) -> list[batches.Rank]:
+        return [replace(rank, rank=4) if rank.rank == 2 else rank for rank in await rank_queries(*arguments)]
 
-    monkeypatch.setattr("selectllm.ranking.batches.rank", gapped)
+    monkeypatch.setattr("selectllm.steps.rank.rank_queries", with_gaps)
     return "rankings", "gapless_ranks"
 
 
 @pytest.mark.parametrize("bad", [bad_vectors, bad_ranks])
-def test_what_a_contract_finds_is_named_and_kept_as_a_verdict(
+def test_what_a_cheap_check_finds_is_named_and_kept_as_a_verdict(
     bad: Bad, make_run: MakeRun, tmp_path: Path, fake_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fake_model()
     boundary, rule = bad(monkeypatch)
-    run = judged(make_run, quality={"data_docs": str(tmp_path / "docs")})
+    settings = with_validation(make_run, quality={"data_docs": str(tmp_path / "docs")})
     with pytest.raises(ContractError, match=rf"the {boundary} cannot be .* \(\d+ of \d+, ids \w{{32}}, ") as raised:
-        select(run)
-    (found,) = broken_in(run.store, boundary)
-    assert f"ids {found[rule]}, " in str(raised.value)
+        select(settings)
+    (broken,) = broken_in(settings.store, boundary)
+    assert f"ids {broken[rule]}, " in str(raised.value)
     assert {"pool", boundary} <= pages_in(tmp_path / "docs")
     assert bool(model.asked) == (boundary == "rankings")
 
@@ -285,24 +291,24 @@ def test_what_a_contract_finds_is_named_and_kept_as_a_verdict(
     assert not broken_in(without.store, boundary)
 
 
-def test_expectations_of_ones_own_quarantine_or_stop(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_users_expectations_quarantine_or_stop(make_run: MakeRun, tmp_path: Path) -> None:
     suite = tmp_path / "own.yaml"
     rule = "expectations:\n- type: expect_column_values_to_be_between\n  kwargs: {column: tag, max_value: 49}\n"
     suite.write_text(rule + "  severity: warning\n  description: made before the flood\n")
-    run = judged(make_run, quality={"expectations": str(suite)})
-    result = select(run)
+    settings = with_validation(make_run, quality={"expectations": str(suite)})
+    result = select(settings)
     assert result.summary["pool"]["quarantined"] == 10
     assert set(result.table("quarantine")["reason"].to_pylist()) == {
         "fails expect_column_values_to_be_between(tag): made before the flood"
     }
-    assert plan_run(run)["pool"]["quarantined"] == 10
+    assert plan_run(settings)["pool"]["quarantined"] == 10
     suite.write_text(rule)  # critical
     with pytest.raises(QualityError, match=r"expect_column_values_to_be_between\(tag\)"):
-        select(run)
+        select(settings)
 
 
-def test_data_docs_are_written_where_they_are_wanted(make_run: MakeRun, tmp_path: Path) -> None:
-    select(judged(make_run, quality={"data_docs": str(tmp_path / "docs")}))
+def test_data_docs_are_written_into_the_folder_that_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    select(with_validation(make_run, quality={"data_docs": str(tmp_path / "docs")}))
     assert pages_in(tmp_path / "docs") == {"pool", "embeddings", "rankings"}
 
 
@@ -312,10 +318,10 @@ def test_pages_that_cannot_be_written_do_not_hide_why_a_run_failed(
     def full(*_: Any) -> None:
         raise StoreError("no space for pages")
 
-    monkeypatch.setattr("selectllm.quality.data_docs", full)
+    monkeypatch.setattr("selectllm.quality.write_data_docs", full)
     pool = str(FOLDER / "mostly_repeats.jsonl")
     with pytest.raises(QualityError, match="repeats_share"):
-        select(judged(make_run, pool=pool, budget=1, quality={"data_docs": str(tmp_path / "docs")}))
+        select(with_validation(make_run, pool=pool, budget=1, quality={"data_docs": str(tmp_path / "docs")}))
     assert "no space for pages" in caplog.text
 
 

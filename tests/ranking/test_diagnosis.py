@@ -8,17 +8,17 @@ from selectllm.testing.faulty_ollama import FaultyOllama
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, object]]]:
     code = main(["doctor", *arguments, "--json"])
-    return code, {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    return code, {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
 
 
-def test_a_healthy_server_has_nothing_wrong_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_healthy_server_every_check_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama(delay=0.05, parallel=2) as server:
-        code, found = findings(capsys, "--selector", "ollama:m", "--host", server.host)
+        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 0
-    assert list(found) == ["server", "model", "context", "query", "log-probabilities", "parallelism"]
-    assert all(one["ok"] for one in found.values())
-    assert server.digest[:12] in str(found["model"]["seen"])
-    at_once = float(str(found["parallelism"]["seen"]).split("about ")[1].split()[0])
+    assert list(checks) == ["server", "model", "context", "query", "log-probabilities", "parallelism"]
+    assert all(finding["ok"] for finding in checks.values())
+    assert server.digest[:12] in str(checks["model"]["seen"])
+    at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
     assert 1.3 < at_once < 3, "two are answered at a time"
 
 
@@ -34,18 +34,18 @@ def test_what_is_not_well_is_named_with_what_to_do(
     faults: dict[str, float], context: int, name: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FaultyOllama(faults, context_length=context, most_in_a_row=1000) as server:
-        code, found = findings(capsys, "--selector", "ollama:m", "--host", server.host)
+        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 1
-    assert not found[name]["ok"]
-    assert advice in str(found[name]["advice"])
+    assert not checks[name]["ok"]
+    assert advice in str(checks[name]["advice"])
 
 
-def test_each_host_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_host_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama() as server:
-        code, found = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--host", "http://127.0.0.1:9")
+        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--host", "http://127.0.0.1:9")
     assert code == 1
-    assert found[f"{server.host} query"]["ok"]
-    assert "ollama serve" in str(found["http://127.0.0.1:9 server"]["seen"])
+    assert checks[f"{server.host} query"]["ok"]
+    assert "ollama serve" in str(checks["http://127.0.0.1:9 server"]["seen"])
 
 
 def test_a_model_that_is_not_there_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +54,6 @@ def test_a_model_that_is_not_there_names_the_command(capsys: pytest.CaptureFixtu
     assert "ollama pull gemma2:27b" in capsys.readouterr().out
 
 
-def test_a_selector_that_nobody_knows_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_selector_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--selector", "gpt"]) == 2
     assert "unknown selector" in capsys.readouterr().err

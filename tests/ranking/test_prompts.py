@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -6,10 +7,10 @@ from hypothesis import strategies as st
 
 from selectllm.ranking.prompts import CLIP_MARK, Candidate, clip, listwise, pointwise
 
-CANDIDATES = [Candidate(f"{number:02}", f"Task {number}", "given" if number % 2 else None) for number in range(14)]
+CANDIDATES = [Candidate(f"{number:02}", f"Task {number}", "data" if number % 2 else None) for number in range(14)]
 
 
-def shown_lines(text: str) -> list[dict[str, str]]:
+def shown_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("Candidates:\n")[1].split("\n")]
 
 
@@ -17,20 +18,20 @@ def test_candidates_come_last_one_json_line_each_numbered_as_shown() -> None:
     prompt = listwise(CANDIDATES, 3, seed=0)
     lines = shown_lines(prompt.text)
     assert [line["number"] for line in lines] == list(range(1, 15))
-    assert [line["instruction"] for line in lines] == [one.instruction for one in prompt.candidates]
+    assert [line["instruction"] for line in lines] == [candidate.instruction for candidate in prompt.candidates]
 
 
-def test_the_order_is_shuffled_by_the_seed_and_by_who_is_shown_alone() -> None:
-    order = [one.id for one in listwise(CANDIDATES, 3, seed=0).candidates]
-    assert order == [one.id for one in listwise(list(reversed(CANDIDATES)), 3, seed=0).candidates]
+def test_the_order_depends_on_the_seed_and_on_the_candidates_alone() -> None:
+    order = [candidate.id for candidate in listwise(CANDIDATES, 3, seed=0).candidates]
+    assert order == [candidate.id for candidate in listwise(list(reversed(CANDIDATES)), 3, seed=0).candidates]
     assert order != sorted(order)
-    assert order != [one.id for one in listwise(CANDIDATES, 3, seed=1).candidates]
+    assert order != [candidate.id for candidate in listwise(CANDIDATES, 3, seed=1).candidates]
 
 
 def test_the_shared_part_of_all_prompts_is_their_beginning() -> None:
-    one, other = (listwise(part, 3, seed=0).text for part in (CANDIDATES[:7], CANDIDATES[7:]))
-    shared = one.index("Candidates:\n")
-    assert one[:shared] == other[:shared]
+    first, second = (listwise(part, 3, seed=0).text for part in (CANDIDATES[:7], CANDIDATES[7:]))
+    shared = first.index("Candidates:\n")
+    assert first[:shared] == second[:shared]
 
 
 hostile = st.text() | st.sampled_from(
@@ -45,7 +46,7 @@ def test_no_text_leaves_its_own_line(texts: list[str]) -> None:
     block = prompt.text[prompt.text.index("Candidates:\n") + len("Candidates:\n") :].split("\n")
     lines = [json.loads(line) for line in block]
     assert len(lines) == len(texts)
-    assert [line["instruction"] for line in lines] == [one.instruction for one in prompt.candidates]
+    assert [line["instruction"] for line in lines] == [candidate.instruction for candidate in prompt.candidates]
 
 
 def test_the_schema_names_exactly_the_numbers_shown() -> None:
@@ -54,12 +55,12 @@ def test_the_schema_names_exactly_the_numbers_shown() -> None:
     assert ranking["minItems"] == ranking["maxItems"] == 3
 
 
-def test_asking_again_keeps_the_question_and_names_the_fault() -> None:
+def test_asking_again_keeps_the_question_and_names_the_error() -> None:
     prompt = listwise(CANDIDATES, 3, seed=0)
     again = prompt.again("it named 2 candidates instead of 3", 2)
     assert again.text.startswith(prompt.text)
     assert "it named 2 candidates instead of 3" in again.text
-    assert again.digest != prompt.digest != prompt.again("it named 2 candidates instead of 3", 3).digest
+    assert again.text != prompt.text != prompt.again("it named 2 candidates instead of 3", 3).text
     assert again.candidates == prompt.candidates
 
 
@@ -84,15 +85,26 @@ def test_what_does_not_fit_is_clipped_and_marked(text: str, limit: int) -> None:
 
 
 def test_clipping_ends_at_a_word_and_is_reported() -> None:
-    candidate, cut = Candidate("a", "one two three " * 20, None).clipped(100)
-    assert cut
+    candidate, was_cut = Candidate("a", "one two three " * 20, None).clipped(100)
+    assert was_cut
     assert candidate.instruction.removesuffix(CLIP_MARK).split()[-1] in {"one", "two", "three"}
     assert Candidate("a", "fits", "too").clipped(100) == (Candidate("a", "fits", "too"), False)
 
 
-@pytest.mark.parametrize(("instruction", "given"), [(500, 500), (500, 20), (20, 500), (70, 70), (500, 0)])
-def test_a_candidate_is_clipped_as_a_whole(instruction: int, given: int) -> None:
-    candidate, cut = Candidate("a", "x" * instruction, "y" * given or None).clipped(100)
+@pytest.mark.parametrize(("instruction", "input"), [(500, 500), (500, 20), (20, 500), (70, 70), (500, 0)])
+def test_a_candidate_is_clipped_as_a_whole(instruction: int, input: int) -> None:
+    candidate, was_cut = Candidate("a", "x" * instruction, "y" * input or None).clipped(100)
     assert len(candidate.instruction) + len(candidate.input or "") == 100
-    assert cut
-    assert min(len(candidate.instruction), len(candidate.input or "y" * 50)) >= min(instruction, given or 50, 50)
+    assert was_cut
+    assert min(len(candidate.instruction), len(candidate.input or "y" * 50)) >= min(instruction, input or 50, 50)
+
+
+def test_a_request_says_all_that_a_model_needs_and_what_the_ledger_notes() -> None:
+    prompt = listwise(CANDIDATES, 3, seed=0)
+    request = prompt.request(seed=5, attempt=2, think="low", max_tokens_factor=2, question="query 1")
+    assert (request.text, request.schema, request.logprobs) == (prompt.text, prompt.schema, False)
+    assert (request.seed, request.attempt, request.think, request.question) == (5, 2, "low", "query 1")
+    assert request.max_tokens == 2 * (32 + 8 * 3 + 4096)
+    assert request.shown == tuple(candidate.id for candidate in prompt.candidates)
+    request = pointwise(CANDIDATES[0]).request()
+    assert (request.schema, request.logprobs, request.max_tokens, request.shown) == (None, True, 1, ("00",))

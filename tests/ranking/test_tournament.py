@@ -6,72 +6,77 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selectllm.llm import HostPool, Request
-from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.ranking.tournament import TournamentRank
-from selectllm.store import Store
-from tests.conftest import ToldModel, by_id
+from tests.conftest import FakeModel, by_id, make_caller
 
 
-def play(rows: int, size: int, model: ToldModel, folder: Path, seed: int = 0) -> list[TournamentRank]:
+def run(rows: int, size: int, model: FakeModel, folder: Path, seed: int = 0) -> list[TournamentRank]:
     candidates = [Candidate(f"{number:04}", f"Task {number}") for number in range(rows)]
 
-    async def run() -> list[TournamentRank]:
-        asker = Ranker(HostPool([model], concurrency=8), Ledger(Store(str(folder)), model.card), RankingOptions())
-        return await tournament.play(candidates, size, asker, seed)
+    async def ask() -> list[TournamentRank]:
+        ranker = Ranker(make_caller(model, folder, concurrency=8), RankingOptions())
+        return await tournament.run_tournament(candidates, size, ranker, seed)
 
-    return asyncio.run(run())
+    return asyncio.run(ask())
 
 
 @given(rows=st.integers(1, 120), size=st.integers(2, 15), seed=st.integers(0, 3))
 @settings(max_examples=40, deadline=None)
-def test_everyone_has_a_place_and_the_best_is_first(
+def test_every_row_has_a_place_and_the_best_is_first(
     rows: int, size: int, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    model = ToldModel(by_id)
-    standings = play(rows, size, model, tmp_path_factory.mktemp("store"), seed)
-    assert sorted(one.id for one in standings) == [f"{number:04}" for number in range(rows)]
-    assert [one.place for one in standings] == list(range(1, rows + 1))
-    assert standings[0].id == "0000"
-    assert [one.round for one in standings] == sorted((one.round for one in standings), reverse=True)
-    assert len(model.asked) == sum(tournament.questions(rows, size))
+    model = FakeModel(by_id)
+    ranks = run(rows, size, model, tmp_path_factory.mktemp("store"), seed)
+    assert sorted(row.id for row in ranks) == [f"{number:04}" for number in range(rows)]
+    assert [row.place for row in ranks] == list(range(1, rows + 1))
+    assert ranks[0].id == "0000"
+    assert [row.round for row in ranks] == sorted((row.round for row in ranks), reverse=True)
+    assert len(model.asked) == sum(tournament.question_counts(rows, size))
+
+
+def test_questions_are_named_by_their_round(tmp_path: Path) -> None:
+    model = FakeModel(by_id)
+    run(4, 2, model, tmp_path)
+    names = [request.question for request in model.asked]
+    assert sorted(names) == ["query 0 of round 1", "query 0 of round 2", "query 1 of round 1"]
 
 
 def test_the_cost_is_about_one_query_for_each_seat_but_one() -> None:
-    assert sum(tournament.questions(1000, 14)) == 72 + 6 + 1
-    assert sum(tournament.questions(1000, 14)) == pytest.approx(1000 / 13, rel=0.05)
-    assert tournament.questions(1, 14) == []
-    assert tournament.questions(14, 14) == [1]
+    assert sum(tournament.question_counts(1000, 14)) == 72 + 6 + 1
+    assert sum(tournament.question_counts(1000, 14)) == pytest.approx(1000 / 13, rel=0.05)
+    assert tournament.question_counts(1, 14) == []
+    assert tournament.question_counts(14, 14) == [1]
 
 
 def test_ties_of_a_round_are_broken_by_rank_then_by_the_winners_place(tmp_path: Path) -> None:
-    standings = play(9, 3, ToldModel(by_id), tmp_path)
-    final, out = standings[:3], standings[3:]
-    assert [one.id for one in final] == sorted(one.id for one in final)
-    assert [one.rank for one in out] == [2, 2, 2, 3, 3, 3]
+    ranks = run(9, 3, FakeModel(by_id), tmp_path)
+    final, out = ranks[:3], ranks[3:]
+    assert [row.id for row in final] == sorted(row.id for row in final)
+    assert [row.rank for row in out] == [2, 2, 2, 3, 3, 3]
 
 
-def test_a_query_that_abstains_sends_nobody_on_and_comes_last_in_its_round(tmp_path: Path) -> None:
+def test_rows_of_a_query_that_abstains_go_no_further_and_come_last_in_their_round(tmp_path: Path) -> None:
     def silent_about_the_best(request: Request) -> str:
-        return "no idea" if any(one.id == "0000" for one in request.prompt.candidates) else by_id(request)
+        return "no idea" if "0000" in request.shown else by_id(request)
 
-    standings = play(9, 3, ToldModel(silent_about_the_best), tmp_path)
-    assert len(standings) == 9
-    assert {one.rank for one in standings[-3:]} == {None}
-    assert "0000" in {one.id for one in standings[-3:]}
-    assert standings[0].round == 2
+    ranks = run(9, 3, FakeModel(silent_about_the_best), tmp_path)
+    assert len(ranks) == 9
+    assert {row.rank for row in ranks[-3:]} == {None}
+    assert "0000" in {row.id for row in ranks[-3:]}
+    assert ranks[0].round == 2
 
 
 def test_with_no_answer_at_all_the_order_is_that_of_ids(tmp_path: Path) -> None:
-    standings = play(9, 3, ToldModel(lambda _: ""), tmp_path)
-    assert [one.id for one in standings] == sorted(one.id for one in standings)
-    assert {one.rank for one in standings} == {None}
+    ranks = run(9, 3, FakeModel(lambda _: ""), tmp_path)
+    assert [row.id for row in ranks] == sorted(row.id for row in ranks)
+    assert {row.rank for row in ranks} == {None}
 
 
 def test_the_order_is_the_same_on_every_run_and_machine(tmp_path: Path) -> None:
-    first = play(40, 6, ToldModel(by_id), tmp_path / "one")
-    assert first == play(40, 6, ToldModel(by_id), tmp_path / "two")
+    first = run(40, 6, FakeModel(by_id), tmp_path / "first")
+    assert first == run(40, 6, FakeModel(by_id), tmp_path / "second")
     assert math.ceil(40 / 6) == 7

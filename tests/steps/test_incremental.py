@@ -220,7 +220,9 @@ def test_another_way_of_embedding_embeds_every_row_anew(
     assert quick_embedding.texts == 120
 
 
-@pytest.mark.parametrize("kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "selection"])
+@pytest.mark.parametrize(
+    "kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"]
+)
 @pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
 def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
     kind: str, damage: str, make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture

