@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Both set the project up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-docs run test test-all campaign test-services lint check coverage docs bench serve deploy screenshots clean
+.PHONY: help setup setup-docs run test test-all campaign test-services lint check coverage docs wheel bench serve deploy screenshots clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,7 +63,10 @@ coverage: setup  ## the tests of `make test`, and which lines and branches they 
 docs: setup-docs  ## the site in `site`, without the internet
 	$(BIN)/mkdocs build --strict --quiet
 
-test-all: test $(READY_ALL)  ## and the long tests: kills, full disks, services, Dask and Ray
+wheel: setup  ## the library as a wheel to install elsewhere, in `dist`
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+test-all: test $(READY_ALL) $(READY_DOCS)  ## and the long tests: kills, full disks, services, Dask and Ray
 	$(BIN)/pytest -m slow
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
@@ -77,7 +80,7 @@ lint: setup  ## put code into shape, and check it
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
-bench: setup  ## measure what the README claims, as ratios in one run
+bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
 	$(BIN)/python benchmarks/queries.py
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/expectations.py
