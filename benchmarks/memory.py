@@ -34,7 +34,7 @@ class RandomEmbedder:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Draw a vector for each text, the same on every run."""
-        vectors = np.random.default_rng(zlib.crc32(texts[0].encode())).normal(size=(len(texts), 384))
+        vectors: np.ndarray = np.random.default_rng(zlib.crc32(texts[0].encode())).normal(size=(len(texts), 384))
         unit: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
         return unit
 

@@ -40,6 +40,10 @@ class RunLog:
     pool_check: PoolCheck | None = None
     started: list[Started[Any]] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what goes on in this process: Prefect sends a step's parameters along with its pieces to workers."""
+        return self.__dict__ | {"started": []}
+
     def result(self, kind: str) -> StepResult | None:
         """The latest result of a kind, if there is one."""
         return next((result for result in reversed(self.results) if result.kind == kind), None)
