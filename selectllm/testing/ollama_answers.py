@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, Literal
@@ -101,7 +101,8 @@ def answer_response(path: str, body: Mapping[str, Any], content: Content, last: 
     if not body.get("stream", True):
         return json_response(200, event(content.text, **logprobs, **last))
     middle = len(content.text) // 2
-    events = [event(piece, **logprobs, done=False) for piece in _nonempty(content.text[:middle], content.text[middle:])]
+    halves = filter(None, (content.text[:middle], content.text[middle:]))
+    events = [event(half, **logprobs, done=False) for half in halves]
     return streamed_response([*events, event("", **last)] if last["done"] else events)
 
 
@@ -113,7 +114,3 @@ def now() -> str:
 def hash64(text: str) -> int:
     """A number of 64 bits that depends on the text alone."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _nonempty(*pieces: str) -> Sequence[str]:
-    return [piece for piece in pieces if piece]
