@@ -9,19 +9,15 @@ import pyarrow.compute as pc
 from selectllm.explain.explanation import Decision
 from selectllm.explain.lineage import Lineage, where
 
+Row = Mapping[str, Any]
 
-def decision_on(
-    lineage: Lineage,
-    id: str,
-    rank: Mapping[str, Any] | None,
-    is_answered: bool,
-    tournament: Sequence[Mapping[str, Any]],
-) -> Decision:
-    """What became of the row with this rank in a query, in which some row has a rank, or none has."""
+
+def decision_on(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, tournament: Sequence[Row]) -> Decision:
+    """What became of a row, by its rank in its query; `is_answered` says whether any row of the query has a rank."""
     selection = lineage.table("selection")
     excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
     decision = Decision(chosen=False, why="unknown")
-    if lineage.rankings is not None:
+    if lineage.has("rankings"):
         tier = pc.max(selection["rank"]).as_py()
         rows = [row for row in where(lineage.table("rankings"), "rank", tier) if row["id"] not in excluded]
         order = _tier_order(rows, tournament)
@@ -32,10 +28,9 @@ def decision_on(
         return replace(decision, chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"])
     if id in excluded:
         return replace(decision, why="excluded", reason=excluded[id])
-    if lineage.rankings is None:
+    if not lineage.has("rankings"):
         preferred = where(lineage.table("preferences"), "id", id)
-        place = preferred[0]["place"] if preferred else None
-        return replace(decision, why="place" if preferred else "unknown", place=place)
+        return replace(decision, why="place", place=preferred[0]["place"]) if preferred else decision
     if rank is None:
         return replace(decision, why="unranked" if is_answered and not lineage.is_pointwise else "abstained")
     if decision.tier is not None and rank["rank"] > decision.tier:
@@ -43,8 +38,8 @@ def decision_on(
     return replace(decision, why="place") if decision.place else decision
 
 
-def _tier_order(rows: Sequence[Mapping[str, Any]], tournament: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The ids of the rows on the tier that the budget cuts, as the tournament or their scores put them in order."""
+def _tier_order(rows: Sequence[Row], tournament: Sequence[Row]) -> list[str]:
+    """The ids of the rows on the tier that the budget cuts, in the order of the tournament, else of their scores."""
     ids = {row["id"] for row in rows}
     if tournament:
         return [rank["id"] for rank in tournament if rank["id"] in ids]

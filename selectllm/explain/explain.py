@@ -16,7 +16,7 @@ from selectllm.explain.replies import answers_about, rounds_of
 from selectllm.store import Store
 
 MIN_DIGITS: Final = 4
-"""Hex digits of an id that are enough to name it, where no other begins with them."""
+"""Hex digits of an id that are enough to name it, where no other id begins with them."""
 
 NAMED_IDS: Final = 5
 """Ids that an error names."""
@@ -25,7 +25,7 @@ NAMED_IDS: Final = 5
 def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     """Explain what became of a row in a run, by default the latest.
 
-    Parameters: `id` is a row's id, or its first digits where no other row's begins so, or `row:17` for a row of the
+    Parameters: `id` is a row's id, or its first digits where no other row's id begins so, or `row:17` for a row of the
     pool's file; `run` is the name of a record of the store's `runs`.
     Raises UsageError when there is no such run or row, StoreError when one of the run's tables is gone or damaged.
     """
@@ -39,63 +39,63 @@ def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     quarantined = where(lineage.table("quarantine"), "row", row)
     if not quarantined:
         raise UsageError(f"run {lineage.run} read no row {row}: rows are counted from 1, as the pool's file has them")
-    reason, text = quarantined[0]["reason"], quarantined[0]["text"]
+    reason = quarantined[0]["reason"]
     if (first := re.fullmatch(r"duplicate of row ([0-9]+)", reason)) and (kept := where(pool, "row", int(first[1]))):
         return replace(_of_kept(lineage, pool, kept[0]), repeat=row)
+    decision = Decision(chosen=False, why="quarantined", reason=reason)
+    return _explanation(lineage, decision, {"row": row, "id": None, "instruction": quarantined[0]["text"]})
+
+
+def _explanation(lineage: Lineage, decision: Decision, row: Mapping[str, Any], **further: Any) -> Explanation:
     return Explanation(
         run=lineage.run,
         strategy=lineage.strategy,
-        selected=lineage.selection.rows,
+        selected=lineage.selected,
         model=lineage.model,
-        row=row,
-        id=None,
-        instruction=text,
-        decision=Decision(False, "quarantined", reason),
+        row=row["row"],
+        id=row["id"],
+        instruction=row["instruction"],
+        decision=decision,
+        **further,
     )
 
 
 def _of_kept(lineage: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explanation:
-    """The way of a row that came into the pool."""
+    """What became of a row of the pool, in the order of the steps."""
     id = row["id"]
-    in_query = where(lineage.table("queries"), "id", id) if lineage.has("queries") else []
-    query_id = in_query[0]["query_id"] if in_query else -1
-    members = {place["id"] for place in where(lineage.table("queries"), "query_id", query_id)} if in_query else set()
-    ranked = where(lineage.table("rankings"), "query_id", query_id) if in_query else []
-    ranks = {rank["id"]: rank for rank in ranked}
+    place = where(lineage.table("queries"), "id", id) if lineage.has("queries") else []
+    query_id = place[0]["query_id"] if place else None
+    members = {member["id"] for member in where(lineage.table("queries"), "query_id", query_id)} if place else set()
+    ranks = where(lineage.table("rankings"), "query_id", query_id) if place else []
+    rank_of = {rank["id"]: rank for rank in ranks}
     tournament = lineage.rows("tournament")
-    answers = answers_about(lineage, id, ranked, tournament)
-    return Explanation(
-        run=lineage.run,
-        strategy=lineage.strategy,
-        selected=lineage.selection.rows,
-        model=lineage.model,
-        row=row["row"],
-        id=id,
-        instruction=row["instruction"],
-        decision=decision_on(lineage, id, ranks.get(id), bool(ranks), tournament),
+    answers = answers_about(lineage, id, members, ranks, tournament)
+    return _explanation(
+        lineage,
+        decision_on(lineage, id, rank_of.get(id), bool(ranks), tournament),
+        row,
         input=row["input"],
-        query_id=query_id if in_query else None,
-        rank=ranks[id]["rank"] if id in ranks else None,
-        candidates=_candidates(pool, members, ranks, set(lineage.table("selection")["id"].to_pylist())),
+        query_id=query_id,
+        rank=rank_of[id]["rank"] if id in rank_of else None,
+        candidates=_candidates(pool, members, rank_of, set(lineage.table("selection")["id"].to_pylist())),
         answers=answers,
         rounds=rounds_of(id, tournament, answers),
     )
 
 
 def _candidates(
-    pool: pa.Table, ids: Collection[str], ranks: Mapping[str, Mapping[str, Any]], chosen: Collection[str]
+    pool: pa.Table, ids: Collection[str], rank_of: Mapping[str, Mapping[str, Any]], chosen: Collection[str]
 ) -> tuple[Candidate, ...]:
-    rows = pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, pa.string()))).to_pylist()
     candidates = [
         Candidate(
             id=row["id"],
             row=row["row"],
             instruction=row["instruction"],
-            rank=rank["rank"] if (rank := ranks.get(row["id"])) else None,
-            score=rank["score"] if rank else None,
+            rank=rank_of[row["id"]]["rank"] if row["id"] in rank_of else None,
+            score=rank_of[row["id"]]["score"] if row["id"] in rank_of else None,
             chosen=row["id"] in chosen,
         )
-        for row in rows
+        for row in pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, pa.string()))).to_pylist()
     ]
     return tuple(sorted(candidates, key=lambda candidate: (candidate.rank is None, candidate.rank or 0, candidate.row)))
 

@@ -3,15 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Why = str
-"""Why a row was chosen or not, in a word.
-
-Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high enough;
-else the reason of a strategy that asks no model, such as `length` or `random`. Not chosen: `tier`, the budget was full
-at a better rank; `place`, others came first; `unranked`, the model named others of its query; `abstained`, no answer
-could be used; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
-"""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -29,13 +20,14 @@ class Candidate:
 class Answer:
     """A reply of the model, as it came, to a question that showed the row.
 
-    `round` is the tournament's, 0 for the row's own query. `used` is whether ranks rest on it: the others could not be
-    read, so that the model was asked again, or they tell of a part of a query that was too long.
+    `used` is whether ranks rest on it. If not, it could not be read, so that the model was asked again; or it was about
+    a part of a list that was too long, and another part had no usable answer.
     """
 
     key: str
-    round: int
+    round: int  # of the tournament; 0 for the row's own query
     used: bool
+    question: str  # its name, as "query 17, pass 2"; empty where the ledger's line is older than version 0.2
     attempt: int
     outcome: str
     model: str
@@ -50,7 +42,8 @@ class Answer:
 class Round:
     """A round of the tournament that the row was in, in a query of `size` rows, itself included.
 
-    Both are None where no answer could be used; a row that was alone in its query went on unasked.
+    The rank is None where no answer could be used, and the size where no single answer tells it; a row that was alone
+    in its query went on unasked.
     """
 
     number: int
@@ -61,15 +54,20 @@ class Round:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the row was chosen, as which, and why or why not.
+    """Whether the row was chosen, at which place of the selection, and why or why not, in a word.
 
-    `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen `taken` were, and
+    Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high
+    enough; else the reason of a strategy that asks no model, such as `length` or `random`. Not chosen: `tier`, the
+    budget was full at a better rank; `place`, others came first; `unranked`, the model named others of its query;
+    `abstained`, no answer could be used; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
+
+    `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
     `place` is the row's own among them, from 1; without ranks it is the row's among all preferences.
     """
 
     chosen: bool
-    why: Why
-    reason: str | None = None  # for which it was quarantined or excluded
+    why: str
+    reason: str | None = None  # why it was quarantined or excluded
     order: int | None = None
     tier: int | None = None
     rows: int | None = None

@@ -6,69 +6,51 @@ from typing import Final
 from selectllm.explain.explanation import Answer, Explanation, Round
 from selectllm.text import fit_line
 
-REPLY: Final = 2000
+REPLY_LENGTH: Final = 2000
 """Characters of a reply that are shown; the JSON has all of them."""
 
 PASSES: Final = 6
-"""Passes of which the place that a candidate was shown at is given."""
+"""Passes of which the position that a candidate was shown at is given."""
 
-ID: Final = 8
+DIGITS: Final = 8
 """Digits of an id or key that are shown."""
 
 
 def render_explanation(explanation: Explanation, width: int = 120) -> str:
     """An explanation, as plain text of lines of about `width` columns."""
-    row = (
-        f"Row {explanation.row}"
-        if explanation.repeat is None
-        else f"Row {explanation.repeat}, which repeats row {explanation.row}"
-    )
-    lines = [
-        f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}",
-        f"  {fit_line(explanation.instruction, width - 2)}",
-    ]
-    if explanation.input:
-        lines.append(f"  {fit_line(explanation.input, width - 2)}")
-    by = (
-        f"ranked by {fit_line(explanation.model, 60)}"
-        if explanation.model
-        else f"by the strategy {fit_line(explanation.strategy, 60)}"
-    )
-    decision = (
-        f"Chosen, as {explanation.decision.order:,} of {explanation.selected:,}"
-        if explanation.decision.chosen
-        else "Not chosen"
-    )
+    decision, row = explanation.decision, f"Row {explanation.row}"
+    if explanation.repeat is not None:
+        row = f"Row {explanation.repeat}, which repeats row {explanation.row}"
+    lines = [f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}"]
+    lines += [f"  {fit_line(text, width - 2)}" for text in (explanation.instruction, explanation.input) if text]
+    by = f"ranked by {fit_line(explanation.model, 60)}"
+    if not explanation.model:
+        by = f"by the strategy {fit_line(explanation.strategy, 60)}"
+    chosen = f"Chosen, as {decision.order:,} of {explanation.selected:,}" if decision.chosen else "Not chosen"
     lines += [
         f"Run {fit_line(explanation.run, 60)}: {explanation.selected:,} rows chosen, {by}",
         "",
-        f"{decision}: {fit_line(reason_text(explanation), 10 * width)}.",
+        f"{chosen}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
     if explanation.candidates:
         lines += ["", *_query(explanation, width)]
     for round in explanation.rounds:
-        lines += ["", _round(round)]
-        lines += [
-            line for answer in explanation.answers if answer.round == round.number for line in _answer(answer, width)
-        ]
+        answers = [answer for answer in explanation.answers if answer.round == round.number]
+        lines += ["", _round(round), *(line for answer in answers for line in _answer(answer, width))]
     return "\n".join(lines)
 
 
 def reason_text(explanation: Explanation) -> str:
     """Why the row was chosen or not, as the end of a sentence."""
-    decision, query, place = (
-        explanation.decision,
-        f"query {explanation.query_id}",
-        f"at place {explanation.decision.place}",
-    )
-    of_tier = (
-        f"ranked {explanation.rank} in {query}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
-    )
+    decision = explanation.decision
+    query, place = f"query {explanation.query_id}", f"at place {decision.place}"
+    rank = f"ranked {explanation.rank} in {query}"
+    of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
     match decision.why:
         case "rank" if explanation.rounds:
             return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
         case "rank":
-            return f"ranked {explanation.rank} in {query}, and all rows of that rank were chosen"
+            return f"{rank}, and all rows of that rank were chosen"
         case "tournament":
             return f"{of_tier}, and the tournament put it {place}"
         case "place" if explanation.rounds:
@@ -78,7 +60,7 @@ def reason_text(explanation: Explanation) -> str:
         case "score" | "place" if explanation.model:
             return f"{of_tier}, and its score puts it {place}"
         case "tier":
-            return f"ranked {explanation.rank} in {query}, and the budget was full at rank {decision.tier}"
+            return f"{rank}, and the budget was full at rank {decision.tier}"
         case "unranked":
             ranked = sum(candidate.rank is not None for candidate in explanation.candidates)
             return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
@@ -97,28 +79,24 @@ def reason_text(explanation: Explanation) -> str:
 
 
 def _query(explanation: Explanation, width: int) -> list[str]:
-    """The row's query: its candidates with the places that the prompts showed them at, and what was answered."""
+    """The row's query: its candidates with the positions that prompts showed them at, and the replies."""
     answers = [answer for answer in explanation.answers if not answer.round]
     orders = list(dict.fromkeys(answer.shown for answer in answers))[:PASSES]
     candidates = explanation.candidates
-    shown = {candidate.id: "/".join(_place(candidate.id, order) for order in orders) for candidate in candidates}
+    positions = [{id: str(position) for position, id in enumerate(order, start=1)} for order in orders]
+    shown = {row.id: "/".join(position.get(row.id, "-") for position in positions) for row in candidates}
     wide = max(6, *map(len, shown.values()))
     lines = [
-        f"Query {explanation.query_id}: {len(explanation.candidates)} rows, their ranks (* chosen) and where prompts "
-        "showed them",
-        f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{ID}}  instruction",
+        f"Query {explanation.query_id}: {len(candidates)} rows, their ranks (* chosen) and where prompts showed them",
+        f"  {'rank':>6}  {'shown':>{wide}} {'row':>9}  {'id':<{DIGITS}}  instruction",
     ]
     for candidate in candidates:
         mark = ">" if candidate.id == explanation.id else " "
         rank = f"{candidate.rank or '-'}{'*' if candidate.chosen else ' '}"
         score = "" if candidate.score is None else f"{candidate.score:+.3f}  "
-        start = f"{mark} {rank:>7} {shown[candidate.id]:>{wide}} {candidate.row:>9}  {candidate.id[:ID]}  {score}"
+        start = f"{mark} {rank:>7} {shown[candidate.id]:>{wide}} {candidate.row:>9}  {candidate.id[:DIGITS]}  {score}"
         lines.append(start + fit_line(candidate.instruction, max(width - len(start), 20)))
     return lines + [line for answer in answers for line in _answer(answer, width)]
-
-
-def _place(id: str, order: tuple[str, ...]) -> str:
-    return str(order.index(id) + 1) if id in order else "-"
 
 
 def _round(round: Round) -> str:
@@ -129,19 +107,15 @@ def _round(round: Round) -> str:
 
 
 def _answer(answer: Answer, width: int) -> list[str]:
-    """A reply: what it is, its text escaped, and, where no list tells, the order that its prompt showed the rows in."""
+    """A reply and its text, escaped; in a round, which no list shows, also the order that its prompt showed rows in."""
     outcome = fit_line(answer.outcome, 40) + ("" if answer.used else " (not used)")
+    question = f" to {fit_line(answer.question, 80)}" if answer.question else ""
     thought = f", after {len(answer.thinking):,} characters of thought" if answer.thinking else ""
-    escaped = ascii(answer.text)
-    more = f" … and {len(escaped) - REPLY:,} more characters" if len(escaped) > REPLY else ""
+    escaped, order = ascii(answer.text), "shown: " + " ".join(id[:DIGITS] for id in answer.shown)
+    more = f" … and {len(escaped) - REPLY_LENGTH:,} more characters" if len(escaped) > REPLY_LENGTH else ""
     return [
-        f"  Reply {answer.key[:ID]}: attempt {answer.attempt}, {outcome}, {answer.prompt_tokens:,} tokens read and "
-        f"{answer.output_tokens:,} written{thought}",
-        *(_shown(answer, width) if answer.round else []),
-        f"    {escaped[:REPLY]}{more}",
+        f"  Reply {answer.key[:DIGITS]}{question}: attempt {answer.attempt}, {outcome}, {answer.prompt_tokens:,} "
+        f"tokens read and {answer.output_tokens:,} written{thought}",
+        *(textwrap.wrap(order, width, initial_indent="    ", subsequent_indent=" " * 11) if answer.round else ()),
+        f"    {escaped[:REPLY_LENGTH]}{more}",
     ]
-
-
-def _shown(answer: Answer, width: int) -> list[str]:
-    order = "shown: " + " ".join(id[:ID] for id in answer.shown)
-    return textwrap.wrap(order, width, initial_indent="    ", subsequent_indent=" " * 11)

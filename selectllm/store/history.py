@@ -1,8 +1,8 @@
 """A named history: which rows earlier runs chose, so that no run of that name chooses a row twice.
 
 A run fills one slot, and the slot's file is its commit: `v1/history/<name>/<slot>.json`, written whole or not at all.
-A run that died before it has chosen nothing; one that died after it has, and run again for the same slot it returns
-the same rows.
+A run that dies before the commit has chosen nothing. One that dies after it has chosen, and the same run for the same
+slot then returns the same rows.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from selectllm.store import Store
 
 
 class Commit(BaseModel):
-    """What a slot holds: the rows it chose, in order, and the slots that it chose after, whose rows were excluded."""
+    """What a slot holds: the rows chosen, in order, and the slots filled before it, whose rows were excluded."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,12 +51,12 @@ class History:
     def commits(self) -> dict[str, Commit]:
         """What each filled slot holds.
 
-        Raises StoreError for one that cannot be read: what it chose would be chosen again.
+        Raises StoreError for a slot that cannot be read: its rows would be chosen again.
         """
         return {commit.slot: commit for commit in map(self._read, self._store.list(self._folder)) if commit}
 
     def commit(self, commit: Commit) -> Commit:
-        """Fill a slot; returns what it holds, which is another's when the slot was filled already.
+        """Fill a slot; returns what it holds, which is another run's commit when the slot was filled already.
 
         Raises Conflict when another slot holds one of its rows.
         """
@@ -77,11 +77,11 @@ class History:
         except ValidationError:
             raise StoreError(
                 f"{self._store.address(name)} cannot be read, so that its rows might be chosen again: "
-                "restore it, or remove it to let them be"
+                "restore it, or remove it to allow that"
             ) from None
 
 
 def chosen_before(commits: dict[str, Commit], slot: str) -> Sequence[Commit]:
-    """The commits whose rows a slot may not choose: all others, or, when it is filled, those it was chosen after."""
-    mine = commits.get(slot)
-    return [other for other in commits.values() if other.slot != slot and (mine is None or other.slot in mine.after)]
+    """The commits whose rows a slot may not choose: all others', or, when it is filled, those filled before it."""
+    own = commits.get(slot)
+    return [other for other in commits.values() if other.slot != slot and (own is None or other.slot in own.after)]

@@ -1,4 +1,4 @@
-"""What is in a store: every artifact with where it came from, and how much is kept of each model's work."""
+"""What is in a store: every artifact with where it came from, and the vectors and replies of each model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,23 +12,23 @@ STEPS: Final = (
     *("pool", "quarantine", "excluded", "embeddings", "centroids"),
     *("queries", "rankings", "tournament", "preferences", "selection"),
 )
-"""Kinds of artifact in the order of the steps that make them; any others come after."""
+"""Kinds of artifact in the order of the steps that make them; any others come last."""
 
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """An artifact as it is in the store; `damage` says what is wrong with it, as far as names and sizes tell."""
+    """An artifact as it is in the store; `damage` says what is wrong with it, as far as names and sizes show it."""
 
     artifact: Artifact
     bytes: int  # of both its files
-    created: datetime | None  # where no manifest says so, when its file was written; None where that is unknown
+    created: datetime | None  # as its manifest says, else when its file was written; None where that is unknown
     manifest: Manifest | None
     damage: str | None
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files that keep one model's vectors or replies; its name where rankings by it say it."""
+    """The files that hold one model's vectors or replies; the model's name is known where rankings name it."""
 
     model: str
     name: str | None
@@ -38,7 +38,7 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class Inventory:
-    """A store's artifacts, by the order of the steps and then the newest first, and the models' work."""
+    """A store's artifacts, in the order of the steps and then the newest first, and the models' vectors and replies."""
 
     store: str
     artifacts: tuple[ArtifactInfo, ...]
@@ -47,7 +47,7 @@ class Inventory:
 
     @property
     def bytes(self) -> int:
-        """What all of it takes."""
+        """The size of all of it."""
         return sum(info.bytes for info in self.artifacts) + sum(files.bytes for files in (*self.vectors, *self.replies))
 
     def record(self) -> dict[str, Any]:
@@ -101,22 +101,22 @@ def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
 def _artifact_info(
     store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None
 ) -> ArtifactInfo:
-    table, beside = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
-    size = (table or 0) + (beside or 0)
-    if manifest is None and beside is not None:  # it may be one that failed to arrive among many: ask for it alone
+    table, description = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
+    size = (table or 0) + (description or 0)
+    if manifest is None and description is not None:  # it may have failed to arrive among many: ask for it alone
         manifest = store.manifest(artifact)
     created = _created(manifest, artifact) if manifest else None
     if manifest is None or created is None:
-        damage = "no manifest" if beside is None else "manifest unreadable"
         written = _written(store, artifact, "json" if table is None else "parquet")
-        return ArtifactInfo(artifact, size, written, None, damage)
+        reason = "no manifest" if description is None else "manifest unreadable"
+        return ArtifactInfo(artifact, size, written, None, reason)
     is_whole = table == manifest.bytes
-    fault = None if is_whole else "table missing" if table is None else "table of another size"
-    return ArtifactInfo(artifact, size, created, manifest, fault)
+    damage = None if is_whole else "table missing" if table is None else "table of another size"
+    return ArtifactInfo(artifact, size, created, manifest, damage)
 
 
 def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:
-    """When the artifact was made; None where the manifest is another's, or does not say so in any way we know."""
+    """When the artifact was made; None where the manifest is another's, or its time cannot be read."""
     if (manifest.kind, manifest.key) != (artifact.kind, artifact.key):
         return None
     try:
@@ -126,10 +126,10 @@ def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:
     return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
-def _written(store: Store, artifact: Artifact, end: str) -> datetime | None:
-    """When one of the artifact's files was written; None where it is just gone, or its location does not say."""
+def _written(store: Store, artifact: Artifact, suffix: str) -> datetime | None:
+    """When one of the artifact's files was written; None where it has just gone, or its location does not say."""
     try:
-        written: datetime = store.files.modified(store.address(f"artifacts/{artifact.kind}/{artifact.key}.{end}"))
+        written: datetime = store.files.modified(store.address(f"artifacts/{artifact.kind}/{artifact.key}.{suffix}"))
     except (FileNotFoundError, NotImplementedError):
         return None
     return written if written.tzinfo else written.replace(tzinfo=UTC)

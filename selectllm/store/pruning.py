@@ -1,7 +1,7 @@
 """Removes artifacts that nothing needs any more: old ones, and none that a kept selection was made from.
 
-What was paid for and what says what was done are never removed: replies, vectors, runs and histories, and the queries
-that the replies are about. So a run can be made again even when its artifacts are gone, and no model is asked twice.
+Never removed: replies, vectors, records of runs and histories, which were paid for or say what was done; and the
+queries that the replies are about. So a run whose artifacts are gone can be made again, and no question is asked twice.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Final
 from selectllm.errors import StoreError, UsageError
 from selectllm.store.artifacts import Manifest
 from selectllm.store.inventory import ArtifactInfo, artifact_record, scan
-from selectllm.store.runs import LATEST, RunRecord, has_latest, list_runs, read_record
+from selectllm.store.runs import RunRecord, load_latest, load_runs
 from selectllm.store.store import Store
 
 UNTOUCHED: Final = timedelta(hours=1)
@@ -32,8 +32,8 @@ MAX_DAYS: Final = 100_000.0
 class Pruned:
     """What was removed, or would be, and how many artifacts stay.
 
-    `unresolved` are those that stay and of which an input is gone or has no readable manifest: since anything that was
-    there before may have gone into them, nothing older than they are was removed.
+    `unresolved` are artifacts that stay, but an input of theirs is gone or has no readable manifest. Anything that is
+    older may have gone into them, so nothing older was removed.
     """
 
     dry_run: bool
@@ -43,7 +43,7 @@ class Pruned:
 
     @property
     def bytes(self) -> int:
-        """What the removed artifacts took."""
+        """The size of the removed artifacts."""
         return sum(info.bytes for info in self.removed)
 
     def record(self) -> dict[str, Any]:
@@ -61,43 +61,44 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     """Remove the artifacts older than `keep_days` that no kept selection was made from, directly or through others.
 
     Kept are the selections younger than that, those of runs younger than that, the latest run's, and all that a history
-    names; and, whatever was made from them, all queries.
-    Raises UsageError for a number of days that is none, StoreError when it cannot be known what is to be kept: then
-    nothing is removed.
+    names; and all queries.
+    Raises UsageError when `keep_days` is negative or no number, StoreError when it cannot be known what is to be kept:
+    then nothing is removed.
     """
     if not keep_days >= 0:
         raise UsageError(f"--keep-days is a number of days, 0 or more, not {keep_days}")
     now = now or datetime.now(UTC)
     since = now - timedelta(days=min(keep_days, MAX_DAYS))
     artifacts = scan(store).artifacts
-    by_key = {info.artifact.key: info for info in artifacts}  # keys are digests of the kind too: none stands for two
+    by_key = {info.artifact.key: info for info in artifacts}  # a key is a digest of the kind too: no two share one
     roots = [info for info in artifacts if info.created is None or info.created >= min(since, now - UNTOUCHED)]
-    roots += [by_key[key] for key in _kept(store, since, by_key) if key in by_key]
+    roots += [by_key[key] for key in _kept_keys(store, since, by_key) if key in by_key]
     needed, unresolved = _needed(roots, by_key)
-    oldest_sure = max((info.created for info in unresolved if info.created), default=None)
+    newest_unresolved = max((info.created for info in unresolved if info.created), default=None)
     needed |= {info.artifact.key for info in artifacts if info.artifact.kind in LASTING_KINDS and info.manifest}
-    to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, oldest_sure)]
-    to_delete.sort(key=_age)
+    to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, newest_unresolved)]
+    to_delete.sort(key=_newest_first)  # if this is interrupted, what is left still has what it was made from
     if not dry_run:
-        for (
-            info
-        ) in to_delete:  # the newest first: when this is interrupted, what is left still has what it was made from
+        for info in to_delete:
             store.remove(info.artifact)
         store.remove_stale_temp_files()
     return Pruned(dry_run, tuple(to_delete), len(artifacts) - len(to_delete), tuple(unresolved))
 
 
-def _kept(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> Iterator[str]:
+def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> Iterator[str]:
     """The keys of the kept selections, besides the young ones.
 
-    Of a selection that is gone, its runs' records still say what they made it from.
+    Where such a selection is gone, the records of its runs say what it was made from.
     """
-    runs = [_record(store, f"runs/{run}.json") for run in list_runs(store)]
-    first = since.strftime("%Y%m%dT%H%M%SZ")  # a record's name begins so; one that does not is taken for late
+    try:
+        runs, latest = load_runs(store), load_latest(store)
+    except StoreError as error:
+        raise StoreError(f"nothing was removed: {error}") from error
+    first = since.strftime("%Y%m%dT%H%M%SZ")  # a run's name begins so; one that does not is taken for late
     for run in runs:
         if run.run >= first:
-            yield from _keys(run)  # a run may have loaded old artifacts, and made none
-    for key, name in _named(store):
+            yield from run.keys  # a run may have loaded old artifacts, and made none
+    for key, name in _kept_selections(store, latest):
         info = by_key.get(key)
         if info and info.manifest:
             yield key
@@ -105,20 +106,20 @@ def _kept(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> 
         makers = [run for run in runs if (selection := run.artifact("selection")) and selection.key == key]
         if not makers:
             raise StoreError(
-                f"the selection {key}, which {name} keeps, is gone or damaged, and no record says what it was made "
-                "from: nothing was removed. Bring it back, or remove that file, which lets its rows be chosen again"
+                f"nothing was removed: the selection {key}, which {name} names, is gone or damaged, and no record says "
+                "what it was made from. Restore it, or remove what names it: then its rows can be chosen again"
             )
         for run in makers:
-            yield from _keys(run)
+            yield from run.keys
 
 
-def _named(store: Store) -> Iterator[tuple[str, str]]:
-    """The keys of the selections of the latest run and of every slot of a history, each with the file that says so."""
-    if has_latest(store):
-        selection = _record(store, LATEST).artifact("selection")
+def _kept_selections(store: Store, latest: RunRecord | None) -> Iterator[tuple[str, str]]:
+    """The keys of the selections of the latest run and of every slot of a history, each with what names it."""
+    if latest:
+        selection = latest.artifact("selection")
         if selection is None:
-            raise _unreadable(store, LATEST)
-        yield selection.key, store.address(LATEST)
+            raise StoreError(f"nothing was removed: the record of the latest run, {latest.run}, names no selection")
+        yield selection.key, f"the latest run, {latest.run},"
     for folder in store.list("history"):
         for name in store.list(folder):
             if name.endswith(".json"):
@@ -128,33 +129,15 @@ def _named(store: Store) -> Iterator[tuple[str, str]]:
 def _slot_selection(store: Store, name: str) -> str:
     try:
         key = json.loads(store.read_bytes(name))["selection"]
+        if isinstance(key, str):
+            return key
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        raise _unreadable(store, name) from None
-    if not isinstance(key, str):
-        raise _unreadable(store, name)
-    return key
-
-
-def _record(store: Store, name: str) -> RunRecord:
-    try:
-        return read_record(store, name)
-    except (FileNotFoundError, StoreError):
-        raise _unreadable(store, name) from None
-
-
-def _keys(run: RunRecord) -> list[str]:
-    return [*(step.key for step in run.steps), *run.summary.get("artifacts", {}).values()]
-
-
-def _unreadable(store: Store, name: str) -> StoreError:
-    return StoreError(
-        f"{store.address(name)} does not say what it keeps in any way that can be read, so nothing was removed. "
-        "Mend it, or remove it"
-    )
+        pass
+    raise StoreError(f"nothing was removed: {store.address(name)} names no selection. Restore it, or remove it")
 
 
 def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -> tuple[set[str], list[ArtifactInfo]]:
-    """The keys of the roots and of all that they were made from, and those of which that is not wholly known."""
+    """The keys of the roots and of all that they were made from, and the artifacts of which not all of that is known."""
     needed: set[str] = set()
     unresolved: list[ArtifactInfo] = []
     pending = list(roots)
@@ -182,5 +165,5 @@ def _is_after(info: ArtifactInfo, time: datetime | None) -> bool:
     return time is None or (info.created is not None and info.created > time)
 
 
-def _age(info: ArtifactInfo) -> tuple[float, str]:
+def _newest_first(info: ArtifactInfo) -> tuple[float, str]:
     return -info.created.timestamp() if info.created else 0.0, info.artifact.key

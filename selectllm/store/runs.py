@@ -1,16 +1,16 @@
-"""The records of runs: what each did, step by step. This module alone reads and writes `runs` and `latest`."""
+"""The records of runs: what each did, step by step. Only this module reads and writes `v1/runs` and `v1/latest`."""
 
 import json
 import re
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from selectllm.errors import StoreError, UsageError
 from selectllm.store.artifacts import Artifact
 from selectllm.store.store import Store
 
-LATEST: Final = "latest/selection.json"
+_LATEST: Final = "latest/selection.json"
 
 NAMED_RUNS: Final = 5
 """Runs that an error names."""
@@ -37,7 +37,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    run: str
+    run: str  # its name, which begins with the time of its end
     created: str = ""
     settings: dict[str, Any] = {}
     strategy: str = "selectllm"
@@ -54,12 +54,24 @@ class RunRecord(BaseModel):
         step = self.step(kind)
         return Artifact(kind=kind, key=step.key) if step else None
 
+    @property
+    def keys(self) -> set[str]:
+        """The keys of all the run's artifacts, those that are no step's own among them, such as the quarantine."""
+        return {step.key for step in self.steps} | set(self.summary["artifacts"].values())
+
+    @field_validator("summary")
+    @classmethod
+    def _has_artifacts(cls, summary: dict[str, Any]) -> dict[str, Any]:
+        if not all(isinstance(key, str) for key in summary["artifacts"].values()):
+            raise ValueError("the summary names artifacts by what is no key")
+        return summary
+
 
 def save_run(store: Store, record: RunRecord) -> None:
     """Keep a run's record, and make it the latest."""
     content = record.model_dump_json(indent=1).encode() + b"\n"
     store.write_bytes(f"runs/{record.run}.json", content)
-    store.write_bytes(LATEST, content)
+    store.write_bytes(_LATEST, content)
 
 
 def load_run(store: Store, run: str | None = None) -> RunRecord:
@@ -69,12 +81,28 @@ def load_run(store: Store, run: str | None = None) -> RunRecord:
     """
     if run is not None and not re.fullmatch(r"[\w.-]+", run):
         raise UsageError(f"--run {run!r} is no name of a run. {_advice(store)}")
-    name = LATEST if run is None else f"runs/{run}.json"
+    name = _LATEST if run is None else f"runs/{run}.json"
     try:
-        return read_record(store, name)
+        return _read(store, name)
     except FileNotFoundError:
         missing = "no run yet" if run is None else f"no run {run}"
         raise UsageError(f"the store {store.location!r} has {missing}. {_advice(store)}") from None
+
+
+def load_latest(store: Store) -> RunRecord | None:
+    """The record of the latest run; None where the store has no run yet.
+
+    Raises StoreError for a file that is no record.
+    """
+    return _read(store, _LATEST) if _LATEST in store.list("latest") else None
+
+
+def load_runs(store: Store) -> list[RunRecord]:
+    """The records of all runs, the latest first.
+
+    Raises StoreError for a file that is no record.
+    """
+    return [_read(store, f"runs/{run}.json") for run in list_runs(store)]
 
 
 def list_runs(store: Store) -> list[str]:
@@ -83,7 +111,7 @@ def list_runs(store: Store) -> list[str]:
     return [name.removesuffix(".json") for name in reversed(names)]
 
 
-def read_record(store: Store, name: str) -> RunRecord:
+def _read(store: Store, name: str) -> RunRecord:
     """The record in a file of the store.
 
     Raises FileNotFoundError when there is none, StoreError for a file that is no record.
@@ -93,18 +121,12 @@ def read_record(store: Store, name: str) -> RunRecord:
         return RunRecord.model_validate(record if "steps" in record else _from_first_layout(record))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise StoreError(
-            f"{store.address(name)} is not the record of a run, so nothing is done that depends on it. "
-            "Mend it, remove it, or name another run"
+            f"{store.address(name)} is not the record of a run: restore it, remove it, or name another run"
         ) from None
 
 
-def has_latest(store: Store) -> bool:
-    """Whether the store has a latest run."""
-    return LATEST in store.list("latest")
-
-
 def _from_first_layout(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as it was written until version 0.1: the artifacts' keys were in the summary."""
+    """A record as version 0.1 wrote it, in today's fields: the artifacts' keys stood in the summary alone."""
     summary = record["summary"]
     seconds, cached = summary.get("seconds", {}), summary.get("cached", ())
     steps = [

@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from ollama import AsyncClient, ChatResponse, ResponseError
 
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
-from selectllm.testing.faulty_ollama import DIGEST, LABELS, Fault, FaultyOllama, merit
+from selectllm.testing.faulty_ollama import DIGEST, FaultyOllama
+from selectllm.testing.ollama_answers import LABELS, Fault, merit
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
 # U+2028 ends a line for Python, but stands as it is in JSON.

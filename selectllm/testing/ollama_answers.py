@@ -1,0 +1,116 @@
+"""What the faulty server answers: a ranking by merit, the odds of yes and no, and what each fault makes of them."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+from selectllm.testing.http_connection import Response, json_response, streamed_response
+
+Fault = Literal[
+    "busy",  # 503, as while a model is being loaded
+    "runner died",  # 500, in Ollama's words
+    "reset",  # the connection is reset instead of an answer
+    "hang",  # no answer, until the client goes away
+    "cut",  # half of an answer, then the end of the connection
+    "unfinished",  # 200, but `done` is false
+    "empty",  # no content
+    "wrong ids",  # numbers of candidates that were not shown
+    "repeated ids",  # one number, again and again
+    "prose",  # words, no JSON
+    "low count",  # far fewer prompt tokens than were sent, as when the server has cut the prompt
+]
+
+REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
+    "busy": (503, "server busy, please try again.  maximum pending requests exceeded"),
+    "runner died": (
+        500,
+        "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+        "check ollama server logs for details",
+    ),
+}
+"""The status and the text of faults that refuse a request."""
+
+MISLEADING: Final = ("unfinished", "low count")
+"""Look right but for one field; they rank the worst first, so that a client that takes one for an answer is noticed."""
+
+LABELS: Final = (" yes", " no")
+PROSE: Final = "All of these have their merits, and it is hard to prefer any."
+
+
+@dataclass(frozen=True)
+class Content:
+    """The text of an answer, the instructions that it ranks, best first, and the logprobs of its tokens."""
+
+    text: str
+    ranked: tuple[str, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
+
+
+def merit(instruction: str) -> float:
+    """How good the server finds an instruction, between 0 and 1; a good answer names the greatest first."""
+    return (hash64(instruction) + 1) / (2**64 + 1)
+
+
+def question_of(text: str) -> str:
+    """A prompt without what a further attempt adds to it: a blank line, and what was wrong with the last answer."""
+    before, marked, after = text.rpartition("Candidates:\n")
+    return before + marked + after.partition("\n\n")[0]
+
+
+def rank_candidates(text: str, schema: Any, fault: str | None) -> Content:
+    """The answer to a listwise prompt: as many candidates as the schema wants, by merit."""
+    lines = question_of(text).rpartition("Candidates:\n")[2].split("\n") if "Candidates:\n" in text else []
+    candidates = [json.loads(line) for line in lines]
+    best = sorted(candidates, key=lambda candidate: (-merit(candidate["instruction"]), candidate.get("input", "")))
+    top_k = schema["properties"]["ranking"]["minItems"] if isinstance(schema, dict) and schema else len(best)
+    ranked = (best[::-1] if fault in MISLEADING else best)[:top_k]
+    numbers = [candidate["number"] for candidate in ranked]
+    if fault == "wrong ids":
+        numbers = [len(candidates) + place for place in range(1, top_k + 1)]
+    elif fault == "repeated ids":
+        numbers = numbers[:1] * max(top_k, 2)
+    answer = {"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"ranking": numbers}))
+    return Content(answer, tuple(candidate["instruction"] for candidate in ranked))
+
+
+def rate_candidate(text: str, fault: str | None) -> Content:
+    """The answer to a pointwise prompt: the likelier label, with the odds of both by merit."""
+    instruction = json.JSONDecoder().raw_decode(text.rpartition("\nInstruction: ")[2])[0]
+    yes = 1 - merit(instruction) if fault in MISLEADING else merit(instruction)
+    odds = sorted(zip((math.log(yes), math.log(1 - yes)), LABELS, strict=True), reverse=True)
+    if fault in ("empty", "prose", "wrong ids", "repeated ids"):  # neither label is among the likeliest tokens
+        odds = [(-0.5, " It"), (-1.5, " The")]
+    tokens: list[dict[str, Any]] = [
+        {"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds
+    ]
+    return Content(str(tokens[0]["token"]), (instruction,), (tokens[0] | {"top_logprobs": tokens},))
+
+
+def answer_response(path: str, body: Mapping[str, Any], content: Content, last: Mapping[str, Any]) -> Response:
+    """An answer as a request wants it, in one piece or streamed; `last` are the fields that end it."""
+
+    def event(piece: str, **fields: Any) -> dict[str, Any]:
+        text = {"message": {"role": "assistant", "content": piece}} if path == "/api/chat" else {"response": piece}
+        return {"model": body["model"], "created_at": now(), **text, **fields}
+
+    logprobs = {"logprobs": list(content.logprobs)} if content.logprobs and body.get("logprobs") else {}
+    if not body.get("stream", True):
+        return json_response(200, event(content.text, **logprobs, **last))
+    middle = len(content.text) // 2
+    halves = filter(None, (content.text[:middle], content.text[middle:]))
+    events = [event(half, **logprobs, done=False) for half in halves]
+    return streamed_response([*events, event("", **last)] if last["done"] else events)
+
+
+def now() -> str:
+    """The time, as Ollama writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def hash64(text: str) -> int:
+    """A number of 64 bits that depends on the text alone."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
