@@ -26,23 +26,25 @@ class Validation:
     cached: bool
 
 
-@dataclass
 class RunLog:
     """What a run has done so far: its steps' results in order, the model that it asks, and its verdicts.
 
     `pool_check` is what reading the pool found, for its validation, which comes later; `started` are the steps that go
     on in the background.
+
+    It stays in the run's own process. Prefect sends a step's parameters to workers along with each of its pieces: there
+    it arrives empty. A dataclass would be sent field by field.
     """
 
-    results: list[StepResult] = field(default_factory=list)
-    model: ModelInfo | None = None
-    verdicts: list[Verdict] = field(default_factory=list)
-    pool_check: PoolCheck | None = None
-    started: list[Started[Any]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.results: list[StepResult] = []
+        self.model: ModelInfo | None = None
+        self.verdicts: list[Verdict] = []
+        self.pool_check: PoolCheck | None = None
+        self.started: list[Started[Any]] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what goes on in this process: Prefect sends a step's parameters along with its pieces to workers."""
-        return self.__dict__ | {"started": []}
+    def __reduce__(self) -> tuple[type["RunLog"], tuple[()]]:
+        return RunLog, ()
 
     def result(self, kind: str) -> StepResult | None:
         """The latest result of a kind, if there is one."""

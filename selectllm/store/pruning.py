@@ -137,7 +137,7 @@ def _slot_selection(store: Store, name: str) -> str:
 
 
 def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -> tuple[set[str], list[ArtifactInfo]]:
-    """The keys of the roots and of all that they were made from, and the artifacts of which not all of that is known."""
+    """The keys of the roots and of all that they were made from, and the artifacts of which not all is known."""
     needed: set[str] = set()
     unresolved: list[ArtifactInfo] = []
     pending = list(roots)
