@@ -106,8 +106,7 @@ class EmbeddedModel:
         self._server = None
 
     def _loaded(self) -> Any:
-        if self._server is None:
-            self._server = _load(self._path, self._n_ctx)
+        self._server = self._server or _load(self._path, self._n_ctx)
         return self._server
 
     def _generate(self, request: Request, abandoned: threading.Event) -> Reply:
@@ -163,9 +162,7 @@ def _load(path: Path, context: int) -> Any:
         raise MissingDependency("xllamacpp", extra="embedded", purpose="the embedded engine") from error
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_ctx = context
-    params.n_parallel = 1
-    params.verbosity = -1
+    params.n_ctx, params.n_parallel, params.verbosity = context, 1, -1
     params.ctx_shift = params.warmup = False
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
     params.enable_reasoning = 0  # thinking would be outside the schema
@@ -176,8 +173,7 @@ def _load(path: Path, context: int) -> Any:
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     # xllamacpp always opens a port, and lets pages of any origin use it: keep it on loopback, behind a secret key.
     params.hostnames, params.port = ["127.0.0.1"], 0
-    params.api_keys = [secrets.token_urlsafe(32)]
-    params.n_threads_http = 1
+    params.api_keys, params.n_threads_http = [secrets.token_urlsafe(32)], 1
     params.ui = params.endpoint_slots = False
     try:
         server = xllamacpp.Server(params)
