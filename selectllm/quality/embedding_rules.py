@@ -1,30 +1,20 @@
 """What embeddings must hold to: one finite vector of unit length for each row of the pool, in its order."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.quality.columns import Expected, of_type, table_columns
-from selectllm.quality.engine import validate
-from selectllm.quality.numpy_forms import Values
-from selectllm.quality.rules import FactTable, allow, between, row_count
+from selectllm.quality.engine import validate_tables
+from selectllm.quality.rules import FactTable, Values, allow, between, row_count, table_columns
 from selectllm.quality.verdicts import Verdict
 
 NORM_TOLERANCE: Final = 1e-3
 """How far from 1 the length of a vector of float32 numbers may lie."""
 
 _SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
-
-_EXPECTED: Final[Expected] = {
-    "id": of_type(pa.types.is_string),
-    "vector": of_type(
-        lambda type_: (
-            (pa.types.is_fixed_size_list(type_) or pa.types.is_list(type_)) and pa.types.is_floating(type_.value_type)
-        )
-    ),
-}
 
 
 def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | None = None) -> Verdict:
@@ -33,11 +23,17 @@ def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | N
     Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
     disagree.
     """
-    findings = validate(table_columns(embeddings, _EXPECTED))
-    if all(finding.success for finding in findings):
-        ids, pool_ids = embeddings["id"].to_numpy(), pool["id"].to_numpy()
-        findings += validate(embedding_facts(embeddings["vector"], ids, pool_ids, dimension))
-    return Verdict.of("embeddings", findings)
+    return validate_tables("embeddings", _tables(embeddings, pool, dimension))
+
+
+def _tables(embeddings: pa.Table, pool: pa.Table, dimension: int | None) -> Iterator[FactTable]:
+    vector = pa.list_(pa.float32())
+    for field in embeddings.schema:  # lists of any length and of any floating type will do
+        is_list = pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type)
+        if field.name == "vector" and is_list and pa.types.is_floating(field.type.value_type):
+            vector = field.type
+    yield table_columns(embeddings, (pa.field("id", pa.string(), False), pa.field("vector", vector, False)))
+    yield embedding_facts(embeddings["vector"], embeddings["id"].to_numpy(), pool["id"].to_numpy(), dimension)
 
 
 def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dimension: int | None = None) -> FactTable:

@@ -9,14 +9,11 @@ import pyarrow.compute as pc
 
 from selectllm.pool import ParsedPool
 from selectllm.pool.rows import PRESENT
-from selectllm.quality.columns import named_columns
-from selectllm.quality.engine import validate
-from selectllm.quality.numpy_forms import Values, repeats
-from selectllm.quality.own_expectations import Suite
-from selectllm.quality.own_rules import check_own
+from selectllm.quality.engine import validate_tables
+from selectllm.quality.own_expectations import Suite, check_own
 from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
-from selectllm.quality.rules import FactTable, RuleResult
-from selectllm.quality.text_facts import damaged, has_controls, has_letters, unassigned
+from selectllm.quality.rules import FactTable, RuleResult, Values, named_columns, repeats
+from selectllm.quality.text_facts import text_facts
 from selectllm.quality.verdicts import Finding, Verdict
 
 
@@ -44,11 +41,10 @@ def check_pool(parsed: ParsedPool, suite: Suite | None = None) -> PoolCheck:
     columns = named_columns(dict.fromkeys(parsed.missing, False) or {"instruction": True})
     if parsed.missing:
         return PoolCheck({}, fails=True, tables=(columns,))
-    usable = FactTable("row", _text_facts(parsed.table), USABLE_ROWS if len(parsed.table) else ())
-    texts = usable.check()
+    usable = FactTable("row", _usable_facts(parsed.table), USABLE_ROWS if len(parsed.table) else ())
     own = check_own(parsed, suite) if suite and len(parsed.table) else []
-    reasons = _reasons([*texts, *own])
-    rows = _all_rows(parsed, usable, reasons)
+    reasons = _reasons([*usable.check(), *own])
+    rows = FactTable("row", _all_facts(usable.facts, parsed.broken_rules, reasons), ALL_ROWS)
     fails = any(result.finding.is_failure for result in (*rows.check(), *own))
     return PoolCheck(reasons, fails, (columns, rows, usable), tuple(result.finding for result in own))
 
@@ -58,42 +54,37 @@ def validate_pool(check: PoolCheck) -> Verdict:
 
     Failing critical rules are for Verdict.require to raise. Raises ContractError where the two disagree.
     """
-    findings = [finding for table in check.tables if table.rules for finding in validate(table)]
-    return Verdict.of("pool", [*findings, *check.own])
+    return Verdict.of("pool", [*validate_tables("pool", check.tables).findings, *check.own])
 
 
-def _text_facts(table: pa.Table) -> dict[str, Values]:
+def _usable_facts(table: pa.Table) -> dict[str, Values]:
     """The facts about each row whose texts can be used; of instruction and input, what is worse."""
-    instruction, input_ = table["instruction"], table["input"]
+    input_facts = text_facts(table["input"])
     return {
         "row": table["row"].to_numpy(),
         "id": table["id"].to_numpy(),
-        "instruction_characters": pc.utf8_length(instruction).to_numpy(),
-        "input_characters": pc.fill_null(pc.utf8_length(input_), 0).to_numpy(),
-        "letters": has_letters(instruction) | has_letters(input_),
-        "controls": has_controls(instruction) | has_controls(input_),
-        "damaged": np.maximum(damaged(instruction), damaged(input_)),
-        "unassigned": np.maximum(unassigned(instruction), unassigned(input_)),
+        "instruction_characters": pc.utf8_length(table["instruction"]).to_numpy(),
+        "input_characters": pc.fill_null(pc.utf8_length(table["input"]), 0).to_numpy(),
+        **{name: np.maximum(values, input_facts[name]) for name, values in text_facts(table["instruction"]).items()},
     }
 
 
-def _all_rows(parsed: ParsedPool, usable: FactTable, quarantined: Collection[int]) -> FactTable:
+def _all_facts(
+    facts: Mapping[str, Values], broken: Mapping[int, str], quarantined: Collection[int]
+) -> dict[str, Values]:
     """The facts about each row of the file, in its order; a row quarantined for its texts is as good as unusable."""
-    facts, broken = usable.facts, parsed.broken_rules
-    rows = np.concatenate([facts["row"], np.fromiter(broken.keys(), np.int64, len(broken))])
-    rules = np.array([""] * len(facts["row"]) + list(broken.values()), dtype=object)
-    is_broken = rules != ""
-    is_repeat, is_near_empty = np.zeros(len(rows), dtype=bool), rules == PRESENT
-    is_repeat[~is_broken], is_near_empty[~is_broken] = repeats(facts["id"]), ~facts["letters"]
-    order = np.argsort(rows, kind="stable")
+    rows = np.concatenate([facts["row"], np.fromiter(broken, np.int64, len(broken))])
+    broken_rules = np.array(list(broken.values()), dtype=object)
+    rules = np.concatenate([np.full(len(facts["row"]), "", dtype=object), broken_rules])
     columns = {
         "row": rows,
         "broken": rules,
-        "unusable": (is_broken | np.isin(rows, list(quarantined))).astype(float),
-        "repeat": is_repeat.astype(float),
-        "near_empty": is_near_empty.astype(float),
+        "unusable": ((rules != "") | np.isin(rows, list(quarantined))).astype(float),
+        "repeat": np.concatenate([repeats(facts["id"]), np.zeros(len(broken))]),
+        "near_empty": np.concatenate([~facts["letters"], broken_rules == PRESENT]).astype(float),
     }
-    return FactTable("row", {name: column[order] for name, column in columns.items()}, ALL_ROWS)
+    order = np.argsort(rows)
+    return {name: column[order] for name, column in columns.items()}
 
 
 def _reasons(results: Iterable[RuleResult]) -> dict[int, str]:

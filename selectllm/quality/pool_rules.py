@@ -3,6 +3,7 @@
 A row that breaks a warning is quarantined, with the rule's reason. A critical rule is about the table as a whole.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from selectllm.pool.rows import RULES
@@ -39,44 +40,16 @@ ALL_ROWS: Final[tuple[Rule, ...]] = (
 UNIQUE_ID: Final = unique("unique_id", "id", severity="warning")
 """It has no reason: repeats are left out as such."""
 
-USABLE_ROWS: Final[tuple[Rule, ...]] = (
-    between(
-        "instruction_length",
-        "instruction_characters",
-        low=1,
-        high=LONGEST,
-        severity="warning",
-        reason=f"the instruction is longer than {LONGEST:,} characters",
-    ),
-    between(
-        "input_length",
-        "input_characters",
-        high=LONGEST,
-        severity="warning",
-        reason=f"the input is longer than {LONGEST:,} characters",
-    ),
-    allow(
-        "not_near_empty",
-        "letters",
-        True,
-        severity="warning",
-        reason=f"has fewer than {MIN_LETTERS} letters or digits",
-    ),
-    allow("no_controls", "controls", False, severity="warning", reason="holds control characters"),
-    between(
-        "not_damaged",
-        "damaged",
-        high=MOST_DAMAGED,
-        severity="warning",
-        reason=f"is damaged: over {MOST_DAMAGED:.0%} of it are lost or misread characters",
-    ),
-    between(
-        "assigned_characters",
-        "unassigned",
-        high=MOST_UNASSIGNED,
-        severity="warning",
-        reason=f"over {MOST_UNASSIGNED:.0%} of it are characters that mean nothing in Unicode",
-    ),
-    UNIQUE_ID,
+_TOO_LONG: Final = f"is longer than {LONGEST:,} characters"
+_DAMAGED: Final = f"is damaged: over {MOST_DAMAGED:.0%} of it are lost or misread characters"
+_MEANINGLESS: Final = f"over {MOST_UNASSIGNED:.0%} of it are characters that mean nothing in Unicode"
+_TEXTS: Final = (
+    between("instruction_length", "instruction_characters", low=1, high=LONGEST, reason=f"the instruction {_TOO_LONG}"),
+    between("input_length", "input_characters", high=LONGEST, reason=f"the input {_TOO_LONG}"),
+    allow("not_near_empty", "letters", True, reason=f"has fewer than {MIN_LETTERS} letters or digits"),
+    allow("no_controls", "controls", False, reason="holds control characters"),
+    between("not_damaged", "damaged", high=MOST_DAMAGED, reason=_DAMAGED),
+    between("assigned_characters", "unassigned", high=MOST_UNASSIGNED, reason=_MEANINGLESS),
 )
+USABLE_ROWS: Final[tuple[Rule, ...]] = (*(replace(rule, severity="warning") for rule in _TEXTS), UNIQUE_ID)
 """Rules over the rows whose texts can be checked."""

@@ -16,10 +16,11 @@ from selectllm.errors import ContractError, MissingDependency, QualityError, Sel
 from selectllm.quality import check_rankings, load_suite, validate_embeddings, validate_rankings
 from selectllm.quality.engine import CannotValidate, evaluate, validate
 from selectllm.quality.gx import new_context
-from selectllm.quality.numpy_forms import FAILING_ROWS, OBSERVED
 from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
 from selectllm.quality.quiet import quiet
 from selectllm.quality.rules import (
+    FAILING_ROWS,
+    OBSERVED,
     FactTable,
     Rule,
     allow,
@@ -91,7 +92,7 @@ def test_both_forms_of_a_rule_have_one_result_on_any_facts(rows):
     ("forms", "type_", "wrong", "rule"),
     [
         (FAILING_ROWS, "expect_column_values_to_be_in_set", lambda *_: np.array([True, False]), allow("good", "n", 1)),
-        (OBSERVED, "expect_column_mean_to_be_between", lambda *_: (2.0, False), share("good", "n", 1)),
+        (OBSERVED, "expect_column_mean_to_be_between", lambda *_: 2.0, share("good", "n", 1)),
     ],
 )
 def test_two_forms_that_differ_are_a_defect(monkeypatch, forms, type_, wrong, rule):
@@ -119,11 +120,9 @@ def test_validation_from_several_threads():
 
 
 def test_a_rule_that_cannot_be_evaluated_gives_no_verdict():
-    import pandas as pd
-
-    frame = pd.DataFrame({"id": ["a"], "n": [1]})
+    rule = Rule("rule", "expect_column_values_to_not_be_null", {"column": "gone"})
     with pytest.raises(QualityError, match="rule could not be looked at"):
-        evaluate(frame, "id", [Rule("rule", "expect_column_values_to_not_be_null", {"column": "gone"})])
+        evaluate(FactTable("id", {"id": np.array(["a"])}, (rule,)))
 
 
 def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
