@@ -1,13 +1,11 @@
 """Comma- and tab-separated values with a header, as records whose values are all text."""
 
 import csv
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import Record, Records, gather
-from selectllm.text import join_names
+from selectllm.pool.records import Record, Records, gather, refuse_repeated_names
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
 _NOT_UTF8: Final = "not UTF-8"
@@ -38,11 +36,6 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
         return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
 
     return gather(records(), texts, location)
-
-
-def read_tsv(data: bytes, location: str) -> Records:
-    """Tab-separated values, quoted as CSV is."""
-    return read_csv(data, location, delimiter="\t")
 
 
 def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:
@@ -101,10 +94,9 @@ def _header(parsed: tuple[int, int, list[str] | str] | None, location: str) -> l
     header = parsed[2]
     if isinstance(header, str):
         raise PoolError(f"{location} has a header that cannot be read: {header}. Write it as one line of names.")
-    if "" in (name.strip() for name in header):
-        place = next(place for place, name in enumerate(header, 1) if not name.strip())
-        raise PoolError(f"{location} has no name for column {place}. Name it in the header, or leave the column out.")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
+    if nameless := [place for place, name in enumerate(header, 1) if not name.strip()]:
+        raise PoolError(
+            f"{location} has no name for column {nameless[0]}. Name it in the header, or leave the column out."
+        )
+    refuse_repeated_names(header, location)
     return header

@@ -86,7 +86,8 @@ def _is_in(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> Values:
 
 
 def _is_counted(numbers: pa.ChunkedArray) -> Values:
-    return np.equal(numbers.to_numpy(), np.arange(1, len(numbers) + 1))
+    is_counted: Values = numbers.to_numpy() == np.arange(1, len(numbers) + 1)
+    return is_counted
 
 
 def _require(name: str, tables: Iterable[FactTable]) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from selectllm.errors import ContractError, QualityError
-from selectllm.quality.gx import great_expectations, new_context
-from selectllm.quality.quiet import quiet
+from selectllm.quality.gx import great_expectations, new_context, quiet
 from selectllm.quality.rules import FactTable, Rule, RuleResult, Values
 from selectllm.quality.verdicts import Boundary, Finding, Key, Verdict
 from selectllm.text import one_line, short_error

@@ -21,8 +21,7 @@ from selectllm.errors import UsageError
 from selectllm.pool import ParsedPool
 from selectllm.pool.records import values
 from selectllm.quality.engine import CannotValidate, evaluate
-from selectllm.quality.gx import great_expectations, module
-from selectllm.quality.quiet import quiet
+from selectllm.quality.gx import great_expectations, quiet
 from selectllm.quality.rules import FactTable, Rule, RuleResult
 from selectllm.quality.verdicts import Severity
 from selectllm.store import digest
@@ -84,8 +83,8 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
 
     Raises UsageError where the suite does not fit the pool.
     """
-    columns = dict(zip(parsed.table.column_names, parsed.table.columns, strict=True))
-    columns |= parsed.extra_columns(parsed.is_usable)
+    table = parsed.with_extra_columns(parsed.table)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
     needed = [name for rule in suite.rules if rule.type not in _ABOUT_COLUMNS for name in _columns_of(rule.arguments)]
     if missing := [name for name in needed if name not in columns]:
         raise UsageError(
@@ -176,7 +175,7 @@ def _columns_of(arguments: Mapping[str, Any]) -> list[Any]:
 
 def _message(rule: Rule, error: Exception) -> str:
     if type(error).__name__ == "ExpectationNotFoundError":
-        known = module("expectations.registry").list_registered_expectation_implementations()
+        known = great_expectations("expectations.registry").list_registered_expectation_implementations()
         close = get_close_matches(rule.type, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ": see https://greatexpectations.io/expectations"
         return f"it knows no {one_line(rule.type, 80)}{hint}"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selectllm.quality.gx import module
+from selectllm.quality.gx import great_expectations
 from selectllm.quality.verdicts import FIRST, Finding, Key, Severity
 from selectllm.text import one_line
 
@@ -72,7 +72,7 @@ class Rule:
 
         Raises what Great Expectations does for a type or arguments that it does not know.
         """
-        configuration = module("expectations.expectation_configuration").ExpectationConfiguration
+        configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration
         named = {"type": self.type, "kwargs": dict(self.arguments), "severity": self.severity}
         return configuration(**named, meta={"place": place}).to_domain_obj()
 

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from selectllm.errors import ContractError, MissingDependency, QualityError, SelectLLMError
 from selectllm.quality import check_rankings, load_suite, validate_embeddings, validate_rankings
 from selectllm.quality.engine import CannotValidate, evaluate, validate
-from selectllm.quality.gx import new_context
+from selectllm.quality.gx import new_context, quiet
 from selectllm.quality.pool_rules import ALL_ROWS, USABLE_ROWS
-from selectllm.quality.quiet import quiet
 from selectllm.quality.rules import (
     FAILING_ROWS,
     OBSERVED,
@@ -180,7 +179,6 @@ BESIDE_OTHERS = """
 import socket, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from selectllm import pool, quality
-import selectllm.quality.markdown
 assert "great_expectations" not in sys.modules
 parsed = pool.parse(pool.fetch(sys.argv[1]), pool.Columns())
 check = quality.check_pool(parsed)
