@@ -27,12 +27,16 @@ def read_json(data: bytes, location: str) -> Records:
     """A JSON list of objects, numbered from 1; or JSON lines, which are often published under the name `.json`."""
     if re.match(rb"\s*\{", data):
         records = read_lines(data, location)
-        if records.faults and _is_one_value(data):
-            raise PoolError(
-                f"{location} holds one JSON object where a list of objects is needed. "
-                "Write [{...}, {...}], or JSON lines with each object on a line of its own."
-            )
-        return records
+        if not records.faults:
+            return records
+        try:
+            json.loads(data.decode())
+        except (ValueError, RecursionError):
+            return records
+        raise PoolError(
+            f"{location} holds one JSON object where a list of objects is needed. "
+            "Write [{...}, {...}], or JSON lines with each object on a line of its own."
+        )
     items = _items(data, location)
 
     def texts(rows: Sequence[int]) -> list[str]:
@@ -98,11 +102,3 @@ def _items(data: bytes, location: str) -> list[Any]:
             f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
         )
     return items
-
-
-def _is_one_value(data: bytes) -> bool:
-    try:
-        json.loads(data.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -34,11 +34,8 @@ class Layout:
 
 
 class ColumnsMissing(Exception):
-    """The `columns` that texts are to come from are not there; the message lacks the file's name."""
-
-    def __init__(self, message: str, *columns: str) -> None:
-        super().__init__(message)
-        self.columns = columns
+    """Columns that texts are to come from are not there: its arguments are a message without the file's name, and
+    their names."""
 
 
 _Known: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
@@ -61,7 +58,7 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
     existing = f"Its columns are {join_names(names)}." if names else "Its rows have no columns at all."
     named = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
     if missing := [name for name in named if name not in names]:
-        raise ColumnsMissing(f"has no column {one_line(missing[0])!r}. {existing}", *missing)
+        raise ColumnsMissing(f"has no column {one_line(missing[0])!r}. {existing}", tuple(missing))
     if len(set(named)) < len(named):
         raise PoolError(
             f"One column of {shown_name(location)} cannot be two of instruction, input and output. Name different ones."
@@ -74,7 +71,7 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
             raise ColumnsMissing(
                 f"has none of the columns {join_names(_KNOWN)}. {existing} "
                 "Name the one that holds the instructions with --instruction-column.",
-                "instruction",
+                ("instruction",),
             )
         layout, inputs, outputs = _KNOWN[instruction]
     free = set(names) - {instruction, *named}

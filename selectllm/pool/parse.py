@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
-from selectllm.pool.extra_columns import extra_column, extra_column_names
+from selectllm.pool.extra_columns import append_extra_columns
 from selectllm.pool.formats import read_records, shown_name
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
 from selectllm.pool.records import Records, values
@@ -41,13 +41,7 @@ class ParsedPool:
 
     def with_extra_columns(self, table: pa.Table) -> pa.Table:
         """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        rows = set(table["row"].to_pylist())
-        keep = [row in rows for row in self.records.rows]
-        mapped = self.layout.mapped if self.layout else set()
-        names = extra_column_names(name for name in self.records.columns if name not in mapped)
-        for old, new in names.items():
-            table = table.append_column(new, extra_column(self.records.columns[old], keep))
-        return table
+        return append_extra_columns(table, self.records, self.layout.mapped if self.layout else ())
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
     try:
         layout = recognise(records.columns, columns, location) if records.rows else None
     except ColumnsMissing as error:
-        missing, refused = error.columns, str(error)
+        refused, missing = error.args
         faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
     if layout:
         parts = [repeat(None) if name is None else values(records.columns[name]) for name in layout.texts]
@@ -95,7 +89,7 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
                 first = first_user_turn(instruction) if layout.name == "messages" else instruction
                 valid = validate_row(first, input_, output)
             except InvalidRow as invalid:
-                faults[row], broken_rules[row] = str(invalid), invalid.rule
+                faults[row], broken_rules[row] = invalid.args
                 continue
             for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
                 column.append(value)

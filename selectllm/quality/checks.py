@@ -6,7 +6,7 @@ table that is validated it carries a verdict too, since it is raised before the 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from selectllm.errors import ContractError
 from selectllm.quality.embedding_rules import embedding_facts
 from selectllm.quality.pool_rules import UNIQUE_ID
 from selectllm.quality.ranking_rules import rank_tables
-from selectllm.quality.rules import FactTable, Rule, Values, allow, row_count, table_columns
+from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_columns
 from selectllm.quality.verdicts import Boundary, Verdict
 from selectllm.schemas import POOL, PREFERENCES, SELECTION
 
@@ -40,7 +40,7 @@ def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> 
 
 def check_queries(queries: pa.Table, ids: pa.ChunkedArray) -> None:
     """Every row of the pool, which has these `ids`, stands in exactly one query."""
-    is_known = {"rows are not of the pool": _is_in(queries["id"], ids)}
+    is_known = {"rows are not of the pool": pc.is_in(queries["id"], ids.combine_chunks())}
     all_rows = row_count(len(ids), reason="rows of the pool are missing")
     _require("queries", [_ids(queries["id"], is_known, all_rows)])
 
@@ -61,8 +61,9 @@ def check_preferences(preferences: pa.Table, pool_ids: pa.ChunkedArray) -> None:
     """Rows of the pool, each once, in the order of their places."""
     _require("preferences", [table_columns(preferences, PREFERENCES)])
     is_right = {
-        "rows are not of the pool": _is_in(preferences["id"], pool_ids),
-        "rows are not in the order of their places": _is_counted(preferences["place"]),
+        "rows are not of the pool": pc.is_in(preferences["id"], pool_ids.combine_chunks()),
+        "rows are not in the order of their places": preferences["place"].to_numpy()
+        == np.arange(1, len(preferences) + 1),
     }
     _require("preferences", [_ids(preferences["id"], is_right)])
 
@@ -70,24 +71,14 @@ def check_preferences(preferences: pa.Table, pool_ids: pa.ChunkedArray) -> None:
 def check_selection(selection: pa.Table, budget: int) -> None:
     """Exactly the budget, no row twice, in order."""
     _require("selection", [table_columns(selection, SELECTION)])
-    in_order = {"rows are not in order": _is_counted(selection["order"])}
+    in_order = {"rows are not in order": selection["order"].to_numpy() == np.arange(1, len(selection) + 1)}
     _require("selection", [_ids(selection["id"], in_order, row_count(budget, reason=f"it has not {budget} rows"))])
 
 
-def _ids(ids: pa.ChunkedArray, is_right: Mapping[str, npt.ArrayLike], *rules: Rule) -> FactTable:
+def _ids(ids: pa.ChunkedArray, is_right: Mapping[str, Any], *rules: Rule) -> FactTable:
     """The facts about rows by their ids: whether each is right in a way that is named by the reason if it is not."""
     facts = {"id": ids.to_numpy()} | {reason: np.asarray(values, dtype=bool) for reason, values in is_right.items()}
     return FactTable("id", facts, (_UNIQUE_ID, *(allow("right", name, True, reason=name) for name in is_right), *rules))
-
-
-def _is_in(ids: pa.ChunkedArray, known: pa.ChunkedArray) -> Values:
-    is_in: Values = pc.is_in(ids, known.combine_chunks()).to_numpy()
-    return is_in
-
-
-def _is_counted(numbers: pa.ChunkedArray) -> Values:
-    is_counted: Values = numbers.to_numpy() == np.arange(1, len(numbers) + 1)
-    return is_counted
 
 
 def _require(name: str, tables: Iterable[FactTable]) -> None:

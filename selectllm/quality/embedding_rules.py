@@ -23,17 +23,17 @@ def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | N
     Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
     disagree.
     """
-    return validate_tables("embeddings", _tables(embeddings, pool, dimension))
 
+    def tables() -> Iterator[FactTable]:
+        vector = pa.list_(pa.float32())
+        for field in embeddings.schema:  # lists of any length and of any floating type will do
+            is_list = pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type)
+            if field.name == "vector" and is_list and pa.types.is_floating(field.type.value_type):
+                vector = field.type
+        yield table_columns(embeddings, (pa.field("id", pa.string(), False), pa.field("vector", vector, False)))
+        yield embedding_facts(embeddings["vector"], embeddings["id"].to_numpy(), pool["id"].to_numpy(), dimension)
 
-def _tables(embeddings: pa.Table, pool: pa.Table, dimension: int | None) -> Iterator[FactTable]:
-    vector = pa.list_(pa.float32())
-    for field in embeddings.schema:  # lists of any length and of any floating type will do
-        is_list = pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type)
-        if field.name == "vector" and is_list and pa.types.is_floating(field.type.value_type):
-            vector = field.type
-    yield table_columns(embeddings, (pa.field("id", pa.string(), False), pa.field("vector", vector, False)))
-    yield embedding_facts(embeddings["vector"], embeddings["id"].to_numpy(), pool["id"].to_numpy(), dimension)
+    return validate_tables("embeddings", tables())
 
 
 def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dimension: int | None = None) -> FactTable:

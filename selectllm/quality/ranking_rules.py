@@ -33,7 +33,12 @@ def validate_rankings(
 
     def tables() -> Iterator[FactTable]:
         yield from rank_tables(rankings, queries)
-        yield _query_facts(rankings, queries, max_abstained, abstained)
+        query_ids = np.array(list(dict.fromkeys(queries["query_id"].to_pylist())), dtype=np.int64)
+        unranked = ~np.isin(query_ids, rankings["query_id"].to_numpy())
+        most = min(1.0, max_abstained + 1e-9)  # a share computed otherwise may differ in its last bit
+        rules = [share("some_queries_ranked", "unranked", 1, strict=True), share("abstained_share", "unranked", most)]
+        rules += [] if abstained is None else [total("none_lost", "unranked", abstained)]
+        yield FactTable("query_id", {"query_id": query_ids, "unranked": unranked.astype(float)}, tuple(rules))
 
     return validate_tables("rankings", tables())
 
@@ -60,13 +65,3 @@ def rank_tables(rankings: pa.Table, queries: pa.Table) -> Iterator[FactTable]:
         "has_reply": (replies != "") | (ranks == size),
     }
     yield FactTable("id", facts, _RANKS)
-
-
-def _query_facts(rankings: pa.Table, queries: pa.Table, max_abstained: float, abstained: int | None) -> FactTable:
-    query_ids = np.array(list(dict.fromkeys(queries["query_id"].to_pylist())), dtype=np.int64)
-    unranked = ~np.isin(query_ids, rankings["query_id"].to_numpy())
-    most = min(1.0, max_abstained + 1e-9)  # a share computed otherwise may differ in its last bit
-    rules = [share("some_queries_ranked", "unranked", 1, strict=True), share("abstained_share", "unranked", most)]
-    if abstained is not None:
-        rules.append(total("none_lost", "unranked", abstained))
-    return FactTable("query_id", {"query_id": query_ids, "unranked": unranked.astype(float)}, tuple(rules))

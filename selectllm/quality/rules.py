@@ -172,8 +172,8 @@ def equal(name: str, column: str, other: str, **more: Any) -> Rule:
 
 def share(name: str, column: str, high: float, *, strict: bool = False) -> Rule:
     """The share of rows of which a column of zeros and ones is true has an upper bound; if `strict`, lies below it."""
-    bounds = {"max_value": high, "strict_max": True} if strict else {"max_value": high}
-    return Rule(name, "expect_column_mean_to_be_between", {"column": column, **bounds}, counted=column)
+    bounds = {"column": column, "max_value": high} | ({"strict_max": True} if strict else {})
+    return Rule(name, "expect_column_mean_to_be_between", bounds, counted=column)
 
 
 def total(name: str, column: str, high: float) -> Rule:
