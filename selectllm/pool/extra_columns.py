@@ -38,10 +38,7 @@ def _kept(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
     if isinstance(column, pa.ChunkedArray):
         return column.filter(pa.array(keep, pa.bool_()))
     values = list(compress(column, keep))
-    try:
-        typed = _typed(values)
-    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
-        typed = _typed([_escaped(value) for value in values])
+    typed = _typed(values)
     if typed is not None:
         return typed
     return pa.array([None if value is None else json_text(value) for value in values], pa.string())
@@ -51,6 +48,8 @@ def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
     try:
         shared = pa.infer_type(values)
         return pa.array(values, shared) if _is_storable(shared) else None
+    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
+        return _typed(_escaped(values))
     except (pa.ArrowException, OverflowError):  # mixed types, or a number beyond 64 bits
         return None
 

@@ -49,20 +49,14 @@ def _parsed(lines: list[bytes]) -> Iterator[tuple[int, Record | str]]:
     for row, line in enumerate(lines, 1):
         try:
             text = line.removesuffix(b"\r").decode()
+            if text and not text.isspace():
+                yield row, _record(json.loads(text))
         except UnicodeDecodeError:
             yield row, "not UTF-8"
-            continue
-        if text and not text.isspace():
-            yield row, _parse(text)
-
-
-def _parse(text: str) -> Record | str:
-    try:
-        return _record(json.loads(text))
-    except RecursionError:
-        return _TOO_DEEP
-    except ValueError as error:
-        return f"not valid JSON: {_parser_message(error)}"
+        except RecursionError:
+            yield row, _TOO_DEEP
+        except ValueError as error:
+            yield row, f"not valid JSON: {_parser_message(error)}"
 
 
 def _record(value: object) -> Record | str:

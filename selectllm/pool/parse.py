@@ -1,7 +1,9 @@
-"""What the records of a file say: the rows to keep, those at fault, and duplicates of those kept."""
+"""What the records of a file say: the rows to keep, those at fault and duplicates, or the rows that it names."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, Final
 
@@ -10,15 +12,16 @@ from pydantic import BaseModel
 
 from selectllm.errors import PoolError
 from selectllm.pool.extra_columns import append_extra_columns
-from selectllm.pool.formats import read_records, shown_name
+from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
-from selectllm.pool.source import PoolFile
+from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
 
 _REASONS_SHOWN: Final = 10
+_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,30 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
 def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> PoolError:
     """The error of a pool that has nothing usable in it, for the reason that `Pool.refused` gives."""
     return PoolError(f"{shown_name(location)} {refused}", evidence)
+
+
+def named_ids(location: str, columns: Columns) -> frozenset[str]:
+    """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
+
+    In a table both count: a row's `id`, and its own texts, read as a pool's are. An id of another system that looks
+    like one of ours names no row, and so does no harm.
+    Raises PoolError where the file cannot be read or names no row.
+    """
+    of_texts: list[str] = []
+    if suffix_of(location):
+        records = read_records(fetch_bytes(location), location)
+        named = values(records.columns.get("id", []))
+        with suppress(PoolError):  # its columns are not a pool's
+            of_texts = parse_records(records, replace(columns, output=None), location).table["id"].to_pylist()
+    else:
+        named = fetch_bytes(location, is_table=False).decode("utf-8-sig", errors="replace").split()
+    ids = frozenset(of_texts).union(id for id in named if isinstance(id, str) and _ID.fullmatch(id))
+    if not ids:
+        raise PoolError(
+            f"{shown_name(location)} names no row: give ids, one on each line, a selection, or rows with the "
+            "texts of the pool's"
+        )
+    return ids
 
 
 def _no_usable_row(faults: Mapping[int, str]) -> str:

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import ContractError
-from selectllm.quality.embedding_rules import embedding_facts
+from selectllm.quality.output_rules import embedding_facts, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
-from selectllm.quality.ranking_rules import rank_tables
 from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_columns
 from selectllm.quality.verdicts import Boundary, Verdict
 from selectllm.schemas import POOL, PREFERENCES, SELECTION

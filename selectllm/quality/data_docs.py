@@ -46,7 +46,7 @@ def _add(context: Any, verdict: Verdict, run_id: Any) -> None:
     expectations = [result.expectation_config for result in results]
     context.suites.add(great_expectations().ExpectationSuite(name=verdict.boundary, expectations=expectations))
     name = identifiers.ExpectationSuiteIdentifier(verdict.boundary)
-    successful = sum(finding.success for finding in verdict.findings)
+    statistics = great_expectations("validator.validation_statistics").calc_validation_statistics(results)
     context.validation_results_store.store_validation_results(
         suite_validation_result=great_expectations(
             "core.expectation_validation_result"
@@ -54,12 +54,7 @@ def _add(context: Any, verdict: Verdict, run_id: Any) -> None:
             success=verdict.success,
             results=results,
             suite_name=verdict.boundary,
-            statistics={
-                "evaluated_expectations": verdict.checked,
-                "successful_expectations": successful,
-                "unsuccessful_expectations": verdict.checked - successful,
-                "success_percent": 100 * successful / max(verdict.checked, 1),
-            },
+            statistics=statistics._asdict(),
             meta={
                 "great_expectations_version": great_expectations().__version__,
                 "run_id": run_id,

@@ -46,9 +46,10 @@ def validate(table: FactTable) -> list[Finding]:
         if result.failing is not None and check.failing is not None:
             is_same = is_same and np.array_equal(result.failing, check.failing)
         if not is_same:
+            texts = [f"that it {'holds' if each.success else 'fails'}, {each.text}" for each in (theirs, ours)]
             raise ContractError(
-                f"the rule {theirs.rule} has two results: Great Expectations finds {_text(theirs)}, the cheap "
-                f"check {_text(ours)}. This is a defect: please report it"
+                f"the rule {theirs.rule} has two results: Great Expectations finds {texts[0]}, the cheap check "
+                f"{texts[1]}. This is a defect: please report it"
             )
     return [result.finding for result in results]
 
@@ -103,7 +104,3 @@ def _result(frame: "pd.DataFrame", table: FactTable, rule: Rule, result: Any) ->
     if isinstance(observed, (bool, np.bool_)) or not isinstance(observed, (int, float, np.number)):
         return rule.result(table, success)  # it can be values of the table
     return rule.result(table, success, observed=float(observed))
-
-
-def _text(finding: Finding) -> str:
-    return f"that it {'holds' if finding.success else 'fails'}, {finding.text}"

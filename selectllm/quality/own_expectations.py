@@ -33,11 +33,8 @@ if TYPE_CHECKING:
 _KNOWN: Final = {"type", "kwargs", "severity", "description", "meta", "notes", "id", "rendered_content"}
 _OURS: Final = {"result_format", "catch_exceptions"}  # a user cannot change the form of results: texts stay out
 _COLUMNS: Final = ("column", "column_A", "column_B", "column_list", "column_set")
-_ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is missing is an answer, not a mistake
-    "expect_column_to_exist",
-    "expect_table_columns_to_match_ordered_list",
-    "expect_table_columns_to_match_set",
-}
+# These ask whether columns are there: one that is missing is an answer, not a mistake.
+_ABOUT_COLUMNS: Final = ("expect_column_to_exist", "expect_table_columns_to_match_")
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,8 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
     """
     table = parsed.with_extra_columns(parsed.table)
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    needed = [name for rule in suite.rules if rule.type not in _ABOUT_COLUMNS for name in _columns_of(rule.arguments)]
-    if missing := [name for name in needed if name not in columns]:
+    needed = [rule.arguments for rule in suite.rules if not rule.type.startswith(_ABOUT_COLUMNS)]
+    if missing := [name for arguments in needed for name in _columns_of(arguments) if name not in columns]:
         raise UsageError(
             f"{suite.path} expects something of a column {one_line(missing[0], 80)!r}, which the pool does not have: "
             f"name one of {join_names(columns)}"

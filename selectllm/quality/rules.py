@@ -7,7 +7,7 @@ rule of another type, as users write them, has only that for Great Expectations.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -115,13 +115,12 @@ class Rule:
         return RuleResult(self, finding, failing)
 
 
-@dataclass(frozen=True)
-class RuleResult:
+class RuleResult(NamedTuple):
     """A finding, and the keys of all rows that break the rule in the table's order; None for a rule about no rows."""
 
     rule: Rule
     finding: Finding
-    failing: Values | None = field(repr=False)
+    failing: Values | None
 
 
 @dataclass(frozen=True)
