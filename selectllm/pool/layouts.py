@@ -21,8 +21,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of each row's instruction, input and output; `name` is "instruction", "prompt", "messages" or
-    "columns"."""
+    """The columns of each row's instruction, input and output, and the name of the layout, as in Pool.layout."""
 
     name: str
     texts: tuple[str, str | None, str | None]
@@ -34,8 +33,7 @@ class Layout:
 
 
 class ColumnsMissing(Exception):
-    """Columns that texts are to come from are not there: its arguments are a message without the file's name, and
-    their names."""
+    """Columns that texts come from are not there; its arguments: what is wrong with the file, and the columns."""
 
 
 _Known: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]

@@ -71,10 +71,9 @@ def values(column: Column) -> list[Any]:
     if isinstance(column, list):
         return column
     try:
-        objects: list[Any] = column.to_pylist()
+        return list(column.to_pylist())
     except ValueError:
-        objects = [_python_object(scalar) for scalar in column]
-    return objects
+        return [_python_object(scalar) for scalar in column]
 
 
 def _python_object(scalar: Any) -> Any:

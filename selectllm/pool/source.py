@@ -45,8 +45,7 @@ def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
         with filesystem.open(path, "rb") as file:
             if is_table:  # after a directory was refused as one, and before anything is fetched in vain
                 file_format(location)
-            data: bytes = file.read()
-            return data
+            return bytes(file.read())
     except PoolError:
         raise
     except Exception as error:  # every file system has its own, and few of them are OSErrors
@@ -56,16 +55,15 @@ def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
 def _filesystem(location: str) -> tuple[Any, str]:
     if "://" not in location:  # so that a file may be called a::b.jsonl, which fsspec would take for a chain
         return LocalFileSystem(), os.path.expanduser(location)
+    name = shown_name(location)
     try:
         filesystem, path = url_to_fs(location)
     except ImportError as error:
         if location.startswith("hf://"):
             raise MissingDependency("huggingface_hub", extra="embed", purpose="reading hf:// pools") from error
-        raise PoolError(
-            f"{shown_name(location)} needs a package that is not installed: {short_error(error)}."
-        ) from error
+        raise PoolError(f"{name} needs a package that is not installed: {short_error(error)}.") from error
     except Exception as error:  # an unknown protocol, or credentials that a file system asks for at once
-        raise PoolError(f"{shown_name(location)} cannot be opened: {short_error(error)}. Check the URL.") from error
+        raise PoolError(f"{name} cannot be opened: {short_error(error)}. Check the URL.") from error
     return filesystem, path
 
 

@@ -40,8 +40,7 @@ def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> 
 def check_queries(queries: pa.Table, ids: pa.ChunkedArray) -> None:
     """Every row of the pool, which has these `ids`, stands in exactly one query."""
     is_known = {"rows are not of the pool": pc.is_in(queries["id"], ids.combine_chunks())}
-    all_rows = row_count(len(ids), reason="rows of the pool are missing")
-    _require("queries", [_ids(queries["id"], is_known, all_rows)])
+    _require("queries", [_ids(queries["id"], is_known, row_count(len(ids), reason="rows of the pool are missing"))])
 
 
 def check_rankings(rankings: pa.Table, queries: pa.Table) -> None:
@@ -52,8 +51,8 @@ def check_rankings(rankings: pa.Table, queries: pa.Table) -> None:
 def check_tournament(tournament: pa.Table, tier: set[str]) -> None:
     """Every row of the tier has a place of its own, and no other row has."""
     is_of_tier = {"rows are not of the tier": [id in tier for id in tournament["id"].to_pylist()]}
-    all_rows = row_count(len(tier), reason="rows of the tier are missing")
-    _require("tournament", [_ids(tournament["id"], is_of_tier, all_rows)])
+    every_row = row_count(len(tier), reason="rows of the tier are missing")
+    _require("tournament", [_ids(tournament["id"], is_of_tier, every_row)])
 
 
 def check_preferences(preferences: pa.Table, pool_ids: pa.ChunkedArray) -> None:

@@ -65,23 +65,19 @@ def evaluate(table: FactTable) -> list[RuleResult]:
             import pandas as pd
 
             frame = pd.DataFrame(dict(table.facts))
-            results = _results(frame, table)
+            expectations = [rule.expectation(place) for place, rule in enumerate(table.rules)]
+            suite = great_expectations().ExpectationSuite(name="suite", expectations=expectations)
+            source = new_context().data_sources.add_pandas("frames").add_dataframe_asset("frame")
+            batch = source.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
+            # Without `exclude_unexpected_values` the results would hold the values themselves.
+            form = {"result_format": "COMPLETE", "unexpected_index_column_names": [table.key]}
+            results = batch.validate(suite, result_format=form | {"exclude_unexpected_values": True}).results
         by_place = {result.expectation_config.meta["place"]: result for result in results}
         return [_result(frame, table, rule, by_place[place]) for place, rule in enumerate(table.rules)]
     except CannotValidate:
         raise
     except Exception as error:  # of any kind: the values may be such as an expectation was not made for
         raise CannotValidate(f"an expectation could not be looked at: {short_error(error)}") from error
-
-
-def _results(frame: "pd.DataFrame", table: FactTable) -> Any:
-    expectations = [rule.expectation(place) for place, rule in enumerate(table.rules)]
-    suite = great_expectations().ExpectationSuite(name="suite", expectations=expectations)
-    source = new_context().data_sources.add_pandas("frames").add_dataframe_asset("frame")
-    batch = source.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
-    # Without `exclude_unexpected_values` the results would hold the values themselves.
-    form = {"result_format": "COMPLETE", "unexpected_index_column_names": [table.key]}
-    return batch.validate(suite, result_format=form | {"exclude_unexpected_values": True}).results
 
 
 def _result(frame: "pd.DataFrame", table: FactTable, rule: Rule, result: Any) -> RuleResult:
@@ -92,9 +88,9 @@ def _result(frame: "pd.DataFrame", table: FactTable, rule: Rule, result: Any) ->
             raise CannotValidate(f"{rule.name} could not be looked at: {message}")
     success, content = bool(result.success), result.result
     if "unexpected_count" in content:
-        values = [entry[table.key] for entry in content.get("unexpected_index_list") or []]
+        named = [entry[table.key] for entry in content.get("unexpected_index_list") or []]
         failing = np.array(
-            [key for value in values for key in (value if isinstance(value, (list, np.ndarray)) else [value])]
+            [key for keys in named for key in (keys if isinstance(keys, (list, np.ndarray)) else [keys])]
         )
         if rule.type in _UNIQUE:
             repeats = table.keys[frame.duplicated(rule.arguments[_UNIQUE[rule.type]]).to_numpy()]

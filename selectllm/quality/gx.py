@@ -1,10 +1,9 @@
 """The package Great Expectations, imported when a first table is validated, and kept quiet.
 
-Its import takes seconds; a context draws progress bars. It and what it imports change Python's warning filters, which
-belong to the whole process: `warnings.catch_warnings` in one thread silences the others, and two threads that enter and
-leave it in turn leave each other's filters behind. It hides the later warnings of the process behind a logger as well.
-While a thread is quiet, a filter that looks at the thread alone ignores its warnings, and its own changes to filters do
-nothing.
+Its import takes seconds; a context draws progress bars. It changes Python's warning filters, which belong to the whole
+process: one thread silences the others, and two that enter and leave `warnings.catch_warnings` in turn leave each
+other's filters behind. It hides the later warnings of the process behind a logger as well. While a thread is quiet, a
+filter that looks at the thread alone ignores its warnings, and its own changes to filters do nothing.
 """
 
 import functools

@@ -12,18 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.quality.engine import validate_tables
-from selectllm.quality.rules import (
-    FactTable,
-    Values,
-    allow,
-    between,
-    equal,
-    row_count,
-    share,
-    table_columns,
-    total,
-    unique,
-)
+from selectllm.quality.rules import FactTable, Rule, Values, allow, between, row_count, share, table_columns, unique
 from selectllm.quality.verdicts import Verdict
 from selectllm.schemas import RANKINGS
 
@@ -32,11 +21,15 @@ NORM_TOLERANCE: Final = 1e-3
 
 _SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
 
+_EQUAL: Final = "expect_column_pair_values_to_be_equal"
+_SUM: Final = "expect_column_sum_to_be_between"
 _RANKS: Final = (
     allow("own_candidates", "is_candidate", True, reason="rows are not candidates of the query that ranks them"),
     unique("ranked_once", "id", reason="ids stand twice"),
     unique("unique_ranks", "query_id", "rank", reason="a query gives a rank twice"),
-    equal("gapless_ranks", "rank", "place", reason="the ranks within a query have gaps"),
+    Rule(
+        "gapless_ranks", _EQUAL, {"column_A": "rank", "column_B": "place"}, reason="the ranks within a query have gaps"
+    ),
     allow("reply_recorded", "has_reply", True, reason="ranks have no reply that said so"),
 )
 
@@ -107,7 +100,9 @@ def validate_rankings(
         unranked = ~np.isin(query_ids, rankings["query_id"].to_numpy())
         most = min(1.0, max_abstained + 1e-9)  # a share computed otherwise may differ in its last bit
         rules = [share("some_queries_ranked", "unranked", 1, strict=True), share("abstained_share", "unranked", most)]
-        rules += [] if abstained is None else [total("none_lost", "unranked", abstained)]
+        if abstained is not None:
+            bound = {"column": "unranked", "max_value": abstained}
+            rules.append(Rule("none_lost", _SUM, bound, counted="unranked"))
         yield FactTable("query_id", {"query_id": query_ids, "unranked": unranked.astype(float)}, tuple(rules))
 
     return validate_tables("rankings", tables())

@@ -24,7 +24,6 @@ from selectllm.quality.rules import (
     Values,
     allow,
     between,
-    forbid,
     named_columns,
     repeats,
     share,
@@ -52,8 +51,9 @@ MOST_REPEATS: Final = 0.5
 MOST_NEAR_EMPTY: Final = 0.5
 """Share of rows that may say next to nothing: beyond, it is the wrong column."""
 
+_NOT_IN_SET: Final = "expect_column_values_to_not_be_in_set"
 ALL_ROWS: Final[tuple[Rule, ...]] = (
-    *(forbid(rule, "broken", rule, severity="warning") for rule in RULES),
+    *(Rule(rule, _NOT_IN_SET, {"column": "broken", "value_set": [rule]}, "warning") for rule in RULES),
     share("usable_rows", "unusable", 1, strict=True),
     share("repeats_share", "repeat", MOST_REPEATS),
     share("near_empty_share", "near_empty", MOST_NEAR_EMPTY),
@@ -152,9 +152,8 @@ def _reasons(results: Iterable[RuleResult]) -> dict[int, str]:
     """Why rows are to be quarantined: every warning that a row breaks, in the order of the rules."""
     reasons: dict[int, str] = {}
     for result in results:
-        rule, failing = result.rule, result.failing
-        if result.finding.success or failing is None or rule.severity != "warning" or not rule.reason:
-            continue
-        for row in failing.tolist():
-            reasons[row] = f"{reasons[row]}; {rule.reason}" if row in reasons else rule.reason
+        reason, failing = result.rule.reason, result.failing
+        if failing is not None and reason and result.rule.severity == "warning" and not result.finding.success:
+            for row in failing.tolist():
+                reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
     return reasons

@@ -146,11 +146,6 @@ def allow(name: str, column: str, value: object, **more: Any) -> Rule:
     return Rule(name, "expect_column_values_to_be_in_set", {"column": column, "value_set": [value]}, **more)
 
 
-def forbid(name: str, column: str, value: object, **more: Any) -> Rule:
-    """No value of a column is this one."""
-    return Rule(name, "expect_column_values_to_not_be_in_set", {"column": column, "value_set": [value]}, **more)
-
-
 def between(name: str, column: str, *, low: float | None = None, high: float, **more: Any) -> Rule:
     """Every value of a column lies between two bounds, or on one of them; NaN does too, as it counts as missing."""
     bounds = {"max_value": high} if low is None else {"min_value": low, "max_value": high}
@@ -164,20 +159,10 @@ def unique(name: str, *columns: str, **more: Any) -> Rule:
     return Rule(name, "expect_compound_columns_to_be_unique", {"column_list": list(columns)}, **more)
 
 
-def equal(name: str, column: str, other: str, **more: Any) -> Rule:
-    """Two columns have the same value in every row."""
-    return Rule(name, "expect_column_pair_values_to_be_equal", {"column_A": column, "column_B": other}, **more)
-
-
 def share(name: str, column: str, high: float, *, strict: bool = False) -> Rule:
     """The share of rows of which a column of zeros and ones is true has an upper bound; if `strict`, lies below it."""
     bounds = {"column": column, "max_value": high} | ({"strict_max": True} if strict else {})
     return Rule(name, "expect_column_mean_to_be_between", bounds, counted=column)
-
-
-def total(name: str, column: str, high: float) -> Rule:
-    """The number of rows of which a column of zeros and ones is true has an upper bound."""
-    return Rule(name, "expect_column_sum_to_be_between", {"column": column, "max_value": high}, counted=column)
 
 
 def row_count(rows: int, **more: Any) -> Rule:

@@ -42,17 +42,15 @@ def text_facts(texts: pa.ChunkedArray) -> dict[str, Values]:
         "letters": _matches(texts, _LETTERS),
         "controls": _matches(texts, _CONTROLS),
         "damaged": _shares(texts, _DAMAGE_LIKELY, _damaged),
-        "unassigned": _shares(texts, _ODD, _unassigned),
+        "unassigned": _shares(
+            texts, _ODD, lambda text: sum(unicodedata.category(char) in ("Co", "Cn") for char in text)
+        ),
     }
 
 
 def _damaged(text: str) -> int:
     places = _DAMAGE.findall(text)
     return sum(map(len, places)) if len(places) >= MIN_DAMAGES else 0
-
-
-def _unassigned(text: str) -> int:
-    return sum(unicodedata.category(char) in ("Co", "Cn") for char in text)
 
 
 def _matches(texts: pa.ChunkedArray, pattern: str) -> Values:

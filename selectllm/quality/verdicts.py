@@ -103,15 +103,12 @@ class Verdict(BaseModel):
 
     def summary(self) -> dict[str, Any]:
         """The verdict in the numbers that a run's summary holds."""
-        failed = [
-            {"rule": finding.rule, "count": finding.count, "severity": finding.severity} for finding in self.failures
-        ]
+        failed = [{"rule": each.rule, "count": each.count, "severity": each.severity} for each in self.failures]
         return {"success": self.success, "checked": self.checked, "failed": failed}
 
     def require(self) -> None:
         """Raise QualityError where a critical rule fails."""
-        broken = [finding.text for finding in self.findings if finding.is_failure]
-        if broken:
+        if broken := [finding.text for finding in self.findings if finding.is_failure]:
             raise QualityError(
                 f"the {self.boundary} table does not meet its expectations: {'; '.join(broken)}. To go on, "
                 f"{_ADVICE[self.boundary]}, or pass --no-validate",

@@ -24,11 +24,8 @@ from selectllm.quality.rules import (
     Rule,
     allow,
     between,
-    equal,
-    forbid,
     row_count,
     share,
-    total,
     unique,
 )
 from tests.quality.broken import FOLDER
@@ -42,16 +39,16 @@ def test_every_rule_of_ours_has_a_name_of_its_own():
 
 RULES = (
     allow("allowed", "text", "a"),
-    forbid("forbidden", "text", "a"),
+    Rule("forbidden", "expect_column_values_to_not_be_in_set", {"column": "text", "value_set": ["a"]}),
     allow("true", "is_true", True),
     between("inside", "number", low=-1, high=1),
     between("low_enough", "count", high=2),
     unique("once", "text"),
     unique("once_together", "text", "count"),
-    equal("same", "count", "other"),
+    Rule("same", "expect_column_pair_values_to_be_equal", {"column_A": "count", "column_B": "other"}),
     share("some", "is_true_number", 1, strict=True),
     share("half", "is_true_number", 0.5),
-    total("few", "is_true_number", 2),
+    Rule("few", "expect_column_sum_to_be_between", {"column": "is_true_number", "max_value": 2}),
     row_count(3),
 )
 FACTS = st.lists(
