@@ -89,9 +89,7 @@ def _result(frame: "pd.DataFrame", table: FactTable, rule: Rule, result: Any) ->
     success, content = bool(result.success), result.result
     if "unexpected_count" in content:
         named = [entry[table.key] for entry in content.get("unexpected_index_list") or []]
-        failing = np.array(
-            [key for keys in named for key in (keys if isinstance(keys, (list, np.ndarray)) else [keys])]
-        )
+        failing = np.array([key for keys in named for key in np.ravel(keys)])
         if rule.type in _UNIQUE:
             repeats = table.keys[frame.duplicated(rule.arguments[_UNIQUE[rule.type]]).to_numpy()]
             failing = repeats[np.isin(repeats, failing)]
