@@ -3,11 +3,9 @@
 `partition(parse(fetch(location), columns), reasons)` is the whole way; `reasons` come from selectllm.quality.
 """
 
-from selectllm.pool.exclusions import named_ids
 from selectllm.pool.formats import file_format
 from selectllm.pool.layouts import Columns
-from selectllm.pool.parse import ParsedPool, parse
-from selectllm.pool.partition import Pool, partition, refusal
+from selectllm.pool.parse import ParsedPool, Pool, named_ids, parse, partition, refusal
 from selectllm.pool.rows import row_id
 from selectllm.pool.source import PoolFile, fetch
 

@@ -1,16 +1,16 @@
 """Comma- and tab-separated values with a header, as records whose values are all text."""
 
 import csv
-from collections import Counter
+import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import Record, Records, gather
-from selectllm.text import join_names
+from selectllm.pool.records import Record, Records, gather, refuse_repeated_names
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
-_NOT_UTF8: Final = "not UTF-8"
+_UNDECODED: Final = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 are decoded as
 
 
 def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
@@ -40,11 +40,6 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
     return gather(records(), texts, location)
 
 
-def read_tsv(data: bytes, location: str) -> Records:
-    """Tab-separated values, quoted as CSV is."""
-    return read_csv(data, location, delimiter="\t")
-
-
 def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:
     """First line, last line and fields of each record, or the reason why there are none.
 
@@ -60,24 +55,19 @@ def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list
             position += 1
             yield lines[position - 1].decode("utf-8", "surrogateescape") + "\n"
 
-    def reader() -> Iterator[list[str]]:
-        return csv.reader(text(), delimiter=delimiter, strict=True)
-
-    records = reader()
+    read = partial(csv.reader, delimiter=delimiter, strict=True)
+    records = read(text())
     while position < len(lines):
         first = position
         try:
-            if first < alone:
-                fields = next(csv.reader([next(text())], delimiter=delimiter, strict=True))
-            else:
-                fields = next(records)
+            fields = next(read([next(text())]) if first < alone else records)
         except csv.Error as error:
             alone, position = max(alone, position - 1), first + 1
-            records = reader()  # the old one may have come to the end
+            records = read(text())  # the old one may have come to the end
             yield position, position, f"not valid CSV: {_parser_message(error)}"
             continue
         if position > first + 1 or lines[first].strip():
-            yield first + 1, position, fields if _is_utf8(fields) else _NOT_UTF8
+            yield first + 1, position, "not UTF-8" if any(map(_UNDECODED.search, fields)) else fields
 
 
 def _parser_message(error: csv.Error) -> str:
@@ -87,24 +77,15 @@ def _parser_message(error: csv.Error) -> str:
     return "a bare carriage return" if message.startswith("new-line character") else message
 
 
-def _is_utf8(fields: list[str]) -> bool:
-    try:
-        "".join(fields).encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8 were decoded as surrogates
-        return False
-    return True
-
-
 def _header(parsed: tuple[int, int, list[str] | str] | None, location: str) -> list[str]:
     if parsed is None:
         raise PoolError(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
     header = parsed[2]
     if isinstance(header, str):
         raise PoolError(f"{location} has a header that cannot be read: {header}. Write it as one line of names.")
-    if "" in (name.strip() for name in header):
-        place = next(place for place, name in enumerate(header, 1) if not name.strip())
-        raise PoolError(f"{location} has no name for column {place}. Name it in the header, or leave the column out.")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
+    if nameless := [place for place, name in enumerate(header, 1) if not name.strip()]:
+        raise PoolError(
+            f"{location} has no name for column {nameless[0]}. Name it in the header, or leave the column out."
+        )
+    refuse_repeated_names(header, location)
     return header

@@ -1,12 +1,12 @@
 """The columns that mean nothing here, and go along to the selection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import compress
 from typing import Any, Final
 
 import pyarrow as pa
 
-from selectllm.pool.records import Column
+from selectllm.pool.records import Column, Records
 from selectllm.schemas import RESERVED
 from selectllm.text import escape_surrogates, json_text
 
@@ -14,20 +14,23 @@ _MAX_FIELDS: Final = 100  # an object with more keys than this is a mapping, not
 _MAX_LEVELS: Final = 16  # Parquet's readers stop following a schema somewhere beyond
 
 
-def extra_column_names(names: Iterable[str]) -> dict[str, str]:
-    """The name that each column gets: its own, or `source_<name>` where that would clash."""
-    taken = set(RESERVED)
-    new_names = {}
-    for name in names:
-        new_name = escape_surrogates(name)
-        while new_name in taken:
-            new_name = f"source_{new_name}"
-        taken.add(new_name)
-        new_names[name] = new_name
-    return new_names
+def append_extra_columns(table: pa.Table, records: Records, mapped: Collection[str | None]) -> pa.Table:
+    """Rows of a pool with the file's columns that are not `mapped`, in the file's order.
+
+    A column keeps its name, or is called `source_<name>` where that would clash.
+    """
+    rows = set(table["row"].to_pylist())
+    keep = [row in rows for row in records.rows]
+    for name, column in records.columns.items():
+        if name not in mapped:
+            new_name = escape_surrogates(name)
+            while new_name in RESERVED or new_name in table.column_names:
+                new_name = f"source_{new_name}"
+            table = table.append_column(new_name, _kept(column, keep))
+    return table
 
 
-def extra_column(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
+def _kept(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
     """The kept values of a column: of Arrow's type where it has one, else of the type that all of them share.
 
     Where values share no type that Parquet can hold, each becomes its JSON text.
@@ -35,10 +38,7 @@ def extra_column(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedA
     if isinstance(column, pa.ChunkedArray):
         return column.filter(pa.array(keep, pa.bool_()))
     values = list(compress(column, keep))
-    try:
-        typed = _typed(values)
-    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
-        typed = _typed([_escaped(value) for value in values])
+    typed = _typed(values)
     if typed is not None:
         return typed
     return pa.array([None if value is None else json_text(value) for value in values], pa.string())
@@ -48,6 +48,8 @@ def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
     try:
         shared = pa.infer_type(values)
         return pa.array(values, shared) if _is_storable(shared) else None
+    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
+        return _typed(_escaped(values))
     except (pa.ArrowException, OverflowError):  # mixed types, or a number beyond 64 bits
         return None
 

@@ -4,38 +4,69 @@ import codecs
 import gzip
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
+
+import pyarrow as pa
 
 from selectllm.errors import PoolError
 from selectllm.paths import redact_url
-from selectllm.pool.csv_format import read_csv, read_tsv
+from selectllm.pool.csv_format import read_csv
 from selectllm.pool.json_format import read_json, read_lines
-from selectllm.pool.parquet_format import read_parquet
-from selectllm.pool.records import Records
-from selectllm.text import one_line, short_error
+from selectllm.pool.records import Records, refuse_repeated_names, values
+from selectllm.store.tables import from_parquet
+from selectllm.text import json_text, one_line, short_error
+
+
+def read_parquet(data: bytes, location: str) -> Records:
+    """Parquet; rows are numbered from 1, columns keep their Arrow types, and no row can be at fault."""
+    try:
+        table = from_parquet(data)
+        table.schema.to_string()  # decodes every name: Arrow does not check that names are UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PoolError(
+            f"{location} is not a Parquet file that can be read: {short_error(error)}. Fetch or write it again."
+        ) from error
+    refuse_repeated_names(table.column_names, location)
+
+    def texts(rows: Sequence[int]) -> list[str]:
+        chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
+        columns = [values(column) for column in chosen.columns]
+        return [json_text(dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return Records(list(range(1, table.num_rows + 1)), columns, {}, texts)
+
 
 READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
     ".jsonl": read_lines,
     ".ndjson": read_lines,
     ".json": read_json,
     ".csv": read_csv,
-    ".tsv": read_tsv,
+    ".tsv": partial(read_csv, delimiter="\t"),
     ".parquet": read_parquet,
 }
 
 
-def is_readable(location: str) -> bool:
-    """Whether a name ends in the name of a format."""
-    return _suffix(location) is not None
+def shown_name(location: str) -> str:
+    """A path or URL as it stands in messages."""
+    return one_line(redact_url(location))
+
+
+def suffix_of(location: str) -> str | None:
+    """The suffix that names the format, such as ".csv" or ".csv.gz"; None where there is none."""
+    path = re.split(r"[?#]", location)[0] if "://" in location else location
+    match = re.search(rf"({'|'.join(map(re.escape, READERS))})(\.gz)?$", path, re.IGNORECASE)
+    return match[0].lower() if match else None
 
 
 def file_format(location: str) -> str:
-    """The suffix that names the format, such as ".csv" or ".csv.gz"; raises PoolError where there is none."""
-    suffix = _suffix(location)
+    """The suffix that names the format; raises PoolError where there is none."""
+    suffix = suffix_of(location)
     if suffix is None:
         raise PoolError(
-            f"{one_line(redact_url(location))} does not end in the name of a format. "
+            f"{shown_name(location)} does not end in the name of a format. "
             f"Known are {', '.join(READERS)}, each also with .gz."
         )
     return suffix
@@ -46,31 +77,17 @@ def read_records(data: bytes, location: str) -> Records:
 
     Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
     """
-    suffix = file_format(location)
-    location = one_line(redact_url(location))
-    if suffix.endswith(".gz"):
-        data = _gunzip(data, location)
+    suffix, name = file_format(location), shown_name(location)
+    if data and suffix.endswith(".gz"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PoolError(
+                f"{name} is not gzip that can be unpacked: {short_error(error)}. Fetch or write it again."
+            ) from error
     if not data:
-        raise PoolError(f"{location} is empty. Check how it was written or fetched.")
-    records = READERS[suffix.removesuffix(".gz")](data.removeprefix(codecs.BOM_UTF8), location)
+        raise PoolError(f"{name} is empty. Check how it was written or fetched.")
+    records = READERS[suffix.removesuffix(".gz")](data.removeprefix(codecs.BOM_UTF8), name)
     if not records.rows and not records.faults:
-        raise PoolError(f"{location} has no rows. Check how it was written or fetched.")
+        raise PoolError(f"{name} has no rows. Check how it was written or fetched.")
     return records
-
-
-def _suffix(location: str) -> str | None:
-    path = re.split(r"[?#]", location)[0] if "://" in location else location
-    known = "|".join(re.escape(suffix) for suffix in READERS)
-    match = re.search(rf"({known})(\.gz)?$", path, re.IGNORECASE)
-    return match[0].lower() if match else None
-
-
-def _gunzip(data: bytes, location: str) -> bytes:
-    if not data:
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise PoolError(
-            f"{location} is not gzip that can be unpacked: {short_error(error)}. Fetch or write it again."
-        ) from error

@@ -27,12 +27,16 @@ def read_json(data: bytes, location: str) -> Records:
     """A JSON list of objects, numbered from 1; or JSON lines, which are often published under the name `.json`."""
     if re.match(rb"\s*\{", data):
         records = read_lines(data, location)
-        if records.faults and _is_one_value(data):
-            raise PoolError(
-                f"{location} holds one JSON object where a list of objects is needed. "
-                "Write [{...}, {...}], or JSON lines with each object on a line of its own."
-            )
-        return records
+        if not records.faults:
+            return records
+        try:
+            json.loads(data.decode())
+        except (ValueError, RecursionError):
+            return records
+        raise PoolError(
+            f"{location} holds one JSON object where a list of objects is needed. "
+            "Write [{...}, {...}], or JSON lines with each object on a line of its own."
+        )
     items = _items(data, location)
 
     def texts(rows: Sequence[int]) -> list[str]:
@@ -45,20 +49,14 @@ def _parsed(lines: list[bytes]) -> Iterator[tuple[int, Record | str]]:
     for row, line in enumerate(lines, 1):
         try:
             text = line.removesuffix(b"\r").decode()
+            if text and not text.isspace():
+                yield row, _record(json.loads(text))
         except UnicodeDecodeError:
             yield row, "not UTF-8"
-            continue
-        if text and not text.isspace():
-            yield row, _parse(text)
-
-
-def _parse(text: str) -> Record | str:
-    try:
-        return _record(json.loads(text))
-    except RecursionError:
-        return _TOO_DEEP
-    except ValueError as error:
-        return f"not valid JSON: {_parser_message(error)}"
+        except RecursionError:
+            yield row, _TOO_DEEP
+        except ValueError as error:
+            yield row, f"not valid JSON: {_parser_message(error)}"
 
 
 def _record(value: object) -> Record | str:
@@ -98,11 +96,3 @@ def _items(data: bytes, location: str) -> list[Any]:
             f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
         )
     return items
-
-
-def _is_one_value(data: bytes) -> bool:
-    try:
-        json.loads(data.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True

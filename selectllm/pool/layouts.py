@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from selectllm.errors import PoolError
+from selectllm.pool.formats import shown_name
 from selectllm.pool.rows import INSTRUCTION_IS_TEXT, PRESENT, InvalidRow
 from selectllm.text import join_names, one_line, type_name
 
@@ -20,44 +21,31 @@ class Columns:
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns that hold each row's texts; `name` is "instruction", "prompt", "messages" or "columns"."""
+    """The columns of each row's instruction, input and output, and the name of the layout, as in Pool.layout."""
 
     name: str
-    instruction: str
-    input: str | None
-    output: str | None
+    texts: tuple[str, str | None, str | None]
 
     @property
-    def mapped(self) -> set[str]:
+    def mapped(self) -> set[str | None]:
         """The columns that are wholly stored as texts; of a conversation, the first user turn is only a part."""
-        whole = (self.instruction if self.name != "messages" else None, self.input, self.output)
-        return {column for column in whole if column is not None}
+        return set(self.texts[1:] if self.name == "messages" else self.texts)
 
 
-class ColumnsMissing(PoolError):
-    """Columns that texts are to come from are not there; `fault` is the message without the file's name."""
-
-    def __init__(self, location: str, fault: str, columns: tuple[str, ...]) -> None:
-        super().__init__(f"{location} {fault}")
-        self.fault, self.columns = fault, columns
+class ColumnsMissing(Exception):
+    """Columns that texts come from are not there; its arguments: what is wrong with the file, and the columns."""
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A layout in common use: candidates for the input's and the output's column stand in order of preference."""
+_Known: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
+_KNOWN: Final[dict[str, _Known]] = {
+    "instruction": ("instruction", ("input", "context"), ("output", "response")),
+    "prompt": ("prompt", (), ("completion", "response", "output")),
+    "messages": ("messages", (), ()),
+    "conversations": ("messages", (), ()),
+}
+"""By the instructions' column: a layout's name, and candidates for the input's and the output's column, best first."""
 
-    name: str
-    instruction: str
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-
-
-_KNOWN: Final = (
-    _Known("instruction", "instruction", ("input", "context"), ("output", "response")),
-    _Known("prompt", "prompt", (), ("completion", "response", "output")),
-    _Known("messages", "messages"),
-    _Known("messages", "conversations"),
-)
+_NAMED: Final[_Known] = ("columns", ("input", "context"), ("output", "response", "completion"))
 
 
 def recognise(names: Collection[str], columns: Columns, location: str) -> Layout:
@@ -65,38 +53,29 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
 
     Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
     """
+    existing = f"Its columns are {join_names(names)}." if names else "Its rows have no columns at all."
     named = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
-    if missing := tuple(name for name in named if name not in names):
-        raise ColumnsMissing(location, f"has no column {one_line(missing[0])!r}. {_existing(names)}", missing)
+    if missing := [name for name in named if name not in names]:
+        raise ColumnsMissing(f"has no column {one_line(missing[0])!r}. {existing}", tuple(missing))
     if len(set(named)) < len(named):
         raise PoolError(
-            f"One column of {location} cannot be two of instruction, input and output. Name different ones."
+            f"One column of {shown_name(location)} cannot be two of instruction, input and output. Name different ones."
         )
-    if columns.instruction is not None:
-        known = _Known("columns", columns.instruction, ("input", "context"), ("output", "response", "completion"))
-    else:
-        known = _recognised(names, location)
-    free = set(names) - {known.instruction, *named}
-    input_ = columns.input or next((name for name in known.inputs if name in free), None)
-    output = columns.output or next((name for name in known.outputs if name in free - {input_}), None)
-    return Layout(known.name, known.instruction, input_, output)
-
-
-def _recognised(names: Collection[str], location: str) -> _Known:
-    for known in _KNOWN:
-        if known.instruction in names:
-            return known
-    expected = join_names(known.instruction for known in _KNOWN)
-    raise ColumnsMissing(
-        location,
-        f"has none of the columns {expected}. {_existing(names)} "
-        "Name the one that holds the instructions with --instruction-column.",
-        ("instruction",),
-    )
-
-
-def _existing(names: Collection[str]) -> str:
-    return f"Its columns are {join_names(names)}." if names else "Its rows have no columns at all."
+    instruction = columns.instruction
+    layout, inputs, outputs = _NAMED
+    if instruction is None:
+        instruction = next((name for name in _KNOWN if name in names), None)
+        if instruction is None:
+            raise ColumnsMissing(
+                f"has none of the columns {join_names(_KNOWN)}. {existing} "
+                "Name the one that holds the instructions with --instruction-column.",
+                ("instruction",),
+            )
+        layout, inputs, outputs = _KNOWN[instruction]
+    free = set(names) - {instruction, *named}
+    input_ = columns.input or next((name for name in inputs if name in free), None)
+    output = columns.output or next((name for name in outputs if name in free - {input_}), None)
+    return Layout(layout, (instruction, input_, output))
 
 
 def first_user_turn(conversation: object) -> Any:
@@ -112,10 +91,8 @@ def first_user_turn(conversation: object) -> Any:
         if isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("user", "human"):
             content = turn.get("content")
             content = turn.get("value") if content is None else content
-            return _joined(content) if isinstance(content, list) else content
+            if not isinstance(content, list):
+                return content
+            texts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
+            return "\n".join(text for text in texts if isinstance(text, str))
     raise InvalidRow("no user turn", PRESENT)
-
-
-def _joined(parts: list[Any]) -> str:
-    texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text")
-    return "\n".join(text for text in texts if isinstance(text, str))

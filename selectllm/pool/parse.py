@@ -1,21 +1,27 @@
-"""What the records of a file say: the texts and id of each one that can be used, and what is wrong with the rest."""
+"""What the records of a file say: the rows to keep, those at fault and duplicates, or the rows that it names."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import repeat
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
+from pydantic import BaseModel
 
-from selectllm.paths import redact_url
-from selectllm.pool.extra_columns import extra_column, extra_column_names
-from selectllm.pool.formats import read_records
+from selectllm.errors import PoolError
+from selectllm.pool.extra_columns import append_extra_columns
+from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
-from selectllm.pool.source import PoolFile
-from selectllm.schemas import POOL
-from selectllm.text import join_names, one_line
+from selectllm.pool.source import PoolFile, fetch_bytes
+from selectllm.schemas import POOL, QUARANTINE
+from selectllm.text import join_names
+
+_REASONS_SHOWN: Final = 10
+_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -23,28 +29,41 @@ class ParsedPool:
     """Every row of a file, before any is left out.
 
     `table` has the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
-    same id included. `is_usable` says of each record whether it is among them. For every other row, by its number,
-    `faults` holds the reason and `broken_rules` the rule (pool.rows.RULES). Without a `layout` no row can be used:
-    `missing` names the columns that one needs, and `refused` says so in words.
+    same id included. For every other row, by its number, `faults` holds the reason and `broken_rules` the rule
+    (pool.rows.RULES). Without a `layout` no row can be used: `missing` names the columns that one needs, and `refused`
+    says so in words.
     """
 
     records: Records = field(repr=False)
     layout: Layout | None
     table: pa.Table = field(repr=False)
-    is_usable: Sequence[bool] = field(repr=False)
     faults: Mapping[int, str]
     broken_rules: Mapping[int, str]
     missing: tuple[str, ...] = ()
     refused: str = ""
 
-    def extra_columns(self, keep: Sequence[bool]) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """The kept values of the columns that go along to the selection, by their new names, in the file's order.
+    def with_extra_columns(self, table: pa.Table) -> pa.Table:
+        """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
+        return append_extra_columns(table, self.records, self.layout.mapped if self.layout else ())
 
-        `keep` says of each record whether it is kept.
-        """
-        mapped = self.layout.mapped if self.layout else set()
-        names = extra_column_names(name for name in self.records.columns if name not in mapped)
-        return {new: extra_column(self.records.columns[old], keep) for old, new in names.items()}
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool, ready for use: `rows_read == quarantined + duplicates + table.num_rows`.
+
+    `table` has the columns of schemas.POOL and behind them the file's further columns, in the file's order, with
+    unique ids. `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout`
+    says how the columns were understood: "instruction", "prompt", "messages" or "columns". `refused` says why the file
+    has no usable row; it is empty where there is one.
+    """
+
+    table: pa.Table
+    quarantine: pa.Table
+    rows_read: int
+    quarantined: int
+    duplicates: int
+    layout: str
+    refused: str = ""
 
 
 def parse(file: PoolFile, columns: Columns) -> ParsedPool:
@@ -52,53 +71,94 @@ def parse(file: PoolFile, columns: Columns) -> ParsedPool:
 
     Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
     """
-    records = read_records(file.data, file.location)
-    if not records.rows:
-        return _without_layout(records, (), "")
-    try:
-        layout = recognise(records.columns, columns, one_line(redact_url(file.location)))
-    except ColumnsMissing as error:
-        return _without_layout(records, error.columns, error.fault)
-    return parse_rows(records, layout)
+    return parse_records(read_records(file.data, file.location), columns, file.location)
 
 
-def parse_rows(records: Records, layout: Layout) -> ParsedPool:
-    """Read every record as `layout` says."""
-    columns: list[list[Any]] = [[] for _ in POOL]
-    is_usable = []
+def parse_records(records: Records, columns: Columns, location: str) -> ParsedPool:
+    """Read every record; raises PoolError where one column is to have two roles."""
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
-    instructions = values(records.columns[layout.instruction])
-    inputs = repeat(None) if layout.input is None else values(records.columns[layout.input])
-    outputs = repeat(None) if layout.output is None else values(records.columns[layout.output])
-    for row, instruction, input_, output in zip(records.rows, instructions, inputs, outputs, strict=False):
-        try:
-            first = first_user_turn(instruction) if layout.name == "messages" else instruction
-            texts = validate_row(first, input_, output)
-        except InvalidRow as invalid:
-            faults[row], broken_rules[row] = str(invalid), invalid.rule
-            is_usable.append(False)
-            continue
-        for column, value in zip(columns, (row_id(texts[0], texts[1]), row, *texts), strict=True):
-            column.append(value)
-        is_usable.append(True)
-    return ParsedPool(records, layout, _table(columns), is_usable, faults, broken_rules)
+    texts: list[list[Any]] = [[] for _ in POOL]
+    layout, refused = None, ""
+    missing: tuple[str, ...] = ()
+    try:
+        layout = recognise(records.columns, columns, location) if records.rows else None
+    except ColumnsMissing as error:
+        refused, missing = error.args
+        faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
+    if layout:
+        parts = [repeat(None) if name is None else values(records.columns[name]) for name in layout.texts]
+        for row, instruction, input_, output in zip(records.rows, *parts, strict=False):
+            try:
+                first = first_user_turn(instruction) if layout.name == "messages" else instruction
+                valid = validate_row(first, input_, output)
+            except InvalidRow as invalid:
+                faults[row], broken_rules[row] = invalid.args
+                continue
+            for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
+                column.append(value)
+    return ParsedPool(records, layout, pa.table(texts, schema=POOL), faults, broken_rules, missing, refused)
 
 
-def _without_layout(records: Records, missing: tuple[str, ...], refused: str) -> ParsedPool:
-    """What is left to say of records without the columns that their texts were to come from."""
-    reason = f"no column {join_names(map(repr, missing))}"
-    return ParsedPool(
-        records,
-        layout=None,
-        table=_table([[] for _ in POOL]),
-        is_usable=[False] * len(records.rows),
-        faults=records.faults | dict.fromkeys(records.rows, reason),
-        broken_rules=dict.fromkeys(records.faults, READABLE),
-        missing=missing,
+def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
+    """Divide the rows of a file; of rows with the same id, the first that has no fault is kept.
+
+    `reasons` says by row number why further rows are to be quarantined.
+    """
+    records, faults = parsed.records, {**parsed.faults, **reasons}
+    first_rows: dict[str, int] = {}
+    duplicates: dict[int, str] = {}
+    kept: list[bool] = []
+    for row, id in zip(parsed.table["row"].to_pylist(), parsed.table["id"].to_pylist(), strict=True):
+        kept.append(row not in faults and first_rows.setdefault(id, row) == row)
+        if not kept[-1] and row not in faults:
+            duplicates[row] = f"duplicate of row {first_rows[id]}"
+    table = parsed.table.filter(pa.array(kept, pa.bool_()))
+    refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
+    left_out = dict(sorted({**faults, **duplicates}.items()))
+    return Pool(
+        table=table if refused else parsed.with_extra_columns(table),
+        quarantine=pa.table(
+            [list(left_out), list(left_out.values()), records.texts(list(left_out))], schema=QUARANTINE
+        ),
+        rows_read=len(records.rows) + len(records.faults),
+        quarantined=len(faults),
+        duplicates=len(duplicates),
+        layout=parsed.layout.name if parsed.layout else "",
         refused=refused,
     )
 
 
-def _table(columns: Sequence[list[Any]]) -> pa.Table:
-    arrays = [pa.array(column, column_field.type) for column, column_field in zip(columns, POOL, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=POOL)
+def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> PoolError:
+    """The error of a pool that has nothing usable in it, for the reason that `Pool.refused` gives."""
+    return PoolError(f"{shown_name(location)} {refused}", evidence)
+
+
+def named_ids(location: str, columns: Columns) -> frozenset[str]:
+    """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
+
+    In a table both count: a row's `id`, and its own texts, read as a pool's are. An id of another system that looks
+    like one of ours names no row, and so does no harm.
+    Raises PoolError where the file cannot be read or names no row.
+    """
+    of_texts: list[str] = []
+    if suffix_of(location):
+        records = read_records(fetch_bytes(location), location)
+        named = values(records.columns.get("id", []))
+        with suppress(PoolError):  # its columns are not a pool's
+            of_texts = parse_records(records, replace(columns, output=None), location).table["id"].to_pylist()
+    else:
+        named = fetch_bytes(location, is_table=False).decode("utf-8-sig", errors="replace").split()
+    ids = frozenset(of_texts).union(id for id in named if isinstance(id, str) and _ID.fullmatch(id))
+    if not ids:
+        raise PoolError(
+            f"{shown_name(location)} names no row: give ids, one on each line, a selection, or rows with the "
+            "texts of the pool's"
+        )
+    return ids
+
+
+def _no_usable_row(faults: Mapping[int, str]) -> str:
+    rows = sorted(faults)
+    reasons = [f"row {row}: {faults[row]}" for row in rows[:_REASONS_SHOWN]]
+    more = [f"and {len(rows) - _REASONS_SHOWN} more"] if len(rows) > _REASONS_SHOWN else []
+    return "has no usable row: " + "; ".join([*reasons, *more])

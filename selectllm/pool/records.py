@@ -1,5 +1,6 @@
 """What every format is read into: the columns of a file, held as lists or as Arrow arrays, and the rows at fault."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -7,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from selectllm.errors import PoolError
+from selectllm.text import join_names
 
 Column: TypeAlias = list[Any] | pa.ChunkedArray
 Record: TypeAlias = dict[str, Any]
@@ -58,15 +60,20 @@ def gather(
     return Records(rows, dict(columns), faults, texts)
 
 
+def refuse_repeated_names(names: Iterable[str], location: str) -> None:
+    """Raise PoolError where two columns have one name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise PoolError(f"{location} names columns twice: {join_names(twice)}. Give each column a name of its own.")
+
+
 def values(column: Column) -> list[Any]:
     """A column as Python values; text that is not UTF-8, which Parquet does not rule out, as bytes."""
     if isinstance(column, list):
         return column
     try:
-        objects: list[Any] = column.to_pylist()
+        return list(column.to_pylist())
     except ValueError:
-        objects = [_python_object(scalar) for scalar in column]
-    return objects
+        return [_python_object(scalar) for scalar in column]
 
 
 def _python_object(scalar: Any) -> Any:

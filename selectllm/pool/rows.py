@@ -24,11 +24,7 @@ no records."""
 
 
 class InvalidRow(Exception):
-    """A row cannot be used; the message is the reason that its quarantine records, `rule` the rule that it breaks."""
-
-    def __init__(self, reason: str, rule: str) -> None:
-        super().__init__(reason)
-        self.rule = rule
+    """A row cannot be used; its arguments are the reason that its quarantine records, and the rule that it breaks."""
 
 
 def validate_row(instruction: object, input: object, output: object) -> tuple[str, str | None, str | None]:
@@ -52,18 +48,17 @@ def validate_row(instruction: object, input: object, output: object) -> tuple[st
 def _text(role: str, value: object, rule: str) -> str | None:
     if value is None:
         return None
-    if isinstance(value, bytes):  # a Parquet column of text that was not marked as such
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidRow(f"the {role} is not UTF-8", ENCODED) from error
-    if not isinstance(value, str):
+    if not isinstance(value, (str, bytes)):
         raise InvalidRow(f"the {role} is not text but {type_name(value)}", rule)
     try:
+        if isinstance(value, bytes):  # a Parquet column of text that was not marked as such
+            return value.decode()
         value.encode()
+        return value
+    except UnicodeDecodeError as error:
+        raise InvalidRow(f"the {role} is not UTF-8", ENCODED) from error
     except UnicodeEncodeError as error:
         raise InvalidRow("holds a lone surrogate, which UTF-8 cannot hold", ENCODED) from error
-    return value
 
 
 def row_id(instruction: str, input: str | None) -> str:

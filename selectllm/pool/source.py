@@ -11,8 +11,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from selectllm.errors import MissingDependency, PoolError
-from selectllm.paths import redact_url
-from selectllm.pool.formats import file_format, is_readable
+from selectllm.pool.formats import file_format, shown_name, suffix_of
 from selectllm.text import one_line, short_error
 
 _FILES_SHOWN: Final = 5
@@ -46,8 +45,7 @@ def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
         with filesystem.open(path, "rb") as file:
             if is_table:  # after a directory was refused as one, and before anything is fetched in vain
                 file_format(location)
-            data: bytes = file.read()
-            return data
+            return bytes(file.read())
     except PoolError:
         raise
     except Exception as error:  # every file system has its own, and few of them are OSErrors
@@ -57,23 +55,20 @@ def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
 def _filesystem(location: str) -> tuple[Any, str]:
     if "://" not in location:  # so that a file may be called a::b.jsonl, which fsspec would take for a chain
         return LocalFileSystem(), os.path.expanduser(location)
+    name = shown_name(location)
     try:
         filesystem, path = url_to_fs(location)
     except ImportError as error:
         if location.startswith("hf://"):
             raise MissingDependency("huggingface_hub", extra="embed", purpose="reading hf:// pools") from error
-        raise PoolError(
-            f"{one_line(redact_url(location))} needs a package that is not installed: {short_error(error)}."
-        ) from error
+        raise PoolError(f"{name} needs a package that is not installed: {short_error(error)}.") from error
     except Exception as error:  # an unknown protocol, or credentials that a file system asks for at once
-        raise PoolError(
-            f"{one_line(redact_url(location))} cannot be opened: {short_error(error)}. Check the URL."
-        ) from error
+        raise PoolError(f"{name} cannot be opened: {short_error(error)}. Check the URL.") from error
     return filesystem, path
 
 
 def _message(location: str, filesystem: Any, path: str, error: Exception) -> str:
-    name = one_line(redact_url(location))
+    name = shown_name(location)
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         files = _files_in(filesystem, path)
         if files is None:
@@ -91,5 +86,5 @@ def _files_in(filesystem: Any, path: str) -> list[str] | None:
     with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
         if filesystem.isdir(path):
             names = sorted(PurePosixPath(entry).name for entry in filesystem.ls(path, detail=False))
-            return [one_line(name, 80) for name in names if is_readable(name)][:_FILES_SHOWN]
+            return [one_line(name, 80) for name in names if suffix_of(name)][:_FILES_SHOWN]
     return None

@@ -15,11 +15,9 @@ from selectllm.quality.checks import (
     check_tournament,
 )
 from selectllm.quality.data_docs import write_data_docs
-from selectllm.quality.embedding_rules import validate_embeddings
+from selectllm.quality.output_rules import validate_embeddings, validate_rankings
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
-from selectllm.quality.pool_check import PoolCheck, check_pool, validate_pool
-from selectllm.quality.pool_rules import CODE_VERSION
-from selectllm.quality.ranking_rules import validate_rankings
+from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, validate_pool
 from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [

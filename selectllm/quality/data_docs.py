@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selectllm.errors import StoreError
-from selectllm.quality.gx import great_expectations, module, new_context
-from selectllm.quality.quiet import quiet
+from selectllm.quality.gx import great_expectations, new_context, quiet
 from selectllm.quality.verdicts import Finding, Verdict
 
 
@@ -22,86 +21,66 @@ def write_data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -
     Raises StoreError where the folder cannot be written to, MissingDependency without Great Expectations.
     """
     path = Path(folder).expanduser().absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            _build(path, verdicts, run)
-    except OSError as error:
-        raise StoreError(f"the data docs cannot be written to {str(folder)!r}: {error.strerror}") from error
-    return path / "index.html"
-
-
-def _build(path: Path, verdicts: Iterable[Verdict], run: str) -> None:
     site = {
         "class_name": "SiteBuilder",
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(path)},
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "show_how_to_buttons": False,
     }
-    site_context = new_context(data_docs_sites={"verdicts": site})
-    run_id = module("core.run_identifier").RunIdentifier(run_name=run, run_time=datetime.now(UTC))
-    for verdict in verdicts:
-        _add(site_context, verdict, run_id)
-    site_context.build_data_docs()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            context = new_context(data_docs_sites={"verdicts": site})
+            run_id = great_expectations("core.run_identifier").RunIdentifier(run, datetime.now(UTC))
+            for verdict in verdicts:
+                _add(context, verdict, run_id)
+            context.build_data_docs()
+    except OSError as error:
+        raise StoreError(f"the data docs cannot be written to {str(folder)!r}: {error.strerror}") from error
+    return path / "index.html"
 
 
-def _add(site_context: Any, verdict: Verdict, run_id: Any) -> None:
-    identifiers = module("data_context.types.resource_identifiers")
+def _add(context: Any, verdict: Verdict, run_id: Any) -> None:
+    identifiers = great_expectations("data_context.types.resource_identifiers")
     results = [_result(finding) for finding in verdict.findings]
-    successful = sum(finding.success for finding in verdict.findings)
-    suite = great_expectations().ExpectationSuite(
-        name=verdict.boundary, expectations=[result.expectation_config for result in results]
-    )
-    site_context.suites.add(suite)
-    name = identifiers.ExpectationSuiteIdentifier(name=verdict.boundary)
-    site_context.validation_results_store.store_validation_results(
-        suite_validation_result=module("core.expectation_validation_result").ExpectationSuiteValidationResult(
+    expectations = [result.expectation_config for result in results]
+    context.suites.add(great_expectations().ExpectationSuite(name=verdict.boundary, expectations=expectations))
+    name = identifiers.ExpectationSuiteIdentifier(verdict.boundary)
+    statistics = great_expectations("validator.validation_statistics").calc_validation_statistics(results)
+    context.validation_results_store.store_validation_results(
+        suite_validation_result=great_expectations(
+            "core.expectation_validation_result"
+        ).ExpectationSuiteValidationResult(
             success=verdict.success,
             results=results,
             suite_name=verdict.boundary,
-            suite_parameters={},
-            statistics={
-                "evaluated_expectations": verdict.checked,
-                "successful_expectations": successful,
-                "unsuccessful_expectations": verdict.checked - successful,
-                "success_percent": 100 * successful / max(verdict.checked, 1),
-            },
+            statistics=statistics._asdict(),
             meta={
                 "great_expectations_version": great_expectations().__version__,
                 "run_id": run_id,
                 "validation_time": run_id.run_time.isoformat(),
-                "active_batch_definition": {
-                    "datasource_name": "selectllm",
-                    "data_connector_name": "selectllm",
-                    "data_asset_name": verdict.boundary,
-                    "batch_identifiers": {},
-                },
+                "active_batch_definition": {"data_asset_name": verdict.boundary},
             },
         ),
-        suite_validation_result_identifier=identifiers.ValidationResultIdentifier(
-            expectation_suite_identifier=name, run_id=run_id, batch_identifier=verdict.boundary
-        ),
+        suite_validation_result_identifier=identifiers.ValidationResultIdentifier(name, run_id, verdict.boundary),
         expectation_suite_identifier=name,
     )
 
 
 def _result(finding: Finding) -> Any:
     """A finding as the result that it was; its strings are escaped here, since the pages' templates escape nothing."""
-    configuration = module("expectations.expectation_configuration").ExpectationConfiguration
+    configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration
     share = 100 * finding.count / max(finding.rows, 1)
+    names = [escape(f"{finding.key} {name}") for name in finding.first]
     counts = {
         "element_count": finding.rows,
         "unexpected_count": finding.count,
-        "unexpected_percent": share,
-        "unexpected_percent_total": share,
-        "unexpected_percent_nonmissing": share,
+        **dict.fromkeys(("unexpected_percent", "unexpected_percent_total", "unexpected_percent_nonmissing"), share),
         "missing_count": 0,
         "missing_percent": 0.0,
-        "partial_unexpected_list": [
-            escape(f"{finding.key} {name}") for name in finding.first
-        ],  # the pages' place for values
+        "partial_unexpected_list": names,  # the pages' place for values
     }
-    return module("core.expectation_validation_result").ExpectationValidationResult(
+    return great_expectations("core.expectation_validation_result").ExpectationValidationResult(
         success=finding.success,
         expectation_config=configuration(
             type=finding.expectation,

@@ -9,28 +9,32 @@ expectations:
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import pyarrow as pa
 
 from selectllm.errors import UsageError
-from selectllm.quality.gx import great_expectations, module
-from selectllm.quality.quiet import quiet
-from selectllm.quality.rules import Rule
+from selectllm.pool import ParsedPool
+from selectllm.pool.records import values
+from selectllm.quality.engine import CannotValidate, evaluate
+from selectllm.quality.gx import great_expectations, quiet
+from selectllm.quality.rules import FactTable, Rule, RuleResult
 from selectllm.quality.verdicts import Severity
 from selectllm.store import digest
 from selectllm.text import join_names, one_line, short_error, type_name
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _KNOWN: Final = {"type", "kwargs", "severity", "description", "meta", "notes", "id", "rendered_content"}
 _OURS: Final = {"result_format", "catch_exceptions"}  # a user cannot change the form of results: texts stay out
 _COLUMNS: Final = ("column", "column_A", "column_B", "column_list", "column_set")
-_ABOUT_COLUMNS: Final = {  # these ask whether columns are there: one that is missing is an answer, not a mistake
-    "expect_column_to_exist",
-    "expect_table_columns_to_match_ordered_list",
-    "expect_table_columns_to_match_set",
-}
+# These ask whether columns are there: one that is missing is an answer, not a mistake.
+_ABOUT_COLUMNS: Final = ("expect_column_to_exist", "expect_table_columns_to_match_")
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,6 @@ class Suite:
     path: str
     rules: tuple[Rule, ...]
     digest: str
-
-    def check_columns(self, columns: Collection[str]) -> None:
-        """Raise UsageError where a rule looks at a column that is not there."""
-        for rule in self.rules:
-            if rule.type in _ABOUT_COLUMNS:
-                continue
-            for name in (name for key in _COLUMNS for name in _listed(rule.arguments.get(key))):
-                if name not in columns:
-                    raise UsageError(
-                        f"{self.path} expects something of a column {one_line(name, 80)!r}, which the pool does not "
-                        f"have: name one of {join_names(columns)}"
-                    )
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -72,7 +64,10 @@ def load_suite(path: str | Path) -> Suite:
         rule_name = f"{rule.name} #{twins + 1}" if twins else rule.name
         description = f": {rule.reason}" if rule.reason else ""
         rules.append(replace(rule, name=rule_name, reason=f"fails {rule_name}{description}"))
-    return Suite(name, tuple(rules), digest("expectations", _canonical(rules)))
+    # as canonical JSON in ASCII; dates, which YAML knows, as text
+    parts = [[rule.name, rule.type, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
+    canonical = json.dumps(json.loads(json.dumps(parts, default=str)), sort_keys=True)
+    return Suite(name, tuple(rules), digest("expectations", canonical))
 
 
 def suite_digest(path: str | Path) -> str:
@@ -80,24 +75,50 @@ def suite_digest(path: str | Path) -> str:
     return digest("expectations", _bytes(Path(path).expanduser(), one_line(path)).hex())
 
 
-def _canonical(rules: Sequence[Rule]) -> str:
-    """Rules as canonical JSON in ASCII; dates, which YAML knows, as text."""
-    content = [[rule.name, rule.type, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
-    return json.dumps(json.loads(json.dumps(content, default=str)), sort_keys=True)
+def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
+    """Hold the rows whose texts can be used to a suite, with the file's further columns.
+
+    Raises UsageError where the suite does not fit the pool.
+    """
+    table = parsed.with_extra_columns(parsed.table)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    needed = [rule.arguments for rule in suite.rules if not rule.type.startswith(_ABOUT_COLUMNS)]
+    if missing := [name for arguments in needed for name in _columns_of(arguments) if name not in columns]:
+        raise UsageError(
+            f"{suite.path} expects something of a column {one_line(missing[0], 80)!r}, which the pool does not have: "
+            f"name one of {join_names(columns)}"
+        )
+    with quiet():
+        facts = {name: _series(column) for name, column in columns.items()}
+    try:
+        return evaluate(FactTable("row", facts, suite.rules))
+    except CannotValidate as error:
+        raise UsageError(f"{suite.path}: {error}. Mend the expectation") from error
+
+
+def _series(column: pa.Array | pa.ChunkedArray) -> "pd.Series[Any]":
+    import pandas as pd
+
+    try:
+        series: pd.Series[Any] = column.to_pandas(use_threads=False)
+    except (pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
+        series = pd.Series(values(pa.chunked_array(column)), dtype=object)
+    return series
 
 
 def _content(path: Path, name: str) -> Any:
     from ruamel.yaml import YAML  # Great Expectations brings it along
     from ruamel.yaml.error import YAMLError
 
+    is_json = path.suffix.lower() == ".json"
     try:
         text = _bytes(path, name).decode()
-    except ValueError as error:
+        return json.loads(text) if is_json else YAML(typ="safe", pure=True).load(text)
+    except UnicodeDecodeError as error:
         raise UsageError(f"the expectations {name} cannot be read: {short_error(error)}. Check the path") from error
-    try:
-        return json.loads(text) if path.suffix.lower() == ".json" else YAML(typ="safe", pure=True).load(text)
     except (ValueError, YAMLError, RecursionError) as error:
-        raise UsageError(f"{name} is not {_format(path)} that can be read: {short_error(error)}. Mend it") from error
+        form = "JSON" if is_json else "YAML"
+        raise UsageError(f"{name} is not {form} that can be read: {short_error(error)}. Mend it") from error
 
 
 def _bytes(path: Path, name: str) -> bytes:
@@ -108,30 +129,17 @@ def _bytes(path: Path, name: str) -> bytes:
         raise UsageError(f"the expectations {name} cannot be read: {why}. Check the path") from error
 
 
-def _format(path: Path) -> str:
-    return "JSON" if path.suffix.lower() == ".json" else "YAML"
-
-
 def _rule(entry: Any, where: str) -> Rule:
     """The rule of an entry, with its description for a reason; the expectation is built, to see that it can be."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
-        raise UsageError(f"{where} has no type: write it as {{type: expect_..., kwargs: {{...}}}}")
-    unknown = [str(key) for key in entry if key not in _KNOWN]
-    if unknown:
-        raise UsageError(
-            f"{where} has a key {one_line(unknown[0], 80)!r}, which means nothing: {join_names(sorted(_KNOWN))} do"
-        )
-    arguments, severity = entry.get("kwargs") or {}, entry.get("severity", "critical")
-    if not isinstance(arguments, Mapping):
-        raise UsageError(f"{where} has kwargs that are {type_name(arguments)}: write them as {{name: value}}")
-    misplaced = [str(key) for key in arguments if key in _KNOWN]
-    if misplaced:
-        raise UsageError(f"{where} has {misplaced[0]!r} among its kwargs: write it beside them")
-    if severity not in get_args(Severity):
-        raise UsageError(f"{where} has the severity {one_line(severity, 80)!r}: it can be critical, warning or info")
-    arguments = {str(key): value for key, value in arguments.items() if key not in _OURS}
+    if mistake := _mistake(entry):
+        raise UsageError(f"{where} {mistake}")
+    arguments = {str(key): value for key, value in (entry.get("kwargs") or {}).items() if key not in _OURS}
+    meta = entry.get("meta")
+    columns = ", ".join(map(str, _columns_of(arguments)))
+    name = meta.get("rule") if isinstance(meta, Mapping) else None
+    name = one_line(name or (f"{entry['type']}({columns})" if columns else entry["type"]), 200)
     reason = one_line(entry.get("description") or "", 200)
-    rule = Rule(_name(entry, arguments), entry["type"], arguments, severity, reason=reason)
+    rule = Rule(name, entry["type"], arguments, entry.get("severity", "critical"), reason)
     try:
         with quiet():
             rule.expectation()
@@ -140,22 +148,31 @@ def _rule(entry: Any, where: str) -> Rule:
     return rule
 
 
-def _name(entry: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    meta = entry.get("meta")
-    name = meta.get("rule") if isinstance(meta, Mapping) else None
-    columns = ", ".join(str(name) for key in _COLUMNS for name in _listed(arguments.get(key)))
-    return one_line(name or (f"{entry['type']}({columns})" if columns else entry["type"]), 200)
+def _mistake(entry: Any) -> str:
+    """What is wrong with the form of an entry, if anything is."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+        return "has no type: write it as {type: expect_..., kwargs: {...}}"
+    if unknown := [str(key) for key in entry if key not in _KNOWN]:
+        return f"has a key {one_line(unknown[0], 80)!r}, which means nothing: {join_names(sorted(_KNOWN))} do"
+    arguments, severity = entry.get("kwargs") or {}, entry.get("severity", "critical")
+    if not isinstance(arguments, Mapping):
+        return f"has kwargs that are {type_name(arguments)}: write them as {{name: value}}"
+    if misplaced := [str(key) for key in arguments if key in _KNOWN]:
+        return f"has {misplaced[0]!r} among its kwargs: write it beside them"
+    if severity not in get_args(Severity):
+        return f"has the severity {one_line(severity, 80)!r}: it can be critical, warning or info"
+    return ""
 
 
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+def _columns_of(arguments: Mapping[str, Any]) -> list[Any]:
+    """The columns that an expectation looks at."""
+    named = [arguments[key] for key in _COLUMNS if arguments.get(key) is not None]
+    return [name for value in named for name in (value if isinstance(value, (list, tuple, set)) else [value])]
 
 
 def _message(rule: Rule, error: Exception) -> str:
     if type(error).__name__ == "ExpectationNotFoundError":
-        known = module("expectations.registry").list_registered_expectation_implementations()
+        known = great_expectations("expectations.registry").list_registered_expectation_implementations()
         close = get_close_matches(rule.type, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ": see https://greatexpectations.io/expectations"
         return f"it knows no {one_line(rule.type, 80)}{hint}"

@@ -1,20 +1,54 @@
 """A rule about a table of facts: declared once, with a form in numpy, which is cheap, and one for Great Expectations.
 
-The two forms share the rule's columns and bounds. `numpy_forms` has the first form of the types of expectation that our
-rules are of; a rule of another type, as users write them, has only the second.
+The two forms share the rule's columns and bounds. The form in numpy is FAILING_ROWS or OBSERVED by the rule's type; a
+rule of another type, as users write them, has only that for Great Expectations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any
+from math import inf, isfinite, nan
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from selectllm.quality.gx import module
-from selectllm.quality.numpy_forms import FAILING_ROWS, OBSERVED, Facts, Mask, Values
+from selectllm.quality.gx import great_expectations
 from selectllm.quality.verdicts import FIRST, Finding, Key, Severity
 from selectllm.text import one_line
+
+Values: TypeAlias = npt.NDArray[Any]
+Facts: TypeAlias = Mapping[str, Any]
+
+
+def repeats(*columns: Values) -> Values:
+    """Which rows have the same values in the columns as an earlier row."""
+    seen: set[tuple[Any, ...]] = set()
+    is_repeat = np.zeros(len(columns[0]), dtype=bool)
+    for place, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        is_repeat[place] = values in seen
+        seen.add(values)
+    return is_repeat
+
+
+FAILING_ROWS: Final[dict[str, Callable[[Facts, Mapping[str, Any]], Values]]] = {
+    "expect_column_values_to_be_in_set": lambda facts, to: facts[to["column"]] != to["value_set"][0],
+    "expect_column_values_to_not_be_in_set": lambda facts, to: facts[to["column"]] == to["value_set"][0],
+    "expect_column_values_to_be_between": lambda facts, to: (
+        (facts[to["column"]] < to.get("min_value", -inf)) | (facts[to["column"]] > to["max_value"])
+    ),
+    "expect_column_values_to_be_unique": lambda facts, to: repeats(facts[to["column"]]),
+    "expect_compound_columns_to_be_unique": lambda facts, to: repeats(*(facts[name] for name in to["column_list"])),
+    "expect_column_pair_values_to_be_equal": lambda facts, to: facts[to["column_A"]] != facts[to["column_B"]],
+}
+"""Which rows break an expectation, by its type, out of facts and arguments."""
+
+OBSERVED: Final[dict[str, Callable[[Values], float]]] = {
+    "expect_column_mean_to_be_between": lambda values: values.sum() / len(values) if len(values) else nan,
+    "expect_column_sum_to_be_between": lambda values: values.sum(),
+    "expect_table_row_count_to_equal": len,
+}
+"""What number an expectation about the whole table observes, by its type, out of a column."""
 
 
 @dataclass(frozen=True)
@@ -38,59 +72,55 @@ class Rule:
 
         Raises what Great Expectations does for a type or arguments that it does not know.
         """
-        configuration = module("expectations.expectation_configuration").ExpectationConfiguration
+        configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration
         named = {"type": self.type, "kwargs": dict(self.arguments), "severity": self.severity}
         return configuration(**named, meta={"place": place}).to_domain_obj()
 
-    def failing(self, facts: Facts) -> Mask | None:
-        """Which rows break the rule; None for a rule about the whole table."""
-        return FAILING_ROWS[self.type](facts, self.arguments) if self.type in FAILING_ROWS else None
+    def check(self, table: "FactTable") -> "RuleResult":
+        """Hold a table to the rule by its form in numpy."""
+        to = self.arguments
+        if self.type in FAILING_ROWS:
+            is_failing = FAILING_ROWS[self.type](table.facts, to)
+            return self.result(table, not is_failing.any(), table.keys[is_failing])
+        observed = float(OBSERVED[self.type](table.facts[to.get("column", table.key)]))
+        if "value" in to:
+            success = observed == to["value"]
+        else:
+            success = observed < to["max_value"] if to.get("strict_max") else observed <= to["max_value"]
+        return self.result(table, success, observed=observed)
 
-    def check(self, facts: Facts, key: Key) -> "RuleResult":
-        """Hold facts to the rule by its form in numpy; the column `key` names the rows."""
-        keys = facts[key]
-        mask = self.failing(facts)
-        if mask is not None:
-            return self.row_result(key, len(keys), not mask.any(), keys[mask])
-        observed, success = OBSERVED[self.type](facts, self.arguments)
-        counted = keys[facts[self.counted].astype(bool)] if self.counted else None
-        return self.table_result(key, len(keys), success, observed, counted)
-
-    def row_result(self, key: Key, rows: int, success: bool, failing: Values) -> "RuleResult":
-        """The result for a table of so many rows, of which those with the keys `failing` break the rule."""
-        observed = len(failing) / rows if rows else None
-        return RuleResult(self, self._finding(key, rows, success, failing, about="rows", observed=observed), failing)
-
-    def table_result(
-        self, key: Key, rows: int, success: bool, observed: float | None, counted: Values | None
+    def result(
+        self, table: "FactTable", success: bool, failing: Values | None = None, observed: float | None = None
     ) -> "RuleResult":
-        """The result for a table of so many rows: the number `observed`, and the keys of the rows that count for it."""
-        observed = observed if observed is not None and isfinite(observed) else None
-        named = np.array([]) if counted is None else counted
-        return RuleResult(self, self._finding(key, rows, success, named, about="table", observed=observed), None)
-
-    def _finding(self, key: Key, rows: int, success: bool, named: Values, **more: Any) -> Finding:
-        return Finding(
+        """The result for a table: the keys of the rows that break the rule, or the number `observed` of it all."""
+        rows, named = len(table.keys), failing
+        if failing is not None:
+            observed = len(failing) / rows if rows else None
+        elif self.counted:
+            named = table.keys[table.facts[self.counted].astype(bool)]
+        named = np.array([]) if named is None else named
+        finding = Finding(
             rule=self.name,
             success=success,
             severity=self.severity,
+            about="table" if failing is None else "rows",
+            observed=observed if observed is not None and isfinite(observed) else None,
             count=len(named),
             rows=rows,
-            key=key,
-            first=tuple(map(_key, named[:FIRST])),
+            key=table.key,
+            first=tuple(int(key) if isinstance(key, (int, np.integer)) else one_line(key, 80) for key in named[:FIRST]),
             expectation=self.type,
             arguments=dict(self.arguments),
-            **more,
         )
+        return RuleResult(self, finding, failing)
 
 
-@dataclass(frozen=True)
-class RuleResult:
+class RuleResult(NamedTuple):
     """A finding, and the keys of all rows that break the rule in the table's order; None for a rule about no rows."""
 
     rule: Rule
     finding: Finding
-    failing: Values | None = field(repr=False)
+    failing: Values | None
 
 
 @dataclass(frozen=True)
@@ -101,19 +131,19 @@ class FactTable:
     facts: Facts = field(repr=False)
     rules: tuple[Rule, ...]
 
+    @property
+    def keys(self) -> Values:
+        """The names of the rows."""
+        return np.asarray(self.facts[self.key])
+
     def check(self) -> list[RuleResult]:
         """Hold the facts to each rule by its form in numpy."""
-        return [rule.check(self.facts, self.key) for rule in self.rules]
+        return [rule.check(self) for rule in self.rules]
 
 
 def allow(name: str, column: str, value: object, **more: Any) -> Rule:
     """Every value of a column is this one."""
     return Rule(name, "expect_column_values_to_be_in_set", {"column": column, "value_set": [value]}, **more)
-
-
-def forbid(name: str, column: str, value: object, **more: Any) -> Rule:
-    """No value of a column is this one."""
-    return Rule(name, "expect_column_values_to_not_be_in_set", {"column": column, "value_set": [value]}, **more)
 
 
 def between(name: str, column: str, *, low: float | None = None, high: float, **more: Any) -> Rule:
@@ -129,20 +159,10 @@ def unique(name: str, *columns: str, **more: Any) -> Rule:
     return Rule(name, "expect_compound_columns_to_be_unique", {"column_list": list(columns)}, **more)
 
 
-def equal(name: str, column: str, other: str, **more: Any) -> Rule:
-    """Two columns have the same value in every row."""
-    return Rule(name, "expect_column_pair_values_to_be_equal", {"column_A": column, "column_B": other}, **more)
-
-
 def share(name: str, column: str, high: float, *, strict: bool = False) -> Rule:
     """The share of rows of which a column of zeros and ones is true has an upper bound; if `strict`, lies below it."""
-    bounds = {"max_value": high, "strict_max": True} if strict else {"max_value": high}
-    return Rule(name, "expect_column_mean_to_be_between", {"column": column, **bounds}, counted=column)
-
-
-def total(name: str, column: str, high: float) -> Rule:
-    """The number of rows of which a column of zeros and ones is true has an upper bound."""
-    return Rule(name, "expect_column_sum_to_be_between", {"column": column, "max_value": high}, counted=column)
+    bounds = {"column": column, "max_value": high} | ({"strict_max": True} if strict else {})
+    return Rule(name, "expect_column_mean_to_be_between", bounds, counted=column)
 
 
 def row_count(rows: int, **more: Any) -> Rule:
@@ -150,5 +170,20 @@ def row_count(rows: int, **more: Any) -> Rule:
     return Rule("row_count", "expect_table_row_count_to_equal", {"value": rows}, **more)
 
 
-def _key(value: Any) -> int | str:
-    return int(value) if isinstance(value, (int, np.integer)) else one_line(value, 80)
+def named_columns(as_expected: Mapping[str, bool]) -> FactTable:
+    """The facts about columns by name: without those that are as expected, nothing else can be said of a table."""
+    rule = allow("columns", "as_expected", True, reason="columns are missing or not of their type")
+    facts = {"column": np.array(list(as_expected), dtype=object), "as_expected": np.array(list(as_expected.values()))}
+    return FactTable("column", facts, (rule,))
+
+
+def table_columns(table: pa.Table, fields: Iterable[pa.Field]) -> FactTable:
+    """The facts about a table's columns: each field is there once, of its type, and has nulls only where it may."""
+    return named_columns(
+        {
+            field.name: table.column_names.count(field.name) == 1
+            and table[field.name].type == field.type
+            and (field.nullable or table[field.name].null_count == 0)
+            for field in fields
+        }
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.quality.numpy_forms import Values
+from selectllm.quality.rules import Values
 
 MIN_LETTERS: Final = 2
 """Letters or digits that a text has at least: 「翻译」, "pi" and "1+1" pass; "?", "x" and one emoji do not."""
@@ -20,7 +20,7 @@ MIN_LETTERS: Final = 2
 MIN_DAMAGES: Final = 3
 """Places at which a text must be damaged before the share counts: one lost accent spoils no instruction."""
 
-_LETTERS: Final = r"[\p{L}\p{N}]"
+_LETTERS: Final = "(?s)" + ".*".join([r"[\p{L}\p{N}]"] * MIN_LETTERS)
 _CONTROLS: Final = r"[\x00-\x08\x0e-\x1f\x7f-\x{84}\x{86}-\x{9f}]"  # not tab, line ends and page breaks
 _ODD: Final = r"[^\p{L}\p{M}\p{N}\p{P}\p{S}\p{Z}\p{Cc}\p{Cf}]"
 
@@ -31,24 +31,21 @@ _DAMAGE: Final = re.compile(f"\ufffd|[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|
 _DAMAGE_LIKELY: Final = "\ufffd|[\xc2-\xf4]" + _NEXT
 
 
-def has_letters(texts: pa.ChunkedArray) -> Values:
-    """Whether each text has at least MIN_LETTERS letters or digits of any script; a null has none."""
-    return _matches(texts, "(?s)" + ".*".join([_LETTERS] * MIN_LETTERS))
+def text_facts(texts: pa.ChunkedArray) -> dict[str, Values]:
+    """The facts about each text, of which a null has none.
 
-
-def has_controls(texts: pa.ChunkedArray) -> Values:
-    """Whether each text holds a control character that is neither a tab nor a line's or page's end."""
-    return _matches(texts, _CONTROLS)
-
-
-def damaged(texts: pa.ChunkedArray) -> Values:
-    """The share of each text's characters that stand for lost ones: U+FFFD, or UTF-8 read as another encoding."""
-    return _shares(texts, _DAMAGE_LIKELY, _damaged)
-
-
-def unassigned(texts: pa.ChunkedArray) -> Values:
-    """The share of each text's characters without a meaning in Unicode: private use, or not assigned."""
-    return _shares(texts, _ODD, lambda text: sum(unicodedata.category(char) in ("Co", "Cn") for char in text))
+    `letters`: whether it has at least MIN_LETTERS letters or digits of any script. `controls`: whether it holds a
+    control character that is neither a tab nor a line's or page's end. `damaged`: the share of its characters that
+    stand for lost ones, U+FFFD or UTF-8 read as another encoding. `unassigned`: the share without a meaning in Unicode.
+    """
+    return {
+        "letters": _matches(texts, _LETTERS),
+        "controls": _matches(texts, _CONTROLS),
+        "damaged": _shares(texts, _DAMAGE_LIKELY, _damaged),
+        "unassigned": _shares(
+            texts, _ODD, lambda text: sum(unicodedata.category(char) in ("Co", "Cn") for char in text)
+        ),
+    }
 
 
 def _damaged(text: str) -> int:

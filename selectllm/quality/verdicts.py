@@ -3,6 +3,7 @@
 Row numbers and ids stand in it, never a row's text: a text may hold anything, markup and orders included.
 """
 
+import re
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +20,9 @@ FIRST: Final = 10
 _SHOWN: Final = 3  # of them, in an error message
 
 _KEYS: Final[dict[Key, str]] = {"row": "rows", "id": "ids", "query_id": "queries", "column": "columns"}
+
+_HEADER: Final = ("rule", "severity", "holds", "observed", "failing", "first")
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
 
 _REMOVE: Final = "remove its artifact and run again, so that it is made anew"
 _ADVICE: Final[dict[Boundary, str]] = {
@@ -99,17 +103,29 @@ class Verdict(BaseModel):
 
     def summary(self) -> dict[str, Any]:
         """The verdict in the numbers that a run's summary holds."""
-        failed = [
-            {"rule": finding.rule, "count": finding.count, "severity": finding.severity} for finding in self.failures
-        ]
+        failed = [{"rule": each.rule, "count": each.count, "severity": each.severity} for each in self.failures]
         return {"success": self.success, "checked": self.checked, "failed": failed}
 
     def require(self) -> None:
         """Raise QualityError where a critical rule fails."""
-        broken = [finding.text for finding in self.findings if finding.is_failure]
-        if broken:
+        if broken := [finding.text for finding in self.findings if finding.is_failure]:
             raise QualityError(
                 f"the {self.boundary} table does not meet its expectations: {'; '.join(broken)}. To go on, "
                 f"{_ADVICE[self.boundary]}, or pass --no-validate",
                 self,
             )
+
+
+def markdown(verdict: Verdict) -> str:
+    """A verdict as a table in Markdown, what fails first; names are a user's to choose, so their marks are escaped."""
+    findings = sorted(verdict.findings, key=lambda finding: finding.success)
+    rows = [_HEADER, ("---",) * len(_HEADER), *map(_cells, findings)]
+    head = f"**{verdict.boundary}**: {verdict.checked} expectations, {len(verdict.failures)} not met"
+    return "\n".join([head, "", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _cells(finding: Finding) -> tuple[str, ...]:
+    rule, first = (_MARKS.sub(r"\\\1", " ".join(text.split())) for text in (finding.rule, finding.first_text()))
+    failing = f"{finding.count:,} of {finding.rows:,}" if finding.rows else ""
+    observed = "" if finding.observed is None else f"{finding.observed:.6g}"
+    return (rule, finding.severity, "yes" if finding.success else "**no**", observed, failing, first)

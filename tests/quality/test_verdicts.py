@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from selectllm.errors import StoreError
 from selectllm.quality import Verdict, validate_embeddings, validate_rankings, write_data_docs
-from selectllm.quality.markdown import markdown
+from selectllm.quality.verdicts import markdown
 from tests.quality.broken import FOLDER
 from tests.quality.samples import (
     HOMES,
