@@ -72,7 +72,7 @@ def test_the_moments_are_in_every_place_that_a_run_writes_to(
     assert {moment for moment, _ in moments} <= came
 
 
-@pytest.mark.parametrize(("moment", "nth"), short(10, MOMENTS))
+@pytest.mark.parametrize(("moment", "nth"), short(20, MOMENTS))
 def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
     assert dead.code == -signal.SIGKILL
@@ -151,7 +151,7 @@ STOPS: list[Moment] = [
 ]
 
 
-@pytest.mark.parametrize("blow", ["terminate", "interrupt"])
+@pytest.mark.parametrize("blow", ["terminate", pytest.param("interrupt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("moment", "nth"), short(5, STOPS))
 def test_stopped_at_a_moment(moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
     stopped = scene.run(moment, nth, blow)

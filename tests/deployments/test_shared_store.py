@@ -43,7 +43,10 @@ def test_two_workers_fill_slots_of_one_history_with_different_rows(
         with worker(shared, logs[0], "--limit", "1"), worker(shared, logs[1], "--limit", "1"):
             ends = [state_when(one.id, State.is_final, 300) for one in runs]
     assert [state.type for state in ends] == [StateType.COMPLETED] * 2
-    submitted = [{str(one.id) for one in runs if f"submitting flow run '{one.id}'" in log.read_text(encoding="utf-8")} for log in logs]
+    submitted = [
+        {str(one.id) for one in runs if f"submitting flow run '{one.id}'" in log.read_text(encoding="utf-8")}
+        for log in logs
+    ]
     assert sorted(map(len, submitted)) == [1, 1]
     commits = History(Store(s3), "shared").commits()
     assert set(commits) == {str(one.id) for one in runs}

@@ -12,7 +12,10 @@ from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+pytestmark = [
+    pytest.mark.slow,  # tests/test_campaign.py does the same by the library
+    pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc"),
+]
 
 MOMENTS = [
     *(("not renamed pool.json", 1), ("after embedder", 1), ("synced replies", 4), ("half written queries.parquet", 1)),
@@ -53,7 +56,6 @@ def test_the_flow_stopped_and_run_again(scene: Scene, undisturbed: Undisturbed) 
     check_goes_on(scene, undisturbed)
 
 
-@pytest.mark.slow
 def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
     for moment, nth in (("renamed embeddings.parquet", 1), ("half written replies", 2)):
         assert scene.run(moment, nth).code == -signal.SIGKILL
@@ -61,7 +63,6 @@ def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undistur
     check_goes_on(scene, undisturbed, deaths=2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "nth"), MOMENTS)
 def test_the_flow_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
@@ -69,7 +70,6 @@ def test_the_flow_killed_at_a_moment(moment: str, nth: int, scene: Scene, undist
     check_goes_on(scene, undisturbed, deaths=1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arrived", [4, 18, 27, 43])
 def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scene, undisturbed: Undisturbed) -> None:
     run = scene.begin()
@@ -79,7 +79,6 @@ def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scen
     check_goes_on(scene, undisturbed, deaths=1)
 
 
-@pytest.mark.slow
 def test_the_flow_interrupted_and_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
     check_stopped(signal.SIGINT, scene)
     check_goes_on(scene, undisturbed)
@@ -98,7 +97,6 @@ def check_stopped(number: signal.Signals, scene: Scene) -> None:
     assert scene.kept() == kept | set(stopped.questions), "what was under way was waited for, and kept"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("blow", ["lose space", "lose rights"])
 @pytest.mark.parametrize("moment", [f"opening {place}" for place in ("pool.json", "replies", "history", "out")])
 def test_the_flow_on_a_disk_that_refuses(moment: str, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:

@@ -33,14 +33,10 @@ sys.exit(main(["select", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow  # test_campaign.py stops a run while questions are under way, too
 @pytest.mark.parametrize(
     ("door", "number"),
-    [
-        ("library", signal.SIGTERM),
-        pytest.param("library", signal.SIGINT, marks=pytest.mark.slow),  # as in test_campaign.py
-        pytest.param("flow", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("flow", signal.SIGINT, marks=pytest.mark.slow),
-    ],
+    [(door, number) for door in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
 )
 def test_a_signal_ends_a_run_soon_and_the_next_goes_on(door: str, number: int, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 2800)
