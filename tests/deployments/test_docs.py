@@ -22,19 +22,6 @@ def blocks(heading: str) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/deploying.md", "docs/pipelines.md"])
-def test_links_and_commands_of_the_docs_are_there(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    for link, place in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", text):
-        page = (ROOT / name).parent / link if link else ROOT / name
-        assert page.exists(), link
-        headings = re.findall(r"(?m)^## (.*)$", page.read_text(encoding="utf-8")) if place else []
-        assert not place or place in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}, place
-    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
-    code = re.findall(r"```sh\n.*?```|`[^`\n]+`", text, re.DOTALL)
-    assert set(re.findall(r"\bmake ([a-z-]+)", "".join(code))) <= targets
-
-
 @pytest.fixture
 def fresh_copy(tmp_path: Path) -> Path:
     """A copy of the checkout that shares its installed packages, and is older than they are: none is installed."""

@@ -36,7 +36,7 @@ def test_the_form_is_titled_and_takes_what_is_left_open() -> None:
     assert form["properties"]["run"]["title"] == "Run"
     assert "How many rows" in form["definitions"]["RunSettings"]["properties"]["budget"]["description"]
     fields = form["definitions"]["RunSettings"]["properties"]
-    assert fields["store"]["default"] == "./artifacts", "a form sends what has a default: see Settings in the README"
+    assert fields["store"]["default"] == "./artifacts", "a form sends what has a default: see docs/using.md"
     left_open = {"pool": "pool.jsonl", "budget": 5}
     as_python_sends = RunSettings.model_validate(left_open).model_dump(mode="json")
     assert as_python_sends["history"] is None
