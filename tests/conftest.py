@@ -12,11 +12,10 @@ import pytest
 
 from selectllm import cancellation
 from selectllm.llm.caller import Caller, CostLimit
-from selectllm.llm.host_state import HostOptions
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
-from selectllm.settings import RunSettings
+from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
 
 TOGETHER = ("tests/flows/", "tests/deployments/", "tests/quality/")
@@ -206,8 +205,8 @@ def by_id(request: Request) -> str:
 
 
 def make_caller(model: ChatModel, folder: Path, limit: CostLimit | None = None, **options: Any) -> Caller:
-    """A caller of a model whose ledger is in a folder; options as in HostOptions."""
-    hosts = HostPool([model], HostOptions(**options))
+    """A caller of a model whose ledger is in a folder; options as in RankingSettings."""
+    hosts = HostPool([model], RankingSettings(**{"concurrency": 1, **options}), model.info)
     return Caller(hosts, Ledger(Store(str(folder)), model.info), limit or CostLimit())
 
 

@@ -3,22 +3,17 @@
 A request is a text, a schema for the answer and how to ask: nothing here knows of ranking.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
-from selectllm.llm.absent import AbsentModel
-from selectllm.llm.host_state import HostOptions
-from selectllm.llm.hosts import HostPool
+from selectllm.llm.hosts import Connect, HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
 from selectllm.llm.scripted import ScriptedModel
 from selectllm.settings import RankingSettings
 
 __all__ = ["mode_of", "open_model"]
-
-Connect = Callable[[], Awaitable[ChatModel]]
 
 
 async def open_model(
@@ -30,23 +25,19 @@ async def open_model(
     that is another by now is an error. Otherwise one host at least must answer.
     Raises SelectorUnavailable when the kind, a host or the model cannot be had, with what to do about it.
     """
-    has_servers = selector.partition(":")[0] in PROVIDERS
-    connects = [
-        partial(_connect, selector, host, settings, keys) for host in (settings.hosts if has_servers else ()) or (None,)
-    ]
+    hosts = settings.hosts if selector.partition(":")[0] in PROVIDERS else ()
     models: list[ChatModel] = []
-    unreachable: list[HostUnreachable] = []
+    absent: dict[Connect, HostUnreachable] = {}
     try:
-        for connect in connects:
+        for host in hosts or (None,):
+            connect = partial(_connect, selector, host, settings, keys)
             try:
                 models.append(await connect())
             except HostUnreachable as error:
-                unreachable.append(error)
-                models.append(AbsentModel(connect))
-        infos = [model.info for model in models if not isinstance(model, AbsentModel)]
-        infos += [expected] if expected else []
+                absent[connect] = error
+        infos = [model.info for model in models] + ([expected] if expected else [])
         if not infos:
-            raise unreachable[0]
+            raise next(iter(absent.values()))
         if len({info.digest for info in infos}) > 1:
             name = infos[0].name
             raise SelectorUnavailable(
@@ -57,7 +48,7 @@ async def open_model(
         for model in models:
             await model.close()
         raise
-    return HostPool(models, HostOptions.of(settings), infos[0])
+    return HostPool(models, settings, infos[0], list(absent))
 
 
 async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:

@@ -13,8 +13,7 @@ from typing import Final
 from selectllm import cancellation
 from selectllm.errors import CostExceeded, Stopped
 from selectllm.llm import open_model
-from selectllm.llm.host_state import Deadline
-from selectllm.llm.hosts import HostPool
+from selectllm.llm.hosts import Deadline, HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import ModelInfo, Request
@@ -60,18 +59,13 @@ class LongestRequest:
 
 
 class Caller:
-    """Asks one model, on all its hosts; `usage` counts what that takes."""
+    """Asks one model, on all its hosts; `usage` counts what that takes, `places` is how many requests run at once."""
 
     def __init__(self, hosts: HostPool, ledger: Ledger, limit: CostLimit = CostLimit()) -> None:
-        self.info, self.usage = hosts.info, hosts.usage
+        self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: set[asyncio.Task[Entry]] = set()
         self._has_ended = False
-
-    @property
-    def places(self) -> int:
-        """The most requests under way at once."""
-        return self._hosts.places
 
     def deadline(self) -> Deadline:
         """How long a question may take, with all its requests; it stands still while all hosts are out."""

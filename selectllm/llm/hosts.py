@@ -7,49 +7,70 @@ probed until it answers again; while all are out every question waits, and its d
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from selectllm.errors import ModelError, TransientError
-from selectllm.llm.absent import AbsentModel
 from selectllm.llm.backoff import pause_seconds
-from selectllm.llm.host_state import Deadline, HostOptions, HostState
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.usage import Usage
+from selectllm.settings import RankingSettings
 
 log = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW: Final = 5
-"""After so many a host is taken out: fewer would take a bad moment for an outage."""
+FAILURES_IN_A_ROW: Final = 5  # then a host is taken out: fewer would take a bad moment for an outage
+PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
+READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
+OVERLOAD_KINDS: Final = frozenset({"timeout", "busy"})  # errors that say that a host has too much to do
+DEADLINE: Final = "deadline"  # the kind of error of a question that has used up its time
+RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
 
-PROBE_SECONDS: Final = 2.0
-"""Seconds between two probes of a host that is out."""
+Connect = Callable[[], Awaitable[ChatModel]]
 
-READY_GRACE_SECONDS: Final = 5.0
-"""Seconds that other hosts have to be ready, too, once the first one is."""
 
-OVERLOAD_KINDS: Final = frozenset({"timeout", "busy"})
-"""Errors that say that a host has too much to do."""
+@dataclass
+class Deadline:
+    """Seconds that are left for one question: for all requests, and the pauses between them, until it is answered."""
 
-DEADLINE: Final = "deadline"
-"""The kind of error of a question that has used up its time."""
+    left: float
 
-RETRY_ONCE: Final = frozenset({"out of memory"})
-"""Errors that pass seldom: one more try is enough to see."""
+
+@dataclass
+class HostState:
+    """A host and its health: it has a `model`, or, until it answers for the first time, a way to `connect` to it."""
+
+    limit: float  # questions at once that it takes well, as far as is known: halved when it is slow, regained slowly
+    model: ChatModel | None = None
+    connect: Connect | None = None
+    in_flight: int = 0
+    failures: int = 0  # in a row
+    down_since: float | None = None
+    is_ready: bool = False  # prepared for this run's prompts
+    last_error: str = ""  # of the last probe
+    slowed_at: float = float("-inf")
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can take one more question."""
+        return self.down_since is None and self.in_flight < max(1, int(self.limit))
 
 
 class HostPool:
-    """The hosts of one model; `info` describes it when the first host does not answer yet.
+    """The hosts of one model: `models` on those that answer, and how to connect to those that are `absent` yet.
 
     `usage` counts the errors of requests and the seconds that they queued.
     """
 
-    def __init__(self, models: Sequence[ChatModel], options: HostOptions, info: ModelInfo | None = None) -> None:
-        self.info = info or models[0].info
-        self.usage = Usage()
+    def __init__(
+        self, models: Sequence[ChatModel], options: RankingSettings, info: ModelInfo, absent: Sequence[Connect] = ()
+    ) -> None:
+        self.info, self.usage = info, Usage()
+        self.places = options.concurrency * (len(models) + len(absent))  # the most questions under way at once
         self.lowest_limit = options.concurrency
-        self._hosts = [HostState(model, float(options.concurrency)) for model in models]
+        self._hosts = [HostState(options.concurrency, model) for model in models]
+        self._hosts += [HostState(options.concurrency, connect=connect) for connect in absent]
         self._options = options
         self._longest, self._max_tokens = 0, 0
         self._changed = asyncio.Condition()
@@ -58,12 +79,8 @@ class HostPool:
     @property
     def context(self) -> int | None:
         """The smallest context of all hosts, in tokens; None where nobody says."""
-        return min((host.model.context for host in self._hosts if host.model.context), default=None)
-
-    @property
-    def places(self) -> int:
-        """The most questions under way at once, on all hosts together."""
-        return self._options.concurrency * len(self._hosts)
+        models = [host.model for host in self._hosts if host.model]
+        return min((model.context for model in models if model.context), default=None)
 
     def deadline(self) -> Deadline:
         """How long a question may take, with being asked again; it stands still while all hosts are out."""
@@ -76,11 +93,7 @@ class HostPool:
         busy, unless nobody is to `wait`. Raises ModelError when none of those that answer can be made ready.
         """
         self._longest, self._max_tokens = longest, max_tokens
-        tasks = {
-            asyncio.create_task(self._prepare_with_retries(host)): host
-            for host in self._hosts
-            if not isinstance(host.model, AbsentModel)
-        }
+        tasks = [asyncio.create_task(self._prepare_with_retries(host)) for host in self._hosts if host.model]
         pending = set(tasks)
         while pending and not any(host.is_ready for host in self._hosts):
             _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -141,31 +154,34 @@ class HostPool:
             await asyncio.sleep(pause)
             deadline.left -= pause
 
-    async def wake(self) -> None:
-        """Have all questions that wait for a host look again: what they may do has changed."""
-        await self._notify()
+    async def wake(self, waiting: int = 2**31) -> None:
+        """Have so many of the questions that wait for a host look again, in the order that they came."""
+        async with self._changed:
+            self._changed.notify(waiting)
 
     async def close(self) -> None:
         """Release all hosts."""
         for probe in self._probes:
             probe.cancel()
         for host in self._hosts:
-            await host.model.close()
+            if host.model:
+                await host.model.close()
 
     async def _prepare_with_retries(self, host: HostState) -> None:
         """Make a host ready, in as many tries as a question has. Raises TransientError, ModelError."""
         end = time.monotonic() + self._options.deadline
         for attempt in range(1, self._options.retries + 2):
             try:
-                return await self._prepare(host, end - time.monotonic())
+                await self._prepare(host, end - time.monotonic())
+                return
             except TransientError as error:
                 pause = pause_seconds(attempt, error.retry_after)
                 if attempt > self._options.retries or time.monotonic() + pause >= end:
                     raise
             await asyncio.sleep(pause)
-        return None
 
     async def _prepare(self, host: HostState, seconds: float) -> None:
+        assert host.model, "a host is made ready once it has answered"
         try:
             async with asyncio.timeout(seconds):  # weights may have to be loaded: that is more than one answer takes
                 await host.model.prepare(self._longest, self._max_tokens)
@@ -177,6 +193,7 @@ class HostPool:
         host.is_ready = True
 
     async def _ask(self, host: HostState, request: Request, deadline: Deadline) -> Reply:
+        assert host.model, "a host is asked once it is ready"
         started, allowed = time.monotonic(), min(self._options.timeout, deadline.left)
         try:
             # The clients have timeouts of their own, but not for a model in this process, and not for a slow trickle.
@@ -210,7 +227,7 @@ class HostPool:
             yield host
         finally:
             host.in_flight -= 1
-            await self._notify(2)  # the place that is free now, and the one that a limit may have grown by
+            await self.wake(2)  # the place that is free now, and the one that a limit may have grown by
 
     def _is_given_up(self) -> bool:
         down = [host.down_since for host in self._hosts if host.down_since is not None]
@@ -246,22 +263,25 @@ class HostPool:
             await asyncio.sleep(PROBE_SECONDS)
             try:
                 async with asyncio.timeout(self._options.timeout):
-                    await host.model.probe()
-                if isinstance(host.model, AbsentModel) and host.model.info.digest != self.info.digest:
-                    await host.model.forget()  # its answers would not be this model's
-                    raise ModelError(f"the host has another version of {self.info.name}")
+                    if host.connect:
+                        await self._reach(host, host.connect)
+                    elif host.model:
+                        await host.model.probe()
                 if not host.is_ready:
                     await self._prepare(host, self._options.deadline)
             # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
             except Exception as error:
                 host.last_error = str(error) or type(error).__name__
-                await self._notify()
+                await self.wake()
                 continue
             host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
             break
-        await self._notify()
+        await self.wake()
 
-    async def _notify(self, waiting: int = 2**31) -> None:
-        """Have so many of the questions that wait look again, in the order that they came."""
-        async with self._changed:
-            self._changed.notify(waiting)
+    async def _reach(self, host: HostState, connect: Connect) -> None:
+        """Connect to a host that has not answered before. Raises ModelError when it has another model."""
+        model = await connect()
+        if model.info.digest != self.info.digest:
+            await model.close()
+            raise ModelError(f"the host has another version of {self.info.name}")
+        host.model, host.connect = model, None

@@ -14,13 +14,12 @@ from selectllm import cancellation
 from selectllm.errors import CostExceeded, ModelError, Stopped, TransientError
 from selectllm.llm import backoff
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
-from selectllm.llm.host_state import HostOptions
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import Reply, Request
 from selectllm.llm.usage import Usage
-from selectllm.settings import RunSettings
+from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
 from tests.conftest import FakeModel, make_caller
 
@@ -161,7 +160,8 @@ def test_replies_that_came_before_a_failure_are_kept(tmp_path: Path, monkeypatch
         model = Fails(lambda _: "yes")
         ledger = Ledger(Store(str(tmp_path)), model.info)
         try:
-            await ask(Caller(HostPool([model], HostOptions()), ledger), *(f"question {number}" for number in range(10)))
+            hosts = HostPool([model], RankingSettings(concurrency=1), model.info)
+            await ask(Caller(hosts, ledger), *(f"question {number}" for number in range(10)))
         finally:
             await ledger.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,10 +11,9 @@ import pytest
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
 from selectllm.llm import backoff, hosts
-from selectllm.llm.absent import AbsentModel
-from selectllm.llm.host_state import Deadline, HostOptions
-from selectllm.llm.hosts import HostPool
-from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+from selectllm.llm.hosts import Connect, Deadline, HostPool
+from selectllm.llm.model import ChatModel, Reply, Request
+from selectllm.settings import RankingSettings
 from tests.conftest import FakeModel
 
 REQUEST = Request("question")
@@ -26,8 +25,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.02)
 
 
-def pool(*models: ChatModel, info: ModelInfo | None = None, **options: Any) -> HostPool:
-    return HostPool(models, HostOptions(**options), info)
+def pool(*models: ChatModel, absent: Sequence[Connect] = (), **options: Any) -> HostPool:
+    settings = RankingSettings(**{"concurrency": 1, **options})
+    return HostPool(models, settings, FakeModel(lambda _: "").info, absent)
 
 
 async def answer(hosts: HostPool, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None) -> Reply:
@@ -337,7 +337,7 @@ async def test_a_host_that_comes_back_as_another_version_is_opened_again() -> No
         opened.append(host)
         return host
 
-    host_pool = pool(AbsentModel(connect), info=FakeModel(lambda _: "").info, concurrency=1)
+    host_pool = pool(absent=[connect])
     await host_pool.prepare(100, 500)
     assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
     assert len(opened) == 2
