@@ -5,13 +5,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-FIRST_SECONDS: Final = 0.5
-"""Before the second try; doubled before each further one up to `MAX_SECONDS`, and spread by chance."""
-
+FIRST_SECONDS: Final = 0.5  # before the second try; doubled before each further one, and spread by chance
 MAX_SECONDS: Final = 30.0
-
-MAX_RETRY_AFTER_SECONDS: Final = 600.0
-"""What a server may ask to wait; what asks for more gets this much."""
+MAX_RETRY_AFTER_SECONDS: Final = 600.0  # for a server that asks for more
 
 
 def pause_seconds(attempt: int, retry_after: float | None = None) -> float:

@@ -1,7 +1,4 @@
-"""A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts.
-
-It does not know what the questions are about: ranking is one of its clients.
-"""
+"""A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts."""
 
 import asyncio
 import math
@@ -21,8 +18,7 @@ from selectllm.llm.usage import Usage
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 
-GRACE_SECONDS: Final = 5.0
-"""Seconds that replies under way may still take when a run is cancelled."""
+GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,14 @@ from typing import Final
 from selectllm.errors import ContextLengthExceeded, TransientError
 from selectllm.llm.model import Reply
 
-CUT: Final = 2
-"""Tokens on either side of half the context and two: what a server leaves of a prompt that it cuts silently."""
-
-TWICE: Final = 1.5
-"""A prompt of which half was cut away seems to have twice the bytes per token, more or less."""
-
-BYTES_PER_TOKEN: Final = 2.5
-"""Of UTF-8; low for most text, so that the context is rather too large than too small."""
-
-SPARE_TOKENS: Final = 512
-"""For what the model's template adds to a prompt, and more: contexts are cheap beside loading a model anew."""
-
-MOST_BYTES_PER_TOKEN: Final = 8.0
-"""No tokenizer does better over a whole prompt: a prompt that was counted as fewer tokens was not read whole."""
-
-OBSERVED: Final = 8
-"""Replies after which the model's own bytes per token are known well enough to reckon with."""
+CUT: Final = 2  # tokens on either side of half the context and two: what a server leaves of a prompt that it cuts
+TWICE: Final = 1.5  # a prompt of which half was cut away seems to have about twice the bytes per token
+BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
+SPARE_TOKENS: Final = (
+    512  # for what the model's template adds, and more: contexts are cheap beside loading a model anew
+)
+MOST_BYTES_PER_TOKEN: Final = 8.0  # of a whole prompt, by any tokenizer: one counted as fewer tokens was not read whole
+OBSERVED: Final = 8  # replies after which the model's own bytes per token are known well enough to reckon with
 
 
 class ContextGuard:

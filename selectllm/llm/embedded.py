@@ -16,15 +16,12 @@ from typing import Any, Final
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.weights import context_trained, demo_weights, file_sha256, read_gguf
+from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
 
+# At most: a query of 14 candidates of 2,000 characters fits. A multiple of 256, as llama.cpp's contexts are.
 CONTEXT_TOKENS: Final = 16_384
-"""At most: a query of 14 candidates of 2,000 characters fits. A multiple of 256, as llama.cpp's contexts are."""
-
-TOP_LOGPROBS: Final = 20
-
+# As many as there are cores. On cores that others use too, a thread that waits for another slows both down.
 THREADS: Final = -1
-"""As many as there are cores. On cores that others use too, a thread that waits for another slows both down."""
 
 
 async def open_embedded(weights: str = "", *, mode: Mode | None = None) -> "EmbeddedModel":
@@ -36,12 +33,17 @@ async def open_embedded(weights: str = "", *, mode: Mode | None = None) -> "Embe
     path = Path(weights).expanduser() if weights else demo_weights()
     if not path.is_file():
         raise SelectorUnavailable(f"there is no model file {weights!r}: give the path of a GGUF file")
-    trained = context_trained(read_gguf(path)) or CONTEXT_TOKENS
+    header = read_gguf(path)
+    trained = int(header.get(f"{header['general.architecture']}.context_length") or CONTEXT_TOKENS)
+    try:
+        engine_version = version("xllamacpp")
+    except PackageNotFoundError:
+        raise MissingDependency("xllamacpp", extra="embedded", purpose="the embedded engine") from None
     info = ModelInfo(
         selector=f"embedded:{weights}" if weights else "embedded",
         name=path.stem if ":" in path.stem else f"{path.stem}:latest",
         digest=await asyncio.to_thread(file_sha256, path),
-        server_version=_engine_version(),
+        server_version=f"embedded-{engine_version}",
         kind="model" if weights else "demo",
         mode=mode or ("listwise" if weights else "pointwise"),
     )
@@ -148,7 +150,7 @@ def _body(request: Request) -> dict[str, Any]:
     body |= {"cache_prompt": True, "stream": True, "stream_options": {"include_usage": True}}
     body["return_progress"] = True  # a chunk for each 2,048 tokens read, after which an abandoned prompt ends
     if request.logprobs:
-        return body | {"prompt": request.text, "n_probs": TOP_LOGPROBS}
+        return body | {"prompt": request.text, "n_probs": 20}
     if request.schema is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
     return body | {"messages": [{"role": "user", "content": request.text}]}
@@ -182,13 +184,6 @@ def _load(path: Path, context: int) -> Any:
     # A server that is released before its loop has begun hangs for ever. An answer shows that the loop has begun.
     server.handle_completions({"prompt": " ", "n_predict": 1})
     return server
-
-
-def _engine_version() -> str:
-    try:
-        return f"embedded-{version('xllamacpp')}"
-    except PackageNotFoundError:
-        raise MissingDependency("xllamacpp", extra="embedded", purpose="the embedded engine") from None
 
 
 def _error(name: str, error: dict[str, Any]) -> ModelError:

@@ -11,9 +11,7 @@ from selectllm.errors import SelectorUnavailable
 
 Provider = Literal["ollama", "openai"]
 
-PROVIDERS: Final[tuple[Provider, ...]] = ("ollama", "openai")
-"""Kinds of selectors that have servers."""
-
+PROVIDERS: Final[tuple[Provider, ...]] = ("ollama", "openai")  # the kinds of selectors that have servers
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
 
@@ -42,16 +40,17 @@ class ApiKeys:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "ApiKeys":
         """The keys that the environment holds, each for the host that the environment names."""
         values = os.environ if environment is None else environment
-        return cls(
-            ollama=ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "")),
-            openai=ProviderKey(
-                values.get("OPENAI_API_KEY", ""),
-                values.get("OPENAI_BASE_URL", ""),
-                organization=values.get("OPENAI_ORG_ID"),
-                project=values.get("OPENAI_PROJECT_ID"),
-                headers=_headers(values.get("OPENAI_CUSTOM_HEADERS", "")),
-            ),
+        # Further headers, as OpenAI's client reads them: a name, a colon and a value a line.
+        lines = values.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        headers = (line.partition(":") for line in lines if ":" in line)
+        openai = ProviderKey(
+            values.get("OPENAI_API_KEY", ""),
+            values.get("OPENAI_BASE_URL", ""),
+            values.get("OPENAI_ORG_ID"),
+            values.get("OPENAI_PROJECT_ID"),
+            tuple((name.strip(), value.strip()) for name, _, value in headers),
         )
+        return cls(ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "")), openai)
 
     def host(self, provider: Provider) -> str:
         """The host that is asked where the settings name none; empty for the provider's usual one."""
@@ -71,29 +70,19 @@ class ApiKeys:
         return replace(own, key=key)
 
     def may_see(self, provider: Provider, host: str | None) -> bool:
-        """Whether a host (None: the default one) may get the provider's key."""
-        return (_may_see_ollama if provider == "ollama" else _may_see_openai)(self._of(provider), host)
+        """Whether a host (None: the default one) may get the provider's key.
+
+        A key is meant for the host that is named with it, and for the provider's own: Ollama's cloud (not the default
+        host, which is any machine's), OpenAI's API.
+        """
+        named, asked = self._of(provider).host.rstrip("/"), (host or "").rstrip("/")
+        if provider == "ollama":
+            return asked == OLLAMA_CLOUD or (named != "" and asked in ("", named))
+        if not host:
+            return True
+        url = httpx.URL(host)
+        is_openai = url.scheme == "https" and (url.host == "api.openai.com" or url.host.endswith(".api.openai.com"))
+        return is_openai or asked == named
 
     def _of(self, provider: Provider) -> ProviderKey:
         return self.ollama if provider == "ollama" else self.openai
-
-
-def _headers(lines: str) -> tuple[tuple[str, str], ...]:
-    """Further headers, as OpenAI's client reads them from the environment: a name, a colon and a value a line."""
-    pairs = (line.partition(":") for line in lines.split("\n") if ":" in line)
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
-
-
-def _may_see_ollama(own: ProviderKey, host: str | None) -> bool:
-    """A key is meant for the host that is named with it, or for Ollama's cloud; without one it is sent nowhere else."""
-    named, asked = own.host.rstrip("/"), (host or "").rstrip("/")
-    return (bool(named) and asked in ("", named)) or asked == OLLAMA_CLOUD
-
-
-def _may_see_openai(own: ProviderKey, host: str | None) -> bool:
-    """A key is meant for the URL that is named with it, or for OpenAI's own; a host alone could be anyone's."""
-    if not host:
-        return True
-    url = httpx.URL(host)
-    is_openai = url.scheme == "https" and (url.host == "api.openai.com" or url.host.endswith(".api.openai.com"))
-    return is_openai or host.rstrip("/") == own.host.rstrip("/")

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ class Entry:
     question: str = ""  # whom the reply is for, such as "query 17, pass 2"; empty in lines of before 0.2
 
     def line(self) -> bytes:
-        """The entry as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        """The entry, kept now, as one line of JSON."""
+        fields = asdict(self) | {"at": time.time_ns()}
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> "Entry | None":
@@ -112,23 +113,23 @@ class Ledger:
             try:
                 await asyncio.to_thread(self._append, [entry for entry, _ in group])
                 await asyncio.to_thread(self._refresh)
+                failure = None
             except Exception as error:  # whatever it is, whatever waits must get it
-                for _, durable in group:
-                    if not durable.done():
-                        durable.set_exception(error)
-            else:
-                for _, durable in group:
-                    if not durable.done():
-                        durable.set_result(None)
+                failure = error
+            for durable in (durable for _, durable in group if not durable.done()):
+                if failure:
+                    durable.set_exception(failure)
+                else:
+                    durable.set_result(None)
 
     def _append(self, entries: Sequence[Entry]) -> None:
         name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
         if not self._store.is_local:
-            self._store.write_bytes(name, _lines(entries))
+            self._store.write_bytes(name, b"".join(entry.line() for entry in entries))
             self._sequence += 1
             return
         with self._store.lock(self._folder, cancellable=False):  # cancelling must not lose what was paid for
-            self._append_to(Path(self._store.address(name)), _lines(entries))
+            self._append_to(Path(self._store.address(name)), b"".join(entry.line() for entry in entries))
 
     def _append_to(self, path: Path, lines: bytes) -> None:
         try:
@@ -165,8 +166,3 @@ class Ledger:
                 entry = Entry.parse(line)
                 if entry is not None and (entry.key not in self._entries or entry.at < self._entries[entry.key].at):
                     self._entries[entry.key] = entry
-
-
-def _lines(entries: Sequence[Entry]) -> bytes:
-    """The lines of entries that are kept now."""
-    return b"".join(replace(entry, at=time.time_ns()).line() for entry in entries)

@@ -13,24 +13,16 @@ from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavaila
 from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.ollama_client import (
-    PASSING_STATUSES,
-    PROXY_STATUSES,
-    OllamaClient,
-    connect,
-    message_of,
-    retry_after,
-    unavailable,
-)
+from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
 
-CHECK_SECONDS: Final = 30.0
-"""Seconds that a server has to say which models it has."""
+CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 
-PASSING_ERRORS: Final = ("unexpectedly stopped", "timed out waiting", "llama-server process")
-"""What a 500 says when the runner behind the server died and will be started again."""
-
-OUT_OF_MEMORY: Final = ("out of memory", "requires more system memory")
-"""What a 500 says when the model did not fit beside others. Retryable: Ollama unloads idle models."""
+# What a 500 says that can pass, and the kind of error that it is. A runner that died is started again. A model that
+# does not fit beside others may fit later: Ollama unloads idle models.
+PASSING_ERRORS: Final = {
+    **dict.fromkeys(("unexpectedly stopped", "timed out waiting", "llama-server process"), "runner died"),
+    **dict.fromkeys(("out of memory", "requires more system memory"), "out of memory"),
+}
 
 
 class OllamaModel:
@@ -96,43 +88,31 @@ class OllamaModel:
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
         """Turn what the client raises into our errors: those that can pass, and those that cannot."""
+        name = self.info.name
         try:
             yield
         except ResponseError as error:
-            message, status = f"status {error.status_code}: {message_of(error)}", error.status_code
-            if status == 500 and any(sign in message for sign in PASSING_ERRORS):
-                raise TransientError(f"{self.info.name} failed with {message}", "runner died") from None
-            if status == 500 and any(sign in message for sign in OUT_OF_MEMORY):
-                raise TransientError(f"{self.info.name} failed with {message}", "out of memory") from None
-            if status in PASSING_STATUSES or status >= PROXY_STATUSES:
-                kind = PASSING_STATUSES.get(status, "bad gateway")
-                raise TransientError(f"{self.info.name} failed with {message}", kind, retry_after(error)) from None
+            status, message = error.status_code, f"status {error.status_code}: {message_of(error)}"
+            kind = passing_kind(status)
+            if status == 500:
+                kind = next((kind for sign, kind in PASSING_ERRORS.items() if sign in message), None)
+            if kind:
+                raise TransientError(f"{name} failed with {message}", kind, retry_after(error)) from None
             if status == 400 and "context" in message:
-                raise ContextLengthExceeded(f"{self.info.name} refused a prompt with {message}") from None
-            advice = {
-                401: "look at OLLAMA_API_KEY",
-                403: "look at OLLAMA_API_KEY",
-                404: f"ollama pull {self.info.name}",
-            }
+                raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
+            advice = dict.fromkeys((401, 403), "look at OLLAMA_API_KEY") | {404: f"ollama pull {name}"}
             then = f". To go on: {advice[status]}" if status in advice else ""
-            raise ModelError(f"{self.info.name} refused a request with {message}{then}") from None
+            raise ModelError(f"{name} refused a request with {message}{then}") from None
         except httpx.TimeoutException as error:
-            raise TransientError(f"{self.info.name} did not answer: {type(error).__name__}", "timeout") from None
+            raise TransientError(f"{name} did not answer: {type(error).__name__}", "timeout") from None
         except (httpx.RemoteProtocolError, ValueError) as error:  # half a body is no JSON
-            raise TransientError(
-                f"{self.info.name} was cut off: {' '.join(str(error).split())[:200]}", "cut off"
-            ) from None
+            raise TransientError(f"{name} was cut off: {' '.join(str(error).split())[:200]}", "cut off") from None
         except (ConnectionError, httpx.RequestError, HTTPStatusError, KeyError, TypeError) as error:
-            raise TransientError(f"{self.info.name} cannot be reached: {type(error).__name__}", "connection") from None
+            raise TransientError(f"{name} cannot be reached: {type(error).__name__}", "connection") from None
 
 
 async def open_ollama(
-    name: str,
-    *,
-    host: str | None = None,
-    keys: ApiKeys,
-    timeout: float = 120.0,
-    mode: Mode = "listwise",
+    name: str, *, host: str | None = None, keys: ApiKeys, timeout: float = 120.0, mode: Mode = "listwise"
 ) -> OllamaModel:
     """Open a model, after checking that the server answers and has it.
 
@@ -154,20 +134,13 @@ async def open_ollama(
     except BaseException as error:
         await client.close()
         raise unavailable(error, client.url) from None
-    info = ModelInfo(
-        selector=f"ollama:{name}",
-        name=known,
-        digest=digests[known],
-        server_version=version,
-        kind="model",
-        mode=mode,
-    )
+    info = ModelInfo(f"ollama:{name}", known, digests[known], version, "model", mode)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")
     return OllamaModel(client, info, ContextGuard(known, longest_context))
 
 
 def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str = "") -> Reply:
-    alternatives = response.logprobs[0].top_logprobs if response.logprobs else None
+    likeliest = (response.logprobs[0].top_logprobs if response.logprobs else None) or ()
     return Reply(
         text=text,
         thinking=thinking,
@@ -178,9 +151,5 @@ def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str =
         load_duration=response.load_duration or 0,
         prompt_duration=response.prompt_eval_duration or 0,
         output_duration=response.eval_duration or 0,
-        logprobs={
-            token.token: token.logprob
-            for token in alternatives or []
-            if token.token is not None and token.logprob is not None
-        },
+        logprobs={word.token: word.logprob for word in likeliest if None not in (word.token, word.logprob)},
     )

@@ -18,11 +18,9 @@ from selectllm.text import sanitize
 
 OLLAMA: Final = "http://127.0.0.1:11434"
 
+# Statuses of errors that can pass; -1 is what the client makes of an error within a stream.
 PASSING_STATUSES: Final = {-1: "cut off", 408: "timeout", 429: "busy", 502: "bad gateway", 503: "busy", 504: "timeout"}
-"""Statuses of errors that can pass; -1 is what the client makes of an error within a stream."""
-
-PROXY_STATUSES: Final = 520
-"""From here on statuses are those of proxies, and say that what is wrong is between us and the server."""
+PROXY_STATUSES: Final = 520  # from here on they are those of proxies: what is wrong is between us and the server
 
 KEY_ADVICE: Final = (
     "Set OLLAMA_API_KEY to a key that is good there, and OLLAMA_HOST to that URL: --host alone sends none"
@@ -84,7 +82,7 @@ def unavailable(error: BaseException, where: str) -> BaseException:
         )
     status = error.status_code if isinstance(error, ResponseError) else 0
     status = error.response.status_code if isinstance(error, HTTPStatusError) else status
-    if status in PASSING_STATUSES or status >= PROXY_STATUSES:
+    if passing_kind(status):
         return HostUnreachable(
             f"the Ollama server at {where} answers nothing but status {status}: try again when it is well"
         )
@@ -93,6 +91,11 @@ def unavailable(error: BaseException, where: str) -> BaseException:
     if isinstance(error, (ResponseError, HTTPStatusError, ValueError, KeyError)):
         return SelectorUnavailable(f"the server at {where} does not answer as Ollama does: {message_of(error)}")
     return error
+
+
+def passing_kind(status: int) -> str | None:
+    """The kind of error that a status stands for where it can pass, else None."""
+    return PASSING_STATUSES.get(status, "bad gateway" if status >= PROXY_STATUSES else None)
 
 
 def retry_after(error: ResponseError) -> float | None:

@@ -26,11 +26,10 @@ from selectllm.llm.openai_client import OPENAI, check_listed, connect, message_o
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-CHECK_SECONDS: Final = 30.0
-"""Seconds that a server has to say what it has."""
-
+CHECK_SECONDS: Final = 30.0  # that a server has to say what it has
 PASSING_STATUSES: Final = {408: "timeout", 409: "busy", 429: "busy", 500: "server error", 503: "busy", 504: "timeout"}
 
+# Fields that an answer can do without, each with the words of a refusal that means it.
 CAN_GIVE_UP: Final = {
     "max_completion_tokens": r"max_completion_tokens",  # max_tokens takes its place
     "response_format": r"response_format|schema|grammar|structured",  # the answer is read with tolerance
@@ -38,13 +37,10 @@ CAN_GIVE_UP: Final = {
     "seed": r"\bseed\b",
     "reasoning_effort": r"reasoning_effort",
 }
-"""Fields that an answer can do without, each with the words of a refusal that means it."""
 
 TOO_LONG: Final = re.compile(r"context[ _](length|size|window)|maximum model length|input tokens exceed", re.IGNORECASE)
-
+# How OpenAI says, with status 400, that a model's thinking took all tokens of the answer.
 OUT_OF_ROOM: Final = "could not finish the message because max_tokens"
-"""How OpenAI says, with status 400, that a model's thinking took all tokens of the answer."""
-
 DONE_REASONS: Final = frozenset({"stop", "length", "content_filter"})
 
 
@@ -54,8 +50,7 @@ class OpenAIModel:
     def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
         self.info = info
         self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
-        self._client = client
-        self._timeout = timeout
+        self._client, self._timeout = client, timeout
         self._given_up: set[str] = set()
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
@@ -86,10 +81,9 @@ class OpenAIModel:
             with self._errors_translated():
                 async with asyncio.timeout(self._timeout):
                     await self._client.get("/models", cast_to=object)
-        except TransientError:
-            raise
-        except ModelError:
-            return
+        except ModelError as error:
+            if isinstance(error, TransientError):
+                raise
 
     async def close(self) -> None:
         """Close the connections."""
@@ -174,12 +168,7 @@ class OpenAIModel:
 
 
 async def open_openai(
-    name: str,
-    *,
-    host: str | None = None,
-    keys: ApiKeys,
-    timeout: float = 120.0,
-    mode: Mode = "listwise",
+    name: str, *, host: str | None = None, keys: ApiKeys, timeout: float = 120.0, mode: Mode = "listwise"
 ) -> OpenAIModel:
     """Open a model, after checking that the server answers, takes the key, and has the model if it lists any.
 
@@ -192,9 +181,7 @@ async def open_openai(
     except ImportError:
         raise MissingDependency("openai", extra="openai", purpose=f"the selector openai:{name}") from None
     base = host or keys.host("openai") or OPENAI
-    where = shown_url(base)
-    key = keys.for_host("openai", host)
-    client = connect(base, key, timeout)
+    where, client = shown_url(base), connect(base, keys.for_host("openai", host), timeout)
     try:
         async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
             await check_listed(client, name, where)

@@ -13,23 +13,14 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 OPENAI: Final = "https://api.openai.com/v1"
-
-NO_KEY: Final = "no-key"
-"""Sent where there is no key to send: the client insists on one, and servers that want none ignore it."""
+NO_KEY: Final = "no-key"  # where there is none to send: the client insists on one, and servers that want none ignore it
 
 
 def connect(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     """A client of a base URL, which sends the key and what goes with it, and nothing of the environment's."""
     from openai import AsyncOpenAI
 
-    client = AsyncOpenAI(
-        api_key=key.key or NO_KEY,
-        base_url=base,
-        timeout=timeout,
-        max_retries=0,
-        organization=key.organization,
-        project=key.project,
-    )
+    client = AsyncOpenAI(api_key=key.key or NO_KEY, base_url=base, timeout=timeout, max_retries=0)
     # The client takes what is not given from the environment, where it may be meant for another host.
     client.organization, client.project = key.organization, key.project
     client._custom_headers = dict(key.headers)

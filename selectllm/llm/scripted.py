@@ -1,11 +1,9 @@
 """Deterministic models that answer by a rule: for dry runs, tests and as a floor to compare a model with."""
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from selectllm.llm.model import ModelInfo, Reply, Request
-
-RULES: Final = ("longest", "first")
 
 
 class ScriptedModel:
@@ -15,28 +13,18 @@ class ScriptedModel:
     begin with a `number`. Candidates of equal length are ordered by their texts.
     """
 
-    def __init__(self, rule: str) -> None:
-        self.rule = rule
-        self.info = ModelInfo(
-            selector=f"scripted:{rule}",
-            name=f"scripted:{rule}",
-            digest=f"scripted:{rule}:2",
-            server_version="none",
-            kind="scripted",
-            mode="listwise",
-        )
+    context: int | None = None  # prompts of any length are read
 
-    @property
-    def context(self) -> int | None:
-        """A script reads prompts of any length."""
-        return None
+    def __init__(self, rule: str) -> None:
+        self.rule, name = rule, f"scripted:{rule}"
+        self.info = ModelInfo(name, name, f"{name}:2", "none", "scripted", "listwise")
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """A script is always ready."""
 
     async def answer(self, request: Request) -> Reply:
         """Rank the numbered candidates of the text by the rule."""
-        candidates = _numbered(request.text)
+        candidates = [json.loads(line) for line in request.text.split("\n") if line.startswith('{"number": ')]
         if self.rule == "longest":
             candidates.sort(key=_by_length)
         count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
@@ -48,10 +36,6 @@ class ScriptedModel:
 
     async def close(self) -> None:
         """Nothing to release."""
-
-
-def _numbered(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.split("\n") if line.startswith('{"number": ')]
 
 
 def _by_length(candidate: dict[str, Any]) -> tuple[int, list[str]]:

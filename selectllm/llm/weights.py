@@ -6,7 +6,6 @@ The demonstration model is SmolLM2-135M-Instruct, small enough to come from the 
 import hashlib
 import importlib.util
 import struct
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -80,9 +79,3 @@ def read_gguf(path: Path) -> dict[str, Any]:
     if "general.architecture" not in header:
         raise SelectorUnavailable(f"{path} is not a model file in GGUF format")
     return header
-
-
-def context_trained(header: Mapping[str, Any]) -> int | None:
-    """The tokens of context that the model of this header was trained with, or None where it does not say."""
-    length = header.get(f"{header['general.architecture']}.context_length")
-    return None if length is None else int(length)
