@@ -72,11 +72,10 @@ class ApiKeys:
     def may_see(self, provider: Provider, host: str | None) -> bool:
         """Whether a host (None: the default one) may get the provider's key.
 
-        A key is meant for the host that is named with it, and for the provider's own: Ollama's cloud (not the default
-        host, which is any machine's), OpenAI's API.
+        A key is meant for the host that is named with it, and for the provider's own: another could be anyone's.
         """
         named, asked = self._of(provider).host.rstrip("/"), (host or "").rstrip("/")
-        if provider == "ollama":
+        if provider == "ollama":  # whose default host is this machine, not its cloud
             return asked == OLLAMA_CLOUD or (named != "" and asked in ("", named))
         if not host:
             return True

@@ -18,11 +18,8 @@ from selectllm.errors import ContractError
 
 Counts = npt.NDArray[np.integer[Any]]
 
-LEAST_PICKS: Final = 30
-"""With fewer picks, an even spread and an uneven one look alike."""
-
-LEAST_EXPECTED: Final = 5.0
-"""Picks to be expected in a cell before the chi-square distribution describes it (Cochran's rule)."""
+LEAST_PICKS: Final = 30  # with fewer picks, an even spread and an uneven one look alike
+LEAST_EXPECTED: Final = 5.0  # picks in a cell before the chi-square distribution describes it (Cochran's rule)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
-"""Reads what a model answered: strictly, then tolerantly, and never by guessing.
+"""Reads what a model answered: a ranking, strictly, then tolerantly, and never by guessing; or the odds of a yes.
 
 An answer is repaired only where one reading is possible. Anything else is a fault, in words that the model gets
 when it is asked again; a fault never quotes the answer, since an answer may quote a candidate.
 """
 
 import json
+import math
 import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
 
-LONGEST_ANSWER: Final = 20_000
-"""Characters that are looked through for a list; an answer that needs more is none."""
+from selectllm.llm.model import Reply
+from selectllm.ranking.prompts import Prompt
 
-LONGEST_NUMBER: Final = 6
-"""Digits of the largest candidate number that could be meant."""
+LONGEST_ANSWER: Final = 20_000  # characters that are looked through for a list; an answer that needs more is none
+LONGEST_NUMBER: Final = 6  # digits of the largest candidate number that could be meant
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,36 @@ class Answer:
     repaired: bool = False
     fault: str | None = None
     kind: str = ""
+
+
+def read_ranking(reply: Reply, prompt: Prompt) -> Answer:
+    """What a reply says about a prompt's candidates."""
+    if reply.done_reason != "stop":
+        return Answer(fault="it was cut off before its end", kind="cut off")
+    return read(reply.text, prompt.top_k, len(prompt.candidates))
+
+
+def log_odds(reply: Reply) -> float | None:
+    """log p(yes) - log p(no) over the spellings of either at the reply's first token; None where one is not likely.
+
+    A raw completion continues with ` yes`, a chat answers `Yes`: what counts is the word.
+    """
+    likely = {"yes": 0.0, "no": 0.0}
+    for token, logprob in reply.logprobs.items():
+        if (word := token.strip().lower()) in likely:
+            likely[word] += math.exp(logprob)
+    return math.log(likely["yes"] / likely["no"]) if all(likely.values()) else None
+
+
+def describe_ranking(prompt: Prompt, reply: Reply) -> str:
+    """What reading a ranking gives, in a word or two, as the ledger's note beside it."""
+    answer = read_ranking(reply, prompt)
+    return answer.kind or ("repaired" if answer.repaired else "used")
+
+
+def describe_odds(reply: Reply) -> str:
+    """What reading a yes or no gives, in a word or two, as the ledger's note beside it."""
+    return "neither yes nor no" if log_odds(reply) is None else "used"
 
 
 def read(text: str, wanted: int, shown: int) -> Answer:
@@ -52,10 +83,8 @@ def read(text: str, wanted: int, shown: int) -> Answer:
 
 def _strict(text: str) -> list[int] | None:
     value = _json(text)
-    if isinstance(value, dict) and list(value) == ["ranking"] and _are_numbers(value["ranking"]):
-        ranking: list[int] = value["ranking"]
-        return ranking
-    return None
+    ranking = value["ranking"] if isinstance(value, dict) and list(value) == ["ranking"] else None
+    return ranking if isinstance(ranking, list) and all(map(_is_number, ranking)) else None
 
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -142,7 +171,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_number, value))

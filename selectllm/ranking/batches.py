@@ -55,11 +55,9 @@ async def _rank_query(query: Query, depth: int, ranker: Ranker) -> list[Rank]:
         )
         scored = sorted((outcome for outcome in outcomes if not outcome.abstained), key=_by_score)
         rows = [(outcome.ids[0], outcome) for outcome in scored]
-    elif len(query.candidates) == 1:  # there is nothing to ask about
-        rows = [(query.candidates[0].id, Outcome())]
     else:
         name = f"query {query.query_id}" + (f" from rank {query.ranked + 1}" if query.ranked else "")
-        outcome = await ranker.rank(query.candidates, min(depth, len(query.candidates)), name)
+        outcome = await ranker.rank(query.candidates, depth, name)
         rows = [(id, outcome) for id in outcome.ids]
     return [
         Rank(query.query_id, query.ranked + place, id, outcome.score, outcome.reply or "")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,25 +11,20 @@ from selectllm.llm import open_model
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request
-from selectllm.ranking import answers
+from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
-from selectllm.ranking.reading import log_odds
 from selectllm.settings import RankingSettings, RunSettings
 
-CONCURRENCY: Final = 4
-"""Questions sent together, to see how many are answered at a time."""
+CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
-QUERY_SIZE: Final = 14
-"""Candidates of the largest query that the context is measured against."""
-
-CANDIDATES: Final = (
-    Candidate(
-        "clear", "Plan a week of packed lunches for a child who cannot eat nuts, with a shopping list by shop aisle."
-    ),
-    Candidate("vague", "Write something."),
-    Candidate("short", "What is 2 + 2?"),
-    Candidate("rich", "Explain to a new nurse how to read a blood gas result, step by step, with one worked example."),
-)
+TEXTS: Final = {
+    "clear": "Plan a week of packed lunches for a child who cannot eat nuts, with a shopping list by shop aisle.",
+    "vague": "Write something.",
+    "short": "What is 2 + 2?",
+    "rich": "Explain to a new nurse how to read a blood gas result, step by step, with one worked example.",
+}
+CANDIDATES: Final = tuple(Candidate(id, text) for id, text in TEXTS.items())
 
 
 @dataclass(frozen=True)
@@ -67,9 +62,14 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        seconds, reply = await _timed(hosts, _query(0))
+        seconds, reply = await _timed(hosts, [0])
     except ModelError as error:
-        yield Finding("query", False, str(error), _advice(error))
+        advice = "check the name of the model and the key; the server's log says more"
+        if isinstance(error, TransientError):
+            advice = "look at the server's log and its memory (`ollama ps`), restart it, and try again"
+            if error.kind == "timeout":
+                advice = "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
+        yield Finding("query", False, str(error), advice)
         return
     yield _context(hosts, settings)
     yield _structured(reply)
@@ -77,20 +77,10 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     yield await _parallel(hosts, seconds)
 
 
-def _advice(error: ModelError) -> str:
-    """What to do about a server that does not answer a question."""
-    if not isinstance(error, TransientError):
-        return "check the name of the model and the key; the server's log says more"
-    if error.kind == "timeout":
-        return "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
-    return "look at the server's log and its memory (`ollama ps`), restart it, and try again"
-
-
 def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     if hosts.context is None:
-        return Finding(
-            "context", True, "the server names none: prompts that do not fit are its errors, and are then halved"
-        )
+        seen = "the server names none: prompts that do not fit are its errors, and are then halved"
+        return Finding("context", True, seen)
     needed = QUERY_SIZE * settings.candidate_chars // 4
     advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
     seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
@@ -98,11 +88,10 @@ def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
 
 
 def _structured(reply: Reply) -> Finding:
-    answer = answers.read(reply.text, 2, len(CANDIDATES))
+    answer = read(reply.text, 2, len(CANDIDATES))
     if answer.fault is None and not answer.repaired:
-        return Finding(
-            "query", True, f"a query of {len(CANDIDATES)} was ranked as asked, {reply.prompt_tokens} tokens read"
-        )
+        seen = f"a query of {len(CANDIDATES)} was ranked as asked, {reply.prompt_tokens} tokens read"
+        return Finding("query", True, seen)
     seen = "an answer had to be repaired" if answer.fault is None else f"an answer could not be used: {answer.fault}"
     advice = "the server may not hold answers to a schema; runs cope, but ask more. A small model: try --mode pointwise"
     return Finding("query", answer.fault is None, seen, advice)
@@ -126,8 +115,8 @@ async def _logprobs(hosts: HostPool) -> Finding:
 async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
     """`first_seconds` is how long the first question took, which may have loaded the model."""
     try:
-        single = min(first_seconds, (await _timed(hosts, _query(1)))[0])
-        together = (await _timed(hosts, *(_query(seed) for seed in range(2, 2 + CONCURRENCY))))[0]
+        single = min(first_seconds, (await _timed(hosts, [1]))[0])
+        together, _ = await _timed(hosts, range(2, 2 + CONCURRENCY))
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
     rate = CONCURRENCY * single / together
@@ -135,14 +124,10 @@ async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
     return Finding("parallelism", True, seen)
 
 
-def _query(seed: int) -> Request:
-    return listwise(CANDIDATES, 2, seed).request()
-
-
-async def _timed(hosts: HostPool, *requests: Request) -> tuple[float, Reply]:
-    """Seconds until all requests are answered, and the first reply."""
+async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, Reply]:
+    """Seconds until a query of each of these seeds is answered, and the first reply."""
     started = time.perf_counter()
-    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
+    replies = await asyncio.gather(*(_answer(hosts, listwise(CANDIDATES, 2, seed).request()) for seed in seeds))
     return time.perf_counter() - started, replies[0]
 
 

@@ -12,19 +12,16 @@ from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContextLengthExceeded, TooManyAbstained, TransientError
 from selectllm.llm.caller import Caller
-from selectllm.llm.model import ModelInfo, Think
+from selectllm.llm.model import Think
 from selectllm.ranking.aggregation import borda, kendalls_w
-from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
-from selectllm.ranking.reading import describe_odds, describe_ranking, log_odds, read_ranking
+from selectllm.ranking.answers import describe_odds, describe_ranking, log_odds, read_ranking
+from selectllm.ranking.prompts import Candidate, listwise, pointwise
 from selectllm.ranking.stats import RankingStats
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 4
-"""A question is put once, and up to three times more, each time naming what was wrong."""
-
-NAMED_QUESTIONS: Final = 100
-"""Questions that an error names, of those that had no usable answer."""
+ATTEMPTS: Final = 4  # a question is put once, and up to three times more, each time naming what was wrong
+NAMED_QUESTIONS: Final = 100  # that an error names, of those that had no usable answer
 
 
 @dataclass(frozen=True)
@@ -64,30 +61,26 @@ class _Pass:
 
 
 class Ranker:
-    """Asks one model about queries, and keeps count."""
+    """Asks one model about queries, and keeps count.
+
+    `window` is how many queries are worth beginning at once: more would only wait.
+    """
 
     def __init__(self, caller: Caller, options: RankingOptions, on_progress: Callable[[], None] = lambda: None) -> None:
+        self.info, self.window = caller.info, 4 * caller.places
         self.stats = RankingStats(usage=caller.usage)
         self._caller, self._options, self._on_progress = caller, options, on_progress
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
         # answer is noticed early. Twice the places, so that none is idle while a query waits out a failure.
         self._slots = asyncio.Semaphore(2 * caller.places)
 
-    @property
-    def info(self) -> ModelInfo:
-        """Who is asked."""
-        return self._caller.info
-
-    @property
-    def window(self) -> int:
-        """How many queries are worth beginning at once: more would only wait."""
-        return 4 * self._caller.places
-
     async def rank(self, candidates: Sequence[Candidate], top_k: int, name: str) -> Outcome:
         """Have the best `top_k` of the candidates ranked, in as many passes as the options say; `name` is the query's.
 
-        Raises ModelError, TooManyAbstained, CostExceeded.
+        One candidate alone is not asked about. Raises ModelError, TooManyAbstained, CostExceeded.
         """
+        if len(candidates) == 1:
+            return Outcome((candidates[0].id,))
         further = [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
         async with self._slots:
             outcomes = await gather_or_raise(
@@ -102,8 +95,7 @@ class Ranker:
         try:
             entry = await self._caller.ask(request)
         except (TransientError, ContextLengthExceeded) as error:
-            self._count_failure(error)
-            return self._counted(Outcome(), name)
+            return self._counted(self._given_up(error), name)
         odds = log_odds(entry.reply)
         if odds is None:  # the odds are what they are: asking again would give the same
             self.stats.errors_by_kind["neither yes nor no"] += 1
@@ -112,27 +104,23 @@ class Ranker:
 
     async def _list(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
         """One pass over a list; one that does not fit is halved, and the halves' rankings are merged."""
+        if len(candidates) == 1:
+            return Outcome((candidates[0].id,))
         try:
-            return await self._ask(self._prompt(candidates, top_k, pass_), pass_)
+            return await self._ask(candidates, min(top_k, len(candidates)), pass_)
         except TransientError as error:
-            self._count_failure(error)
-            return Outcome()
+            return self._given_up(error)
         except ContextLengthExceeded as error:
-            if len(candidates) <= 2:
-                self._count_failure(error)
-                return Outcome()
+            if len(candidates) == 2:
+                return self._given_up(error)
         self.stats.split += 1
         middle = math.ceil(len(candidates) / 2)
         halves = candidates[:middle], candidates[middle:]
-        ranked = await gather_or_raise(self._half(half, min(top_k, len(half)), pass_.part("part")) for half in halves)
+        ranked = await gather_or_raise(self._list(half, top_k, pass_.part("part")) for half in halves)
         if any(half.abstained for half in ranked):
             return Outcome()
         by_id = {candidate.id: candidate for candidate in candidates}
         return await self._merged(by_id, ranked, top_k, pass_.part("merge"))
-
-    async def _half(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
-        """A half of a list; one candidate alone needs no asking."""
-        return await self._list(candidates, top_k, pass_) if len(candidates) > 1 else Outcome((candidates[0].id,))
 
     async def _merged(
         self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], top_k: int, pass_: _Pass
@@ -151,14 +139,12 @@ class Ranker:
             heads = [candidates[id] for id in left[:window] + right[:window]]
             count = min(window, top_k - len(best))
             try:
-                outcome = await self._ask(self._prompt(heads, count, pass_), pass_)
+                outcome = await self._ask(heads, count, pass_)
             except TransientError as error:
-                self._count_failure(error)
-                return Outcome()
+                return self._given_up(error)
             except ContextLengthExceeded as error:
                 if window == 1:
-                    self._count_failure(error)
-                    return Outcome()
+                    return self._given_up(error)
                 window = math.ceil(window / 2)
                 continue
             if outcome.abstained:
@@ -168,11 +154,9 @@ class Ranker:
             left, right = ([id for id in half if id not in outcome.ids] for half in (left, right))
         return Outcome((*best, *left, *right)[:top_k], reply=",".join(dict.fromkeys(replies)))
 
-    def _prompt(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Prompt:
-        return listwise(candidates, top_k, self._options.seed, pass_.index)
-
-    async def _ask(self, prompt: Prompt, pass_: _Pass) -> Outcome:
+    async def _ask(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
         """Put a question until its answer can be used, at most `ATTEMPTS` times."""
+        prompt = listwise(candidates, top_k, self._options.seed, pass_.index)
         question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
         for attempt in range(1, ATTEMPTS + 1):
             request = question.request(
@@ -189,7 +173,7 @@ class Ranker:
             except ContextLengthExceeded as error:
                 if attempt == 1:
                     raise
-                self._count_failure(error)  # the list does fit, but not the room that further tries would take
+                self._given_up(error)  # the list does fit, but not the room that further tries would take
                 break
             answer = read_ranking(entry.reply, prompt)
             if answer.fault is None:
@@ -226,8 +210,9 @@ class Ranker:
             check_abstained(self.info.name, self.stats, self._options.max_abstained)
         return outcome
 
-    def _count_failure(self, error: Exception) -> None:
+    def _given_up(self, error: Exception) -> Outcome:
         self.stats.errors_by_kind["given up" if isinstance(error, TransientError) else "too long"] += 1
+        return Outcome()
 
 
 def check_abstained(model: str, stats: RankingStats, max_abstained: int) -> None:

@@ -45,12 +45,11 @@ class RankingStats:
 
     def facts(self) -> dict[str, Any]:
         """The counts as an artifact keeps them: whichever run paid."""
-        usage = {name: value for name, value in vars(self.usage).items() if name not in PAID}
-        counts = {name: value for name, value in vars(self).items() if name != "usage"}
-        errors = self.usage.errors_by_kind + self.errors_by_kind
-        facts = usage | counts | {"errors_by_kind": errors}
+        facts = vars(self.usage) | vars(self) | {"errors_by_kind": self.usage.errors_by_kind + self.errors_by_kind}
         return {
-            name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in facts.items()
+            name: dict(sorted(value.items())) if isinstance(value, dict) else value
+            for name, value in facts.items()
+            if name not in (*PAID, "usage")
         }
 
 

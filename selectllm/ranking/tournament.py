@@ -51,7 +51,7 @@ async def run_tournament(candidates: Sequence[Candidate], size: int, ranker: Ran
         number += 1
         groups = _draw(remaining, size, seed, number)
         outcomes = await gather_or_raise(
-            _rank_group(group, ranker, f"query {index} of round {number}") for index, group in enumerate(groups)
+            ranker.rank(group, len(group), f"query {index} of round {number}") for index, group in enumerate(groups)
         )
         rounds.append(list(zip(groups, outcomes, strict=True)))
         by_id = {candidate.id: candidate for candidate in remaining}
@@ -64,17 +64,16 @@ def _final_order(rounds: list[Round]) -> list[TournamentRank]:
     places: dict[str, int] = {}
     ranks: list[TournamentRank] = []
     for number, queries in reversed(list(enumerate(rounds, start=1))):
-        left = [row for group, outcome in queries for row in _rows(group, outcome, number) if row.id not in places]
-        winner_of = {row.id: outcome.ids[0] for group, outcome in queries if outcome.ids for row in group}
-
-        def order(row: TournamentRank, winner_of: dict[str, str] = winner_of) -> tuple[float, float, str]:
-            """The order of rows that left in one round; the final's own winner has no place yet, and needs none."""
-            rank = math.inf if row.rank is None else row.rank
-            return rank, places.get(winner_of.get(row.id, ""), math.inf), row.id
-
-        for row in sorted(left, key=order):
-            ranks.append(TournamentRank(len(ranks) + 1, row.id, row.round, row.rank, row.reply))
-            places[row.id] = len(ranks)
+        left = []  # the rows that left in this round, as they are ordered
+        for group, outcome in queries:
+            rank_of = {id: rank for rank, id in enumerate(outcome.ids, start=1)}
+            # The final's own winner has no place yet, and needs none.
+            winner_place = places.get(outcome.ids[0], math.inf) if outcome.ids else math.inf
+            ids = [candidate.id for candidate in group if candidate.id not in places]
+            left += [(rank_of.get(id, math.inf), winner_place, id, outcome.reply) for id in ids]
+        for rank, _, id, reply in sorted(left):
+            places[id] = len(places) + 1
+            ranks.append(TournamentRank(places[id], id, number, None if rank == math.inf else int(rank), reply))
     return ranks
 
 
@@ -84,14 +83,3 @@ def _draw(candidates: Sequence[Candidate], size: int, seed: int, number: int) ->
     rng = np.random.default_rng(int(digest("tournament", seed, number, ids), 16))
     groups = np.array_split(rng.permutation(len(candidates)), math.ceil(len(candidates) / size))
     return [[candidates[row] for row in group] for group in groups]
-
-
-async def _rank_group(group: list[Candidate], ranker: Ranker, name: str) -> Outcome:
-    if len(group) == 1:
-        return Outcome((group[0].id,))
-    return await ranker.rank(group, len(group), name)
-
-
-def _rows(group: list[Candidate], outcome: Outcome, number: int) -> list[TournamentRank]:
-    ranks = {id: rank for rank, id in enumerate(outcome.ids, start=1)}
-    return [TournamentRank(0, candidate.id, number, ranks.get(candidate.id), outcome.reply) for candidate in group]
