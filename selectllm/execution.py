@@ -31,10 +31,7 @@ class WorkItem(Generic[Item]):
 
 
 class Executor(Protocol):
-    """Runs a function over pieces of work.
-
-    Other processes open files and connections of their own.
-    """
+    """Runs a function over pieces of work; other processes open files and connections of their own."""
 
     @property
     def workers(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,16 +23,12 @@ GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run i
 
 @dataclass(frozen=True)
 class CostLimit:
-    """What the asking may cost.
-
-    `price_in` and `price_out` are the prices of a prompt's token and of an answer's; `paid_before` are the tokens of
-    either that earlier steps of the run have paid for.
-    """
+    """What the asking may cost."""
 
     max_cost: float = math.inf
-    price_in: float = 0.0
-    price_out: float = 0.0
-    paid_before: tuple[int, int] = (0, 0)
+    price_in: float = 0.0  # of a prompt's token
+    price_out: float = 0.0  # of an answer's token
+    paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers that earlier steps of the run paid for
 
     def check(self, usage: Usage) -> None:
         """Raise CostExceeded when the run, with this usage, may cost no more."""
@@ -121,20 +117,17 @@ async def open_caller(
 
     Raises SelectorUnavailable when it is no longer the model of `info`, ModelError when it cannot be made ready.
     """
-    ranking = settings.ranking
     with cancellation.cancel_on_signal():
-        hosts = await open_model(settings.selector, ranking, keys, expected=info)
-        try:
+        async with AsyncExitStack() as closing:
+            hosts = await open_model(settings.selector, settings.ranking, keys, expected=info)
+            closing.push_async_callback(hosts.close)
             await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
             ledger = Ledger(store, info)
+            closing.push_async_callback(ledger.close)
             caller = Caller(hosts, ledger, limit)
             try:
                 yield caller
             except BaseException as error:
                 is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
-                await caller.drain(GRACE_SECONDS if is_interrupted else ranking.timeout)
+                await caller.drain(GRACE_SECONDS if is_interrupted else settings.ranking.timeout)
                 raise
-            finally:
-                await ledger.close()
-        finally:
-            await hosts.close()

@@ -80,9 +80,8 @@ class EmbeddedModel:
     """One model of a GGUF file. `prepare` loads the weights, which takes about a second for the demo model."""
 
     def __init__(self, path: Path, info: ModelInfo, context: int) -> None:
-        self.info = info
+        self.info, self._path, self._n_ctx = info, path, context
         self.context: int | None = context
-        self._path, self._n_ctx = path, context
         self._server: Any = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
 

@@ -215,12 +215,12 @@ class HostPool:
             await self._changed.wait_for(is_possible)
             if self._is_given_up():
                 errors = "; ".join(dict.fromkeys(host.last_error for host in self._hosts if host.last_error))
+                last = f". The last error: {errors}" if errors else ""
                 raise ModelError(
-                    f"no host of {self.info.name} has answered for {self._options.give_up_after:.0f} s. "
-                    "Replies received so far are kept: look after the server, then run again"
-                    + (f". The last error: {errors}" if errors else "")
+                    f"no host of {self.info.name} has answered for {self._options.give_up_after:.0f} s. Replies "
+                    f"received so far are kept: look after the server, then run again{last}"
                 )
-            free = (host for host in self._hosts if host.is_free)
+            free = [host for host in self._hosts if host.is_free]
             host = min(free, key=lambda host: host.in_flight / host.limit)
             host.in_flight += 1
         try:
@@ -237,8 +237,7 @@ class HostPool:
         host.failures = 0
         if started > host.slowed_at:
             host.limit = min(self._options.concurrency, host.limit + 1 / host.limit)
-        worked = reply.load_duration + reply.prompt_duration + reply.output_duration
-        if worked:
+        if worked := reply.load_duration + reply.prompt_duration + reply.output_duration:
             self.usage.queued_seconds += max(reply.total_duration - worked, 0) / 1e9
 
     def _failed(self, host: HostState, kind: str, started: float) -> None:

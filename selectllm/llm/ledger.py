@@ -75,9 +75,6 @@ class Ledger:
         """The reply that was given to this question, if one was."""
         return self._entries.get(key)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
 

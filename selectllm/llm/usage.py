@@ -17,7 +17,5 @@ class Usage:
     queued_seconds: float = 0.0  # that requests waited in the servers' own queues, by the servers' own account
     errors_by_kind: Counter[str] = field(default_factory=Counter)
 
-    def __iadd__(self, other: "Usage") -> "Usage":
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: value + getattr(other, name) for name, value in vars(self).items()})

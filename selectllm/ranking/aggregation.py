@@ -1,7 +1,7 @@
 """Makes one ranking of several passes over the same candidates, and tells how far rankings can be relied on.
 
-Asking again with another shuffle, and aggregating, is permutation self-consistency (arXiv 2310.07712). That paper takes
-the ranking nearest to all passes (Kemeny's); Borda's count needs no search, has few ties, and reads partial rankings.
+Source: permutation self-consistency (arXiv 2310.07712). That paper takes the ranking nearest to all passes (Kemeny's);
+Borda's count needs no search, has few ties, and reads partial rankings.
 """
 
 from collections import defaultdict
@@ -34,14 +34,12 @@ class Consensus:
 def borda(candidates: Sequence[str], rankings: Sequence[Sequence[str]], wanted: int) -> Consensus:
     """Find the best `wanted` of K candidates by Borda's count over all passes.
 
-    Parameters: `candidates`, K distinct ids; `rankings`, one a pass: some or all of the ids, best first.
-
-    In each pass rank r earns K - r points, and the candidates that it does not name share the mean of the ranks it
-    leaves. Equal points are decided by the best rank in any pass, then by how often it was given that, then by the id.
+    Parameters: `candidates`, K distinct ids; `rankings`, one a pass: some or all of the ids, best first. In each pass
+    rank r earns K - r points, and the candidates that it does not name share the mean of the ranks it leaves. Equal
+    points are decided by the best rank in any pass, then by how often it was given that, then by the id.
 
     Returns points summed over the passes; `ties` counts neighbours of equal points, the last one returned and the first
     left out among them. One that no pass names is never returned, so there may be fewer than `wanted`.
-
     Raises ContractError for ids that repeat, or a ranking of others than the candidates.
     """
     earned = (len(candidates) - _ranks(candidates, rankings)).sum(axis=0)  # halves at worst: sums and ties are exact
@@ -65,9 +63,7 @@ def kendalls_w(candidates: Sequence[str], rankings: Sequence[Sequence[str]]) -> 
 
     Parameters: as for `borda`; the candidates that a pass does not name are tied in it, at the mean of their ranks. A
     pass that names none abstained, and is left out. Passes that rank by chance give 1 / passes on average, not 0.
-
     Returns None with fewer than two passes or two candidates: there is nothing to agree on.
-
     Raises ContractError as `borda` does. Source: Kendall and Babington Smith, 1939.
     """
     voiced = [ranking for ranking in rankings if ranking]
@@ -90,7 +86,6 @@ def position_bias_pvalue(picks: Counts, shown: Counts) -> float | None:
     first s positions; neighbours are pooled until `LEAST_EXPECTED` picks are expected. None with fewer than
     `LEAST_PICKS` picks among two candidates or more, or fewer than two cells. It tells that positions matter, not how
     much: over many questions a slight lean is found too.
-
     Raises ContractError for a pick outside the positions shown.
     """
     if ((picks < 0) | (picks >= shown)).any():

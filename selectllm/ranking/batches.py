@@ -1,14 +1,13 @@
 """Ranks the candidates of many queries: the best `depth` of each first, then, where they are needed, the next best.
 
-Listwise, a query is one question. Pointwise, each candidate is one, and a query is ranked by the scores: for models
-too small to read a list.
+Pointwise, for models too small to read a list, each candidate is a question, and a query is ranked by the scores.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selectllm.ranking.prompts import Candidate
-from selectllm.ranking.ranker import Outcome, Ranker, gather_or_raise
+from selectllm.ranking.ranker import Ranker, gather_or_raise
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,12 @@ async def _rank_query(query: Query, depth: int, ranker: Ranker) -> list[Rank]:
             ranker.score(candidate, f"candidate {candidate.id} of query {query.query_id}")
             for candidate in query.candidates
         )
-        scored = sorted((outcome for outcome in outcomes if not outcome.abstained), key=_by_score)
-        rows = [(outcome.ids[0], outcome) for outcome in scored]
+        outcomes.sort(key=lambda outcome: (-(outcome.score or 0.0), outcome.ids))
     else:
         name = f"query {query.query_id}" + (f" from rank {query.ranked + 1}" if query.ranked else "")
-        outcome = await ranker.rank(query.candidates, depth, name)
-        rows = [(id, outcome) for id in outcome.ids]
+        outcomes = [await ranker.rank(query.candidates, depth, name)]
+    rows = [(id, outcome) for outcome in outcomes for id in outcome.ids]  # none of those that abstained
     return [
         Rank(query.query_id, query.ranked + place, id, outcome.score, outcome.reply or "")
         for place, (id, outcome) in enumerate(rows, start=1)
     ]
-
-
-def _by_score(outcome: Outcome) -> tuple[float, str]:
-    return -(outcome.score or 0.0), outcome.ids[0]

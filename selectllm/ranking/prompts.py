@@ -74,10 +74,8 @@ class Prompt:
 
     def again(self, error: str, attempt: int) -> "Prompt":
         """The same question once more, naming what was wrong with the last answer."""
-        note = (
-            f"\n\nAttempt {attempt}: your last answer could not be used, because {error}. {_FORM.format(n=self.top_k)}"
-        )
-        return Prompt(self.text + note, self.candidates, self.top_k)
+        note = f"Attempt {attempt}: your last answer could not be used, because {error}. {_FORM.format(n=self.top_k)}"
+        return Prompt(f"{self.text}\n\n{note}", self.candidates, self.top_k)
 
     def request(self, *, think: Think = False, max_tokens_factor: int = 1, **fields: Any) -> Request:
         """The request for this prompt; `fields` are those of Request that do not follow from it."""

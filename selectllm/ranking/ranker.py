@@ -61,10 +61,7 @@ class _Pass:
 
 
 class Ranker:
-    """Asks one model about queries, and keeps count.
-
-    `window` is how many queries are worth beginning at once: more would only wait.
-    """
+    """Asks one model about queries, and keeps count; `window` queries are worth beginning at once, more would wait."""
 
     def __init__(self, caller: Caller, options: RankingOptions, on_progress: Callable[[], None] = lambda: None) -> None:
         self.info, self.window = caller.info, 4 * caller.places
@@ -81,11 +78,10 @@ class Ranker:
         """
         if len(candidates) == 1:
             return Outcome((candidates[0].id,))
-        further = [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
+        passes = [_Pass(1, name)]
+        passes += [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
         async with self._slots:
-            outcomes = await gather_or_raise(
-                self._list(candidates, top_k, pass_) for pass_ in [_Pass(1, name), *further]
-            )
+            outcomes = await gather_or_raise(self._list(candidates, top_k, pass_) for pass_ in passes)
             usable = [outcome for outcome in outcomes if not outcome.abstained]
             return self._counted(self._aggregated(candidates, top_k, usable, name), name)
 
@@ -125,21 +121,17 @@ class Ranker:
     async def _merged(
         self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], top_k: int, pass_: _Pass
     ) -> Outcome:
-        """The best `top_k` of two rankings, from lists of the heads of both: the next n are among the first n of each.
-
-        As many are compared at once as fit.
-        """
+        """The best `top_k` of two rankings, from their heads: the next n are among the first n of each."""
         left, right = (list(half.ids) for half in halves)
         replies = [half.reply for half in halves if half.reply]
         best: list[str] = []
-        window = max(len(left), len(right))
+        window = max(len(left), len(right))  # how many of each are compared at once
         if len(left) + len(right) == len(candidates):  # all at once do not fit, as the whole list has shown
             window = math.ceil(window / 2)
         while left and right and len(best) < top_k:
             heads = [candidates[id] for id in left[:window] + right[:window]]
-            count = min(window, top_k - len(best))
             try:
-                outcome = await self._ask(heads, count, pass_)
+                outcome = await self._ask(heads, min(window, top_k - len(best)), pass_)
             except TransientError as error:
                 return self._given_up(error)
             except ContextLengthExceeded as error:

@@ -73,10 +73,7 @@ def position_bias(facts: Mapping[str, Any]) -> float | None:
 
 
 def _sum(left: Any, right: Any) -> Any:
-    """Numbers added, and mappings of them key by key; a 0 stays, which Counter's own sum would drop."""
-    if isinstance(left, Usage):
-        left += right
-        return left
+    """Counts added, and mappings of them key by key; a 0 stays, which Counter's own sum would drop."""
     if not isinstance(left, dict):
         return left + right
     return type(left)({key: left.get(key, 0) + right.get(key, 0) for key in left | right})

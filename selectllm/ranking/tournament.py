@@ -14,8 +14,7 @@ from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Outcome, Ranker, gather_or_raise
 from selectllm.store.digests import digest
 
-Round = list[tuple[list[Candidate], Outcome]]
-"""The queries of a round, each with what became of it."""
+Round = list[tuple[list[Candidate], Outcome]]  # its queries, each with what became of it
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) 
     assert entry.reply == Reply("yes", "stop", 7)
     assert (entry.shown, entry.model, entry.outcome) == (("a",), "digest", "it is yes")
     assert later.get(request("three").key(INFO)) is None
-    assert len(Ledger(store, OTHER)) == 0
+    assert len(Ledger(store, OTHER)._entries) == 0
 
 
 def test_every_line_says_which_question_it_is_for(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, [str(number) for number in range(200)])
     assert len(files(store)) == 1
-    assert len(Ledger(store, INFO)) == 200
+    assert len(Ledger(store, INFO)._entries) == 200
 
 
 def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
     path.write_bytes(path.read_bytes().removesuffix(b"\n"))
-    assert len(Ledger(store, INFO)) == 2
+    assert len(Ledger(store, INFO)._entries) == 2
     path.write_bytes(path.read_bytes()[:-1])
-    assert len(Ledger(store, INFO)) == 1
+    assert len(Ledger(store, INFO)._entries) == 1
 
 
 def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
     path.write_bytes(path.read_bytes() + b'{"key": "torn')
-    assert len(Ledger(store, INFO)) == 2
+    assert len(Ledger(store, INFO)._entries) == 2
     path.write_bytes(path.read_bytes()[:-40] + b"\n[1]\nnull\n\xff\n")
-    assert len(Ledger(store, INFO)) >= 1
+    assert len(Ledger(store, INFO)._entries) >= 1
 
 
 def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: Path) -> None:
