@@ -40,10 +40,8 @@ async def open_model(
             raise next(iter(absent.values()))
         if len({info.digest for info in infos}) > 1:
             name = infos[0].name
-            raise SelectorUnavailable(
-                f"{name} is not the same everywhere: bring all hosts to one version with `ollama pull {name}`, "
-                "and run again"
-            )
+            advice = f"bring all hosts to one version with `ollama pull {name}`, and run again"
+            raise SelectorUnavailable(f"{name} is not the same everywhere: {advice}")
     except BaseException:
         for model in models:
             await model.close()

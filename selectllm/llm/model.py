@@ -116,10 +116,7 @@ class ChatModel(Protocol):
         """
 
     async def probe(self) -> None:
-        """Find out, cheaply, whether the host answers at all.
-
-        Raises TransientError or ModelError when it does not.
-        """
+        """Find out, cheaply, whether the host answers at all; raises TransientError or ModelError when it does not."""
 
     async def close(self) -> None:
         """Release connections and weights."""

@@ -1,7 +1,4 @@
-"""Model files: the demonstration weights, a file's checksum, and what a GGUF file says of its model.
-
-The demonstration model is SmolLM2-135M-Instruct, small enough to come from the package index and to run anywhere.
-"""
+"""Model files: the demonstration weights (SmolLM2-135M-Instruct), a file's checksum, and what a GGUF file says."""
 
 import hashlib
 import importlib.util

@@ -70,12 +70,10 @@ def read(text: str, wanted: int, shown: int) -> Answer:
         return Answer(fault=f"it named numbers that are not from 1 to {shown}", kind="wrong ids")
     distinct = tuple(dict.fromkeys(found))
     if len(distinct) < wanted:
-        repeated = len(distinct) < len(found)
-        after = "after repeats were left out, " if repeated else ""
-        return Answer(
-            fault=f"{after}it named {len(distinct)} candidates instead of {wanted}",
-            kind="repeated ids" if repeated else "too few",
-        )
+        fault = f"it named {len(distinct)} candidates instead of {wanted}"
+        if len(distinct) < len(found):
+            return Answer(fault=f"after repeats were left out, {fault}", kind="repeated ids")
+        return Answer(fault=fault, kind="too few")
     # The first mention is the higher rank, and the best `wanted` of a longer ranking are its first: one reading each.
     numbers = distinct[:wanted]
     return Answer(numbers, repaired=strict is None or numbers != tuple(found))
@@ -84,7 +82,7 @@ def read(text: str, wanted: int, shown: int) -> Answer:
 def _strict(text: str) -> list[int] | None:
     value = _json(text)
     ranking = value["ranking"] if isinstance(value, dict) and list(value) == ["ranking"] else None
-    return ranking if isinstance(ranking, list) and all(map(_is_number, ranking)) else None
+    return ranking if isinstance(ranking, list) and all(type(number) is int for number in ranking) else None
 
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -120,10 +118,7 @@ def _tolerant(text: str, wanted: int) -> list[int] | None:
 
 
 def _without_thoughts(text: str) -> str:
-    """The text without what a model thought first; empty where the thinking has no end.
-
-    Some servers leave out the mark that begins it.
-    """
+    """The text without what a model thought first, whose beginning may not be marked; empty where it has no end."""
     if "</think" not in text:  # and where nothing ends, the pattern would look for it from every beginning on
         return "" if "<think" in text else text
     text = _THOUGHT.sub("", text)
@@ -135,11 +130,7 @@ def _without_thoughts(text: str) -> str:
 
 def _with_plain_digits(text: str) -> str:
     """The text with the decimal digits of all scripts written as 0 to 9: a digit has one value in any of them."""
-    if text.isascii():
-        return text
-    return "".join(
-        str(unicodedata.decimal(digit)) if digit.isdecimal() and not digit.isascii() else digit for digit in text
-    )
+    return "".join(str(unicodedata.decimal(mark)) if mark.isdecimal() else mark for mark in text)
 
 
 def _numbers(members: Any) -> list[int] | None:
@@ -148,7 +139,7 @@ def _numbers(members: Any) -> list[int] | None:
     for member in members if isinstance(members, list) else ():
         if isinstance(member, str) and (match := _NUMBER.fullmatch(member.strip())):
             numbers.append(int(match[1]))
-        elif _is_number(member):
+        elif type(member) is int:  # and no boolean, which isinstance would let pass
             numbers.append(member)
         else:
             return None
@@ -167,7 +158,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
         raise ValueError("a name stands twice")
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
