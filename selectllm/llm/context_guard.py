@@ -34,9 +34,8 @@ class ContextGuard:
         """Raise ContextLengthExceeded when a prompt of so many bytes cannot fit."""
         bytes_per_token = self._most_bytes_per_token if self._replies >= OBSERVED else MOST_BYTES_PER_TOKEN
         if self.context and size / bytes_per_token + max_tokens > self.context:
-            raise ContextLengthExceeded(
-                f"{size:,} bytes do not fit the {self.context:,} tokens that {self._name} reads"
-            )
+            context = f"the {self.context:,} tokens that {self._name} reads"
+            raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
 
     def check_reply(self, reply: Reply, size: int, max_tokens: int) -> None:
         """Raise ContextLengthExceeded or TransientError when the prompt was not read whole."""
@@ -44,9 +43,8 @@ class ContextGuard:
             return
         counted = f"{self._name} counted {reply.prompt_tokens:,} tokens in a prompt of {size:,} bytes"
         if reply.done_reason != "stop" and self.context and reply.prompt_tokens + max_tokens > self.context:
-            raise ContextLengthExceeded(
-                f"{counted}: with its answer that is more than the {self.context:,} that it reads"
-            )
+            excess = f"more than the {self.context:,} that it reads"
+            raise ContextLengthExceeded(f"{counted}: with its answer that is {excess}")
         if self._was_cut(size, reply.prompt_tokens):
             raise TransientError(f"{counted}: it was cut", "low count")
         self._bytes += size

@@ -63,12 +63,10 @@ class OllamaModel:
                 )
                 reply = _reply(completion, completion.response or "")
             else:
+                messages = [{"role": "user", "content": request.text}]
+                # `think` is always said: unsaid, a thinking model thinks, and the schema is not applied.
                 chat = await self._client.chat(
-                    self.info.name,
-                    [{"role": "user", "content": request.text}],
-                    format=request.schema,
-                    options=options,
-                    think=request.think,  # unsaid, a thinking model thinks, and the schema is not applied
+                    self.info.name, messages, format=request.schema, options=options, think=request.think
                 )
                 reply = _reply(chat, chat.message.content or "", chat.message.thinking or "")
         if reply.done_reason == "unfinished":

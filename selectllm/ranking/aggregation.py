@@ -79,8 +79,7 @@ def position_bias_pvalue(picks: Counts, shown: Counts) -> float | None:
 
     Parameters: `picks` (n,), from 0, where the FIRST pick of each question stood; `shown` (n,), how many candidates
     that question showed. Never the later picks: they cannot stand where the first stood, and so are not independent of
-    it. Passes over the same candidates are, as long as each is shuffled anew: whichever candidate a selector prefers,
-    the shuffle alone decides where it stands.
+    it. Passes over the same candidates are, if each is shuffled anew: the shuffle alone decides what stands where.
 
     Returns the p-value of a chi-square test. A question that shows s candidates expects 1/s of a pick in each of the
     first s positions; neighbours are pooled until `LEAST_EXPECTED` picks are expected. None with fewer than

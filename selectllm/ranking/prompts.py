@@ -33,10 +33,8 @@ class Candidate:
     input: str | None = None
 
     def clipped(self, limit: int) -> tuple["Candidate", bool]:
-        """The candidate in at most `limit` characters, with a visible mark where it was cut; and whether it was.
-
-        What one text does not need of its half is left to the other.
-        """
+        """The candidate in at most `limit` characters, with a visible mark where it was cut; and whether it was."""
+        # What one text does not need of its half is left to the other.
         instruction = clip(self.instruction, max(limit // 2, limit - len(self.input or "")))
         input = self.input and clip(self.input, max(limit // 2, limit - len(self.instruction)))
         return Candidate(self.id, instruction, input), (instruction, input) != (self.instruction, self.input)
@@ -65,12 +63,8 @@ class Prompt:
             return None
         numbers = {"type": "integer", "enum": list(range(1, len(self.candidates) + 1))}
         ranking = {"type": "array", "items": numbers, "minItems": self.top_k, "maxItems": self.top_k}
-        return {
-            "type": "object",
-            "properties": {"ranking": ranking},
-            "required": ["ranking"],
-            "additionalProperties": False,
-        }
+        members = {"properties": {"ranking": ranking}, "required": ["ranking"], "additionalProperties": False}
+        return {"type": "object", **members}
 
     def again(self, error: str, attempt: int) -> "Prompt":
         """The same question once more, naming what was wrong with the last answer."""

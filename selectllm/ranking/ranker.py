@@ -214,11 +214,11 @@ def check_abstained(model: str, stats: RankingStats, max_abstained: int) -> None
         return
     names = list(stats.abstained_questions)[:NAMED_QUESTIONS]
     more = f" and {count - NAMED_QUESTIONS} more" if count > NAMED_QUESTIONS else ""
-    errors = stats.errors_by_kind + stats.usage.errors_by_kind
+    by_kind = (stats.errors_by_kind + stats.usage.errors_by_kind).most_common()
+    errors = ", ".join(f"{number} {kind}" for kind, number in by_kind) or "none"
     raise TooManyAbstained(
         f"{model} gave no usable answer to {', '.join(names)}{more}: more than --max-abstained allows, so the asking "
-        "stopped. All replies are kept. Errors: "
-        f"{', '.join(f'{number} {kind}' for kind, number in errors.most_common()) or 'none'}"
+        f"stopped. All replies are kept. Errors: {errors}"
     )
 
 
