@@ -54,8 +54,7 @@ class Executor(Protocol):
 class Inline:
     """Runs one piece after the other in the calling thread."""
 
-    workers = 1
-    is_remote = False
+    workers, is_remote = 1, False
 
     def map(
         self, function: Callable[[WorkItem[Item]], Result], items: Iterable[Item], shares: Sequence[int]

@@ -54,10 +54,10 @@ class Entry:
 class Ledger:
     """The replies of one model in one store: reads all that there are, and adds to a file of its own.
 
-    Replies that arrive together are made durable together (group commit): one fsync serves all that wait for it. What
-    other runs add meanwhile is read whenever this one adds: of two that ask the same, both go on with the reply that
-    was durable first. Writers take turns for that on a local disk. On an object store they do not, and two that write
-    in the same moment may each go on with their own; the artifact that is whole first then counts for both.
+    Replies that arrive together are made durable by one fsync. What other runs add is read whenever this one adds: of
+    two that ask the same, both go on with the reply that was durable first. For that, writers take turns on a local
+    disk; on an object store two that write in the same moment may each go on with their own, and the artifact that is
+    whole first then counts for both.
     """
 
     def __init__(self, store: Store, info: ModelInfo) -> None:

@@ -180,18 +180,16 @@ class Ranker:
         self.stats.reasked += 1
         return Outcome()
 
-    def _aggregated(
-        self, candidates: Sequence[Candidate], top_k: int, outcomes: Sequence[Outcome], name: str
-    ) -> Outcome:
+    def _aggregated(self, candidates: Sequence[Candidate], top_k: int, usable: Sequence[Outcome], name: str) -> Outcome:
         """What several passes say together."""
-        if len(outcomes) < 2:
-            return outcomes[0] if outcomes else Outcome()
-        ids, rankings = [candidate.id for candidate in candidates], [outcome.ids for outcome in outcomes]
+        if len(usable) < 2:
+            return usable[0] if usable else Outcome()
+        ids, rankings = [candidate.id for candidate in candidates], [outcome.ids for outcome in usable]
         if (concordance := kendalls_w(ids, rankings)) is not None:
             self.stats.agreement_by_question[name] = round(concordance, 4)
         consensus = borda(ids, rankings, top_k)
         self.stats.ties += consensus.ties
-        return Outcome(consensus.ids, reply=",".join(outcome.reply for outcome in outcomes if outcome.reply))
+        return Outcome(consensus.ids, reply=",".join(outcome.reply for outcome in usable if outcome.reply))
 
     def _counted(self, outcome: Outcome, name: str) -> Outcome:
         self.stats.ranked += not outcome.abstained

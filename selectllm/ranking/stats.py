@@ -34,10 +34,8 @@ class RankingStats:
         """Note at which position, from 0, of how many candidates shown the first pick was."""
         self.first_picks[f"{shown}:{position}"] += 1
 
-    def __iadd__(self, other: "RankingStats") -> "RankingStats":
-        for name, value in vars(other).items():
-            setattr(self, name, _sum(getattr(self, name), value))
-        return self
+    def __add__(self, other: "RankingStats") -> "RankingStats":
+        return RankingStats(**{name: _sum(value, getattr(other, name)) for name, value in vars(self).items()})
 
     def paid(self) -> dict[str, int]:
         """What this very run paid for."""
