@@ -45,13 +45,11 @@ def propagate_interrupt() -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Cancel, from a signal's handler: raises KeyboardInterrupt, or cancels the task that asks a model.
-
-    An exception in the midst of an event loop would end whichever task is running, and leave the others in disorder.
-    """
+    """Cancel, from a signal's handler: raises KeyboardInterrupt, or cancels the task that asks a model."""
     cancel()
     if _asking is None:
         raise KeyboardInterrupt
+    # An exception in the midst of a loop would end whichever task is running, and leave the others in disorder.
     _asking.get_loop().call_soon_threadsafe(_asking.cancel)
 
 

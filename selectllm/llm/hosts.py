@@ -58,15 +58,12 @@ class HostState:
 
 
 class HostPool:
-    """The hosts of one model: `models` on those that answer, and how to connect to those that are `absent` yet.
-
-    `usage` counts the errors of requests and the seconds that they queued.
-    """
+    """The hosts of one model: `models` on those that answer, and how to connect to those that are `absent` yet."""
 
     def __init__(
         self, models: Sequence[ChatModel], options: RankingSettings, info: ModelInfo, absent: Sequence[Connect] = ()
     ) -> None:
-        self.info, self.usage = info, Usage()
+        self.info, self.usage = info, Usage()  # errors of requests and the seconds that they queued are counted here
         self.places = options.concurrency * (len(models) + len(absent))  # the most questions under way at once
         self.lowest_limit = options.concurrency
         self._hosts = [HostState(options.concurrency, model) for model in models]

@@ -146,10 +146,8 @@ class Ledger:
             ) from error
 
     def _refresh(self) -> None:
-        """Read what any writer has added since the last look; of two replies to one question the earlier counts.
-
-        On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
-        """
+        """Read what any writer has added since the last look; of two replies to one question the earlier counts."""
+        # On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
         for name in self._store.list(self._folder):
             if name in self._read and not self._store.is_local:
                 continue

@@ -38,10 +38,8 @@ class OllamaModel:
         return self._guard.context
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
-        """Fix the context for the run, load the model with it, and read what context it really got.
-
-        A request that asked for another context would make the server load the model anew.
-        """
+        """Fix the context for the run, load the model with it, and read what context it really got."""
+        # A request that asked for another context would make the server load the model anew.
         needed = self._guard.needed(longest, max_tokens)
         with self._errors_translated():
             await self._client.chat(self.info.name, [], options={"num_ctx": needed})

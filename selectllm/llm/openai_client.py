@@ -76,10 +76,8 @@ def shown_url(base: str) -> str:
 
 
 def signs_of(error: "APIStatusError") -> str:
-    """What a refusal is about, wherever the server says it.
-
-    Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
-    """
+    """What a refusal is about, wherever the server says it."""
+    # Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
     return f"{error.code} {error.type} {message_of(error)[:500]}"
 
 

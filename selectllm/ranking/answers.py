@@ -36,10 +36,8 @@ def read_ranking(reply: Reply, prompt: Prompt) -> Answer:
 
 
 def log_odds(reply: Reply) -> float | None:
-    """log p(yes) - log p(no) over the spellings of either at the reply's first token; None where one is not likely.
-
-    A raw completion continues with ` yes`, a chat answers `Yes`: what counts is the word.
-    """
+    """log p(yes) - log p(no) over the spellings of either at the reply's first token; None where one is not likely."""
+    # A raw completion continues with ` yes`, a chat answers `Yes`: what counts is the word.
     likely = {"yes": 0.0, "no": 0.0}
     for token, logprob in reply.logprobs.items():
         if (word := token.strip().lower()) in likely:

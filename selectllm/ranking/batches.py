@@ -31,10 +31,7 @@ class Rank:
 
 
 async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> list[Rank]:
-    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing.
-
-    A few queries are begun at a time: a million must not become as many waiting coroutines.
-    """
+    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing."""
     pending = iter(queries)
     ranks: dict[int, list[Rank]] = {}
 
@@ -42,6 +39,7 @@ async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> 
         for query in pending:
             ranks[query.query_id] = await _rank_query(query, depth, ranker)
 
+    # A few queries are begun at a time: a million must not become as many waiting coroutines.
     await gather_or_raise(work() for _ in range(min(ranker.window, len(queries))))
     return [rank for query in queries for rank in ranks[query.query_id]]
 

@@ -47,14 +47,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text for a model, with the candidates in the order that it shows them.
-
-    `top_k` is how many of them the answer ranks; 0 asks for a yes or no on the one candidate.
-    """
+    """A text for a model, with the candidates in the order that it shows them."""
 
     text: str
     candidates: tuple[Candidate, ...]
-    top_k: int
+    top_k: int  # how many of them the answer ranks; 0 asks for a yes or no on the one candidate
 
     @cached_property
     def schema(self) -> dict[str, Any] | None:

@@ -28,11 +28,7 @@ class RankingStats:
     errors_by_kind: Counter[str] = field(default_factory=Counter)  # of answers; those of requests are in `usage`
     abstained_questions: Counter[str] = field(default_factory=Counter)  # those without a usable answer, by name
     agreement_by_question: dict[str, float] = field(default_factory=dict)  # Kendall's W over several passes, by name
-    first_picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each first pick
-
-    def record_first_pick(self, position: int, shown: int) -> None:
-        """Note at which position, from 0, of how many candidates shown the first pick was."""
-        self.first_picks[f"{shown}:{position}"] += 1
+    first_picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each, from 0
 
     def __add__(self, other: "RankingStats") -> "RankingStats":
         return RankingStats(**{name: _sum(value, getattr(other, name)) for name, value in vars(self).items()})

@@ -44,7 +44,7 @@ def test_facts_of_steps_are_merged_whatever_else_they_hold() -> None:
 def test_a_bias_for_a_position_shows() -> None:
     one_sided, even = RankingStats(), RankingStats()
     for number in range(140):
-        one_sided.record_first_pick(0, 14)
-        even.record_first_pick(number % 14, 14)
+        one_sided.first_picks["14:0"] += 1
+        even.first_picks[f"14:{number % 14}"] += 1
     assert (position_bias(one_sided.facts()) or 0.0) < 1e-6 < (position_bias(even.facts()) or 0.0)
     assert position_bias(RankingStats().facts()) is None
