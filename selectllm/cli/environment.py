@@ -24,11 +24,7 @@ class _Variables(BaseSettings, RunSettings):
     """How the settings' variables are called."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter=DELIMITER,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
+        env_prefix=PREFIX, env_nested_delimiter=DELIMITER, env_file=".env", env_file_encoding="utf-8", extra="ignore"
     )
 
 
@@ -38,13 +34,15 @@ def from_environment() -> dict[str, Any]:
     Raises UsageError for a list that is not written as JSON.
     """
     try:
-        return merged(own_fields(DotEnvSettingsSource(_Variables)()), own_fields(EnvSettingsSource(_Variables)()))
+        values = merged(DotEnvSettingsSource(_Variables)(), EnvSettingsSource(_Variables)())
     except (UnicodeDecodeError, OSError) as error:
         raise UsageError(f".env of this folder cannot be read: {error}. Write it as UTF-8, or move it away") from None
     except SettingsError as error:
         raise UsageError(
             f"SELECTLLM_…: {error}. Lists are written as JSON, such as SELECTLLM_RANKING__HOSTS='[\"http://gpu1:11434\"]'"
         ) from None
+    # A file may hold many programs' variables: those of others are left out.
+    return {name: value for name, value in values.items() if name in RunSettings.model_fields}
 
 
 def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
@@ -86,11 +84,6 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 value = merged(before, value)
             whole[name] = value
     return whole
-
-
-def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a file of many programs' variables holds for others."""
-    return {name: value for name, value in values.items() if name in RunSettings.model_fields}
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

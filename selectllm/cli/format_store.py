@@ -50,12 +50,11 @@ def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
     lines = [*_table(pruned.removed, now), ""] if pruned.removed else []
     lines.append(f"{verb} {_count(len(pruned.removed), 'artifact')}, {size(pruned.bytes)}; {pruned.kept:,} stay.")
     if unresolved := pruned.unresolved:
-        names = ", ".join(
-            f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]
-        )
+        keys = [f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]]
+        names = fit_line(", ".join(keys), 200)
         more = f" and {len(unresolved) - NAMED_ARTIFACTS:,} more" if len(unresolved) > NAMED_ARTIFACTS else ""
         lines.append(
-            f"What {fit_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
+            f"What {names}{more} was made from is partly gone or damaged, so nothing older was removed. "
             "Its run makes it again."
         )
     return "\n".join(lines)
@@ -103,10 +102,8 @@ def _origin(made_from: Mapping[str, str]) -> str:
 
 
 def _model_files(kind: str, files: ModelFiles) -> str:
-    model, name = (
-        fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
-        f"  {fit_line(files.name, 60)}" if files.name else "",
-    )
+    model = fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS]
+    name = f"  {fit_line(files.name, 60)}" if files.name else ""
     return f"{kind:<12} {model:<{KEY_DIGITS}} {_count(files.files, 'file'):>11} {size(files.bytes):>8}{name}"
 
 

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -17,8 +17,7 @@ from selectllm.cli.artifacts import artifacts
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
 from selectllm.cli.messages import usage_error
-from selectllm.cli.plan import plan
-from selectllm.cli.select import select
+from selectllm.cli.select import plan, select
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
 
@@ -118,11 +117,9 @@ def _interrupted_by_signals() -> Iterator[None]:
         cancellation.interrupt()
 
     cancellation.reset()
-    try:
+    before: dict[int, Any] = {}
+    with suppress(ValueError):  # not the main thread: signals are someone else's there
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are someone else's there
-        yield
-        return
     try:
         yield
     finally:

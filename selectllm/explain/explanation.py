@@ -40,15 +40,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the tournament that the row was in, in a query of `size` rows, itself included.
-
-    The rank is None where no answer could be used, and the size where no single answer tells it; a row that was alone
-    in its query went on unasked.
-    """
+    """A round of the tournament that the row was in; a row that was alone in its query went on unasked."""
 
     number: int
-    size: int | None
-    rank: int | None
+    size: int | None  # rows of the query, itself included; None where no single answer tells it
+    rank: int | None  # None where no answer could be used
     went_on: bool
 
 

@@ -1,5 +1,6 @@
 """The artifacts that a run's selection was made from, and the replies of its model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,8 @@ from selectllm.errors import StoreError
 from selectllm.llm.ledger import Entry
 from selectllm.store import Artifact, Manifest, Store, digest
 from selectllm.store.runs import load_run
+
+Row = Mapping[str, Any]
 
 
 class Lineage:
@@ -48,10 +51,7 @@ class Lineage:
         return kind in self._artifacts
 
     def table(self, kind: str) -> pa.Table:
-        """The run's table of a kind.
-
-        Raises StoreError when it is gone or damaged.
-        """
+        """The run's table of a kind; raises StoreError when it is gone or damaged."""
         if kind not in self._tables:
             self._tables[kind] = self._store.read(self._artifacts[kind])
         return self._tables[kind]

@@ -1,15 +1,13 @@
 """The replies that say what became of a row, and the rounds of the tournament that it was in."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from math import inf
-from typing import Any
 
 from selectllm.explain.explanation import Answer, Round
-from selectllm.explain.lineage import Lineage
+from selectllm.explain.lineage import Lineage, Row
 from selectllm.llm.ledger import Entry
-
-Row = Mapping[str, Any]
 
 
 def answers_about(
@@ -44,8 +42,8 @@ def answers_about(
         number = int(match[1]) if (match := re.search(r" of round (\d+)$", name)) else 0
         return number if set(entry.shown) <= set(tier if number else members) else None
 
-    numbered = [(entry, number) for entry in entries if (number := round_of(entry)) is not None]
-    return tuple(_answer(entry, number, entry.key in rounds) for entry, number in numbered)
+    numbered = ((entry, round_of(entry)) for entry in entries)
+    return tuple(_answer(entry, number, entry.key in rounds) for entry, number in numbered if number is not None)
 
 
 def rounds_of(id: str, tournament: Sequence[Row], answers: Sequence[Answer]) -> tuple[Round, ...]:
@@ -60,20 +58,8 @@ def rounds_of(id: str, tournament: Sequence[Row], answers: Sequence[Answer]) -> 
 
 
 def _answer(entry: Entry, number: int, used: bool) -> Answer:
-    return Answer(
-        key=entry.key,
-        round=number,
-        used=used,
-        question=entry.question,
-        attempt=entry.attempt,
-        outcome=entry.outcome,
-        model=entry.model,
-        shown=entry.shown,
-        text=entry.reply.text,
-        thinking=entry.reply.thinking,
-        prompt_tokens=entry.reply.prompt_tokens,
-        output_tokens=entry.reply.output_tokens,
-    )
+    known = {**vars(entry), **vars(entry.reply), "round": number, "used": used}
+    return Answer(**{field.name: known[field.name] for field in fields(Answer)})
 
 
 def _name(question: str) -> str:
