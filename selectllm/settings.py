@@ -1,7 +1,4 @@
-"""What one run is made of.
-
-`RunSettings` is the one table of options: both command lines and the UI's form come from it.
-"""
+"""What one run is made of: `RunSettings` is the one table of options, for both command lines and the UI's form."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -28,6 +25,8 @@ def flag(name: str) -> Parameter:
 def prefect_form_schema(schema: dict[str, Any]) -> None:
     """Make what may be left open a plain field: a form sends none that is empty, and Prefect takes null for it, too."""
     for field in schema.get("properties", {}).values():
+        if "description" in field:
+            field["description"] = " ".join(field["description"].split())  # on one line, as a form shows it
         match field:
             case {"anyOf": [schema_of_value, {"type": "null"}]}:
                 del field["anyOf"], field["default"]
@@ -74,30 +73,21 @@ class QuerySettings(Settings):
 
     size: Annotated[int, flag("query-size")] = Field(14, ge=2, le=200, title="Query size")
     """Rows that a model ranks at once, K (2 to 200)."""
-    composition: Annotated[Composition, flag("composition")] = Field(
-        "matched",
-        title="Composition",
-        description="How queries are built: matched (unlike rows together), paper (the published way), "
-        "random, similar (like rows together).",
-    )
+    composition: Annotated[Composition, flag("composition")] = Field("matched", title="Composition")
+    """How queries are built: matched (unlike rows together), paper (the published way), random, similar (like rows
+    together)."""
 
 
 @Parameter(name="*", group=Group("Ranking", sort_key=5))
 class RankingSettings(Settings):
     """How the model is asked."""
 
-    hosts: Annotated[tuple[str, ...], flag("host")] = Field(
-        (),
-        title="Hosts",
-        description="URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for "
-        "openai: OPENAI_BASE_URL), else the usual one.",
-    )
-    mode: Literal["auto", "listwise", "pointwise"] = Field(
-        "auto",
-        title="Mode",
-        description="listwise: a query is one question. pointwise: each candidate is one, scored by log-probabilities. "
-        "auto: listwise, but pointwise for the embedded demo.",
-    )
+    hosts: Annotated[tuple[str, ...], flag("host")] = Field((), title="Hosts")
+    """URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for openai:
+    OPENAI_BASE_URL), else the usual one."""
+    mode: Literal["auto", "listwise", "pointwise"] = Field("auto", title="Mode")
+    """listwise: a query is one question. pointwise: each candidate is one, scored by log-probabilities. auto: listwise,
+    but pointwise for the embedded demo."""
     depth: int = Field(3, ge=1, le=200, title="Depth")
     """How many of each query the model ranks at first (1 to 200). Grows by itself when the budget needs more."""
     passes: int = Field(1, ge=1, le=50, title="Passes")
@@ -124,6 +114,11 @@ class RankingSettings(Settings):
     """Price of a million tokens of prompts, for estimates and the most cost (0 or more)."""
     price_out: float = Field(0, ge=0, title="Price of writing")
     """Price of a million tokens of answers, for estimates and the most cost (0 or more)."""
+
+    def cost(self, prompt_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost by the prices given; None without prices."""
+        has_prices = self.price_in or self.price_out
+        return (prompt_tokens * self.price_in + output_tokens * self.price_out) / 1e6 if has_prices else None
 
     @model_validator(mode="after")
     def _cost_has_prices(self) -> Self:
@@ -164,14 +159,9 @@ class RunSettings(Settings):
         title="Selector",
         description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
     )
-    strategy: str = Field(
-        "selectllm",
-        min_length=1,
-        kw_only=True,
-        title="Strategy",
-        description="How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one "
-        "that an installed package brings along.",
-    )
+    strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
+    """How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that an
+    installed package brings along."""
     seed: int = Field(0, ge=0, lt=2**32, kw_only=True, title="Seed")
     """Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295)."""
     store: str = Field("./artifacts", min_length=1, kw_only=True, title="Store")
@@ -180,13 +170,9 @@ class RunSettings(Settings):
     """Any number of files of rows not to choose: lists of ids, earlier selections, annotations."""
     history: Annotated[str, Field(pattern=NAME)] | None = Field(None, kw_only=True, title="History")
     """Name of a history in the store: rows that runs of this name have chosen are not chosen again."""
-    slot: Annotated[str, Field(pattern=NAME)] | None = Field(
-        None,
-        kw_only=True,
-        title="Slot",
-        description="Which run of the history this is: run again for the same slot it returns the same rows. "
-        "Default: a new one on the command line; of a flow, its scheduled time or its id.",
-    )
+    slot: Annotated[str, Field(pattern=NAME)] | None = Field(None, kw_only=True, title="Slot")
+    """Which run of the history this is: run again for the same slot it returns the same rows. Default: a new one on the
+    command line; of a flow, its scheduled time or its id."""
     requery: bool = Field(False, kw_only=True, title="Build queries anew")
     """Divide the whole pool anew, instead of keeping the queries of the pool that it grew from."""
     out: str | None = Field(None, kw_only=True, title="Output folder")
@@ -209,11 +195,7 @@ class RunSettings(Settings):
     @classmethod
     def _known_selector(cls, selector: str) -> str:
         kind, _, name = selector.partition(":")
-        known = (
-            selector == "embedded"
-            or (kind in ("ollama", "embedded", "openai") and bool(name))
-            or (kind == "scripted" and name in SCRIPTED_RULES)
-        )
-        if not known:
+        is_model = kind in ("ollama", "embedded", "openai") and name
+        if not (is_model or selector == "embedded" or (kind == "scripted" and name in SCRIPTED_RULES)):
             raise ValueError(f"unknown selector {selector!r}: use one of {SELECTOR_FORMS}")
         return selector

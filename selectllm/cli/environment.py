@@ -29,10 +29,7 @@ class _Variables(BaseSettings, RunSettings):
 
 
 def from_environment() -> dict[str, Any]:
-    """The settings that the environment and `.env` name, nested as the settings are, not yet checked.
-
-    Raises UsageError for a list that is not written as JSON.
-    """
+    """The settings that the environment and `.env` name, unchecked; raises UsageError for a list that is no JSON."""
     try:
         values = merged(DotEnvSettingsSource(_Variables)(), EnvSettingsSource(_Variables)())
     except (UnicodeDecodeError, OSError) as error:
@@ -46,10 +43,7 @@ def from_environment() -> dict[str, Any]:
 
 
 def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
-    """The settings with their unset fields filled from the environment, and then from the `fallbacks`.
-
-    Raises UsageError when those are not allowed.
-    """
+    """The settings, what they leave open from the environment, then the fallbacks; raises UsageError if not allowed."""
     explicit = settings.model_dump(mode="json", exclude_unset=True)
     try:
         return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), explicit))
@@ -59,9 +53,8 @@ def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None 
 
 
 def fill(arguments: ArgumentCollection) -> None:
-    """Give a command line's options for settings that were left out what the environment names for them.
+    """Give options that a command line leaves out what the environment names for them, before anything is checked.
 
-    This comes before any check: an option on the command line may need another one that a variable names.
     Raises UsageError for a variable of a group that has no such setting.
     """
     options = {argument.keys: argument for argument in arguments}

@@ -108,10 +108,7 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: soon, cleanly, and saying how to go on.
-
-    With a handler of our own the event loop installs none, which would only act between two steps.
-    """
+    """Let SIGTERM end a run as Ctrl-C does; the event loop's own handler would only act between two steps."""
 
     def on_signal(*_: object) -> None:
         cancellation.interrupt()

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 
 from selectllm.errors import UsageError
 from selectllm.explain.explanation import Candidate, Decision, Explanation
-from selectllm.explain.lineage import Lineage, Row, where
-from selectllm.explain.replies import answers_about, rounds_of
+from selectllm.explain.lineage import Lineage, Row, answers_about, rounds_of, where
 from selectllm.store import Store
 
 MIN_DIGITS: Final = 4
@@ -24,8 +23,8 @@ NAMED_IDS: Final = 5
 def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     """Explain what became of a row in a run, by default the latest.
 
-    Parameters: `id` is a row's id, or its first digits where no other row's id begins so, or `row:17` for a row of the
-    pool's file; `run` is the name of a record of the store's `runs`.
+    Parameters: `id`, a row's id, or its first digits where no other id begins so, or `row:17` for a row of the file;
+    `run`, the name of a record of the store's `runs`.
     Raises UsageError when there is no such run or row, StoreError when one of the run's tables is gone or damaged.
     """
     lineage = Lineage(store, run)

@@ -29,14 +29,9 @@ def choose(
     result = _chosen(context, pool, preferences, excluded)
     if settings.history is None or settings.slot is None:
         return result
-    ids = tuple(result.table(context.store)["id"].to_pylist())
-    commit = Commit(
-        slot=settings.slot,
-        selection=result.artifact.key,
-        budget=settings.budget,
-        after=tuple(excluded.manifest.settings["after"]) if excluded else (),
-        ids=ids,
-    )
+    slot, key, ids = settings.slot, result.artifact.key, _ids(result.table(context.store))
+    after = tuple(excluded.manifest.settings["after"]) if excluded else ()
+    commit = Commit(slot=slot, selection=key, budget=settings.budget, after=after, ids=ids)
     try:
         committed = History(context.store, settings.history).commit(commit)
     except Conflict:

@@ -57,8 +57,7 @@ def embed(context: Context, pool: StepResult) -> StepResult:
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     """Embed the rows of a shard and keep their vectors; returns how many they are.
 
-    Raises ContractError for vectors that no reader could use, before they are kept: otherwise every later run would
-    load them.
+    Raises ContractError for vectors that no reader could use, before any later run could load them.
     """
     cancellation.raise_if_cancelled()
     shard = item.value

@@ -38,15 +38,11 @@ def exclude(context: Context, pool: StepResult) -> StepResult | None:
     entry = CacheEntry(store, "excluded", CODE_VERSION, {"pool": pool}, {"rows": digest(rows), "after": after})
     if result := entry.load():
         return result
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), EXCLUDED, strict=True)]
-    return entry.save(pa.table(columns, schema=EXCLUDED), {"excluded": len(rows)})
+    return entry.save(pa.table(list(zip(*rows, strict=True)), schema=EXCLUDED), {"excluded": len(rows)})
 
 
 def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
-
-    Raises UsageError as `exclude` does.
-    """
+    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read."""
     commits = _earlier_commits(store, settings)
     reasons = _named_by_files(settings, ids)
     reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}

@@ -58,17 +58,13 @@ def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
         manifest = store.manifest(Artifact(kind=kind, key=key))
         if manifest is None or store.integrity_error(manifest):
             return None
-        manifests[kind] = _with_current_names(manifest)
+        facts = {FORMER_NAMES.get(name, name): value for name, value in manifest.facts.items()}
+        manifests[kind] = manifest.model_copy(update={"facts": facts})
         # Of each kind the nearest: it holds all that earlier pages of ranks and generations of queries do.
         nearer = manifests.keys() | pending.keys()
         pending |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
     quarantine = Artifact(kind="quarantine", key=manifests["pool"].facts["quarantine"])
     return manifests if store.is_intact(quarantine) else None
-
-
-def _with_current_names(manifest: Manifest) -> Manifest:
-    facts = {FORMER_NAMES.get(name, name): value for name, value in manifest.facts.items()}
-    return manifest.model_copy(update={"facts": facts})
 
 
 def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:
