@@ -76,10 +76,9 @@ class ModelError(RunError):
 
 
 class TransientError(ModelError):
-    """A request failed in a way that can pass by itself.
+    """A request failed in a way that can pass by itself; `kind` names it in a word or two, for the count of errors.
 
-    Parameters: `kind` names the way in a word or two, for the count of errors; `retry_after` is how many seconds the
-    server asks to wait before the next request, None where it does not say.
+    `retry_after` is how many seconds the server asks to wait before the next request, None where it does not say.
     """
 
     def __init__(self, message: str, kind: str, retry_after: float | None = None) -> None:

@@ -12,8 +12,7 @@ MAX_MARKS: Final = 4
 def sanitize(text: str) -> str:
     """The text with every character that could move, hide, colour or turn what a terminal shows replaced by a mark.
 
-    Those are Unicode's categories C: control characters (escape sequences begin with one), bidirectional and zero-width
-    marks, surrogates, and what is not assigned.
+    Those are Unicode's categories C: control characters, bidirectional and zero-width marks, surrogates, unassigned.
     """
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark)[0] == "C" else mark for mark in text)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection
@@ -20,8 +20,6 @@ from selectllm.cli.messages import usage_error
 from selectllm.cli.select import plan, select
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
-
-EXIT_CODES: Final = "Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def new_app(name: str, help: str | None = None) -> App:
     return App(
         name=name,
         help=help,
-        help_epilogue=EXIT_CODES,
+        help_epilogue="Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.",
         version=version("selectllm"),
         default_parameter=Parameter(negative=(), show_default=_shown_default),
         config=_fill_from_environment,

@@ -110,24 +110,26 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
     }
 
 
-def _cost(
-    settings: RunSettings, results: Collection[StepResult], ranking: Mapping[str, Any]
-) -> dict[str, float] | None:
+def _cost(settings: RunSettings, results: Collection[StepResult], facts: Mapping[str, Any]) -> dict[str, float] | None:
     """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
     paid = [sum(getattr(result, name) for result in results) for name in ("paid_prompt_tokens", "paid_output_tokens")]
     this_run = settings.ranking.cost(*paid)
-    whole = settings.ranking.cost(ranking["prompt_tokens"], ranking["output_tokens"])
+    whole = settings.ranking.cost(facts["prompt_tokens"], facts["output_tokens"])
     if this_run is None or whole is None:
         return None
     return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
 
 
 def _record(context: Context, summary: dict[str, Any]) -> RunRecord:
-    now = time.gmtime()
+    """The run's record; a URL is kept without the user, the password and the query that it may carry."""
+    now, settings = time.gmtime(), context.settings.model_dump(mode="json")
+    settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
+    settings["exclude"] = [redact_url(file) for file in settings["exclude"]]
+    settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
         run=f"{time.strftime('%Y%m%dT%H%M%SZ', now)}-{secrets.token_hex(4)}",
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
-        settings=_redacted(context.settings),
+        settings=settings,
         strategy=context.settings.strategy,
         model=summary["model"],
         steps=[
@@ -140,11 +142,3 @@ def _record(context: Context, summary: dict[str, Any]) -> RunRecord:
         ],
         summary=summary,
     )
-
-
-def _redacted(settings: RunSettings) -> dict[str, Any]:
-    """The settings as they may be kept: a URL without the user, the password and the query that it may carry."""
-    record = settings.model_dump(mode="json")
-    record["ranking"]["hosts"] = [redact_url(host) for host in settings.ranking.hosts]
-    record["exclude"] = [redact_url(file) for file in settings.exclude]
-    return record | {name: redact_url(record[name]) for name in ("pool", "store")}

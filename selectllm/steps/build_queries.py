@@ -65,9 +65,8 @@ def _build(context: Context, entry: CacheEntry, embeddings: StepResult, parent: 
     """Build a generation's queries, and save them."""
     table, facts = _first_generation(context, embeddings) if parent is None else _grown(context, embeddings, parent)
     quality.check_queries(table, embeddings.table(context.store)["id"])
-    options = context.settings.queries
-    count = len(pc.unique(table["query_id"]))
-    return entry.save(table, {"count": count, "size": options.size, "composition": options.composition, **facts})
+    facts |= {"count": len(pc.unique(table["query_id"])), **context.settings.queries.model_dump()}
+    return entry.save(table, facts)
 
 
 def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Table, dict[str, Any]]:

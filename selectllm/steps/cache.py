@@ -16,10 +16,7 @@ Inputs = Mapping[str, "StepResult | str"]
 
 
 class StepResult(BaseModel):
-    """A step's result: the artifact's manifest, whether it was there already, and what making it took.
-
-    The table is kept as long as the result is: within a process it is read and checked once.
-    """
+    """A step's result: the artifact's manifest, whether it was there already, and what making it took."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +26,7 @@ class StepResult(BaseModel):
     asked: int = 0  # replies that this run paid for, and their tokens
     paid_prompt_tokens: int = 0
     paid_output_tokens: int = 0
-    _table: pa.Table | None = PrivateAttr(None)
+    _table: pa.Table | None = PrivateAttr(None)  # kept, so that within a process it is read and checked once
 
     @property
     def artifact(self) -> Artifact:

@@ -22,8 +22,7 @@ def choose(
 ) -> StepResult | None:
     """Choose exactly `budget` rows; with a history, the run's slot is filled with them before anybody sees them.
 
-    None when another run of the history has just chosen some of these rows: they are excluded by now, and the caller
-    has to prefer others.
+    None when another run of the history has just chosen some of these rows: the caller has to prefer others.
     """
     settings = context.settings
     result = _chosen(context, pool, preferences, excluded)

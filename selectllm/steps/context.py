@@ -50,16 +50,13 @@ class RunLog:
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its store and settings, who runs its pieces, who hears of its progress, and what it has done so far.
-
-    `load_keys` gives the keys of model servers in whichever process it is called, so that no key is ever sent.
-    """
+    """One run: its store and settings, who runs its pieces, who hears of its progress, and what it has done so far."""
 
     settings: RunSettings
     store: Store
     progress: Progress = no_progress
     executor: Executor = field(default_factory=Inline)
-    load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment
+    load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment  # called in the process that asks: no key is ever sent
     log: RunLog = field(default_factory=RunLog)
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:

@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def exclude(context: Context, pool: StepResult) -> StepResult | None:
-    """Gather the pool's rows that may not be chosen; None where nothing is excluded.
+    """Gather the pool's rows that may not be chosen, to which only the choice looks; None where nothing is excluded.
 
-    Only the choice looks at them: the pool, its queries and their ranks stay as they are.
     Raises UsageError when fewer rows than the budget are left, or when the run's slot was filled with another budget.
     """
     store, settings = context.store, context.settings
@@ -62,10 +61,9 @@ def excluded_ids(context: Context, excluded: StepResult | None) -> set[str]:
 
 
 def _named_by_files(settings: RunSettings, ids: Sequence[str]) -> dict[str, str]:
-    columns = columns_of(settings)
     reasons: dict[str, str] = {}
     for file in reversed(settings.exclude):
-        named = pools.named_ids(file, columns)
+        named = pools.named_ids(file, columns_of(settings))
         if named.isdisjoint(ids):
             log.warning("none of the rows that %s names is in the pool: it excludes nothing", redact_url(file))
         reasons |= {id: f"named by {redact_url(file)}" for id in named}

@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 def find_committed(context: Context) -> bool:
     """Whether the run's slot is filled; if so, the steps and the model of its selection are noted as this run's.
 
-    False where the slot holds nothing yet, a selection of another budget, or one of which anything is gone or damaged:
-    then the run goes its usual way, which says what is wrong.
+    False, too, for another budget, or where anything is gone or damaged: the usual way of a run says what is wrong.
     """
     store, settings = context.store, context.settings
     commit = History(store, settings.history).commits().get(settings.slot or "") if settings.history else None

@@ -23,17 +23,13 @@ from selectllm.store import Manifest, Store
 
 @dataclass(frozen=True)
 class Job:
-    """So many questions of one step of a run.
-
-    `longest` is the run's longest request, so that all are asked within the same context; `paid_before` is how many
-    tokens of prompts and of answers the run had paid for when the job began, so that all keep to one limit.
-    """
+    """So many questions of one step of a run."""
 
     step: str
     model: ModelInfo
     questions: int
-    longest: LongestRequest
-    paid_before: tuple[int, int] = (0, 0)
+    longest: LongestRequest  # of the whole run, so that all are asked within the same context
+    paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers, so that the run keeps to one limit
 
 
 def check_model(context: Context) -> ModelInfo:
@@ -79,12 +75,8 @@ async def open_ranker(
 def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit:
     """What the rest of the run may cost."""
     options = settings.ranking
-    return CostLimit(
-        max_cost=math.inf if options.max_cost is None else options.max_cost,
-        price_in=options.price_in / 1e6,
-        price_out=options.price_out / 1e6,
-        paid_before=paid_before,
-    )
+    max_cost = math.inf if options.max_cost is None else options.max_cost
+    return CostLimit(max_cost, options.price_in / 1e6, options.price_out / 1e6, paid_before)
 
 
 def max_abstained(settings: RunSettings, questions: int) -> int:

@@ -50,8 +50,7 @@ def run_tournament(
     ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})
-    rounds = {"rounds": max(rank.round for rank in ranks)}
-    return entry.save(ordered, stats.facts() | rounds, **stats.paid())
+    return entry.save(ordered, stats.facts() | {"rounds": max(rank.round for rank in ranks)}, **stats.paid())
 
 
 async def _ask(

@@ -1,7 +1,6 @@
-"""Between the steps: a table is validated by Great Expectations, and the verdict is kept.
+"""Between the steps: a table is validated by Great Expectations, once, and the verdict is kept.
 
-What was validated once is not validated again. Great Expectations is imported when there is something to validate: a
-run that finds all verdicts in the store does not wait for it.
+A run that finds all verdicts in the store does not wait for Great Expectations to be imported.
 """
 
 import logging
