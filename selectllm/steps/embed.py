@@ -55,7 +55,7 @@ def embed(context: Context, pool: StepResult) -> StepResult:
 
 
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
-    """Embed a shard and keep its vectors; returns how many. Raises ContractError, before, for vectors that are unusable."""
+    """Embed a shard and keep its vectors; returns how many. Raises ContractError, and keeps none, if any is bad."""
     cancellation.raise_if_cancelled()
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)
