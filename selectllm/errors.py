@@ -21,6 +21,7 @@
 Messages are one sentence of what is wrong and, where there is one, a second of what to do next.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,21 +49,14 @@ class PoolError(UsageError):
 
 
 class MissingDependency(UsageError):
-    """An optional package is needed for what was asked.
-
-    Parameters: `package`, as pip knows it; `extra`, the extra of selectllm that brings it; `purpose`, what needs it.
-    """
+    """An optional package, as pip knows it, is needed for a purpose; an extra of selectllm brings it."""
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}. Install it with: pip install 'selectllm[{extra}]'")
-        self._arguments = {"package": package, "extra": extra, "purpose": purpose}
+        self._copy = partial(MissingDependency, package, extra=extra, purpose=purpose)
 
     def __reduce__(self) -> Any:
-        return _missing_dependency, (self._arguments,)
-
-
-def _missing_dependency(arguments: dict[str, str]) -> MissingDependency:
-    return MissingDependency(arguments["package"], extra=arguments["extra"], purpose=arguments["purpose"])
+        return self._copy, ()
 
 
 class SelectorUnavailable(UsageError):
@@ -82,10 +76,9 @@ class ModelError(RunError):
 
 
 class TransientError(ModelError):
-    """A request failed in a way that can pass by itself.
+    """A request failed in a way that can pass by itself; `kind` names it in a word or two, for the count of errors.
 
-    Parameters: `kind` names the way in a word or two, for the count of errors; `retry_after` is how many seconds the
-    server asks to wait before the next request, None where it does not say.
+    `retry_after` is how many seconds the server asks to wait before the next request, None where it does not say.
     """
 
     def __init__(self, message: str, kind: str, retry_after: float | None = None) -> None:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from selectllm import pool as pools
-from selectllm import quality, queries
+from selectllm import pool, queries
 from selectllm.llm import mode_of
 from selectllm.llm.model import THINKING_TOKENS
 from selectllm.ranking import prompts
@@ -14,8 +13,7 @@ from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.exclude import excluded_rows
 from selectllm.steps.model import shown_candidates
-from selectllm.steps.read_pool import check_budget, columns_of
-from selectllm.steps.validate import own_suite
+from selectllm.steps.read_pool import check_budget, usable_rows
 from selectllm.store import Store
 from selectllm.strategies import load_strategy
 
@@ -31,59 +29,38 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
     Raises PoolError, and UsageError when the budget is larger than the pool.
     """
     strategy = load_strategy(settings.strategy)
-    pool = _read_pool(settings)
-    rows = pool.table.num_rows
-    check_budget(settings.budget, rows)
-    excluded, _ = excluded_rows(Store(settings.store), settings, pool.table["id"].to_pylist())
-    ranking, options = None, settings.queries
-    sizes = queries.sizes(rows, options.size, options.composition) if "model" in strategy.needs else []
+    rows, _ = usable_rows(settings, pool.fetch(settings.pool))
+    if rows.refused:
+        raise pool.refusal(settings.pool, rows.refused)
+    kept = rows.table.num_rows
+    check_budget(settings.budget, kept)
+    excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
+    ranking, cost, options = None, None, settings.queries
+    sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []
     if sizes:
-        candidates = list(shown_candidates(pool.table, settings)[0].values())
+        candidates = list(shown_candidates(rows.table, settings)[0].values())
         mode = mode_of(settings.selector, settings.ranking.mode)
-        counts = (
-            _pointwise(candidates) if mode == "pointwise" else _listwise(settings, sizes, candidates, len(excluded))
-        )
+        is_pointwise = mode == "pointwise"
+        counts = _pointwise(candidates) if is_pointwise else _listwise(settings, sizes, candidates, len(excluded))
         ranking = {"mode": mode, "passes": settings.ranking.passes, **counts}
+        cost = settings.ranking.cost(counts["prompt_tokens"], counts["output_tokens"])
     return {
         "strategy": settings.strategy,
-        "pool": {
-            "rows_read": pool.rows_read,
-            "quarantined": pool.quarantined,
-            "duplicates": pool.duplicates,
-            "kept": rows,
-        },
+        "pool": {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates")} | {"kept": kept},
         "queries": {"count": len(sizes), "size": options.size, "composition": options.composition} if sizes else None,
         "ranking": ranking,
-        "cost": ranking and _cost(settings, ranking),
+        "cost": None if cost is None else round(cost, 4),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,
     }
 
 
-def _read_pool(settings: RunSettings) -> pools.Pool:
-    parsed = pools.parse(pools.fetch(settings.pool), columns_of(settings))
-    reasons: dict[int, str] = {}
-    if not settings.quality.no_validate:
-        reasons = dict(quality.check_pool(parsed, own_suite(settings)).reasons)
-    pool = pools.partition(parsed, reasons)
-    if pool.refused:
-        raise pools.refusal(settings.pool, pool.refused)
-    return pool
-
-
 def _pointwise(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """One question a candidate, one token an answer; scores leave nothing for a tournament to decide."""
-    prompt_tokens = sum(_tokens(prompts.pointwise(candidate).text) for candidate in candidates)
-    calls = len(candidates)
-    return {
-        "depth": None,
-        "pages": 1,
-        "rounds": 0,
-        "calls": calls,
-        "prompt_tokens": round(prompt_tokens),
-        "output_tokens": calls,
-    }
+    calls, prompt_tokens = len(candidates), sum(_tokens(prompts.pointwise(candidate).text) for candidate in candidates)
+    tokens = {"prompt_tokens": round(prompt_tokens), "output_tokens": calls}
+    return {"depth": None, "pages": 1, "rounds": 0, "calls": calls, **tokens}
 
 
 def _listwise(
@@ -106,6 +83,8 @@ def _listwise(
     passes = settings.ranking.passes
     thinking = 0 if settings.ranking.think == "off" else THINKING_TOKENS
     calls = passes * (sum(asked) + sum(rounds))
+    written = sum(asked) * (answer_tokens(min(depth, size)) + thinking)
+    written += sum(rounds) * (answer_tokens(size) + thinking)
     return {
         "depth": depth,
         "pages": pages,
@@ -114,17 +93,8 @@ def _listwise(
         "ranking_calls": passes * sum(asked),
         "tournament_calls": passes * sum(rounds),
         "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament) * per_candidate),
-        "output_tokens": passes
-        * (sum(asked) * (answer_tokens(min(depth, size)) + thinking) + sum(rounds) * (answer_tokens(size) + thinking)),
+        "output_tokens": passes * written,
     }
-
-
-def _cost(settings: RunSettings, ranking: dict[str, Any]) -> float | None:
-    """By the prices given, at the most tokens that answers may take; None without prices."""
-    price_in, price_out = settings.ranking.price_in / 1e6, settings.ranking.price_out / 1e6
-    if not price_in and not price_out:
-        return None
-    return round(float(ranking["prompt_tokens"] * price_in + ranking["output_tokens"] * price_out), 4)
 
 
 def _shown_tokens(candidates: Sequence[Candidate]) -> float:

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from threadpoolctl import threadpool_limits
 
 from selectllm.errors import UsageError
+from selectllm.execution import equal_shares
 from selectllm.settings import Composition
 
 Vectors = npt.NDArray[np.float32]
@@ -33,20 +34,14 @@ FIT_ROWS: Final = 100_000
 
 
 def build_queries(
-    vectors: Vectors,
-    size: int,
-    composition: Composition = "matched",
-    seed: int = 0,
-    centroids: Vectors | None = None,
+    vectors: Vectors, size: int, composition: Composition = "matched", seed: int = 0, centroids: Vectors | None = None
 ) -> Rows:
     """Divide M rows into T = ceil(M / size) queries; every row stands in exactly one place.
 
     Parameters: `vectors` (M, d) of unit length; `size` K, the most rows a query holds; `composition`, how a query is
     put together; `centroids` (K, d), else K-means finds them (`paper` and `matched` alone use them).
-
     Returns an int array (T, size) of row numbers, `EMPTY` where a place is empty. With `paper` the last query carries
     the whole shortfall; with the others the sizes of two queries differ by at most one.
-
     Raises UsageError for an unknown composition, a size below 1, or fewer centroids than places.
     """
     rows = len(vectors)
@@ -91,8 +86,7 @@ def sizes(rows: int, size: int, composition: Composition = "matched") -> list[in
     count = -(-rows // size)
     if composition == "paper":
         return [min(size, rows - size * number) for number in range(count)]
-    each, larger = divmod(rows, max(count, 1))
-    return [each + (number < larger) for number in range(count)]
+    return equal_shares(rows, count) if rows else []
 
 
 def balanced_clusters(vectors: Vectors, centroids: Vectors) -> list[Rows]:
@@ -103,8 +97,10 @@ def balanced_clusters(vectors: Vectors, centroids: Vectors) -> list[Rows]:
     """
     taken = bytearray(len(vectors))
     nearest_free = []
+    norms = np.einsum("ij,ij->i", vectors, vectors)
     for centroid in centroids:
-        order = np.argsort(_squared_distances(vectors, centroid), kind="stable").astype(np.int32)
+        distances = norms - 2 * (vectors @ centroid)  # |v|^2 - 2 v·c puts rows in the same order as |v - c|
+        order = np.argsort(distances, kind="stable").astype(np.int32)
         nearest_free.append(filterfalse(taken.__getitem__, memoryview(order.data)))
     clusters: list[list[int]] = [[] for _ in centroids]
     for turn in range(len(vectors)):
@@ -113,12 +109,6 @@ def balanced_clusters(vectors: Vectors, centroids: Vectors) -> list[Rows]:
         taken[row] = True
         clusters[place].append(row)
     return [np.sort(np.array(members, dtype=np.int64)) for members in clusters]
-
-
-def _squared_distances(vectors: Vectors, centroid: Vectors) -> npt.NDArray[np.float32]:
-    """Euclidean, but for the row-independent part: |v|^2 - 2 v·c puts rows in the same order as |v - c|."""
-    norms: npt.NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
-    return norms - 2 * (vectors @ centroid)
 
 
 def fit_centroids(vectors: Vectors, count: int, seed: int) -> Vectors:
@@ -168,10 +158,7 @@ def _match(queries: Rows, clusters: list[Rows], vectors: Vectors, rng: np.random
 
 
 def _bisect(vectors: Vectors, rows: Rows, count: int, rng: np.random.Generator) -> list[Rows]:
-    """Halve the rows again and again, by 2-means cut to size, until `count` groups of neighbours are left.
-
-    Sizes differ by at most one, since the two parts get their shares of the groups, which differ by at most one.
-    """
+    """Halve the rows by 2-means, cut to size, until `count` groups of neighbours are left, equal to one row."""
     if count == 1:
         return [rows]
     here = vectors[rows]

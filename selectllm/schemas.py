@@ -7,86 +7,75 @@ from typing import Final
 
 import pyarrow as pa
 
-POOL: Final = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),  # 32 hex digits: selectllm.pool.row_id
-        pa.field("row", pa.int64(), nullable=False),  # line (JSONL, CSV, TSV) or record (JSON, Parquet), from 1
-        pa.field("instruction", pa.string(), nullable=False),
-        pa.field("input", pa.string()),
-        pa.field("output", pa.string()),
-    ]
+
+def _schema(*fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields)
+
+
+POOL: Final = _schema(
+    pa.field("id", pa.string(), nullable=False),  # 32 hex digits: selectllm.pool.row_id
+    pa.field("row", pa.int64(), nullable=False),  # line (JSONL, CSV, TSV) or record (JSON, Parquet), from 1
+    pa.field("instruction", pa.string(), nullable=False),
+    pa.field("input", pa.string()),
+    pa.field("output", pa.string()),
 )
 
-QUARANTINE: Final = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),  # the row as it stood, as far as it can be written as text
-    ]
+QUARANTINE: Final = _schema(
+    pa.field("row", pa.int64(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),  # the row as it stood, as far as it can be written as text
 )
 
-EXCLUDED: Final = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # the file that names it, or the history that chose it
-    ]
+EXCLUDED: Final = _schema(
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),  # the file that names it, or the history that chose it
 )
 
-QUERIES: Final = pa.schema(
-    [
-        pa.field("query_id", pa.int64(), nullable=False),  # from 0
-        pa.field("position", pa.int32(), nullable=False),  # the row's place in its query, from 0
-        pa.field("id", pa.string(), nullable=False),
-    ]
+QUERIES: Final = _schema(
+    pa.field("query_id", pa.int64(), nullable=False),  # from 0
+    pa.field("position", pa.int32(), nullable=False),  # the row's place in its query, from 0
+    pa.field("id", pa.string(), nullable=False),
 )
 
-RANKINGS: Final = pa.schema(
-    [
-        pa.field("query_id", pa.int64(), nullable=False),
-        pa.field("rank", pa.int32(), nullable=False),  # from 1, without gaps, over all blocks of a query
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),  # pointwise mode only
-        pa.field("reply", pa.string(), nullable=False),  # key of the reply that said so
-    ]
+RANKINGS: Final = _schema(
+    pa.field("query_id", pa.int64(), nullable=False),
+    pa.field("rank", pa.int32(), nullable=False),  # from 1, without gaps, over all blocks of a query
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("score", pa.float64()),  # pointwise mode only
+    pa.field("reply", pa.string(), nullable=False),  # key of the reply that said so
 )
 
-TOURNAMENT: Final = pa.schema(
-    [
-        pa.field("place", pa.int64(), nullable=False),  # from 1: the order of the level's rows
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("round", pa.int32(), nullable=False),  # the last round that the row was in, from 1
-        pa.field("rank", pa.int32()),  # its rank in that round's query; null where the query abstained
-        pa.field("reply", pa.string()),
-    ]
+TOURNAMENT: Final = _schema(
+    pa.field("place", pa.int64(), nullable=False),  # from 1: the order of the level's rows
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("round", pa.int32(), nullable=False),  # the last round that the row was in, from 1
+    pa.field("rank", pa.int32()),  # its rank in that round's query; null where the query abstained
+    pa.field("reply", pa.string()),
 )
 
-PREFERENCES: Final = pa.schema(
-    [
-        pa.field("place", pa.int64(), nullable=False),  # from 1: a selection takes the first places that it may choose
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # in a word: rank | tournament | score | random | length | ...
-        pa.field("score", pa.float64()),  # what the strategy orders by, where that is a number
-        pa.field("query_id", pa.int64()),  # the next three, where a model ranked the row in a query
-        pa.field("rank", pa.int32()),
-        pa.field("round", pa.int32()),
-        pa.field("reply", pa.string()),  # keys of the replies that said so, with commas between them
-    ]
+PREFERENCES: Final = _schema(
+    pa.field("place", pa.int64(), nullable=False),  # from 1: a selection takes the first places that it may choose
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),  # in a word: rank | tournament | score | random | length | ...
+    pa.field("score", pa.float64()),  # what the strategy orders by, where that is a number
+    pa.field("query_id", pa.int64()),  # the next three, where a model ranked the row in a query
+    pa.field("rank", pa.int32()),
+    pa.field("round", pa.int32()),
+    pa.field("reply", pa.string()),  # keys of the replies that said so, with commas between them
 )
 
-SELECTION: Final = pa.schema(
-    [
-        pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("instruction", pa.string(), nullable=False),
-        pa.field("input", pa.string()),
-        pa.field("output", pa.string()),
-        pa.field("strategy", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),  # as in PREFERENCES
-        pa.field("query_id", pa.int64()),  # null where no model ranked the row in a query, like the next two
-        pa.field("round", pa.int32()),  # tournament round reached; 0 where none was needed
-        pa.field("rank", pa.int32()),  # rank in the row's own query
-        pa.field("picked_by", pa.string(), nullable=False),  # the reason of PREFERENCES
-    ]
+SELECTION: Final = _schema(
+    pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("instruction", pa.string(), nullable=False),
+    pa.field("input", pa.string()),
+    pa.field("output", pa.string()),
+    pa.field("strategy", pa.string(), nullable=False),
+    pa.field("score", pa.float64()),  # as in PREFERENCES
+    pa.field("query_id", pa.int64()),  # null where no model ranked the row in a query, like the next two
+    pa.field("round", pa.int32()),  # tournament round reached; 0 where none was needed
+    pa.field("rank", pa.int32()),  # rank in the row's own query
+    pa.field("picked_by", pa.string(), nullable=False),  # the reason of PREFERENCES
 )
 
 RESERVED: Final = frozenset(
@@ -98,19 +87,13 @@ RESERVED: Final = frozenset(
 
 def embeddings(dimension: int) -> pa.Schema:
     """The schema of vectors of `dimension` float32 numbers, one row for each row of the pool, in the pool's order."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
+    return _schema(pa.field("id", pa.string(), nullable=False), _vector(dimension))
 
 
 def centroids(dimension: int) -> pa.Schema:
-    """The schema of the centroids that a pool's queries were formed by, and those of its new rows will be."""
-    return pa.schema(
-        [
-            pa.field("cluster", pa.int32(), nullable=False),  # from 0
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
+    """The schema of the centroids, from 0, that a pool's queries were formed by, and those of its new rows will be."""
+    return _schema(pa.field("cluster", pa.int32(), nullable=False), _vector(dimension))
+
+
+def _vector(dimension: int) -> pa.Field:
+    return pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,10 +26,7 @@ class Cut:
 
 
 def cut(ranks: pa.ChunkedArray, budget: int) -> Cut:
-    """Find the tier of rank that a budget cuts through.
-
-    Raises TooFewRanked when there are fewer ranks than the budget wants.
-    """
+    """Find the tier of rank that a budget cuts through; raises TooFewRanked when there are too few ranks."""
     tiers = sorted((count["values"].as_py(), count["counts"].as_py()) for count in ranks.value_counts())
     before = 0
     for tier, rows in tiers:
@@ -57,33 +53,31 @@ def preferences_by_tier(rankings: pa.Table, cut_tier: int | None, tournament: pa
     budget takes tiers whole; `tournament` as TOURNAMENT of that tier, without which the tier is ordered by score.
     Within any other tier the order is that of the queries. Returns PREFERENCES.
     """
-    columns = {name: rankings[name] for name in ("id", "query_id", "rank", "score", "reply")}
-    rows = pa.table(columns)
-    tier = rows.filter(pc.equal(rows["rank"], cut_tier)) if cut_tier else rows.slice(0, 0)
-    others = rows.filter(pc.not_equal(rows["rank"], cut_tier)) if cut_tier else rows
-    others = in_order(others, ("rank", "ascending"), ("query_id", "ascending"))
-    others = _with_reason(others, ["rank"] * len(others), [0] * len(others))
+    rows = rankings.select(["id", "query_id", "rank", "score", "reply"])
+    rows = in_order(rows, ("rank", "ascending"), ("query_id", "ascending"))
+    cut_tier = cut_tier or 0  # no rank is 0: without a cut all rows come after it
+    tier = rows.filter(pc.equal(rows["rank"], cut_tier))
     if tournament is None:
         tier = in_order(tier, ("score", "descending"), ("id", "ascending"))
-        tier = _with_reason(tier, ["score"] * len(tier), [0] * len(tier))
+        reasons, rounds = ["score"] * len(tier), [0] * len(tier)
     else:
         tournament = tournament.filter(pc.is_in(tournament["id"], value_set=tier["id"].combine_chunks()))
         tier = tier.take(pc.index_in(tournament["id"], value_set=tier["id"].combine_chunks()))
         # A row whose query abstained in the tournament has its rank alone.
         reasons = ["rank" if rank is None else "tournament" for rank in tournament["rank"].to_pylist()]
-        tier = _with_reason(tier, reasons, tournament["round"].to_pylist())
-    better = others.filter(pc.less(others["rank"], cut_tier)) if cut_tier else others
-    worse = others.filter(pc.greater(others["rank"], cut_tier)) if cut_tier else others.slice(0, 0)
-    return as_preferences(pa.concat_tables([better, tier, worse]))
+        rounds = tournament["round"].to_pylist()
+    better, worse = (rows.filter(compare(rows["rank"], cut_tier)) for compare in (pc.less, pc.greater))
+    reasons = ["rank"] * len(better) + reasons + ["rank"] * len(worse)
+    rounds = [0] * len(better) + rounds + [0] * len(worse)
+    ordered = pa.concat_tables([better, tier, worse]).append_column("reason", pa.array(reasons, pa.string()))
+    return as_preferences(ordered.append_column("round", pa.array(rounds, pa.int32())))
 
 
 def as_preferences(rows: pa.Table) -> pa.Table:
     """A table with `id`, `reason` and any other columns of PREFERENCES, the best row first, as PREFERENCES."""
-    columns: dict[str, Any] = {"place": pa.array(range(1, len(rows) + 1), pa.int64())}
-    for field in PREFERENCES:
-        if field.name != "place":
-            known = field.name in rows.column_names
-            columns[field.name] = rows[field.name] if known else pa.nulls(len(rows), field.type)
+    columns = {field.name: pa.nulls(len(rows), field.type) for field in PREFERENCES}
+    columns |= {name: rows[name] for name in rows.column_names if name in columns}
+    columns["place"] = pa.array(range(1, len(rows) + 1), pa.int64())
     return pa.table(columns).cast(PREFERENCES)
 
 
@@ -107,13 +101,6 @@ def choose(pool: pa.Table, preferences: pa.Table, budget: int, strategy: str) ->
     }
     for name, values in columns.items():
         rows = rows.append_column(name, values)
-    own = rows.select(SELECTION.names).cast(SELECTION)
-    for name in rows.column_names:
-        if name not in SELECTION.names:
-            own = own.append_column(rows.schema.field(name), rows[name])
-    return own
-
-
-def _with_reason(rows: pa.Table, reasons: list[str], rounds: list[int]) -> pa.Table:
-    rows = rows.append_column("reason", pa.array(reasons, pa.string()))
-    return rows.append_column("round", pa.array(rounds, pa.int32()))
+    further = [field for field in rows.schema if field.name not in SELECTION.names]
+    schema = pa.schema([*SELECTION, *further])
+    return rows.select(schema.names).cast(schema)

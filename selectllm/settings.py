@@ -1,7 +1,4 @@
-"""What one run is made of.
-
-`RunSettings` is the one table of options: both command lines and the UI's form come from it.
-"""
+"""What one run is made of: `RunSettings` is the one table of options, for both command lines and the UI's form."""
 
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -28,6 +25,8 @@ def flag(name: str) -> Parameter:
 def prefect_form_schema(schema: dict[str, Any]) -> None:
     """Make what may be left open a plain field: a form sends none that is empty, and Prefect takes null for it, too."""
     for field in schema.get("properties", {}).values():
+        if "description" in field:
+            field["description"] = " ".join(field["description"].split())  # on one line, as a form shows it
         match field:
             case {"anyOf": [schema_of_value, {"type": "null"}]}:
                 del field["anyOf"], field["default"]
@@ -39,142 +38,87 @@ def prefect_form_schema(schema: dict[str, Any]) -> None:
 class Settings(BaseModel):
     """A part of a run's settings: cannot be changed, and knows no field but its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, json_schema_extra=prefect_form_schema)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,  # the text under a field is its description: in `--help`, and in the UI's form
+        json_schema_extra=prefect_form_schema,
+    )
 
 
 @Parameter(name="*", group=Group("Columns", sort_key=2))
 class ColumnSettings(Settings):
     """Which columns of the pool mean what; columns left empty are recognised (Alpaca, Dolly, prompt, messages)."""
 
-    instruction: Annotated[str | None, flag("instruction-column")] = Field(
-        None, title="Instruction column", description="Column that holds the instruction. Recognised when not given."
-    )
-    input: Annotated[str | None, flag("input-column")] = Field(
-        None, title="Input column", description="Column that holds the instruction's input. Recognised when not given."
-    )
-    output: Annotated[str | None, flag("output-column")] = Field(
-        None,
-        title="Output column",
-        description="Column that holds a known answer; carried along, never shown to a model.",
-    )
+    instruction: Annotated[str | None, flag("instruction-column")] = Field(None, title="Instruction column")
+    """Column that holds the instruction. Recognised when not given."""
+    input: Annotated[str | None, flag("input-column")] = Field(None, title="Input column")
+    """Column that holds the instruction's input. Recognised when not given."""
+    output: Annotated[str | None, flag("output-column")] = Field(None, title="Output column")
+    """Column that holds a known answer; carried along, never shown to a model."""
 
 
 @Parameter(name="*", group=Group("Embedding", sort_key=3))
 class EmbeddingSettings(Settings):
     """How instructions become vectors."""
 
-    model: Annotated[str, flag("embedding-model")] = Field(
-        "all-MiniLM-L6-v2",
-        min_length=1,
-        title="Embedding model",
-        description="A sentence-transformers model: a name on the hub, or the path of a folder.",
-    )
+    model: Annotated[str, flag("embedding-model")] = Field("all-MiniLM-L6-v2", min_length=1, title="Embedding model")
+    """A sentence-transformers model: a name on the hub, or the path of a folder."""
 
 
 @Parameter(name="*", group=Group("Queries", sort_key=4))
 class QuerySettings(Settings):
     """How the pool is divided into the small groups that a model ranks at once."""
 
-    size: Annotated[int, flag("query-size")] = Field(
-        14, ge=2, le=200, title="Query size", description="Rows that a model ranks at once, K (2 to 200)."
-    )
-    composition: Annotated[Composition, flag("composition")] = Field(
-        "matched",
-        title="Composition",
-        description="How queries are built: matched (unlike rows together), paper (the published way), "
-        "random, similar (like rows together).",
-    )
+    size: Annotated[int, flag("query-size")] = Field(14, ge=2, le=200, title="Query size")
+    """Rows that a model ranks at once, K (2 to 200)."""
+    composition: Annotated[Composition, flag("composition")] = Field("matched", title="Composition")
+    """How queries are built: matched (unlike rows together), paper (the published way), random, similar (like rows
+    together)."""
 
 
 @Parameter(name="*", group=Group("Ranking", sort_key=5))
 class RankingSettings(Settings):
     """How the model is asked."""
 
-    hosts: Annotated[tuple[str, ...], flag("host")] = Field(
-        (),
-        title="Hosts",
-        description="URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for "
-        "openai: OPENAI_BASE_URL), else the usual one.",
-    )
-    mode: Literal["auto", "listwise", "pointwise"] = Field(
-        "auto",
-        title="Mode",
-        description="listwise: a query is one question. pointwise: each candidate is one, scored by log-probabilities. "
-        "auto: listwise, but pointwise for the embedded demo.",
-    )
-    depth: int = Field(
-        3,
-        ge=1,
-        le=200,
-        title="Depth",
-        description="How many of each query the model ranks at first (1 to 200). "
-        "Grows by itself when the budget needs more.",
-    )
-    passes: int = Field(
-        1,
-        ge=1,
-        le=50,
-        title="Passes",
-        description="How often each query is asked about, shuffled anew; the answers are put together (1 to 50).",
-    )
-    candidate_chars: int = Field(
-        2000,
-        ge=100,
-        le=100_000,
-        title="Characters of a candidate",
-        description="Longer candidates are shown to the model clipped, and visibly so (100 to 100,000).",
-    )
-    think: Literal["off", "low", "on"] = Field(
-        "off", title="Thinking", description="Whether a model that can think first does: off, low or on."
-    )
-    concurrency: int = Field(
-        4,
-        ge=1,
-        le=256,
-        title="Concurrency",
-        description="The most questions under way at once on a host (1 to 256); fewer while it is slow.",
-    )
-    timeout: float = Field(120, gt=0, title="Timeout", description="Seconds that one request may take (more than 0).")
-    deadline: float = Field(
-        600,
-        gt=0,
-        title="Deadline",
-        description="Seconds that one question may take with all its retries (more than 0).",
-    )
-    retries: int = Field(
-        4, ge=0, le=100, title="Retries", description="Further tries after failures that can pass (0 to 100)."
-    )
-    give_up_after: float = Field(
-        900,
-        ge=0,
-        title="Give up after",
-        description="Seconds that a server which has answered may then be out (0 or more).",
-    )
-    max_abstained: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        title="Most abstentions",
-        description="Share of queries without a usable answer beyond which the run stops and fails (0 to 1).",
-    )
-    max_cost: float | None = Field(
-        None,
-        gt=0,
-        title="Most cost",
-        description="What this run may cost before it stops, by the prices given (more than 0).",
-    )
-    price_in: float = Field(
-        0,
-        ge=0,
-        title="Price of reading",
-        description="Price of a million tokens of prompts, for estimates and the most cost (0 or more).",
-    )
-    price_out: float = Field(
-        0,
-        ge=0,
-        title="Price of writing",
-        description="Price of a million tokens of answers, for estimates and the most cost (0 or more).",
-    )
+    hosts: Annotated[tuple[str, ...], flag("host")] = Field((), title="Hosts")
+    """URLs of the model's servers, which share the load. Default: the environment's OLLAMA_HOST (for openai:
+    OPENAI_BASE_URL), else the usual one."""
+    mode: Literal["auto", "listwise", "pointwise"] = Field("auto", title="Mode")
+    """listwise: a query is one question. pointwise: each candidate is one, scored by log-probabilities. auto: listwise,
+    but pointwise for the embedded demo."""
+    depth: int = Field(3, ge=1, le=200, title="Depth")
+    """How many of each query the model ranks at first (1 to 200). Grows by itself when the budget needs more."""
+    passes: int = Field(1, ge=1, le=50, title="Passes")
+    """How often each query is asked about, shuffled anew; the answers are put together (1 to 50)."""
+    candidate_chars: int = Field(2000, ge=100, le=100_000, title="Characters of a candidate")
+    """Longer candidates are shown to the model clipped, and visibly so (100 to 100,000)."""
+    think: Literal["off", "low", "on"] = Field("off", title="Thinking")
+    """Whether a model that can think first does: off, low or on."""
+    concurrency: int = Field(4, ge=1, le=256, title="Concurrency")
+    """The most questions under way at once on a host (1 to 256); fewer while it is slow."""
+    timeout: float = Field(120, gt=0, title="Timeout")
+    """Seconds that one request may take (more than 0)."""
+    deadline: float = Field(600, gt=0, title="Deadline")
+    """Seconds that one question may take with all its retries (more than 0)."""
+    retries: int = Field(4, ge=0, le=100, title="Retries")
+    """Further tries after failures that can pass (0 to 100)."""
+    give_up_after: float = Field(900, ge=0, title="Give up after")
+    """Seconds that a server which has answered may then be out (0 or more)."""
+    max_abstained: float = Field(0.05, ge=0, le=1, title="Most abstentions")
+    """Share of queries without a usable answer beyond which the run stops and fails (0 to 1)."""
+    max_cost: float | None = Field(None, gt=0, title="Most cost")
+    """What this run may cost before it stops, by the prices given (more than 0)."""
+    price_in: float = Field(0, ge=0, title="Price of reading")
+    """Price of a million tokens of prompts, for estimates and the most cost (0 or more)."""
+    price_out: float = Field(0, ge=0, title="Price of writing")
+    """Price of a million tokens of answers, for estimates and the most cost (0 or more)."""
+
+    def cost(self, prompt_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost by the prices given; None without prices."""
+        has_prices = self.price_in or self.price_out
+        return (prompt_tokens * self.price_in + output_tokens * self.price_out) / 1e6 if has_prices else None
 
     @model_validator(mode="after")
     def _cost_has_prices(self) -> Self:
@@ -187,21 +131,12 @@ class RankingSettings(Settings):
 class QualitySettings(Settings):
     """How Great Expectations validates the data: the pool, its embeddings and the rankings."""
 
-    no_validate: bool = Field(
-        False,
-        title="Do not validate",
-        description="Do without Great Expectations; the cheap checks between the steps are always made.",
-    )
-    expectations: str | None = Field(
-        None,
-        title="Expectations",
-        description="YAML or JSON file of expectations of your own about the pool, in Great Expectations' format.",
-    )
-    data_docs: str | None = Field(
-        None,
-        title="Data Docs",
-        description="Folder for Great Expectations' pages about this run; they load assets from the internet.",
-    )
+    no_validate: bool = Field(False, title="Do not validate")
+    """Do without Great Expectations; the cheap checks between the steps are always made."""
+    expectations: str | None = Field(None, title="Expectations")
+    """YAML or JSON file of expectations of your own about the pool, in Great Expectations' format."""
+    data_docs: str | None = Field(None, title="Data Docs")
+    """Folder for Great Expectations' pages about this run; they load assets from the internet."""
 
     @model_validator(mode="after")
     def _either_or(self) -> Self:
@@ -214,74 +149,34 @@ class QualitySettings(Settings):
 class RunSettings(Settings):
     """One run, from a pool to `budget` chosen rows."""
 
-    pool: str = Field(
-        min_length=1,
-        title="Pool",
-        description="File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/...",
-    )
-    budget: int = Field(
-        ge=1, kw_only=True, title="Budget", description="How many rows to choose, N (from 1 to the rows of the pool)."
-    )
+    pool: str = Field(min_length=1, title="Pool")
+    """File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/..."""
+    budget: int = Field(ge=1, kw_only=True, title="Budget")
+    """How many rows to choose, N (from 1 to the rows of the pool)."""
     selector: str = Field(
         "embedded",
         kw_only=True,
         title="Selector",
         description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
     )
-    strategy: str = Field(
-        "selectllm",
-        min_length=1,
-        kw_only=True,
-        title="Strategy",
-        description="How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one "
-        "that an installed package brings along.",
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**32,
-        kw_only=True,
-        title="Seed",
-        description="Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295).",
-    )
-    store: str = Field(
-        "./artifacts",
-        min_length=1,
-        kw_only=True,
-        title="Store",
-        description="Folder or URL where every step keeps its Parquet, shared by all runs.",
-    )
-    exclude: tuple[str, ...] = Field(
-        (),
-        kw_only=True,
-        title="Exclude",
-        description="Any number of files of rows not to choose: lists of ids, earlier selections, annotations.",
-    )
-    history: Annotated[str, Field(pattern=NAME)] | None = Field(
-        None,
-        kw_only=True,
-        title="History",
-        description="Name of a history in the store: rows that runs of this name have chosen are not chosen again.",
-    )
-    slot: Annotated[str, Field(pattern=NAME)] | None = Field(
-        None,
-        kw_only=True,
-        title="Slot",
-        description="Which run of the history this is: run again for the same slot it returns the same rows. "
-        "Default: a new one on the command line; of a flow, its scheduled time or its id.",
-    )
-    requery: bool = Field(
-        False,
-        kw_only=True,
-        title="Build queries anew",
-        description="Divide the whole pool anew, instead of keeping the queries of the pool that it grew from.",
-    )
-    out: str | None = Field(
-        None,
-        kw_only=True,
-        title="Output folder",
-        description="Folder for selection.parquet, selection.jsonl, quarantine.parquet, summary.json.",
-    )
+    strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
+    """How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that an
+    installed package brings along."""
+    seed: int = Field(0, ge=0, lt=2**32, kw_only=True, title="Seed")
+    """Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295)."""
+    store: str = Field("./artifacts", min_length=1, kw_only=True, title="Store")
+    """Folder or URL where every step keeps its Parquet, shared by all runs."""
+    exclude: tuple[str, ...] = Field((), kw_only=True, title="Exclude")
+    """Any number of files of rows not to choose: lists of ids, earlier selections, annotations."""
+    history: Annotated[str, Field(pattern=NAME)] | None = Field(None, kw_only=True, title="History")
+    """Name of a history in the store: rows that runs of this name have chosen are not chosen again."""
+    slot: Annotated[str, Field(pattern=NAME)] | None = Field(None, kw_only=True, title="Slot")
+    """Which run of the history this is: run again for the same slot it returns the same rows. Default: a new one on the
+    command line; of a flow, its scheduled time or its id."""
+    requery: bool = Field(False, kw_only=True, title="Build queries anew")
+    """Divide the whole pool anew, instead of keeping the queries of the pool that it grew from."""
+    out: str | None = Field(None, kw_only=True, title="Output folder")
+    """Folder for selection.parquet, selection.jsonl, quarantine.parquet, summary.json."""
     columns: ColumnSettings = Field(ColumnSettings(), kw_only=True, title="Columns")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
     queries: QuerySettings = Field(QuerySettings(), kw_only=True, title="Queries")
@@ -289,13 +184,9 @@ class RunSettings(Settings):
     quality: QualitySettings = Field(QualitySettings(), kw_only=True, title="Quality")
 
     @model_validator(mode="after")
-    def _slots_are_of_histories(self) -> Self:
+    def _options_agree(self) -> Self:
         if self.slot is not None and self.history is None:
             raise ValueError("--slot needs --history: a slot is a run's place in a history")
-        return self
-
-    @model_validator(mode="after")
-    def _scripts_rank_lists(self) -> Self:
         if self.selector.startswith("scripted:") and self.ranking.mode == "pointwise":
             raise ValueError("--mode pointwise needs a model with log-probabilities: scripted selectors rank lists")
         return self
@@ -304,11 +195,7 @@ class RunSettings(Settings):
     @classmethod
     def _known_selector(cls, selector: str) -> str:
         kind, _, name = selector.partition(":")
-        known = (
-            selector == "embedded"
-            or (kind in ("ollama", "embedded", "openai") and bool(name))
-            or (kind == "scripted" and name in SCRIPTED_RULES)
-        )
-        if not known:
+        is_model = kind in ("ollama", "embedded", "openai") and name
+        if not (is_model or selector == "embedded" or (kind == "scripted" and name in SCRIPTED_RULES)):
             raise ValueError(f"unknown selector {selector!r}: use one of {SELECTOR_FORMS}")
         return selector

@@ -12,8 +12,7 @@ MAX_MARKS: Final = 4
 def sanitize(text: str) -> str:
     """The text with every character that could move, hide, colour or turn what a terminal shows replaced by a mark.
 
-    Those are Unicode's categories C: control characters (escape sequences begin with one), bidirectional and zero-width
-    marks, surrogates, and what is not assigned.
+    Those are Unicode's categories C: control characters, bidirectional and zero-width marks, surrogates, unassigned.
     """
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark)[0] == "C" else mark for mark in text)
 
@@ -54,22 +53,9 @@ def join_names(names: Iterable[str], limit: int = 20) -> str:
 
 def type_name(value: object) -> str:
     """What a JSON value, or a Python value read from Parquet, is called in a reason: "a list", "a number"."""
-    if isinstance(value, bool):  # before int, of which it is a subclass
-        return "a boolean"
-    for types, name in _KINDS:
-        if isinstance(value, types):
-            return name
-    return f"a {type(value).__name__}"
-
-
-_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (str, "text"),
-    ((int, float), "a number"),
-    (list, "a list"),
-    (dict, "an object"),
-    (bytes, "bytes"),
-    (type(None), "null"),
-)
+    names: dict[type, str] = {str: "text", bool: "a boolean", list: "a list", dict: "an object", bytes: "bytes"}
+    names |= {int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def escape_surrogates(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from selectllm.cli.printing import Json, print_json
+from selectllm.cli.printing import Json, print_either
 from selectllm.settings import RunSettings
 
 DEFAULT_STORE = RunSettings.model_fields["store"].default
@@ -15,7 +15,7 @@ artifacts = App(name="artifacts")
 
 
 @artifacts.default
-def list_artifacts(*, store: Location = DEFAULT_STORE, json: Json = False) -> int:
+def list_artifacts(*, store: Location = DEFAULT_STORE, json: Json = False) -> None:
     """List the artifacts of a store, the newest of each kind first, with what each was made from.
 
     Under them are the vectors and replies that are kept of each model. An artifact is called damaged when its file is
@@ -28,11 +28,7 @@ def list_artifacts(*, store: Location = DEFAULT_STORE, json: Json = False) -> in
     from selectllm.store.inventory import scan
 
     inventory = scan(Store(store))
-    if json:
-        print_json(inventory.record())
-    else:
-        print(format_inventory(inventory))
-    return 0
+    print_either(inventory.record(), format_inventory(inventory), json=json)
 
 
 @artifacts.command
@@ -42,7 +38,7 @@ def prune(
     dry_run: Annotated[bool, Parameter(help="Only say what would be removed.")] = False,
     store: Location = DEFAULT_STORE,
     json: Json = False,
-) -> int:
+) -> None:
     """Remove artifacts older than some days that no kept selection was made from.
 
     Kept are the selections of the latest run, of runs younger than that and of all histories, with everything that they
@@ -57,8 +53,4 @@ def prune(
     from selectllm.store.pruning import prune
 
     result = prune(Store(store), keep_days, dry_run=dry_run)
-    if json:
-        print_json(result.record())
-    else:
-        print(format_pruned(result))
-    return 0
+    print_either(result.record(), format_pruned(result), json=json)

@@ -28,18 +28,15 @@ def doctor(
 
     Asks it a handful of tiny questions. Exit code 1 where something is not well, with what to do about it.
     """
-    ranking = {"hosts": host, "mode": mode, "timeout": timeout}
-    settings = _checked({"pool": "-", "budget": 1, "selector": selector, "ranking": ranking})
-    return run_coroutine(_diagnose(settings, json=json))
-
-
-def _checked(values: dict[str, object]) -> RunSettings:
     from selectllm.cli.environment import with_environment
 
+    ranking = {"hosts": host, "mode": mode, "timeout": timeout}
+    values = {"pool": "-", "budget": 1, "selector": selector, "ranking": ranking}
     try:
-        return with_environment(RunSettings.model_validate(values))
+        settings = with_environment(RunSettings.model_validate(values))
     except ValidationError as error:
         raise UsageError(setting_errors(error)) from None
+    return run_coroutine(_diagnose(settings, json=json))
 
 
 async def _diagnose(settings: RunSettings, *, json: bool) -> int:

@@ -24,34 +24,26 @@ class _Variables(BaseSettings, RunSettings):
     """How the settings' variables are called."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter=DELIMITER,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        extra="ignore",
+        env_prefix=PREFIX, env_nested_delimiter=DELIMITER, env_file=".env", env_file_encoding="utf-8", extra="ignore"
     )
 
 
 def from_environment() -> dict[str, Any]:
-    """The settings that the environment and `.env` name, nested as the settings are, not yet checked.
-
-    Raises UsageError for a list that is not written as JSON.
-    """
+    """The settings that the environment and `.env` name, unchecked; raises UsageError for a list that is no JSON."""
     try:
-        return merged(own_fields(DotEnvSettingsSource(_Variables)()), own_fields(EnvSettingsSource(_Variables)()))
+        values = merged(DotEnvSettingsSource(_Variables)(), EnvSettingsSource(_Variables)())
     except (UnicodeDecodeError, OSError) as error:
         raise UsageError(f".env of this folder cannot be read: {error}. Write it as UTF-8, or move it away") from None
     except SettingsError as error:
         raise UsageError(
             f"SELECTLLM_…: {error}. Lists are written as JSON, such as SELECTLLM_RANKING__HOSTS='[\"http://gpu1:11434\"]'"
         ) from None
+    # A file may hold many programs' variables: those of others are left out.
+    return {name: value for name, value in values.items() if name in RunSettings.model_fields}
 
 
 def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
-    """The settings with their unset fields filled from the environment, and then from the `fallbacks`.
-
-    Raises UsageError when those are not allowed.
-    """
+    """The settings, what they leave open from the environment, then the fallbacks; raises UsageError if not allowed."""
     explicit = settings.model_dump(mode="json", exclude_unset=True)
     try:
         return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), explicit))
@@ -61,9 +53,8 @@ def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None 
 
 
 def fill(arguments: ArgumentCollection) -> None:
-    """Give a command line's options for settings that were left out what the environment names for them.
+    """Give options that a command line leaves out what the environment names for them, before anything is checked.
 
-    This comes before any check: an option on the command line may need another one that a variable names.
     Raises UsageError for a variable of a group that has no such setting.
     """
     options = {argument.keys: argument for argument in arguments}
@@ -86,11 +77,6 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 value = merged(before, value)
             whole[name] = value
     return whole
-
-
-def own_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a file of many programs' variables holds for others."""
-    return {name: value for name, value in values.items() if name in RunSettings.model_fields}
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

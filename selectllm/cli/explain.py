@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from selectllm.cli.artifacts import DEFAULT_STORE, Location
-from selectllm.cli.printing import Json, output_width, print_json
+from selectllm.cli.printing import Json, output_width, print_either
 
 
 def explain(
@@ -17,7 +17,7 @@ def explain(
     run: Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")] = None,
     store: Location = DEFAULT_STORE,
     json: Json = False,
-) -> int:
+) -> None:
     """Show a row's whole way through a run: its query, what the model answered, and why it was chosen or not.
 
     Examples: `selectllm explain row:17`, `selectllm explain 3f2ab812 --run 20260301T120000Z-0a1b2c3d`
@@ -27,8 +27,4 @@ def explain(
     from selectllm.store import Store
 
     explanation = explain(Store(store), id, run)
-    if json:
-        print_json(explanation.record())
-    else:
-        print(render_explanation(explanation, output_width()))
-    return 0
+    print_either(explanation.record(), render_explanation(explanation, output_width()), json=json)

@@ -1,6 +1,6 @@
 """Formats what is in a store, and what was removed from it, as tables of plain text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,14 +20,8 @@ NAMED_ARTIFACTS: Final = 5
 WIDTH: Final = 160
 """Columns of a table at most: it is cut there, so that each artifact stays one line."""
 
-COLUMNS: Final[dict[str, JustifyMethod]] = {
-    "kind": "left",
-    "key": "left",
-    "rows": "right",
-    "size": "right",
-    "age": "right",
-    "made from": "left",
-}
+RIGHT: Final[dict[str, JustifyMethod]] = dict.fromkeys(("rows", "size", "age"), "right")
+COLUMNS: Final[dict[str, JustifyMethod]] = {"kind": "left", "key": "left", **RIGHT, "made from": "left"}
 
 UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
@@ -50,12 +44,11 @@ def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
     lines = [*_table(pruned.removed, now), ""] if pruned.removed else []
     lines.append(f"{verb} {_count(len(pruned.removed), 'artifact')}, {size(pruned.bytes)}; {pruned.kept:,} stay.")
     if unresolved := pruned.unresolved:
-        names = ", ".join(
-            f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]
-        )
+        keys = [f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]]
+        names = fit_line(", ".join(keys), 200)
         more = f" and {len(unresolved) - NAMED_ARTIFACTS:,} more" if len(unresolved) > NAMED_ARTIFACTS else ""
         lines.append(
-            f"What {fit_line(names, 200)}{more} was made from is partly gone or damaged, so nothing older was removed. "
+            f"What {names}{more} was made from is partly gone or damaged, so nothing older was removed. "
             "Its run makes it again."
         )
     return "\n".join(lines)
@@ -88,25 +81,23 @@ def _table(artifacts: Iterable[ArtifactInfo], now: datetime | None) -> list[str]
 
 def _row(info: ArtifactInfo, now: datetime) -> tuple[str, ...]:
     damage = f"  DAMAGED: {info.damage}" if info.damage else ""
+    made_from = "?"
+    if info.manifest:
+        inputs = info.manifest.made_from.items()
+        made_from = fit_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in inputs), 120)
     return (
         fit_line(info.artifact.kind, 12),
         fit_line(info.artifact.key, KEY_DIGITS + 1)[:KEY_DIGITS],
         f"{info.manifest.rows:,}" if info.manifest else "?",
         size(info.bytes),
         age(info.created, now),
-        (_origin(info.manifest.made_from) if info.manifest else "?") + damage,
+        made_from + damage,
     )
-
-
-def _origin(made_from: Mapping[str, str]) -> str:
-    return fit_line(", ".join(f"{name} {key[:KEY_DIGITS]}" for name, key in made_from.items()), 120)
 
 
 def _model_files(kind: str, files: ModelFiles) -> str:
-    model, name = (
-        fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS],
-        f"  {fit_line(files.name, 60)}" if files.name else "",
-    )
+    model = fit_line(files.model, KEY_DIGITS + 1)[:KEY_DIGITS]
+    name = f"  {fit_line(files.name, 60)}" if files.name else ""
     return f"{kind:<12} {model:<{KEY_DIGITS}} {_count(files.files, 'file'):>11} {size(files.bytes):>8}{name}"
 
 

@@ -5,9 +5,9 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection
@@ -17,12 +17,9 @@ from selectllm.cli.artifacts import artifacts
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
 from selectllm.cli.messages import usage_error
-from selectllm.cli.plan import plan
-from selectllm.cli.select import select
+from selectllm.cli.select import plan, select
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
-
-EXIT_CODES: Final = "Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +42,7 @@ def new_app(name: str, help: str | None = None) -> App:
     return App(
         name=name,
         help=help,
-        help_epilogue=EXIT_CODES,
+        help_epilogue="Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.",
         version=version("selectllm"),
         default_parameter=Parameter(negative=(), show_default=_shown_default),
         config=_fill_from_environment,
@@ -109,20 +106,15 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: soon, cleanly, and saying how to go on.
-
-    With a handler of our own the event loop installs none, which would only act between two steps.
-    """
+    """Let SIGTERM end a run as Ctrl-C does; the event loop's own handler would only act between two steps."""
 
     def on_signal(*_: object) -> None:
         cancellation.interrupt()
 
     cancellation.reset()
-    try:
+    before: dict[int, Any] = {}
+    with suppress(ValueError):  # not the main thread: signals are someone else's there
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are someone else's there
-        yield
-        return
     try:
         yield
     finally:

@@ -2,15 +2,30 @@
 
 import json as json_module
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from shutil import get_terminal_size
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
+
+from selectllm.execution import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 Json = Annotated[
     bool,
     Parameter(group=Group("Output", sort_key=8), help="Print the result as JSON on stdout, and nothing else there."),
 ]
+
+
+def print_either(record: object, text: str, *, json: bool) -> None:
+    """Print a result as JSON, or as a text for people."""
+    if json:
+        print_json(record)
+    else:
+        print(text)
 
 
 def print_json(value: object) -> None:
@@ -22,3 +37,25 @@ def print_json(value: object) -> None:
 def output_width() -> int:
     """The columns of the terminal, at least 80; 120 where the output goes elsewhere."""
     return max(get_terminal_size().columns, 80) if sys.stdout.isatty() else 120
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Show bars on stderr while a run works, when stderr is a terminal; nothing otherwise."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        *(progress.TextColumn("{task.description:>12}"), progress.BarColumn()),
+        *(progress.MofNCompleteColumn(), progress.TimeRemainingColumn()),
+    )
+    is_terminal = sys.stderr.isatty()  # FORCE_COLOR makes no terminal
+    with progress.Progress(*columns, console=Console(stderr=True), disable=not is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def on_progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield on_progress

@@ -1,17 +1,16 @@
-"""`selectllm select`: a run of the library, and what it prints."""
+"""`selectllm select` and `selectllm plan`: a run of the library, or what it would take."""
 
 import sys
 from typing import TYPE_CHECKING
 
-from selectllm.cli.printing import Json, output_width, print_json
-from selectllm.cli.progress import progress_bars
+from selectllm.cli.printing import Json, output_width, print_either, print_json, progress_bars
 from selectllm.settings import RunSettings
 
 if TYPE_CHECKING:  # pyarrow, scikit-learn and the rest take a second that `--help` does not need
     from selectllm.report.result import Result
 
 
-def select(settings: RunSettings, *, json: Json = False) -> int:
+def select(settings: RunSettings, *, json: Json = False) -> None:
     """Choose the N instructions of a pool that are most worth annotating.
 
     Each step keeps its result in the store: what an earlier run made is not made, asked or paid for again.
@@ -21,7 +20,15 @@ def select(settings: RunSettings, *, json: Json = False) -> int:
     with progress_bars() as on_progress:
         result = select(settings, on_progress)
     print_result(result, settings, json=json)
-    return 0
+
+
+def plan(settings: RunSettings, *, json: Json = False) -> None:
+    """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+    from selectllm.plan import plan_run
+    from selectllm.report.format import format_plan
+
+    result = plan_run(settings)
+    print_either(result, format_plan(result), json=json)
 
 
 def print_result(result: "Result", settings: RunSettings, *, json: bool) -> None:

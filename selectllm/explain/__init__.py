@@ -1,4 +1,1 @@
-"""A row's whole way through a run: what became of it at every step, who said so, and why it was chosen or not.
-
-Everything is read from the store, as it was kept: nothing is computed again, and no model is asked.
-"""
+"""A row's whole way through a run, as the store has kept it: nothing is computed again, and no model is asked."""

@@ -1,7 +1,7 @@
 """Follows one row through the tables of a run."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -9,10 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import UsageError
-from selectllm.explain.decision import decision_on
 from selectllm.explain.explanation import Candidate, Decision, Explanation
-from selectllm.explain.lineage import Lineage, where
-from selectllm.explain.replies import answers_about, rounds_of
+from selectllm.explain.lineage import Lineage, Row, answers_about, rounds_of, where
 from selectllm.store import Store
 
 MIN_DIGITS: Final = 4
@@ -25,8 +23,8 @@ NAMED_IDS: Final = 5
 def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     """Explain what became of a row in a run, by default the latest.
 
-    Parameters: `id` is a row's id, or its first digits where no other row's id begins so, or `row:17` for a row of the
-    pool's file; `run` is the name of a record of the store's `runs`.
+    Parameters: `id`, a row's id, or its first digits where no other id begins so, or `row:17` for a row of the file;
+    `run`, the name of a record of the store's `runs`.
     Raises UsageError when there is no such run or row, StoreError when one of the run's tables is gone or damaged.
     """
     lineage = Lineage(store, run)
@@ -43,24 +41,15 @@ def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     if (first := re.fullmatch(r"duplicate of row ([0-9]+)", reason)) and (kept := where(pool, "row", int(first[1]))):
         return replace(_of_kept(lineage, pool, kept[0]), repeat=row)
     decision = Decision(chosen=False, why="quarantined", reason=reason)
-    return _explanation(lineage, decision, {"row": row, "id": None, "instruction": quarantined[0]["text"]})
+    return _explanation(lineage, decision, row=row, id=None, instruction=quarantined[0]["text"])
 
 
-def _explanation(lineage: Lineage, decision: Decision, row: Mapping[str, Any], **further: Any) -> Explanation:
-    return Explanation(
-        run=lineage.run,
-        strategy=lineage.strategy,
-        selected=lineage.selected,
-        model=lineage.model,
-        row=row["row"],
-        id=row["id"],
-        instruction=row["instruction"],
-        decision=decision,
-        **further,
-    )
+def _explanation(lineage: Lineage, decision: Decision, **further: Any) -> Explanation:
+    run = {name: getattr(lineage, name) for name in ("run", "strategy", "selected", "model")}
+    return Explanation(**run, decision=decision, **further)
 
 
-def _of_kept(lineage: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explanation:
+def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     """What became of a row of the pool, in the order of the steps."""
     id = row["id"]
     place = where(lineage.table("queries"), "id", id) if lineage.has("queries") else []
@@ -72,9 +61,8 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explan
     answers = answers_about(lineage, id, members, ranks, tournament)
     return _explanation(
         lineage,
-        decision_on(lineage, id, rank_of.get(id), bool(ranks), tournament),
-        row,
-        input=row["input"],
+        _decision(lineage, id, rank_of.get(id), bool(ranks), tournament),
+        **{name: row[name] for name in ("row", "id", "instruction", "input")},
         query_id=query_id,
         rank=rank_of[id]["rank"] if id in rank_of else None,
         candidates=_candidates(pool, members, rank_of, set(lineage.table("selection")["id"].to_pylist())),
@@ -84,20 +72,49 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Mapping[str, Any]) -> Explan
 
 
 def _candidates(
-    pool: pa.Table, ids: Collection[str], rank_of: Mapping[str, Mapping[str, Any]], chosen: Collection[str]
+    pool: pa.Table, ids: Collection[str], rank_of: Mapping[str, Row], chosen: Collection[str]
 ) -> tuple[Candidate, ...]:
-    candidates = [
-        Candidate(
-            id=row["id"],
-            row=row["row"],
-            instruction=row["instruction"],
-            rank=rank_of[row["id"]]["rank"] if row["id"] in rank_of else None,
-            score=rank_of[row["id"]]["score"] if row["id"] in rank_of else None,
-            chosen=row["id"] in chosen,
+    candidates = []
+    for row in pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, pa.string()))).to_pylist():
+        id, rank = row["id"], rank_of.get(row["id"], {})
+        candidates.append(
+            Candidate(id, row["row"], row["instruction"], rank.get("rank"), rank.get("score"), chosen=id in chosen)
         )
-        for row in pool.filter(pc.is_in(pool["id"], value_set=pa.array(ids, pa.string()))).to_pylist()
-    ]
     return tuple(sorted(candidates, key=lambda candidate: (candidate.rank is None, candidate.rank or 0, candidate.row)))
+
+
+def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, tournament: Sequence[Row]) -> Decision:
+    """Why a row was chosen, or not, by its rank in its query; `is_answered` says whether any row there has a rank."""
+    selection = lineage.table("selection")
+    excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
+    decision = Decision(chosen=False, why="unknown")
+    if lineage.has("rankings"):
+        tier = pc.max(selection["rank"]).as_py()
+        rows = [row for row in where(lineage.table("rankings"), "rank", tier) if row["id"] not in excluded]
+        order = _tier_order(rows, tournament)
+        taken = pc.sum(pc.equal(selection["rank"], tier)).as_py()
+        place = order.index(id) + 1 if id in order else None
+        decision = replace(decision, tier=tier, rows=len(rows), taken=taken, place=place)
+    if chosen := where(selection, "id", id):
+        return replace(decision, chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"])
+    if id in excluded:
+        return replace(decision, why="excluded", reason=excluded[id])
+    if not lineage.has("rankings"):
+        preferred = where(lineage.table("preferences"), "id", id)
+        return replace(decision, why="place", place=preferred[0]["place"]) if preferred else decision
+    if rank is None:
+        return replace(decision, why="unranked" if is_answered and not lineage.is_pointwise else "abstained")
+    if decision.tier is not None and rank["rank"] > decision.tier:
+        return replace(decision, why="tier")
+    return replace(decision, why="place") if decision.place else decision
+
+
+def _tier_order(rows: Sequence[Row], tournament: Sequence[Row]) -> list[str]:
+    """The ids of the rows on the tier that the budget cuts, in the order of the tournament, else of their scores."""
+    ids = {row["id"] for row in rows}
+    if tournament:
+        return [rank["id"] for rank in tournament if rank["id"] in ids]
+    return [row["id"] for row in sorted(rows, key=lambda row: (-(row["score"] or 0.0), row["id"]))]
 
 
 def _with_id(ids: pa.ChunkedArray, text: str) -> str:

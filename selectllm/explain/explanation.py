@@ -20,13 +20,12 @@ class Candidate:
 class Answer:
     """A reply of the model, as it came, to a question that showed the row.
 
-    `used` is whether ranks rest on it. If not, it could not be read, so that the model was asked again; or it was about
-    a part of a list that was too long, and another part had no usable answer.
+    One that is not used could not be read, or was about a part of a list of which another part had no usable answer.
     """
 
     key: str
     round: int  # of the tournament; 0 for the row's own query
-    used: bool
+    used: bool  # whether ranks rest on it
     question: str  # its name, as "query 17, pass 2"; empty where the ledger's line is older than version 0.2
     attempt: int
     outcome: str
@@ -40,15 +39,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Round:
-    """A round of the tournament that the row was in, in a query of `size` rows, itself included.
-
-    The rank is None where no answer could be used, and the size where no single answer tells it; a row that was alone
-    in its query went on unasked.
-    """
+    """A round of the tournament that the row was in; a row that was alone in its query went on unasked."""
 
     number: int
-    size: int | None
-    rank: int | None
+    size: int | None  # rows of the query, itself included; None where no single answer tells it
+    rank: int | None  # None where no answer could be used
     went_on: bool
 
 

@@ -1,22 +1,28 @@
-"""The artifacts that a run's selection was made from, and the replies of its model."""
+"""The artifacts that a run's selection was made from, and the replies of its model that say what became of a row."""
 
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from math import inf
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
+from selectllm.explain.explanation import Answer, Round
 from selectllm.llm.ledger import Entry
 from selectllm.store import Artifact, Manifest, Store, digest
 from selectllm.store.runs import load_run
 
+Row = Mapping[str, Any]
+
 
 class Lineage:
-    """The artifacts of one run by kind, from its selection on, and how its model was asked.
+    """The artifacts of one run by kind, and how its model was asked: where none was, `model` is empty, and `seed` is 0.
 
-    They are read from the manifests. The run's record names them too, but where a slot of a history was filled before,
-    its selection was made from another run's artifacts. Where no model ranked, `model` is empty, and `seed` is 0.
-    Raises UsageError when the store has no such run, StoreError when an artifact is gone.
+    They are read from the manifests: where a slot of a history was filled before, its selection was made from other
+    artifacts than the run's record names. Raises UsageError when there is no such run, StoreError for a gone artifact.
     """
 
     def __init__(self, store: Store, run: str | None = None) -> None:
@@ -48,10 +54,7 @@ class Lineage:
         return kind in self._artifacts
 
     def table(self, kind: str) -> pa.Table:
-        """The run's table of a kind.
-
-        Raises StoreError when it is gone or damaged.
-        """
+        """The run's table of a kind; raises StoreError when it is gone or damaged."""
         if kind not in self._tables:
             self._tables[kind] = self._store.read(self._artifacts[kind])
         return self._tables[kind]
@@ -69,13 +72,12 @@ class Lineage:
     def replies(self, id: str) -> list[Entry]:
         """All replies of the run's model, in any run of the store, to questions that showed a row, the earliest first.
 
-        Lines that do not hold the id are not even parsed: a ledger may be large. Of two replies to one question the
-        earlier counts, here as everywhere.
+        Of two replies to one question the earlier counts, here as everywhere.
         """
         entries: dict[str, Entry] = {}
         for name in self._store.list(self._ledger) if self._ledger else ():
             for line in self._store.read_bytes(name).split(b"\n"):
-                entry = Entry.parse(line) if id.encode() in line else None
+                entry = Entry.parse(line) if id.encode() in line else None  # a ledger may be large
                 if entry and id in entry.shown and (entry.key not in entries or entry.at < entries[entry.key].at):
                     entries[entry.key] = entry
         return sorted(entries.values(), key=lambda entry: (entry.at, entry.key))
@@ -95,3 +97,63 @@ class Lineage:
 def where(table: pa.Table, column: str, value: Any) -> list[dict[str, Any]]:
     """The rows of a table that have this value in a column."""
     return list(table.filter(pc.equal(table[column], value)).to_pylist())
+
+
+def answers_about(
+    lineage: Lineage, id: str, members: Collection[str], ranks: Sequence[Row], tournament: Sequence[Row]
+) -> tuple[Answer, ...]:
+    """The replies about a row that the run's ranks rest on, and those to the same questions that could not be used.
+
+    Parameters: `members` and `ranks`, the ids and the RANKINGS of the row's query; `tournament`, all of TOURNAMENT.
+    All runs of a store share a ledger. A reply that a rank rests on is known by its key. Another one is the run's when
+    its line names a question of the run (older ones than version 0.2 name none), it showed the question's rows by the
+    run's seed, and it was an attempt before the one that was used, or the question abstained.
+    """
+    rounds = {key: 0 for rank in ranks for key in _keys(rank)}
+    rounds |= {key: rank["round"] for rank in tournament for key in _keys(rank)}
+    entries = lineage.replies(id)
+    used = {(entry.question, entry.shown): entry.attempt for entry in entries if entry.key in rounds}
+    abstained = set(map(_name, lineage.abstained_questions))
+    asked = {_name(question) for question, _ in used} | abstained
+    tier = {rank["id"] for rank in tournament}
+
+    def round_of(entry: Entry) -> int | None:
+        """The round that a reply belongs to, 0 for the row's own query; None where it is another run's."""
+        if entry.key in rounds:
+            return rounds[entry.key]
+        name = _name(entry.question)
+        is_of_run = entry.question and name in asked and entry.seed == lineage.seed + entry.attempt - 1
+        is_unused = name in abstained or entry.outcome not in ("used", "repaired")
+        if not is_of_run or not is_unused or entry.attempt >= used.get((entry.question, entry.shown), inf):
+            return None
+        number = int(match[1]) if (match := re.search(r" of round (\d+)$", name)) else 0
+        return number if set(entry.shown) <= set(tier if number else members) else None
+
+    numbered = ((entry, round_of(entry)) for entry in entries)
+    return tuple(_answer(entry, number, entry.key in rounds) for entry, number in numbered if number is not None)
+
+
+def rounds_of(id: str, tournament: Sequence[Row], answers: Sequence[Answer]) -> tuple[Round, ...]:
+    """The rounds that the row was in; its rank is of the last one, and it came first in those before."""
+    last = next((rank for rank in tournament if rank["id"] == id), None)
+    if last is None:
+        return ()
+    whole = [answer for answer in answers if answer.used and not re.search(", (part|merge)", answer.question)]
+    sizes = {answer.round: len(answer.shown) for answer in whole}
+    earlier = [Round(number, sizes.get(number), rank=1, went_on=True) for number in range(1, last["round"])]
+    return (*earlier, Round(last["round"], sizes.get(last["round"]), last["rank"], went_on=False))
+
+
+def _answer(entry: Entry, number: int, used: bool) -> Answer:
+    known = {**vars(entry), **vars(entry.reply), "round": number, "used": used}
+    return Answer(**{field.name: known[field.name] for field in fields(Answer)})
+
+
+def _name(question: str) -> str:
+    """A question's name without its pass and part; a candidate's without its query, which depends on the pool."""
+    return re.sub(r", .*| of query \d+.*", "", question)
+
+
+def _keys(row: Row) -> list[str]:
+    """The keys of the replies that a row's rank rests on: several where there were several passes."""
+    return [key for key in (row["reply"] or "").split(",") if key]

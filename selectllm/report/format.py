@@ -1,7 +1,4 @@
-"""Says in words what a run would do, did and chose.
-
-Pools hold anything: no text of theirs reaches a terminal or a page as it is.
-"""
+"""Says in words what a run would do, did and chose; no text of a pool reaches a terminal or a page as it is."""
 
 import html
 from collections.abc import Mapping
@@ -18,9 +15,6 @@ from selectllm.text import fit_line
 SHOWN: Final = 20
 """Rows of a selection that are shown; the file has them all."""
 
-COLUMNS: Final[dict[str, JustifyMethod]] = {"order": "right", "why": "left", "instruction": "left"}
-"""The columns of a selection that are shown."""
-
 MARKDOWN: Final = "|`[]*_\\~:.@"
 """Characters that mean something in Markdown, or that make a link."""
 
@@ -33,12 +27,9 @@ NOTES: Final = {
 
 def notes(summary: dict[str, Any]) -> list[str]:
     """What must be said of a selection that no real model made, or a model that goes by positions."""
-    model, ranking = summary["model"], summary["ranking"]
-    notes = [
-        NOTES.get(model["kind"]) if model else None,
-        position_bias_warning(ranking["position_bias_pvalue"]) if ranking else None,
-    ]
-    return [note for note in notes if note]
+    of_model = NOTES.get(summary["model"]["kind"]) if summary["model"] else None
+    of_ranking = position_bias_warning(summary["ranking"]["position_bias_pvalue"]) if summary["ranking"] else None
+    return [note for note in (of_model, of_ranking) if note]
 
 
 def reason_text(row: Mapping[str, Any]) -> str:
@@ -76,17 +67,19 @@ def counts(summary: dict[str, Any]) -> list[str]:
             sentences.append(f"Errors that were dealt with: {listed}.")
     else:
         sentences.append(f"By the strategy {summary['strategy']}, which asks no model.")
-    return [*sentences, *([_validated(summary["validation"])] if summary["validation"] else [])]
+    if verdicts := summary["validation"].values():
+        checked = sum(verdict["checked"] for verdict in verdicts)
+        failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
+        sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
+    return sentences
 
 
 def format_selection(result: Result, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
     rows = shown_rows(result.table(), width)
-    lines = [
-        *counts(result.summary),
-        "",
-        *plain_table(COLUMNS, ([str(cell) for cell in row.values()] for row in rows), width),
-    ]
+    columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
+    table = plain_table(columns, ([str(cell) for cell in row.values()] for row in rows), width)
+    lines = [*counts(result.summary), "", *table]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
@@ -114,11 +107,11 @@ def format_plan(plan: dict[str, Any]) -> str:
     """A plan, as plain text."""
     pool, queries, ranking = plan["pool"], plan["queries"], plan["ranking"]
     lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
-    if ranking is None:
-        lines.append(f"Strategy   {plan['strategy']}: no model is asked")
-    else:
+    if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
         lines += _ranking_plan(ranking, plan["cost"])
+    else:
+        lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     return "\n".join(lines)
 
@@ -140,12 +133,6 @@ def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
         f"Tokens     about {ranking['prompt_tokens']:,} read, at most {ranking['output_tokens']:,} written "
         f"(estimated at four bytes a token){price}",
     ]
-
-
-def _validated(validation: dict[str, Any]) -> str:
-    checked = sum(verdict["checked"] for verdict in validation.values())
-    failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in validation.values() for rule in verdict["failed"]]
-    return f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}."
 
 
 def _read(pool: dict[str, int]) -> str:

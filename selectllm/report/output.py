@@ -21,15 +21,21 @@ LINE_ENDS: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u20
 def check_folders(settings: RunSettings) -> None:
     """Raise UsageError when a folder that the run is to fill could not be, while nothing has been paid for yet."""
     for option, folder in (("--out", settings.out), ("--data-docs", settings.quality.data_docs)):
-        if folder is not None:
-            _check_folder(option, folder)
+        if folder is None:
+            continue
+        if "://" in folder:
+            raise UsageError(
+                f"{option} {folder} is a URL: name a folder of this machine; the store (--store) may be a URL"
+            )
+        path = Path(folder).expanduser()
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            fault = "may not be written to" if existing.is_dir() else "is a file"
+            raise UsageError(f"{option} {folder} cannot be written: {existing} {fault}")
 
 
 def write_folder(folder: Path, selection: pa.Table, quarantine: pa.Table, summary: Mapping[str, Any]) -> None:
-    """Write the output folder's files, each whole, and the summary last: where it is, the others are its own.
-
-    Raises StoreError when the folder cannot be written.
-    """
+    """Write the files, the summary last: where it is, the others are its own. Raises StoreError when it cannot."""
     if selection["output"].null_count == len(selection):
         selection = selection.drop_columns("output")
     files = {
@@ -55,16 +61,6 @@ def json_lines(table: pa.Table) -> bytes:
     )
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) for row in rows)
     return b"".join(line.translate(LINE_ENDS).encode() + b"\n" for line in lines)
-
-
-def _check_folder(option: str, folder: str) -> None:
-    if "://" in folder:
-        raise UsageError(f"{option} {folder} is a URL: name a folder of this machine; the store (--store) may be a URL")
-    path = Path(folder).expanduser()
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        fault = "may not be written to" if existing.is_dir() else "is a file"
-        raise UsageError(f"{option} {folder} cannot be written: {existing} {fault}")
 
 
 def _finite(value: Any) -> Any:

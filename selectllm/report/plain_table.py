@@ -9,10 +9,7 @@ from rich.text import Text
 
 
 def plain_table(columns: Mapping[str, JustifyMethod], rows: Iterable[Sequence[str]], width: int) -> list[str]:
-    """Lines of at most `width` columns: the titles and, one line each, the rows. The last column is cut where needed.
-
-    Texts must be fit for one line of a terminal: see `report.format.one_line`.
-    """
+    """Lines of at most `width` columns: titles, then rows, whose texts `text.fit_line` gave; the last column is cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     *titles, last = columns
     for title in titles:

@@ -1,22 +1,29 @@
-"""A finished run: its record in the store, its summary, and where its tables are."""
+"""A finished run: its record in the store, its summary, whose counts all come from tables, and where those are."""
 
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from selectllm import quality
 from selectllm.errors import StoreError
 from selectllm.paths import redact_url
+from selectllm.ranking.stats import agreement, merge, position_bias
 from selectllm.report.output import write_folder
-from selectllm.report.summary import summarize
 from selectllm.settings import RunSettings
+from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
-from selectllm.store import Artifact, Store
+from selectllm.store import Artifact, Store, versions
 from selectllm.store.runs import RunRecord, StepRecord, save_run
+
+RANKING_COUNTS: Final = (
+    *("ranked", "repaired", "reasked", "abstained", "split", "ties", "clipped", "pages"),
+    *("prompt_tokens", "output_tokens", "errors_by_kind"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,7 @@ class Result:
 
 
 def publish(context: Context) -> Result:
-    """Sum the run up, record it in the store, and write the output folder and the Data Docs where they are asked for.
-
-    Raises StoreError when a file cannot be written.
-    """
+    """Sum the run up, record it, and write output folder and Data Docs if asked for; raises StoreError if it cannot."""
     settings, store = context.settings, context.store
     result = Result(store, summarize(context))
     record = _record(context, result.summary)
@@ -58,35 +62,83 @@ def publish(context: Context) -> Result:
     return result
 
 
+def summarize(context: Context) -> dict[str, Any]:
+    """Sum up a run that has chosen its rows.
+
+    `ranking.asked` is what this run paid for and `from_ledger` what earlier ones had paid; the other counts of
+    `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking` and `model`
+    are null where the strategy has none.
+    """
+    settings, log = context.settings, context.log
+    steps = {result.kind: result for result in log.results}
+    facts = {kind: result.facts for kind, result in steps.items()}
+    selection = steps["selection"]
+    ranking = merge(facts["rankings"], facts.get("tournament", {})) if "rankings" in facts else None
+    history = {"history": settings.history, "slot": settings.slot} if settings.history else {}
+    return {
+        "strategy": settings.strategy,
+        "pool": {name: facts["pool"][name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
+        "queries": facts.get("queries") and {name: facts["queries"][name] for name in ("count", "size", "composition")},
+        "ranking": ranking and _ranking(ranking, sum(result.asked for result in steps.values())),
+        "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
+        "cost": ranking and _cost(settings, steps.values(), ranking),
+        "selection": facts["selection"] | history,
+        "model": log.model and asdict(log.model),
+        "artifacts": {"quarantine": facts["pool"]["quarantine"]}
+        | {kind: result.artifact.key for kind, result in steps.items()}
+        # A slot that was filled before holds what it was made from then, whatever has changed since.
+        | {kind: key for kind, key in selection.manifest.made_from.items() if kind in steps},
+        "seconds": {kind: round(result.seconds, 3) for kind, result in steps.items()},
+        "cached": sorted(kind for kind, result in steps.items() if result.cached),
+        "store": redact_url(context.store.location),
+        "seed": settings.seed,
+        "versions": versions(),
+    }
+
+
+def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
+    return {
+        "asked": asked,
+        "from_ledger": facts["replies"] - asked,
+        **{name: facts[name] for name in RANKING_COUNTS},
+        "rounds": facts.get("rounds", 0),
+        "queued_seconds": round(facts["queued_seconds"], 1),
+        "abstained_questions": list(facts["abstained_questions"]),
+        "agreement": agreement(facts),
+        "agreement_by_question": facts["agreement_by_question"],
+        "position_bias_pvalue": position_bias(facts),
+    }
+
+
+def _cost(settings: RunSettings, results: Collection[StepResult], facts: Mapping[str, Any]) -> dict[str, float] | None:
+    """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
+    paid = [sum(getattr(result, name) for result in results) for name in ("paid_prompt_tokens", "paid_output_tokens")]
+    this_run = settings.ranking.cost(*paid)
+    whole = settings.ranking.cost(facts["prompt_tokens"], facts["output_tokens"])
+    if this_run is None or whole is None:
+        return None
+    return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
+
+
 def _record(context: Context, summary: dict[str, Any]) -> RunRecord:
-    now = time.gmtime()
+    """The run's record; a URL is kept without the user, the password and the query that it may carry."""
+    now, settings = time.gmtime(), context.settings.model_dump(mode="json")
+    settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
+    settings["exclude"] = [redact_url(file) for file in settings["exclude"]]
+    settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
         run=f"{time.strftime('%Y%m%dT%H%M%SZ', now)}-{secrets.token_hex(4)}",
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
-        settings=_redacted(context.settings),
+        settings=settings,
         strategy=context.settings.strategy,
         model=summary["model"],
         steps=[
             StepRecord(
-                kind=result.kind,
-                key=result.artifact.key,
-                sha256=result.manifest.sha256,
-                cached=result.cached,
+                **result.manifest.model_dump(include={"kind", "key", "sha256", "facts"}),
+                **result.model_dump(include={"cached", "asked", "paid_prompt_tokens", "paid_output_tokens"}),
                 seconds=round(result.seconds, 3),
-                facts=result.facts,
-                asked=result.asked,
-                paid_prompt_tokens=result.paid_prompt_tokens,
-                paid_output_tokens=result.paid_output_tokens,
             )
             for result in {result.kind: result for result in context.log.results}.values()
         ],
         summary=summary,
     )
-
-
-def _redacted(settings: RunSettings) -> dict[str, Any]:
-    """The settings as they may be kept: a URL without the user, the password and the query that it may carry."""
-    record = settings.model_dump(mode="json")
-    record["ranking"]["hosts"] = [redact_url(host) for host in settings.ranking.hosts]
-    record["exclude"] = [redact_url(file) for file in settings.exclude]
-    return record | {name: redact_url(record[name]) for name in ("pool", "store")}

@@ -1,7 +1,7 @@
 """The third step: the pool is divided into queries.
 
-A pool that grew keeps the queries of the pool that it grew from, since their ranks are paid for: its new rows form
-queries of their own, by the centroids of the first. Each such generation is an artifact, made from the one before.
+A pool that grew keeps the queries of the pool that it grew from, whose ranks are paid for. Its new rows form queries of
+their own, by the centroids of the first. Each such generation is an artifact, made from the one before.
 """
 
 import logging
@@ -29,11 +29,8 @@ log = logging.getLogger(__name__)
 def build_queries(context: Context, pool: StepResult, embeddings: StepResult) -> StepResult:
     """Divide the pool into queries: all anew, or on top of those of the pool that it grew from."""
     settings = context.settings
-    decisive = {
-        **settings.queries.model_dump(),
-        "seed": settings.seed,
-        "embedded_by": embeddings.manifest.settings["model"],
-    }
+    embedded_by = embeddings.manifest.settings["model"]
+    decisive = {**settings.queries.model_dump(), "seed": settings.seed, "embedded_by": embedded_by}
     parent = None if settings.requery else _find_parent(context, decisive, pool, embeddings)
     entry = _entry(context, embeddings, parent, decisive)
     if result := entry.load():
@@ -68,9 +65,8 @@ def _build(context: Context, entry: CacheEntry, embeddings: StepResult, parent: 
     """Build a generation's queries, and save them."""
     table, facts = _first_generation(context, embeddings) if parent is None else _grown(context, embeddings, parent)
     quality.check_queries(table, embeddings.table(context.store)["id"])
-    options = context.settings.queries
-    count = len(pc.unique(table["query_id"]))
-    return entry.save(table, {"count": count, "size": options.size, "composition": options.composition, **facts})
+    facts |= {"count": len(pc.unique(table["query_id"])), **context.settings.queries.model_dump()}
+    return entry.save(table, facts)
 
 
 def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Table, dict[str, Any]]:
@@ -92,7 +88,9 @@ def _fitted_centroids(context: Context, embeddings: StepResult, count: int) -> S
     entry = CacheEntry(store, "centroids", CODE_VERSION, {"embeddings": embeddings}, decisive)
     if result := entry.load():
         return result
-    return entry.save(_centroid_table(queries.fit_centroids(matrix(embeddings.table(store)), count, seed)), {})
+    points = queries.fit_centroids(matrix(embeddings.table(store)), count, seed)
+    table = pa.table([range(len(points)), list(points)], schema=centroids(points.shape[1]))
+    return entry.save(table, {})
 
 
 def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tuple[pa.Table, dict[str, Any]]:
@@ -105,18 +103,13 @@ def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tupl
         kept = kept.filter(pc.less(kept["query_id"], pc.max(kept["query_id"])))
         others = _rows_without_query(table["id"], kept)
     centers = _first_centroids(context, parent.manifest, len(others))
-    rows = queries.build_queries(
-        matrix(table)[others], options.size, options.composition, context.settings.seed, centers
-    )
+    vectors = matrix(table)[others]
+    rows = queries.build_queries(vectors, options.size, options.composition, context.settings.seed, centers)
     first = 1 + (pc.max(kept["query_id"]).as_py() if len(kept) else -1)
     new = _query_table(rows, table["id"].take(pa.array(others)), first)
     log.info("the pool has grown: %d of its rows keep their queries, %d form new ones", len(kept), len(others))
-    facts = {
-        "generation": parent.facts["generation"] + 1,
-        "formed": len(others),
-        "centroids": parent.facts["centroids"],
-    }
-    return pa.concat_tables([kept, new]), facts
+    facts = {"generation": parent.facts["generation"] + 1, "centroids": parent.facts["centroids"]}
+    return pa.concat_tables([kept, new]), facts | {"formed": len(others)}
 
 
 def _parent(context: Context, manifest: Manifest) -> StepResult | None:
@@ -175,8 +168,7 @@ def _complete_queries(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 
 def _rows_without_query(ids: pa.ChunkedArray, table: pa.Table) -> Rows:
     """The places in `ids` of the rows that are in none of the table's queries."""
-    rows: Rows = np.flatnonzero(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())).to_numpy())
-    return rows
+    return np.flatnonzero(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())).to_numpy())
 
 
 def _first_centroids(context: Context, before: Manifest, rows: int) -> Vectors | None:
@@ -193,18 +185,9 @@ def _first_centroids(context: Context, before: Manifest, rows: int) -> Vectors |
     return matrix(_fitted_centroids(context, vectors, manifest.settings["count"]).table(store))
 
 
-def _centroid_table(points: Vectors) -> pa.Table:
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(points.ravel()), points.shape[1])
-    return pa.table([pa.array(range(len(points)), pa.int32()), flat], schema=centroids(points.shape[1]))
-
-
 def _query_table(rows: Rows, ids: pa.ChunkedArray, first: int) -> pa.Table:
     """The rows (T, K) of `queries.build_queries` as a table of QUERIES, numbered from `first`."""
     filled = rows != queries.EMPTY
-    sizes = filled.sum(axis=1)
-    columns = [
-        pa.array(np.repeat(np.arange(first, first + len(rows)), sizes), pa.int64()),
-        pa.array(np.concatenate([np.arange(size) for size in sizes] or [np.empty(0)]), pa.int32()),
-        ids.take(pa.array(rows[filled])),
-    ]
-    return pa.table(columns, schema=QUERIES)
+    positions = np.cumsum(filled, axis=1) - 1  # counted from 0 over the filled places of each query
+    query_ids = np.repeat(np.arange(first, first + len(rows)), filled.sum(axis=1))
+    return pa.table([query_ids, positions[filled], ids.take(pa.array(rows[filled]))], schema=QUERIES)

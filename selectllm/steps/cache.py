@@ -16,10 +16,7 @@ Inputs = Mapping[str, "StepResult | str"]
 
 
 class StepResult(BaseModel):
-    """A step's result: the artifact's manifest, whether it was there already, and what making it took.
-
-    The table is kept as long as the result is: within a process it is read and checked once.
-    """
+    """A step's result: the artifact's manifest, whether it was there already, and what making it took."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +26,7 @@ class StepResult(BaseModel):
     asked: int = 0  # replies that this run paid for, and their tokens
     paid_prompt_tokens: int = 0
     paid_output_tokens: int = 0
-    _table: pa.Table | None = PrivateAttr(None)
+    _table: pa.Table | None = PrivateAttr(None)  # kept, so that within a process it is read and checked once
 
     @property
     def artifact(self) -> Artifact:
@@ -80,12 +77,10 @@ class CacheEntry:
     ) -> None:
         self._started = time.perf_counter()
         self._store = store
-        results = {name: value for name, value in inputs.items() if isinstance(value, StepResult)}
-        digests = {name: value for name, value in inputs.items() if isinstance(value, str)}
         self._origin = Origin(
             code_version=code_version,
-            made_from=digests | {name: result.artifact.key for name, result in results.items()},
-            inputs={name: result.manifest.sha256 for name, result in results.items()},
+            made_from={name: value if isinstance(value, str) else value.artifact.key for name, value in inputs.items()},
+            inputs={name: value.manifest.sha256 for name, value in inputs.items() if isinstance(value, StepResult)},
             settings=dict(settings),
         )
         self.artifact = Artifact(kind=kind, key=self._origin.content_key(kind))
@@ -103,14 +98,12 @@ class CacheEntry:
         return self._result(manifest, cached=True) if self._is_acceptable(manifest) else None
 
     def save(self, table: pa.Table, facts: Mapping[str, Any], **paid: int) -> StepResult:
-        """Write the artifact; `paid` is what this run paid for it.
+        """Write the artifact, for which this run `paid`; if another run has just written it, go on with that one.
 
-        Of two runs that make it at once the first to write it has made it, and the other goes on with that: what
-        follows must not be made from a table that is no longer there.
+        What follows must not be made from a table that is no longer there.
         """
         with self._store.lock(f"artifacts/{self.artifact.kind}"):
-            manifest = self._written_meanwhile()
-            if manifest is not None:
+            if manifest := self._written_meanwhile():
                 return self._result(manifest, cached=False, **paid)
             manifest = self._store.write(self.artifact, table, self._origin, facts)
         return self._result(manifest, cached=False, **paid).with_table(table)

@@ -22,21 +22,15 @@ def choose(
 ) -> StepResult | None:
     """Choose exactly `budget` rows; with a history, the run's slot is filled with them before anybody sees them.
 
-    None when another run of the history has just chosen some of these rows: they are excluded by now, and the caller
-    has to prefer others.
+    None when another run of the history has just chosen some of these rows: the caller has to prefer others.
     """
     settings = context.settings
     result = _chosen(context, pool, preferences, excluded)
     if settings.history is None or settings.slot is None:
         return result
-    ids = tuple(result.table(context.store)["id"].to_pylist())
-    commit = Commit(
-        slot=settings.slot,
-        selection=result.artifact.key,
-        budget=settings.budget,
-        after=tuple(excluded.manifest.settings["after"]) if excluded else (),
-        ids=ids,
-    )
+    slot, key, ids = settings.slot, result.artifact.key, _ids(result.table(context.store))
+    after = tuple(excluded.manifest.settings["after"]) if excluded else ()
+    commit = Commit(slot=slot, selection=key, budget=settings.budget, after=after, ids=ids)
     try:
         committed = History(context.store, settings.history).commit(commit)
     except Conflict:

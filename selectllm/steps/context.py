@@ -29,9 +29,6 @@ class Validation:
 class RunLog:
     """What a run has done so far: its steps' results in order, the model that it asks, and its verdicts.
 
-    `pool_check` is what reading the pool found, for its validation, which comes later; `started` are the steps that go
-    on in the background.
-
     It stays in the run's own process. Prefect sends a step's parameters to workers along with each of its pieces: there
     it arrives empty. A dataclass would be sent field by field.
     """
@@ -40,8 +37,8 @@ class RunLog:
         self.results: list[StepResult] = []
         self.model: ModelInfo | None = None
         self.verdicts: list[Verdict] = []
-        self.pool_check: PoolCheck | None = None
-        self.started: list[Started[Any]] = []
+        self.pool_check: PoolCheck | None = None  # what reading the pool found, for its validation, which comes later
+        self.started: list[Started[Any]] = []  # the steps that go on in the background
 
     def __reduce__(self) -> tuple[type["RunLog"], tuple[()]]:
         return RunLog, ()
@@ -53,16 +50,13 @@ class RunLog:
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its store and settings, who runs its pieces, who hears of its progress, and what it has done so far.
-
-    `load_keys` gives the keys of model servers in whichever process it is called, so that no key is ever sent.
-    """
+    """One run: its store and settings, who runs its pieces, who hears of its progress, and what it has done so far."""
 
     settings: RunSettings
     store: Store
     progress: Progress = no_progress
     executor: Executor = field(default_factory=Inline)
-    load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment
+    load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment  # called in the process that asks: no key is ever sent
     log: RunLog = field(default_factory=RunLog)
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
@@ -82,15 +76,11 @@ class Context:
         return self._noted(started.result())
 
     def _noted(self, result: T) -> T:
-        note(self.log, result)
+        """Note what a step gave, if it is something that a run's record holds."""
+        if isinstance(result, StepResult):
+            self.log.results.append(result)
+        elif isinstance(result, ModelInfo):
+            self.log.model = result
+        elif isinstance(result, Validation):
+            self.log.verdicts.append(result.verdict)
         return result
-
-
-def note(log: RunLog, result: Any) -> None:
-    """Note what a step gave, if it is something that a run's record holds."""
-    if isinstance(result, StepResult):
-        log.results.append(result)
-    elif isinstance(result, ModelInfo):
-        log.model = result
-    elif isinstance(result, Validation):
-        log.verdicts.append(result.verdict)

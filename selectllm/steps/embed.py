@@ -55,11 +55,7 @@ def embed(context: Context, pool: StepResult) -> StepResult:
 
 
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
-    """Embed the rows of a shard and keep their vectors; returns how many they are.
-
-    Raises ContractError for vectors that no reader could use, before they are kept: otherwise every later run would
-    load them.
-    """
+    """Embed a shard and keep its vectors; returns how many. Raises ContractError, and keeps none, if any is bad."""
     cancellation.raise_if_cancelled()
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)

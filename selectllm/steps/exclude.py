@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def exclude(context: Context, pool: StepResult) -> StepResult | None:
-    """Gather the pool's rows that may not be chosen; None where nothing is excluded.
+    """Gather the pool's rows that may not be chosen, to which only the choice looks; None where nothing is excluded.
 
-    Only the choice looks at them: the pool, its queries and their ranks stay as they are.
     Raises UsageError when fewer rows than the budget are left, or when the run's slot was filled with another budget.
     """
     store, settings = context.store, context.settings
@@ -38,15 +37,11 @@ def exclude(context: Context, pool: StepResult) -> StepResult | None:
     entry = CacheEntry(store, "excluded", CODE_VERSION, {"pool": pool}, {"rows": digest(rows), "after": after})
     if result := entry.load():
         return result
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), EXCLUDED, strict=True)]
-    return entry.save(pa.table(columns, schema=EXCLUDED), {"excluded": len(rows)})
+    return entry.save(pa.table(list(zip(*rows, strict=True)), schema=EXCLUDED), {"excluded": len(rows)})
 
 
 def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
-
-    Raises UsageError as `exclude` does.
-    """
+    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read."""
     commits = _earlier_commits(store, settings)
     reasons = _named_by_files(settings, ids)
     reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}
@@ -66,10 +61,9 @@ def excluded_ids(context: Context, excluded: StepResult | None) -> set[str]:
 
 
 def _named_by_files(settings: RunSettings, ids: Sequence[str]) -> dict[str, str]:
-    columns = columns_of(settings)
     reasons: dict[str, str] = {}
     for file in reversed(settings.exclude):
-        named = pools.named_ids(file, columns)
+        named = pools.named_ids(file, columns_of(settings))
         if named.isdisjoint(ids):
             log.warning("none of the rows that %s names is in the pool: it excludes nothing", redact_url(file))
         reasons |= {id: f"named by {redact_url(file)}" for id in named}

@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 def find_committed(context: Context) -> bool:
     """Whether the run's slot is filled; if so, the steps and the model of its selection are noted as this run's.
 
-    False where the slot holds nothing yet, a selection of another budget, or one of which anything is gone or damaged:
-    then the run goes its usual way, which says what is wrong.
+    False, too, for another budget, or where anything is gone or damaged: the usual way of a run says what is wrong.
     """
     store, settings = context.store, context.settings
     commit = History(store, settings.history).commits().get(settings.slot or "") if settings.history else None
@@ -58,17 +57,13 @@ def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
         manifest = store.manifest(Artifact(kind=kind, key=key))
         if manifest is None or store.integrity_error(manifest):
             return None
-        manifests[kind] = _with_current_names(manifest)
+        facts = {FORMER_NAMES.get(name, name): value for name, value in manifest.facts.items()}
+        manifests[kind] = manifest.model_copy(update={"facts": facts})
         # Of each kind the nearest: it holds all that earlier pages of ranks and generations of queries do.
         nearer = manifests.keys() | pending.keys()
         pending |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
     quarantine = Artifact(kind="quarantine", key=manifests["pool"].facts["quarantine"])
     return manifests if store.is_intact(quarantine) else None
-
-
-def _with_current_names(manifest: Manifest) -> Manifest:
-    facts = {FORMER_NAMES.get(name, name): value for name, value in manifest.facts.items()}
-    return manifest.model_copy(update={"facts": facts})
 
 
 def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:

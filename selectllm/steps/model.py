@@ -23,24 +23,17 @@ from selectllm.store import Manifest, Store
 
 @dataclass(frozen=True)
 class Job:
-    """So many questions of one step of a run.
-
-    `longest` is the run's longest request, so that all are asked within the same context; `paid_before` is how many
-    tokens of prompts and of answers the run had paid for when the job began, so that all keep to one limit.
-    """
+    """So many questions of one step of a run."""
 
     step: str
     model: ModelInfo
     questions: int
-    longest: LongestRequest
-    paid_before: tuple[int, int] = (0, 0)
+    longest: LongestRequest  # of the whole run, so that all are asked within the same context
+    paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers, so that the run keeps to one limit
 
 
 def check_model(context: Context) -> ModelInfo:
-    """Make sure that the selector's model is there, before anything is computed for it.
-
-    Raises SelectorUnavailable.
-    """
+    """Make sure that the selector's model is there, before anything is computed; raises SelectorUnavailable."""
     return run_coroutine(_model_info(context.settings, context.load_keys()))
 
 
@@ -67,32 +60,23 @@ async def open_ranker(
         done += 1
         progress(job.step, done, job.questions)
 
-    limit = cost_limit(settings, job.paid_before)
+    think, limit = settings.ranking.think, cost_limit(settings, job.paid_before)
+    options = RankingOptions(
+        seed=settings.seed,
+        passes=settings.ranking.passes,
+        think="low" if think == "low" else think == "on",
+        max_abstained=max_abstained(settings, job.questions),
+    )
     async with open_caller(store, settings, job.model, job.longest, limit, keys) as caller:
         progress(job.step, 0, job.questions)
-        yield Ranker(caller, ranking_options(settings, job.questions), on_answer)
+        yield Ranker(caller, options, on_answer)
 
 
 def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit:
     """What the rest of the run may cost."""
     options = settings.ranking
-    return CostLimit(
-        max_cost=math.inf if options.max_cost is None else options.max_cost,
-        price_in=options.price_in / 1e6,
-        price_out=options.price_out / 1e6,
-        paid_before=paid_before,
-    )
-
-
-def ranking_options(settings: RunSettings, questions: int) -> RankingOptions:
-    """How so many questions of a run are asked."""
-    options = settings.ranking
-    return RankingOptions(
-        seed=settings.seed,
-        passes=options.passes,
-        think="low" if options.think == "low" else options.think == "on",
-        max_abstained=max_abstained(settings, questions),
-    )
+    max_cost = math.inf if options.max_cost is None else options.max_cost
+    return CostLimit(max_cost, options.price_in / 1e6, options.price_out / 1e6, paid_before)
 
 
 def max_abstained(settings: RunSettings, questions: int) -> int:
@@ -102,23 +86,14 @@ def max_abstained(settings: RunSettings, questions: int) -> int:
 
 def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
     """What decides the replies, besides the candidates themselves."""
-    return {
-        "model": model.digest,
-        "name": model.name,
-        "mode": model.mode,
-        "prompts": prompts.CODE_VERSION,
-        "seed": settings.seed,
-        "candidate_chars": settings.ranking.candidate_chars,
-        "passes": settings.ranking.passes,
-        "think": settings.ranking.think,
-    }
+    asked = {"model": model.digest, "name": model.name, "mode": model.mode, "prompts": prompts.CODE_VERSION}
+    return asked | {"seed": settings.seed} | settings.ranking.model_dump(include={"candidate_chars", "passes", "think"})
 
 
 def is_acceptable(settings: RunSettings, manifest: Manifest) -> bool:
     """Whether rankings that were made before are what the run wants; made again, kept replies cost nothing.
 
-    A query that was given up because a host failed has no reply that could say anything, and is asked again; and more
-    queries than this run allows may have abstained.
+    They are not where a host's failure left a query without any reply, or more abstained than this run allows.
     """
     if "given up" in manifest.facts["errors_by_kind"]:
         return False
@@ -134,17 +109,12 @@ def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, C
 
 
 def longest_request(candidates: Collection[Candidate], settings: RunSettings, model: ModelInfo) -> LongestRequest:
-    """The longest request about the pool's candidates: one context for queries and tournament.
-
-    An answer that was cut off is asked for again with twice the room.
-    """
-    size = settings.queries.size
-    is_pointwise = model.mode == "pointwise"
-    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: 1 if is_pointwise else size]
-    if is_pointwise:
+    """The longest request about the pool's candidates; an answer that was cut off is asked for with twice the room."""
+    size = 0 if model.mode == "pointwise" else settings.queries.size
+    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: max(size, 1)]
+    if model.mode == "pointwise":
         text = prompts.pointwise(longest[0]).text
     else:
         error = "after repeats were left out, it named 100 candidates instead of 100"
         text = prompts.listwise(longest, len(longest), 0).again(error, 2).text
-    max_tokens = 2 * max_answer_tokens(0 if is_pointwise else size, settings.ranking.think != "off")
-    return LongestRequest(len(text.encode()), max_tokens)
+    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, settings.ranking.think != "off"))

@@ -1,7 +1,7 @@
 """The fourth step: the model ranks the candidates of each query."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from selectllm import quality, selection
-from selectllm.execution import WorkItem, equal_shares, run_coroutine
+from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, run_coroutine
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query, Rank, rank_queries
@@ -97,14 +97,14 @@ def _rank_page(
     candidates, clipped = shown_candidates(pool.table(store), settings)
     unranked = _unranked(queries.table(store), table, candidates)
     sizes = [len(query.candidates) for query in unranked]
-    job = Job(
-        step="rankings",
-        model=model,
-        questions=sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes),
-        longest=longest_request(candidates.values(), settings, model),
-        paid_before=(before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0),
-    )
-    ranks, stats = (_rank_remotely if context.executor.is_remote else _rank_here)(context, job, unranked)
+    questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
+    paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
+    job = Job("rankings", model, questions, longest_request(candidates.values(), settings, model), paid_before)
+    if context.executor.is_remote:
+        ranks, stats = _rank_remotely(context, job, unranked)
+    else:
+        keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
+        ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
     table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=RANKINGS)])
     table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
     quality.check_rankings(table, queries.table(store))
@@ -114,31 +114,15 @@ def _rank_page(
     return _with_earlier_pages(before, entry.save(table, facts | {"clipped": clipped}, **stats.paid()))
 
 
-def _rank_here(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:
-    """Rank queries in this process, in one event loop."""
-    keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
-
-    async def ask() -> tuple[list[Rank], RankingStats]:
-        async with open_ranker(context.store, context.settings, keys, job, context.progress) as ranker:
-            ranks = await rank_queries(unranked, context.settings.ranking.depth, ranker)
-        return ranks, ranker.stats
-
-    return run_coroutine(ask())
-
-
 def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:
-    """Rank queries in other processes, batch by batch.
-
-    No more are asked about once too many have abstained, or the run has cost as much as it may.
-    """
+    """Rank queries in other processes, batch by batch, until too many abstain or the run has cost what it may."""
     settings, ranks, stats = context.settings, list[Rank](), RankingStats()
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(unranked), REMOTE_BATCH_SIZE):
-            paid = (
-                job.paid_before[0] + stats.usage.paid_prompt_tokens,
-                job.paid_before[1] + stats.usage.paid_output_tokens,
-            )
+            prompt_tokens, output_tokens = job.paid_before
+            usage = stats.usage
+            paid = prompt_tokens + usage.paid_prompt_tokens, output_tokens + usage.paid_output_tokens
             yield Batch(replace(job, paid_before=paid), tuple(unranked[start : start + REMOTE_BATCH_SIZE]))
 
     function = partial(rank_batch, settings, context.load_keys)
@@ -160,14 +144,16 @@ def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]
     """Rank a batch in this process, with a ledger and connections of its own, by its share of the concurrency."""
     ranking = settings.ranking.model_copy(update={"concurrency": item.share})
     settings = settings.model_copy(update={"ranking": ranking})
-    keys = load_keys()
+    batch = item.value
+    return run_coroutine(_ask(Store(settings.store), settings, load_keys(), batch.job, batch.queries, no_progress))
 
-    async def ask() -> tuple[list[Rank], RankingStats]:
-        async with open_ranker(Store(settings.store), settings, keys, item.value.job) as ranker:
-            ranks = await rank_queries(item.value.queries, ranking.depth, ranker)
-        return ranks, ranker.stats
 
-    return run_coroutine(ask())
+async def _ask(
+    store: Store, settings: RunSettings, keys: ApiKeys, job: Job, queries: Sequence[Query], progress: Progress
+) -> tuple[list[Rank], RankingStats]:
+    async with open_ranker(store, settings, keys, job, progress) as ranker:
+        ranks = await rank_queries(queries, settings.ranking.depth, ranker)
+    return ranks, ranker.stats
 
 
 def _with_earlier_pages(before: StepResult | None, page: StepResult) -> StepResult:

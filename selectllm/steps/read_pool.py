@@ -1,13 +1,13 @@
 """The first step: a file becomes a table of distinct, usable rows."""
 
-from typing import Any, Final
+from typing import Final
 
 from selectllm import pool, quality
 from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.validate import load_verdict, own_suite, validation_settings
+from selectllm.steps.validate import load_verdict, validation_settings
 
 CODE_VERSION: Final = 2
 """Raise it when the same file is to give another table: everything after it is made anew."""
@@ -29,16 +29,12 @@ def read_pool(context: Context) -> StepResult:
     has_verdict = settings.quality.no_validate or load_verdict(store, "pool", entry.artifact.key) is not None
     result = entry.load() if has_verdict and quarantine.load() else None
     if result is None:
-        rows = _usable_rows(context, file)
-        facts: dict[str, Any] = {
-            "rows_read": rows.rows_read,
-            "quarantined": rows.quarantined,
-            "duplicates": rows.duplicates,
-            "kept": rows.table.num_rows,
-            "layout": rows.layout,
-            "quarantine": quarantine.artifact.key,
-            "refused": rows.refused,
-        }
+        rows, context.log.pool_check = usable_rows(settings, file)
+        if rows.refused and settings.quality.no_validate:
+            raise pool.refusal(settings.pool, rows.refused)
+        quality.check_pool_table(rows.table)
+        facts = {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates", "layout", "refused")}
+        facts |= {"kept": rows.table.num_rows, "quarantine": quarantine.artifact.key}
         quarantine.save(rows.quarantine, facts)
         result = entry.save(rows.table, facts)
     if result.manifest.rows:
@@ -46,18 +42,14 @@ def read_pool(context: Context) -> StepResult:
     return result
 
 
-def _usable_rows(context: Context, file: pool.PoolFile) -> pool.Pool:
-    settings = context.settings
+def usable_rows(settings: RunSettings, file: pool.PoolFile) -> tuple[pool.Pool, quality.PoolCheck | None]:
+    """The usable rows of a file, and what the pool's rules say of all its rows, where they are validated."""
     parsed = pool.parse(file, columns_of(settings))
-    reasons: dict[int, str] = {}
-    if not settings.quality.no_validate:
-        check = quality.check_pool(parsed, own_suite(settings))
-        context.log.pool_check, reasons = check, dict(check.reasons)
-    rows = pool.partition(parsed, reasons)
-    if rows.refused and settings.quality.no_validate:
-        raise pool.refusal(settings.pool, rows.refused)
-    quality.check_pool_table(rows.table)
-    return rows
+    if settings.quality.no_validate:
+        return pool.partition(parsed, {}), None
+    own = settings.quality.expectations
+    check = quality.check_pool(parsed, quality.load_suite(own) if own else None)
+    return pool.partition(parsed, dict(check.reasons)), check
 
 
 def columns_of(settings: RunSettings) -> pool.Columns:

@@ -44,18 +44,13 @@ def run_tournament(
         return result
     candidates, _ = shown_candidates(pool.table(store), settings)
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
-    job = Job(
-        step="tournament",
-        model=model,
-        questions=sum(tournament.question_counts(len(tier), settings.queries.size)),
-        longest=longest_request(candidates.values(), settings, model),
-        paid_before=(rankings.paid_prompt_tokens, rankings.paid_output_tokens),
-    )
+    questions = sum(tournament.question_counts(len(tier), settings.queries.size))
+    paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
+    job = Job("tournament", model, questions, longest_request(candidates.values(), settings, model), paid_before)
     ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})
-    rounds = {"rounds": max(rank.round for rank in ranks)}
-    return entry.save(ordered, stats.facts() | rounds, **stats.paid())
+    return entry.save(ordered, stats.facts() | {"rounds": max(rank.round for rank in ranks)}, **stats.paid())
 
 
 async def _ask(

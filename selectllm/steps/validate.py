@@ -1,7 +1,6 @@
-"""Between the steps: a table is validated by Great Expectations, and the verdict is kept.
+"""Between the steps: a table is validated by Great Expectations, once, and the verdict is kept.
 
-What was validated once is not validated again. Great Expectations is imported when there is something to validate: a
-run that finds all verdicts in the store does not wait for it.
+A run that finds all verdicts in the store does not wait for Great Expectations to be imported.
 """
 
 import logging
@@ -16,7 +15,7 @@ from selectllm import pool as pools
 from selectllm import quality
 from selectllm.errors import ContractError, SelectLLMError, StoreError
 from selectllm.execution import Started
-from selectllm.quality import Boundary, Suite, Verdict
+from selectllm.quality import Boundary, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context, Validation
@@ -69,12 +68,6 @@ def keeping_verdicts(context: Context) -> Iterator[None]:
         raise
 
 
-def own_suite(settings: RunSettings) -> Suite | None:
-    """The user's own expectations about the pool."""
-    path = settings.quality.expectations
-    return quality.load_suite(path) if path else None
-
-
 def validation_settings(settings: RunSettings) -> dict[str, Any]:
     """What decides a validation of the pool, besides the pool; empty where nothing is validated."""
     if settings.quality.no_validate:
@@ -101,44 +94,35 @@ def save_verdict(store: Store, key: str, verdict: Verdict) -> None:
 
 
 def _validation(context: Context, result: StepResult, against: StepResult | None) -> Validation:
-    store, settings = context.store, context.settings
-    if against is None:
-        key: str = result.artifact.key
-        boundary: Boundary = "pool"
-    elif result.kind == "embeddings":
-        boundary, key = "embeddings", _key(result, against)
-    else:
-        boundary, key = "rankings", _key(result, against, _max_abstained(settings, result))
+    """The verdict that is in the store, else one that is made and kept."""
+    store, limit = context.store, _max_abstained(context.settings, result)
+    boundary: Boundary = "pool"
+    key = result.artifact.key
+    if against:
+        boundary = "embeddings" if result.kind == "embeddings" else "rankings"
+        inputs = result.manifest.sha256, against.manifest.sha256
+        key = digest(CODE_VERSION, quality.CODE_VERSION, *inputs, *([] if limit is None else [limit]))
     if verdict := load_verdict(store, boundary, key):
         return Validation(verdict, cached=True)
-    verdict = _verdict(context, result, against)
+    if against is None:
+        check = context.log.pool_check
+        assert check is not None  # the pool is read again where its verdict is missing
+        verdict = quality.validate_pool(check)
+    elif limit is None:  # embeddings
+        dimension = result.facts["dimension"]
+        verdict = quality.validate_embeddings(result.table(store), against.table(store), dimension)
+    else:
+        tables, abstained = (result.table(store), against.table(store)), result.facts["abstained"]
+        verdict = quality.validate_rankings(*tables, max_abstained=limit, abstained=abstained)
     save_verdict(store, key, verdict)
     return Validation(verdict, cached=False)
 
 
-def _verdict(context: Context, result: StepResult, against: StepResult | None) -> Verdict:
-    store = context.store
-    if against is None:
-        check = context.log.pool_check
-        assert check is not None  # the pool is read again where its verdict is missing
-        return quality.validate_pool(check)
-    if result.kind == "embeddings":
-        return quality.validate_embeddings(result.table(store), against.table(store), result.facts["dimension"])
-    return quality.validate_rankings(
-        result.table(store),
-        against.table(store),
-        max_abstained=_max_abstained(context.settings, result),
-        abstained=result.facts["abstained"],
-    )
-
-
-def _key(result: StepResult, against: StepResult, *more: float) -> str:
-    return digest(CODE_VERSION, quality.CODE_VERSION, result.manifest.sha256, against.manifest.sha256, *more)
-
-
-def _max_abstained(settings: RunSettings, rankings: StepResult) -> float:
-    """Pointwise it is candidates that abstain, each for itself: no share of queries is too large."""
-    return 1.0 if rankings.manifest.settings["mode"] == "pointwise" else settings.ranking.max_abstained
+def _max_abstained(settings: RunSettings, result: StepResult) -> float | None:
+    """The share of queries that may have abstained in rankings; any, where each candidate does so for itself."""
+    if result.kind != "rankings":
+        return None
+    return 1.0 if result.manifest.settings["mode"] == "pointwise" else settings.ranking.max_abstained
 
 
 def _write_data_docs(settings: RunSettings, verdicts: list[Verdict]) -> None:
