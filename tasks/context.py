@@ -31,11 +31,7 @@ from tasks.settings import FlowSettings
 P = ParamSpec("P")
 T = TypeVar("T")
 
-TASK_OPTIONS: Final[dict[str, Any]] = {
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-    "result_serializer": "json",
-}
+TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
 """Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
 
 TASK_NAMES: Final = {
@@ -53,11 +49,7 @@ TASK_NAMES: Final = {
 }
 """The names of the steps' tasks: those of the artifacts that they make."""
 
-PROGRESS: Final = {
-    "embed": "Rows embedded",
-    "rank": "Questions answered",
-    "run_tournament": "Questions answered",
-}
+PROGRESS: Final = {"embed": "Rows embedded", "rank": "Questions answered", "run_tournament": "Questions answered"}
 """What a step's progress counts, of the steps that show any."""
 
 
@@ -93,10 +85,7 @@ def flow_context(settings: RunSettings, flow: FlowSettings) -> FlowContext:
     """
     settings = with_own_slot(with_flow_environment(settings))
     return FlowContext(
-        settings,
-        Store(settings.store),
-        executor=PrefectExecutor(flow),
-        load_keys=partial(load_keys, settings),
+        settings, Store(settings.store), executor=PrefectExecutor(flow), load_keys=partial(load_keys, settings)
     )
 
 

@@ -6,6 +6,7 @@ queries that the replies are about. So a run whose artifacts are gone can be mad
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -76,8 +77,11 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     needed, unresolved = _needed(roots, by_key)
     newest_unresolved = max((info.created for info in unresolved if info.created), default=None)
     needed |= {info.artifact.key for info in artifacts if info.artifact.kind in LASTING_KINDS and info.manifest}
-    to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, newest_unresolved)]
-    to_delete.sort(key=_newest_first)  # if this is interrupted, what is left still has what it was made from
+    to_delete = [info for info in artifacts if info.artifact.key not in needed]
+    if newest_unresolved:
+        to_delete = [info for info in to_delete if info.created and info.created > newest_unresolved]
+    # If this is interrupted, what is left still has what it was made from.
+    to_delete.sort(key=lambda info: info.newest_first)
     if not dry_run:
         for info in to_delete:
             store.remove(info.artifact)
@@ -116,8 +120,7 @@ def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]
 def _kept_selections(store: Store, latest: RunRecord | None) -> Iterator[tuple[str, str]]:
     """The keys of the selections of the latest run and of every slot of a history, each with what names it."""
     if latest:
-        selection = latest.artifact("selection")
-        if selection is None:
+        if not (selection := latest.artifact("selection")):
             raise StoreError(f"nothing was removed: the record of the latest run, {latest.run}, names no selection")
         yield selection.key, f"the latest run, {latest.run},"
     for folder in store.list("history"):
@@ -127,12 +130,10 @@ def _kept_selections(store: Store, latest: RunRecord | None) -> Iterator[tuple[s
 
 
 def _slot_selection(store: Store, name: str) -> str:
-    try:
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         key = json.loads(store.read_bytes(name))["selection"]
         if isinstance(key, str):
             return key
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        pass
     raise StoreError(f"nothing was removed: {store.address(name)} names no selection. Restore it, or remove it")
 
 
@@ -159,11 +160,3 @@ def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -
 def _made_from(manifest: Manifest) -> list[str]:
     """The keys of what an artifact was made from; its facts may name more, as a pool's quarantine."""
     return [*manifest.made_from.values(), *(value for value in manifest.facts.values() if isinstance(value, str))]
-
-
-def _is_after(info: ArtifactInfo, time: datetime | None) -> bool:
-    return time is None or (info.created is not None and info.created > time)
-
-
-def _newest_first(info: ArtifactInfo) -> tuple[float, str]:
-    return -info.created.timestamp() if info.created else 0.0, info.artifact.key
