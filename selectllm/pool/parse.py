@@ -115,11 +115,10 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
     table = parsed.table.filter(pa.array(kept, pa.bool_()))
     refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
     left_out = dict(sorted({**faults, **duplicates}.items()))
+    rows = list(left_out)
     return Pool(
         table=table if refused else parsed.with_extra_columns(table),
-        quarantine=pa.table(
-            [list(left_out), list(left_out.values()), records.texts(list(left_out))], schema=QUARANTINE
-        ),
+        quarantine=pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),
         duplicates=len(duplicates),
