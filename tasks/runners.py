@@ -75,16 +75,19 @@ def _task_runner(settings: FlowSettings) -> TaskRunner[Any]:
     if settings.runner == "threads":  # one: what the pieces do is spread over all cores already
         return ThreadPoolTaskRunner(max_workers=1)
     try:
-        return _dask(settings) if settings.runner == "dask" else _ray(settings)
+        runner: TaskRunner[Any] = _dask(settings) if settings.runner == "dask" else _ray(settings)
     except ImportError as error:
         raise MissingDependency(
             f"prefect-{settings.runner}", extra=settings.runner, purpose=f"--runner {settings.runner}"
         ) from error
+    return runner
 
 
-def _dask(settings: FlowSettings) -> TaskRunner[Any]:
+def _dask(settings: FlowSettings) -> Any:
     from prefect_dask import DaskTaskRunner
 
+    if settings.runner_address:
+        return DaskTaskRunner(address=settings.runner_address)
     cluster = {
         "n_workers": settings.workers,
         "threads_per_worker": 1,
@@ -92,16 +95,14 @@ def _dask(settings: FlowSettings) -> TaskRunner[Any]:
         "dashboard_address": ":0",  # any free port: another cluster may have the usual one
         "silence_logs": logging.ERROR,
     }
-    address = settings.runner_address
-    runner: TaskRunner[Any] = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=cluster)
-    return runner
+    return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _ray(settings: FlowSettings) -> TaskRunner[Any]:
+def _ray(settings: FlowSettings) -> Any:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if settings.runner_address:
+        return RayTaskRunner(address=settings.runner_address)
     cluster = {"num_cpus": settings.workers, "include_dashboard": False, "log_to_driver": False}
-    address = settings.runner_address
-    runner: TaskRunner[Any] = RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=cluster)
-    return runner
+    return RayTaskRunner(init_kwargs=cluster)

@@ -44,9 +44,7 @@ class History:
     """The slots of one name in one store."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self.name = name
-        self._store = store
-        self._folder = f"history/{name}"
+        self.name, self._store, self._folder = name, store, f"history/{name}"
 
     def commits(self) -> dict[str, Commit]:
         """What each filled slot holds.

@@ -1,6 +1,7 @@
 """What is in a store: every artifact with where it came from, and the vectors and replies of each model."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -121,22 +122,19 @@ def _artifact_info(
 
 def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:
     """When the artifact was made; None where the manifest is another's, or its time cannot be read."""
-    if manifest.artifact != artifact:
-        return None
-    try:
+    with suppress(ValueError):
         created = datetime.fromisoformat(manifest.created)
-    except ValueError:
-        return None
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
+        if manifest.artifact == artifact:
+            return created if created.tzinfo else created.replace(tzinfo=UTC)
+    return None
 
 
 def _written(store: Store, artifact: Artifact, suffix: str) -> datetime | None:
     """When one of the artifact's files was written; None where it has just gone, or its location does not say."""
-    try:
+    with suppress(FileNotFoundError, NotImplementedError):
         written: datetime = store.files.modified(store.address(f"artifacts/{artifact.kind}/{artifact.key}.{suffix}"))
-    except (FileNotFoundError, NotImplementedError):
-        return None
-    return written if written.tzinfo else written.replace(tzinfo=UTC)
+        return written if written.tzinfo else written.replace(tzinfo=UTC)
+    return None
 
 
 def _model_files(store: Store, kind: str, names: Mapping[str, str]) -> tuple[ModelFiles, ...]:

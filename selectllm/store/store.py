@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,13 +41,10 @@ class Store:
             self.files, self.root = fsspec.url_to_fs(os.path.expanduser(location))
         except Exception as error:  # each protocol has errors of its own
             raise UsageError(f"the store {redact_url(location)!r} cannot be opened: {error}") from None
+        # Whether files can be renamed and made durable one by one; object stores put a file whole or not at all.
+        self.is_local = isinstance(self.files, LocalFileSystem)
         if self.is_local and os.path.exists(self.root) and not os.path.isdir(self.root):
             raise UsageError(f"the store {location!r} is a file: name a folder")
-
-    @cached_property
-    def is_local(self) -> bool:
-        """Whether files can be renamed and made durable one by one; object stores put a file whole or not at all."""
-        return isinstance(self.files, LocalFileSystem)
 
     def path(self, artifact: Artifact) -> str:
         """Where the artifact's Parquet lies: a path, or a URL that pandas and pyarrow read."""
@@ -84,23 +80,18 @@ class Store:
             return "is gone"
         return None if is_same else "was altered since it was written"
 
-    def read(self, artifact: Artifact) -> pa.Table:
-        """The artifact's table.
+    def read(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
+        """The artifact's table; with the manifest that this process has just `verified`, its file is not hashed again.
 
         Raises StoreError when it is not there, or is not what its manifest says.
         """
-        manifest = self.manifest(artifact)
-        content = self._content(artifact)
-        if manifest is None or hashlib.sha256(content).hexdigest() != manifest.sha256:
-            raise self._damaged(artifact)
-        return from_parquet(content)
-
-    def read_verified(self, manifest: Manifest) -> pa.Table:
-        """The table of an artifact whose file this process has just found intact: it is not hashed again."""
-        content = self._content(manifest.artifact)
-        if len(content) != manifest.bytes:
-            raise self._damaged(manifest.artifact)
-        return from_parquet(content)
+        manifest = verified or self.manifest(artifact)
+        with suppress(FileNotFoundError):
+            content = self.read_bytes(_table_name(artifact))
+            digest = verified.sha256 if verified else hashlib.sha256(content).hexdigest()
+            if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
+                return from_parquet(content)
+        raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
@@ -235,15 +226,6 @@ class Store:
             if verb == "read" and isinstance(error, FileNotFoundError):
                 raise
             raise self._failed(verb, error) from error
-
-    def _content(self, artifact: Artifact) -> bytes:
-        try:
-            return self.read_bytes(_table_name(artifact))
-        except FileNotFoundError:
-            return b""
-
-    def _damaged(self, artifact: Artifact) -> StoreError:
-        return StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def _failed(self, verb: str, error: Exception) -> StoreError:
         return StoreError(
