@@ -109,7 +109,7 @@ FileStamps = tuple[tuple[str, int, int], ...]
 def _file_stamps(folder: Path) -> FileStamps:
     """Name, size and time of change of the files that decide a vector, by which a changed model is noticed."""
     stamps = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         name = path.relative_to(folder)
         if not any(part in ("onnx", "openvino", ".cache") for part in name.parts) and not any(map(name.match, IGNORED)):
             status = path.stat()

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from selectllm.pool.records import Column, Records
 from selectllm.schemas import RESERVED
-from selectllm.text import escape_surrogates, json_text
+from selectllm.text import escape_surrogates, json_text, map_strings
 
 _MAX_FIELDS: Final = 100  # an object with more keys than this is a mapping, not a structure
 _MAX_LEVELS: Final = 16  # Parquet's readers stop following a schema somewhere beyond
@@ -38,8 +38,7 @@ def _kept(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
     if isinstance(column, pa.ChunkedArray):
         return column.filter(pa.array(keep, pa.bool_()))
     values = list(compress(column, keep))
-    typed = _typed(values)
-    if typed is not None:
+    if (typed := _typed(values)) is not None:
         return typed
     return pa.array([None if value is None else json_text(value) for value in values], pa.string())
 
@@ -49,7 +48,7 @@ def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
         shared = pa.infer_type(values)
         return pa.array(values, shared) if _is_storable(shared) else None
     except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
-        return _typed(_escaped(values))
+        return _typed(map_strings(values, escape_surrogates))
     except (pa.ArrowException, OverflowError):  # mixed types, or a number beyond 64 bits
         return None
 
@@ -59,13 +58,3 @@ def _is_storable(type_: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
     if pa.types.is_struct(type_) and not 0 < len(fields) <= _MAX_FIELDS:
         return False
     return levels > 0 and all(_is_storable(field, levels - 1) for field in fields)
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        return escape_surrogates(value)
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    if isinstance(value, dict):
-        return {escape_surrogates(key): _escaped(item) for key, item in value.items()}
-    return value

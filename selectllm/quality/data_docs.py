@@ -13,6 +13,7 @@ from typing import Any
 from selectllm.errors import StoreError
 from selectllm.quality.gx import great_expectations, new_context, quiet
 from selectllm.quality.verdicts import Finding, Verdict
+from selectllm.text import map_strings
 
 
 def write_data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -> Path:
@@ -67,7 +68,7 @@ def _result(finding: Finding) -> Any:
     """A finding as the result that it was; its strings are escaped here, since the pages' templates escape nothing."""
     configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration(
         type=finding.expectation,
-        kwargs=_escaped(finding.arguments),
+        kwargs=map_strings(finding.arguments, escape),
         severity=finding.severity,
         meta={"rule": escape(finding.rule)},
     )
@@ -85,11 +86,3 @@ def _result(finding: Finding) -> Any:
         expectation_config=configuration,
         result=counts if finding.about == "rows" else {"observed_value": finding.observed},
     )
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_escaped(key): _escaped(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_escaped(item) for item in value]
-    return escape(value) if isinstance(value, str) else value

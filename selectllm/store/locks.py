@@ -17,10 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from selectllm import cancellation
 
 LEASE_SECONDS: Final = 60.0
-"""How long a lease lasts after its holder died.
-
-A block that holds one takes a second or so. Only tables of vectors may take longer to write, and every writer's are
-the same."""
+"""How long a lease lasts after its holder died; a block that holds one takes a second or so."""
 
 POLL_SECONDS: Final = 0.2
 """Seconds between two looks at a lease that another holds."""
@@ -78,15 +75,14 @@ class Lease:
             self._remove()
 
     def _create(self) -> bool:
-        try:
+        with suppress(FileExistsError):
             if isinstance(self._files, LocalFileSystem):  # whose own `create` looks first and writes later
                 with open(self._path, "xb") as file:
                     file.write(self._mine)
             else:
                 self._files.pipe_file(self._path, self._mine, mode="create")
-        except FileExistsError:
-            return False
-        return True
+            return True
+        return False
 
     def _content(self) -> bytes:
         try:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from selectllm.errors import StoreError, UsageError
-from selectllm.store.artifacts import Manifest
 from selectllm.store.inventory import ArtifactInfo, artifact_record, scan
 from selectllm.store.runs import RunRecord, load_latest, load_runs
 from selectllm.store.store import Store
@@ -90,10 +89,7 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
 
 
 def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> Iterator[str]:
-    """The keys of the kept selections, besides the young ones.
-
-    Where such a selection is gone, the records of its runs say what it was made from.
-    """
+    """The keys of the kept selections, besides the young ones; of one that is gone, those of the runs that made it."""
     try:
         runs, latest = load_runs(store), load_latest(store)
     except StoreError as error:
@@ -103,8 +99,7 @@ def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]
         if run.run >= first:
             yield from run.keys  # a run may have loaded old artifacts, and made none
     for key, name in _kept_selections(store, latest):
-        info = by_key.get(key)
-        if info and info.manifest:
+        if (info := by_key.get(key)) and info.manifest:
             yield key
             continue
         makers = [run for run in runs if (selection := run.artifact("selection")) and selection.key == key]
@@ -149,14 +144,11 @@ def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -
         needed.add(info.artifact.key)
         if info.manifest is None:
             continue
-        inputs = [by_key[key] for key in _made_from(info.manifest) if key in by_key]
+        facts = info.manifest.facts.values()  # they may name further inputs, as a pool's quarantine
+        keys = [*info.manifest.made_from.values(), *(fact for fact in facts if isinstance(fact, str))]
+        inputs = [by_key[key] for key in keys if key in by_key]
         pending += inputs
         artifacts = {key for name, key in info.manifest.made_from.items() if name in info.manifest.inputs}
         if not artifacts <= {input.artifact.key for input in inputs if input.manifest}:
             unresolved.append(info)
     return needed, unresolved
-
-
-def _made_from(manifest: Manifest) -> list[str]:
-    """The keys of what an artifact was made from; its facts may name more, as a pool's quarantine."""
-    return [*manifest.made_from.values(), *(value for value in manifest.facts.values() if isinstance(value, str))]
