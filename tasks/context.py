@@ -20,8 +20,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context, Step, Validation
 from selectllm.store import Store
-from tasks.configuration import with_flow_environment
-from tasks.history import with_own_slot
+from tasks.configuration import with_flow_environment, with_own_slot
 from tasks.keys import load_keys
 from tasks.page import show_verdict
 from tasks.progress import progress

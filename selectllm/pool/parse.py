@@ -11,10 +11,9 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
-from selectllm.pool.extra_columns import append_extra_columns
 from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
-from selectllm.pool.records import Records, values
+from selectllm.pool.records import Records, append_extra_columns, values
 from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE

@@ -3,7 +3,7 @@
 A row that breaks a warning is quarantined, with the rule's reason. A critical rule is about the table as a whole.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -124,9 +124,7 @@ def _usable_facts(table: pa.Table) -> dict[str, Values]:
     }
 
 
-def _all_facts(
-    facts: Mapping[str, Values], broken: Mapping[int, str], quarantined: Collection[int]
-) -> dict[str, Values]:
+def _all_facts(facts: Mapping[str, Values], broken: Mapping[int, str], quarantined: Iterable[int]) -> dict[str, Values]:
     """The facts about each row of the file, in its order; a row quarantined for its texts is as good as unusable."""
     rows = np.concatenate([facts["row"], np.fromiter(broken, np.int64, len(broken))])
     broken_rules = np.array(list(broken.values()), dtype=object)

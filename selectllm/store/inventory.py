@@ -103,9 +103,7 @@ def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
     return sorted(infos, key=lambda info: info.newest_first)
 
 
-def _artifact_info(
-    store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None
-) -> ArtifactInfo:
+def _artifact_info(store: Store, artifact: Artifact, sizes: dict[str, int], manifest: Manifest | None) -> ArtifactInfo:
     table, description = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
     size = (table or 0) + (description or 0)
     if manifest is None and description is not None:  # it may have failed to arrive among many: ask for it alone
