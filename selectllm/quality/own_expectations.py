@@ -1,12 +1,4 @@
-"""A user's own expectations, from a file in Great Expectations' format.
-
-expectations:
-  - type: expect_column_values_to_match_regex
-    kwargs: {column: category, regex: "^(qa|summary)$"}
-    severity: warning              # quarantine the rows; critical, the default, fails the run; info is only reported
-    description: a known category  # optional: part of the reason in the quarantine
-    meta: {rule: known_category}   # optional: the rule's name in reports
-"""
+"""A user's own expectations, from a file in Great Expectations' format: docs/data-quality.md shows one."""
 
 import json
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
 """A named history: which rows earlier runs chose, so that no run of that name chooses a row twice.
 
 A run fills one slot, and the slot's file is its commit: `v1/history/<name>/<slot>.json`, written whole or not at all.
-A run that dies before the commit has chosen nothing. One that dies after it has chosen, and the same run for the same
-slot then returns the same rows.
+A run that dies before it has chosen nothing; after it, the same run for the same slot returns the same rows.
 """
 
 import secrets

@@ -118,10 +118,9 @@ def _kept_selections(store: Store, latest: RunRecord | None) -> Iterator[tuple[s
         if not (selection := latest.artifact("selection")):
             raise StoreError(f"nothing was removed: the record of the latest run, {latest.run}, names no selection")
         yield selection.key, f"the latest run, {latest.run},"
-    for folder in store.list("history"):
-        for name in store.list(folder):
-            if name.endswith(".json"):
-                yield _slot_selection(store, name), store.address(name)
+    slots = (name for folder in store.list("history") for name in store.list(folder) if name.endswith(".json"))
+    for name in slots:
+        yield _slot_selection(store, name), store.address(name)
 
 
 def _slot_selection(store: Store, name: str) -> str:
