@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from prefect import Task, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
@@ -24,14 +23,11 @@ from tasks.configuration import with_flow_environment, with_own_slot
 from tasks.keys import load_keys
 from tasks.page import show_verdict
 from tasks.progress import progress
-from tasks.runners import PrefectExecutor
+from tasks.runners import TASK_OPTIONS, PrefectExecutor
 from tasks.settings import FlowSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
-"""Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
 
 TASK_NAMES: Final = {
     "read_pool": "pool",

@@ -18,6 +18,9 @@ from tasks.settings import FlowSettings
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
+"""Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
+
 PIECE_NAMES: Final = {"embed_shard": "embeddings-shard", "rank_batch": "rankings-batch"}
 """The names of the pieces' tasks."""
 
@@ -60,7 +63,7 @@ class PrefectExecutor:
                 yield done.result()
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, result_serializer="json")
+@task(**TASK_OPTIONS)
 def run_piece(function: Callable[[WorkItem[Any]], Any], item: WorkItem[Any]) -> Any:
     """Run a piece of a step. What it makes is durable before it counts, so a piece that is cut off loses nothing."""
     return function(item)

@@ -27,18 +27,15 @@ class PoolFile:
 
 
 def fetch(location: str) -> PoolFile:
-    """Read the file at a path or URL, whose name must end in the name of a format.
-
-    Raises PoolError where it cannot be read; MissingDependency where an optional package is needed to reach it.
-    """
+    """Read the file of a pool; raises as `fetch_bytes` does."""
     data = fetch_bytes(location)
     return PoolFile(location, data, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
 def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
-    """All bytes of the file at `location`, whose name must end in the name of a format if it `is_table`.
+    """All bytes of the file at a path or URL, whose name must end in the name of a format if it `is_table`.
 
-    Raises as `fetch` does.
+    Raises PoolError where it cannot be read, MissingDependency where an optional package is needed to reach it.
     """
     filesystem, path = _filesystem(location)
     try:
