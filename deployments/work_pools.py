@@ -16,9 +16,8 @@ from deployments.steps import ROOT
 def wanted() -> list[dict[str, Any]]:
     """The work pools of the deployments in prefect.yaml, each once."""
     project = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    return list(
-        {deployment["work_pool"]["name"]: deployment["work_pool"] for deployment in project["deployments"]}.values()
-    )
+    pools = (deployment["work_pool"] for deployment in project["deployments"])
+    return list({pool["name"]: pool for pool in pools}.values())
 
 
 async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
@@ -28,11 +27,8 @@ async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
     metadata = (await client.read_worker_metadata()).values()
     kinds = {kind: details for collection in metadata for kind, details in collection.items()}
     template = kinds[pool["type"]]["default_base_job_configuration"]
-    await client.create_work_pool(
-        WorkPoolCreate(
-            name=pool["name"], type=pool["type"], concurrency_limit=pool["limit"], base_job_template=template
-        )
-    )
+    options = {"type": pool["type"], "concurrency_limit": pool["limit"], "base_job_template": template}
+    await client.create_work_pool(WorkPoolCreate(name=pool["name"], **options))
     return True
 
 
@@ -45,7 +41,7 @@ async def main() -> None:
         async with get_client() as client:
             for pool in wanted():
                 made = await ensure(client, pool)
-                print(f"ModelFiles pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
+                print(f"Work pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
     except httpx.ConnectError:
         sys.exit(f"No server answers at {url}: start one with `make serve`, or mend PREFECT_API_URL")
 

@@ -2,8 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 MAX_MARKS: Final = 4
 """Accents on one letter that are shown; no living script needs more."""
@@ -61,6 +61,15 @@ def type_name(value: object) -> str:
 def escape_surrogates(text: str) -> str:
     r"""`text` with lone surrogates written out as `\ud800`, so that UTF-8 can hold it."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it changed, keys among them."""
+    if isinstance(value, dict):
+        return {map_strings(key, change): map_strings(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [map_strings(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def json_text(value: object) -> str:

@@ -1,13 +1,15 @@
-"""What a run's settings leave open: from the worker's environment, then from Prefect's Variables."""
+"""What a run's settings leave open: from the worker's environment, Prefect's Variables, and the flow run itself."""
 
 import os
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
 from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings
+from selectllm.store.history import with_slot
 from tasks.keys import default_host
 
 
@@ -38,3 +40,16 @@ def _with_absolute_paths(settings: RunSettings) -> RunSettings:
     embedding = settings.embedding.model_copy(update={"model": model})
     store = absolute_path(settings.store)
     return settings.model_copy(update={"store": store, "embedding": embedding, "selector": selector})
+
+
+def with_own_slot(settings: RunSettings) -> RunSettings:
+    """The settings with the run's slot: its schedule's, else the flow run's own id. A retried run keeps either."""
+    context = FlowRunContext.get()
+    flow_run = context and context.flow_run
+    if not flow_run:
+        return with_slot(settings)
+    if flow_run.auto_scheduled and flow_run.expected_start_time:
+        # With the deployment's id: two that share a history, and a time, must not take each other's rows for theirs.
+        time = f"{flow_run.expected_start_time:%Y%m%dT%H%M%SZ}"
+        return with_slot(settings, f"{time}-{str(flow_run.deployment_id)[:8]}")
+    return with_slot(settings, str(flow_run.id))

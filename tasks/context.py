@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from prefect import Task, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed
@@ -20,23 +19,15 @@ from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context, Step, Validation
 from selectllm.store import Store
-from tasks.configuration import with_flow_environment
-from tasks.history import with_own_slot
+from tasks.configuration import with_flow_environment, with_own_slot
 from tasks.keys import load_keys
 from tasks.page import show_verdict
 from tasks.progress import progress
-from tasks.runners import PrefectExecutor
+from tasks.runners import TASK_OPTIONS, PrefectExecutor
 from tasks.settings import FlowSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-TASK_OPTIONS: Final[dict[str, Any]] = {
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-    "result_serializer": "json",
-}
-"""Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
 
 TASK_NAMES: Final = {
     "read_pool": "pool",
@@ -53,11 +44,7 @@ TASK_NAMES: Final = {
 }
 """The names of the steps' tasks: those of the artifacts that they make."""
 
-PROGRESS: Final = {
-    "embed": "Rows embedded",
-    "rank": "Questions answered",
-    "run_tournament": "Questions answered",
-}
+PROGRESS: Final = {"embed": "Rows embedded", "rank": "Questions answered", "run_tournament": "Questions answered"}
 """What a step's progress counts, of the steps that show any."""
 
 
@@ -93,10 +80,7 @@ def flow_context(settings: RunSettings, flow: FlowSettings) -> FlowContext:
     """
     settings = with_own_slot(with_flow_environment(settings))
     return FlowContext(
-        settings,
-        Store(settings.store),
-        executor=PrefectExecutor(flow),
-        load_keys=partial(load_keys, settings),
+        settings, Store(settings.store), executor=PrefectExecutor(flow), load_keys=partial(load_keys, settings)
     )
 
 

@@ -18,6 +18,9 @@ from tasks.settings import FlowSettings
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
+"""Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
+
 PIECE_NAMES: Final = {"embed_shard": "embeddings-shard", "rank_batch": "rankings-batch"}
 """The names of the pieces' tasks."""
 
@@ -60,7 +63,7 @@ class PrefectExecutor:
                 yield done.result()
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, result_serializer="json")
+@task(**TASK_OPTIONS)
 def run_piece(function: Callable[[WorkItem[Any]], Any], item: WorkItem[Any]) -> Any:
     """Run a piece of a step. What it makes is durable before it counts, so a piece that is cut off loses nothing."""
     return function(item)
@@ -75,16 +78,19 @@ def _task_runner(settings: FlowSettings) -> TaskRunner[Any]:
     if settings.runner == "threads":  # one: what the pieces do is spread over all cores already
         return ThreadPoolTaskRunner(max_workers=1)
     try:
-        return _dask(settings) if settings.runner == "dask" else _ray(settings)
+        runner: TaskRunner[Any] = _dask(settings) if settings.runner == "dask" else _ray(settings)
     except ImportError as error:
         raise MissingDependency(
             f"prefect-{settings.runner}", extra=settings.runner, purpose=f"--runner {settings.runner}"
         ) from error
+    return runner
 
 
-def _dask(settings: FlowSettings) -> TaskRunner[Any]:
+def _dask(settings: FlowSettings) -> Any:
     from prefect_dask import DaskTaskRunner
 
+    if settings.runner_address:
+        return DaskTaskRunner(address=settings.runner_address)
     cluster = {
         "n_workers": settings.workers,
         "threads_per_worker": 1,
@@ -92,16 +98,14 @@ def _dask(settings: FlowSettings) -> TaskRunner[Any]:
         "dashboard_address": ":0",  # any free port: another cluster may have the usual one
         "silence_logs": logging.ERROR,
     }
-    address = settings.runner_address
-    runner: TaskRunner[Any] = DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=cluster)
-    return runner
+    return DaskTaskRunner(cluster_kwargs=cluster)
 
 
-def _ray(settings: FlowSettings) -> TaskRunner[Any]:
+def _ray(settings: FlowSettings) -> Any:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if settings.runner_address:
+        return RayTaskRunner(address=settings.runner_address)
     cluster = {"num_cpus": settings.workers, "include_dashboard": False, "log_to_driver": False}
-    address = settings.runner_address
-    runner: TaskRunner[Any] = RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=cluster)
-    return runner
+    return RayTaskRunner(init_kwargs=cluster)

@@ -65,7 +65,7 @@ def run(order: Order) -> None:
         if name:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     watch = Watch(order)
-    models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment]
+    models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment,return-value]
     if order.door == "flow":
         from flows.command_line import main
         from flows.selection import select_instructions

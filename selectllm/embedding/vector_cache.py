@@ -27,8 +27,7 @@ class VectorCache:
     """The vectors in one store that were `made_by` one model in one way, as a digest of both tells."""
 
     def __init__(self, store: Store, made_by: str) -> None:
-        self._store = store
-        self._folder = f"vectors/{made_by}"
+        self._store, self._folder = store, f"vectors/{made_by}"
 
     def add(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Keep the vectors (M, d) of M rows as a shard of their own, whole or not at all."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, Protocol
 
-from selectllm.store.digests import digest
+from selectllm.store import digest
 
 Mode = Literal["listwise", "pointwise"]
 Think = Literal["low"] | bool

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from selectllm.errors import PoolError
 from selectllm.pool.records import Record, Records, gather
@@ -37,7 +37,21 @@ def read_json(data: bytes, location: str) -> Records:
             f"{location} holds one JSON object where a list of objects is needed. "
             "Write [{...}, {...}], or JSON lines with each object on a line of its own."
         )
-    items = _items(data, location)
+    try:
+        items = json.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise PoolError(f"{location} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
+    except RecursionError as error:
+        raise PoolError(f"{location} is {_TOO_DEEP}. Flatten it into a list of objects.") from error
+    except ValueError as error:
+        line = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise PoolError(
+            f"{location} is not valid JSON{line}: {_parser_message(error)}. Mend it, or write JSON lines (.jsonl)."
+        ) from error
+    if not isinstance(items, list):
+        raise PoolError(
+            f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
+        )
 
     def texts(rows: Sequence[int]) -> list[str]:
         return [_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows)]
@@ -77,22 +91,3 @@ def _parser_message(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return re.sub(r"( starting)? at$", "", error.msg)
     return "a number has too many digits"  # the only other ValueError: Python's guard against slow conversions
-
-
-def _items(data: bytes, location: str) -> list[Any]:
-    try:
-        items = json.loads(data.decode())
-    except UnicodeDecodeError as error:
-        raise PoolError(f"{location} is not UTF-8 at byte {error.start}. Save it as UTF-8.") from error
-    except RecursionError as error:
-        raise PoolError(f"{location} is {_TOO_DEEP}. Flatten it into a list of objects.") from error
-    except ValueError as error:
-        line = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise PoolError(
-            f"{location} is not valid JSON{line}: {_parser_message(error)}. Mend it, or write JSON lines (.jsonl)."
-        ) from error
-    if not isinstance(items, list):
-        raise PoolError(
-            f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
-        )
-    return items

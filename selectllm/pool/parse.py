@@ -11,10 +11,9 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
-from selectllm.pool.extra_columns import append_extra_columns
 from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
-from selectllm.pool.records import Records, values
+from selectllm.pool.records import Records, append_extra_columns, values
 from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
@@ -115,11 +114,10 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
     table = parsed.table.filter(pa.array(kept, pa.bool_()))
     refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
     left_out = dict(sorted({**faults, **duplicates}.items()))
+    rows = list(left_out)
     return Pool(
         table=table if refused else parsed.with_extra_columns(table),
-        quarantine=pa.table(
-            [list(left_out), list(left_out.values()), records.texts(list(left_out))], schema=QUARANTINE
-        ),
+        quarantine=pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),
         duplicates=len(duplicates),

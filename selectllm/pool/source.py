@@ -27,18 +27,15 @@ class PoolFile:
 
 
 def fetch(location: str) -> PoolFile:
-    """Read the file at a path or URL, whose name must end in the name of a format.
-
-    Raises PoolError where it cannot be read; MissingDependency where an optional package is needed to reach it.
-    """
+    """Read the file of a pool; raises as `fetch_bytes` does."""
     data = fetch_bytes(location)
     return PoolFile(location, data, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
 def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
-    """All bytes of the file at `location`, whose name must end in the name of a format if it `is_table`.
+    """All bytes of the file at a path or URL, whose name must end in the name of a format if it `is_table`.
 
-    Raises as `fetch` does.
+    Raises PoolError where it cannot be read, MissingDependency where an optional package is needed to reach it.
     """
     filesystem, path = _filesystem(location)
     try:
@@ -70,21 +67,13 @@ def _filesystem(location: str) -> tuple[Any, str]:
 def _message(location: str, filesystem: Any, path: str, error: Exception) -> str:
     name = shown_name(location)
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
-        files = _files_in(filesystem, path)
-        if files is None:
-            return f"{name} does not exist. Check the path."
-        return f"{name} is a directory. " + (
-            f"Name one file in it, such as {', '.join(files)}." if files else "Name one file; none in it can be read."
-        )
+        with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
+            if filesystem.isdir(path):
+                names = sorted(PurePosixPath(entry).name for entry in filesystem.ls(path, detail=False))
+                files = [one_line(name, 80) for name in names if suffix_of(name)][:_FILES_SHOWN]
+                hint = f" in it, such as {', '.join(files)}." if files else "; none in it can be read."
+                return f"{name} is a directory. Name one file{hint}"
+        return f"{name} does not exist. Check the path."
     if isinstance(error, PermissionError):
         return f"{name} cannot be read: permission denied. Ask for the right to read it, or name a copy."
     return f"{name} cannot be read: {type(error).__name__}: {short_error(error)}. Check the path and the access."
-
-
-def _files_in(filesystem: Any, path: str) -> list[str] | None:
-    """The names of the first readable files in a directory; None where `path` is no directory."""
-    with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
-        if filesystem.isdir(path):
-            names = sorted(PurePosixPath(entry).name for entry in filesystem.ls(path, detail=False))
-            return [one_line(name, 80) for name in names if suffix_of(name)][:_FILES_SHOWN]
-    return None

@@ -58,11 +58,9 @@ def check_tournament(tournament: pa.Table, tier: set[str]) -> None:
 def check_preferences(preferences: pa.Table, pool_ids: pa.ChunkedArray) -> None:
     """Rows of the pool, each once, in the order of their places."""
     _require("preferences", [table_columns(preferences, PREFERENCES)])
-    is_right = {
-        "rows are not of the pool": pc.is_in(preferences["id"], pool_ids.combine_chunks()),
-        "rows are not in the order of their places": preferences["place"].to_numpy()
-        == np.arange(1, len(preferences) + 1),
-    }
+    in_order = preferences["place"].to_numpy() == np.arange(1, len(preferences) + 1)
+    is_known = pc.is_in(preferences["id"], pool_ids.combine_chunks())
+    is_right = {"rows are not of the pool": is_known, "rows are not in the order of their places": in_order}
     _require("preferences", [_ids(preferences["id"], is_right)])
 
 
@@ -81,10 +79,8 @@ def _ids(ids: pa.ChunkedArray, is_right: Mapping[str, Any], *rules: Rule) -> Fac
 
 def _require(name: str, tables: Iterable[FactTable]) -> None:
     """Raise ContractError for the first rule that fails; of a table that is validated, with a verdict."""
-    for result in (result for table in tables for result in table.check() if not result.finding.success):
-        fault, finding = result.rule.reason, result.finding
-        if finding.about == "rows":
-            fault = f"{fault} ({finding.count_text})"
+    for rule, finding, _ in (result for table in tables for result in table.check() if not result.finding.success):
+        fault = f"{rule.reason} ({finding.count_text})" if finding.about == "rows" else rule.reason
         raise ContractError(
             f"the {name} cannot be relied on: {fault}. This is a defect, or a file changed by hand: please report it",
             next((Verdict.of(boundary, [finding]) for boundary in get_args(Boundary) if boundary == name), None),

@@ -13,6 +13,7 @@ from typing import Any
 from selectllm.errors import StoreError
 from selectllm.quality.gx import great_expectations, new_context, quiet
 from selectllm.quality.verdicts import Finding, Verdict
+from selectllm.text import map_strings
 
 
 def write_data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -> Path:
@@ -41,60 +42,47 @@ def write_data_docs(folder: str | Path, verdicts: Iterable[Verdict], run: str) -
 
 
 def _add(context: Any, verdict: Verdict, run_id: Any) -> None:
-    identifiers = great_expectations("data_context.types.resource_identifiers")
     results = [_result(finding) for finding in verdict.findings]
     expectations = [result.expectation_config for result in results]
     context.suites.add(great_expectations().ExpectationSuite(name=verdict.boundary, expectations=expectations))
-    name = identifiers.ExpectationSuiteIdentifier(verdict.boundary)
     statistics = great_expectations("validator.validation_statistics").calc_validation_statistics(results)
-    context.validation_results_store.store_validation_results(
-        suite_validation_result=great_expectations(
-            "core.expectation_validation_result"
-        ).ExpectationSuiteValidationResult(
-            success=verdict.success,
-            results=results,
-            suite_name=verdict.boundary,
-            statistics=statistics._asdict(),
-            meta={
-                "great_expectations_version": great_expectations().__version__,
-                "run_id": run_id,
-                "validation_time": run_id.run_time.isoformat(),
-                "active_batch_definition": {"data_asset_name": verdict.boundary},
-            },
-        ),
-        suite_validation_result_identifier=identifiers.ValidationResultIdentifier(name, run_id, verdict.boundary),
-        expectation_suite_identifier=name,
+    suite_result = great_expectations("core.expectation_validation_result").ExpectationSuiteValidationResult(
+        success=verdict.success,
+        results=results,
+        suite_name=verdict.boundary,
+        statistics=statistics._asdict(),
+        meta={
+            "great_expectations_version": great_expectations().__version__,
+            "run_id": run_id,
+            "validation_time": run_id.run_time.isoformat(),
+            "active_batch_definition": {"data_asset_name": verdict.boundary},
+        },
     )
+    identifiers = great_expectations("data_context.types.resource_identifiers")
+    name = identifiers.ExpectationSuiteIdentifier(verdict.boundary)
+    identifier = identifiers.ValidationResultIdentifier(name, run_id, verdict.boundary)
+    context.validation_results_store.store_validation_results(suite_result, identifier, name)
 
 
 def _result(finding: Finding) -> Any:
     """A finding as the result that it was; its strings are escaped here, since the pages' templates escape nothing."""
-    configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration
+    configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration(
+        type=finding.expectation,
+        kwargs=map_strings(finding.arguments, escape),
+        severity=finding.severity,
+        meta={"rule": escape(finding.rule)},
+    )
     share = 100 * finding.count / max(finding.rows, 1)
-    names = [escape(f"{finding.key} {name}") for name in finding.first]
     counts = {
         "element_count": finding.rows,
         "unexpected_count": finding.count,
         **dict.fromkeys(("unexpected_percent", "unexpected_percent_total", "unexpected_percent_nonmissing"), share),
         "missing_count": 0,
         "missing_percent": 0.0,
-        "partial_unexpected_list": names,  # the pages' place for values
+        "partial_unexpected_list": [escape(f"{finding.key} {name}") for name in finding.first],
     }
     return great_expectations("core.expectation_validation_result").ExpectationValidationResult(
         success=finding.success,
-        expectation_config=configuration(
-            type=finding.expectation,
-            kwargs=_escaped(finding.arguments),
-            severity=finding.severity,
-            meta={"rule": escape(finding.rule)},
-        ),
+        expectation_config=configuration,
         result=counts if finding.about == "rows" else {"observed_value": finding.observed},
     )
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_escaped(key): _escaped(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_escaped(item) for item in value]
-    return escape(value) if isinstance(value, str) else value

@@ -41,8 +41,8 @@ def validate(table: FactTable) -> list[Finding]:
     results = evaluate(table) if table.rules else []
     for result, check in zip(results, table.check(), strict=True):
         theirs, ours = result.finding, check.finding
-        is_same = theirs.model_copy(update={"observed": ours.observed}) == ours
-        is_same = is_same and isclose(theirs.observed or 0, ours.observed or 0, rel_tol=1e-9)
+        is_close = isclose(theirs.observed or 0, ours.observed or 0, rel_tol=1e-9)
+        is_same = is_close and theirs.model_copy(update={"observed": ours.observed}) == ours
         if result.failing is not None and check.failing is not None:
             is_same = is_same and np.array_equal(result.failing, check.failing)
         if not is_same:

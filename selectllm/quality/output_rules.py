@@ -1,7 +1,7 @@
 """What embeddings and rankings must hold to.
 
-Of embeddings there is one finite vector of unit length for each row of the pool, in its order. Each query ranks
-candidates of its own, without gaps, and the reply that said so is known.
+Each row of the pool has one finite vector of unit length, in the pool's order. Each query ranks candidates of its own,
+without gaps, and the reply that said so is known.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,6 @@ NORM_TOLERANCE: Final = 1e-3
 _SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
 
 _EQUAL: Final = "expect_column_pair_values_to_be_equal"
-_SUM: Final = "expect_column_sum_to_be_between"
 _RANKS: Final = (
     allow("own_candidates", "is_candidate", True, reason="rows are not candidates of the query that ranks them"),
     unique("ranked_once", "id", reason="ids stand twice"),
@@ -37,8 +36,7 @@ _RANKS: Final = (
 def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | None = None) -> Verdict:
     """Validate a table of the schema EMBEDDINGS; `dimension` is the model's, or else that of the first vector.
 
-    Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
-    disagree.
+    Raises ContractError where Great Expectations and the cheap check disagree; a failing rule is the verdict's to say.
     """
 
     def tables() -> Iterator[FactTable]:
@@ -89,9 +87,7 @@ def validate_rankings(
     """Validate a table of the schema RANKINGS against the queries that were to be ranked.
 
     `max_abstained` is the share of queries that may have no rank. `abstained`, where it is known, is how many answers
-    were missing by the ranker's count: no more queries may be without a rank.
-    Failing rules are for Verdict.require to raise. Raises ContractError where Great Expectations and the cheap check
-    disagree.
+    were missing by the ranker's count: no more queries may be without a rank. Raises as `validate_embeddings` does.
     """
 
     def tables() -> Iterator[FactTable]:
@@ -102,7 +98,7 @@ def validate_rankings(
         rules = [share("some_queries_ranked", "unranked", 1, strict=True), share("abstained_share", "unranked", most)]
         if abstained is not None:
             bound = {"column": "unranked", "max_value": abstained}
-            rules.append(Rule("none_lost", _SUM, bound, counted="unranked"))
+            rules.append(Rule("none_lost", "expect_column_sum_to_be_between", bound, counted="unranked"))
         yield FactTable("query_id", {"query_id": query_ids, "unranked": unranked.astype(float)}, tuple(rules))
 
     return validate_tables("rankings", tables())

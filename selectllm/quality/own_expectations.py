@@ -1,19 +1,12 @@
-"""A user's own expectations, from a file in Great Expectations' format.
-
-expectations:
-  - type: expect_column_values_to_match_regex
-    kwargs: {column: category, regex: "^(qa|summary)$"}
-    severity: warning              # quarantine the rows; critical, the default, fails the run; info is only reported
-    description: a known category  # optional: part of the reason in the quarantine
-    meta: {rule: known_category}   # optional: the rule's name in reports
-"""
+"""A user's own expectations, from a file in Great Expectations' format: docs/data-quality.md shows one."""
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import Any, Final, get_args
 
 import pyarrow as pa
 
@@ -26,9 +19,6 @@ from selectllm.quality.rules import FactTable, Rule, RuleResult
 from selectllm.quality.verdicts import Severity
 from selectllm.store import digest
 from selectllm.text import join_names, one_line, short_error, type_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _KNOWN: Final = {"type", "kwargs", "severity", "description", "meta", "notes", "id", "rendered_content"}
 _OURS: Final = {"result_format", "catch_exceptions"}  # a user cannot change the form of results: texts stay out
@@ -62,8 +52,8 @@ def load_suite(path: str | Path) -> Suite:
         rule = _rule(entry, f"expectation {place} of {name}")
         twins = sum(earlier.name.split(" #")[0] == rule.name for earlier in rules)
         rule_name = f"{rule.name} #{twins + 1}" if twins else rule.name
-        description = f": {rule.reason}" if rule.reason else ""
-        rules.append(replace(rule, name=rule_name, reason=f"fails {rule_name}{description}"))
+        reason = ": ".join(filter(None, [f"fails {rule_name}", rule.reason]))
+        rules.append(replace(rule, name=rule_name, reason=reason))
     # as canonical JSON in ASCII; dates, which YAML knows, as text
     parts = [[rule.name, rule.type, dict(rule.arguments), rule.severity, rule.reason] for rule in rules]
     canonical = json.dumps(json.loads(json.dumps(parts, default=str)), sort_keys=True)
@@ -96,28 +86,24 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
         raise UsageError(f"{suite.path}: {error}. Mend the expectation") from error
 
 
-def _series(column: pa.Array | pa.ChunkedArray) -> "pd.Series[Any]":
+def _series(column: pa.ChunkedArray) -> Any:
     import pandas as pd
 
-    try:
-        series: pd.Series[Any] = column.to_pandas(use_threads=False)
-    except (pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
-        series = pd.Series(values(pa.chunked_array(column)), dtype=object)
-    return series
+    with suppress(pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
+        return column.to_pandas(use_threads=False)
+    return pd.Series(values(column), dtype=object)
 
 
 def _content(path: Path, name: str) -> Any:
     from ruamel.yaml import YAML  # Great Expectations brings it along
     from ruamel.yaml.error import YAMLError
 
-    is_json = path.suffix.lower() == ".json"
+    form, load = ("JSON", json.loads) if path.suffix.lower() == ".json" else ("YAML", YAML(typ="safe", pure=True).load)
     try:
-        text = _bytes(path, name).decode()
-        return json.loads(text) if is_json else YAML(typ="safe", pure=True).load(text)
+        return load(_bytes(path, name).decode())
     except UnicodeDecodeError as error:
         raise UsageError(f"the expectations {name} cannot be read: {short_error(error)}. Check the path") from error
     except (ValueError, YAMLError, RecursionError) as error:
-        form = "JSON" if is_json else "YAML"
         raise UsageError(f"{name} is not {form} that can be read: {short_error(error)}. Mend it") from error
 
 

@@ -1,11 +1,9 @@
-"""What a pool must hold to: at once by the cheap form of the rules, which decides the quarantine, later by Great
-Expectations.
+"""What a pool must hold to, before any row is left out: the cheap form of the rules decides the quarantine.
 
-The rules are over all rows, before any is left out. A row that breaks a warning is quarantined, with the rule's reason.
-A critical rule is about the table as a whole.
+A row that breaks a warning is quarantined, with the rule's reason. A critical rule is about the table as a whole.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -36,8 +34,7 @@ CODE_VERSION: Final = 1
 """Raise it when the same pool is to lose other rows, or to be refused for something else."""
 
 LONGEST: Final = 100_000
-"""Characters of an instruction or an input, some 25,000 tokens: what is longer is no task to annotate but a book, or a
-file whose quotes were never closed."""
+"""Characters of an instruction or an input, some 25,000 tokens: what is longer is a book, or a quote never closed."""
 
 MOST_DAMAGED: Final = 0.1
 """Share of characters that may stand for lost ones: beyond, many words can only be guessed."""
@@ -111,10 +108,7 @@ def check_pool(parsed: ParsedPool, suite: Suite | None = None) -> PoolCheck:
 
 
 def validate_pool(check: PoolCheck) -> Verdict:
-    """Validate by Great Expectations what `check_pool` checked; it is safe beside other threads.
-
-    Failing critical rules are for Verdict.require to raise. Raises ContractError where the two disagree.
-    """
+    """Validate by Great Expectations what `check_pool` checked; raises ContractError where the two disagree."""
     return Verdict.of("pool", [*validate_tables("pool", check.tables).findings, *check.own])
 
 
@@ -130,9 +124,7 @@ def _usable_facts(table: pa.Table) -> dict[str, Values]:
     }
 
 
-def _all_facts(
-    facts: Mapping[str, Values], broken: Mapping[int, str], quarantined: Collection[int]
-) -> dict[str, Values]:
+def _all_facts(facts: Mapping[str, Values], broken: Mapping[int, str], quarantined: Iterable[int]) -> dict[str, Values]:
     """The facts about each row of the file, in its order; a row quarantined for its texts is as good as unusable."""
     rows = np.concatenate([facts["row"], np.fromiter(broken, np.int64, len(broken))])
     broken_rules = np.array(list(broken.values()), dtype=object)
@@ -151,9 +143,8 @@ def _all_facts(
 def _reasons(results: Iterable[RuleResult]) -> dict[int, str]:
     """Why rows are to be quarantined: every warning that a row breaks, in the order of the rules."""
     reasons: dict[int, str] = {}
-    for result in results:
-        reason, failing = result.rule.reason, result.failing
-        if failing is not None and reason and result.rule.severity == "warning" and not result.finding.success:
+    for rule, finding, failing in results:
+        if failing is not None and rule.reason and rule.severity == "warning" and not finding.success:
             for row in failing.tolist():
-                reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
+                reasons[row] = f"{reasons[row]}; {rule.reason}" if row in reasons else rule.reason
     return reasons

@@ -42,10 +42,12 @@ def text_facts(texts: pa.ChunkedArray) -> dict[str, Values]:
         "letters": _matches(texts, _LETTERS),
         "controls": _matches(texts, _CONTROLS),
         "damaged": _shares(texts, _DAMAGE_LIKELY, _damaged),
-        "unassigned": _shares(
-            texts, _ODD, lambda text: sum(unicodedata.category(char) in ("Co", "Cn") for char in text)
-        ),
+        "unassigned": _shares(texts, _ODD, _unassigned),
     }
+
+
+def _unassigned(text: str) -> int:
+    return sum(unicodedata.category(character) in ("Co", "Cn") for character in text)
 
 
 def _damaged(text: str) -> int:

@@ -75,8 +75,7 @@ class Finding(BaseModel):
     def text(self) -> str:
         """The finding in a few words: the rule, what was observed and the rows that break it."""
         parts = [] if self.about == "rows" or self.observed is None else [f"observed {self.observed:.6g}"]
-        if self.first:
-            parts.append(self.count_text)
+        parts += [self.count_text] if self.first else []
         return f"{self.rule} ({'; '.join(parts)})" if parts else self.rule
 
 

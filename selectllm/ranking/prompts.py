@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from selectllm.llm.model import THINKING_TOKENS, Request, Think
-from selectllm.store.digests import digest
+from selectllm.store import digest
 
 CODE_VERSION: Final = 1
 """Raise it when a changed wording is to replace, not join, the rankings made with the old one."""

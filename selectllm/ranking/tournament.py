@@ -12,7 +12,7 @@ import numpy as np
 
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Outcome, Ranker, gather_or_raise
-from selectllm.store.digests import digest
+from selectllm.store import digest
 
 Round = list[tuple[list[Candidate], Outcome]]  # its queries, each with what became of it
 

@@ -46,7 +46,7 @@ class StepResult(BaseModel):
     def table(self, store: Store) -> pa.Table:
         """The artifact's table, which was found intact when the result was; raises StoreError when it is gone."""
         if self._table is None:
-            self._table = store.read_verified(self.manifest)
+            self._table = store.read(self.artifact, verified=self.manifest)
         return self._table
 
     def release(self) -> None:

@@ -74,7 +74,7 @@ def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
         context.progress("embeddings", done, len(missing))
 
 
-def _made_by(embedder: models.Embedder) -> str:
+def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
     """A digest of what makes vectors: a model's weights, and how texts are given to them."""
     return digest("vectors", models.CODE_VERSION, embedder.digest)
 

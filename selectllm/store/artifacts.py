@@ -1,18 +1,25 @@
 """An artifact of the store: its name, its manifest, and the key that says what it was made from."""
 
+import hashlib
+import json
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from selectllm.store.digests import digest
-
 RECORDED_PACKAGES: Final = (
     *("selectllm", "numpy", "pyarrow", "scikit-learn", "scipy"),
     *("sentence-transformers", "transformers", "tokenizers", "torch", "ollama", "openai", "xllamacpp"),
 )
 """Packages whose versions are recorded with every artifact."""
+
+
+def digest(*parts: Any) -> str:
+    """blake2b-128 in hex of the canonical JSON of `parts`: the name of whatever is kept by content."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Artifact(BaseModel):
@@ -73,8 +80,6 @@ def versions() -> dict[str, str]:
     """The versions of the packages that decide results, as far as they are installed."""
     found = {}
     for package in RECORDED_PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found

@@ -1,8 +1,7 @@
 """A named history: which rows earlier runs chose, so that no run of that name chooses a row twice.
 
 A run fills one slot, and the slot's file is its commit: `v1/history/<name>/<slot>.json`, written whole or not at all.
-A run that dies before the commit has chosen nothing. One that dies after it has chosen, and the same run for the same
-slot then returns the same rows.
+A run that dies before it has chosen nothing; after it, the same run for the same slot returns the same rows.
 """
 
 import secrets
@@ -44,9 +43,7 @@ class History:
     """The slots of one name in one store."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self.name = name
-        self._store = store
-        self._folder = f"history/{name}"
+        self.name, self._store, self._folder = name, store, f"history/{name}"
 
     def commits(self) -> dict[str, Commit]:
         """What each filled slot holds.

@@ -1,11 +1,11 @@
 """What is in a store: every artifact with where it came from, and the vectors and replies of each model."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Store, digest
 
 STEPS: Final = (
@@ -24,6 +24,11 @@ class ArtifactInfo:
     created: datetime | None  # as its manifest says, else when its file was written; None where that is unknown
     manifest: Manifest | None
     damage: str | None
+
+    @property
+    def newest_first(self) -> tuple[float, str]:
+        """What puts artifacts in order, the newest first and those of an unknown time last."""
+        return -self.created.timestamp() if self.created else 0.0, self.artifact.key
 
 
 @dataclass(frozen=True)
@@ -79,28 +84,26 @@ def scan(store: Store) -> Inventory:
 
     Raises StoreError when it cannot be read.
     """
-    infos = [info for kind in store.kinds() for info in _artifacts(store, kind)]
+    kinds = sorted(store.kinds(), key=lambda kind: STEPS.index(kind) if kind in STEPS else len(STEPS))
+    infos = [info for kind in kinds for info in _artifacts(store, kind)]
     names = {
         digest(settings["model"]): str(settings["name"])  # as a ModelInfo's key is made
         for info in infos
         if info.manifest and {"name", "model"} <= (settings := info.manifest.settings).keys()
     }
-    infos.sort(key=_order)
-    return Inventory(
-        store.location, tuple(infos), _model_files(store, "vectors", {}), _model_files(store, "replies", names)
-    )
+    vectors, replies = _model_files(store, "vectors", {}), _model_files(store, "replies", names)
+    return Inventory(store.location, tuple(infos), vectors, replies)
 
 
 def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
-    sizes = _sizes(store, f"artifacts/{kind}")
+    sizes = store.sizes(f"artifacts/{kind}")
     manifests = {manifest.key: manifest for manifest in store.manifests(kind)}
-    keys = sorted({name.rsplit(".", 1)[0] for name in sizes if name.endswith((".parquet", ".json"))})
-    return [_artifact_info(store, Artifact(kind=kind, key=key), sizes, manifests.get(key)) for key in keys]
+    keys = {name.rsplit(".", 1)[0] for name in sizes if name.endswith((".parquet", ".json"))}
+    infos = [_artifact_info(store, Artifact(kind=kind, key=key), sizes, manifests.get(key)) for key in keys]
+    return sorted(infos, key=lambda info: info.newest_first)
 
 
-def _artifact_info(
-    store: Store, artifact: Artifact, sizes: Mapping[str, int], manifest: Manifest | None
-) -> ArtifactInfo:
+def _artifact_info(store: Store, artifact: Artifact, sizes: dict[str, int], manifest: Manifest | None) -> ArtifactInfo:
     table, description = sizes.get(f"{artifact.key}.parquet"), sizes.get(f"{artifact.key}.json")
     size = (table or 0) + (description or 0)
     if manifest is None and description is not None:  # it may have failed to arrive among many: ask for it alone
@@ -117,43 +120,21 @@ def _artifact_info(
 
 def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:
     """When the artifact was made; None where the manifest is another's, or its time cannot be read."""
-    if (manifest.kind, manifest.key) != (artifact.kind, artifact.key):
-        return None
-    try:
+    with suppress(ValueError):
         created = datetime.fromisoformat(manifest.created)
-    except ValueError:
-        return None
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
+        if manifest.artifact == artifact:
+            return created if created.tzinfo else created.replace(tzinfo=UTC)
+    return None
 
 
 def _written(store: Store, artifact: Artifact, suffix: str) -> datetime | None:
     """When one of the artifact's files was written; None where it has just gone, or its location does not say."""
-    try:
+    with suppress(FileNotFoundError, NotImplementedError):
         written: datetime = store.files.modified(store.address(f"artifacts/{artifact.kind}/{artifact.key}.{suffix}"))
-    except (FileNotFoundError, NotImplementedError):
-        return None
-    return written if written.tzinfo else written.replace(tzinfo=UTC)
+        return written if written.tzinfo else written.replace(tzinfo=UTC)
+    return None
 
 
 def _model_files(store: Store, kind: str, names: Mapping[str, str]) -> tuple[ModelFiles, ...]:
-    sizes = {folder.rsplit("/", 1)[-1]: list(_sizes(store, folder).values()) for folder in store.list(kind)}
+    sizes = {folder.rsplit("/", 1)[-1]: store.sizes(folder).values() for folder in store.list(kind)}
     return tuple(ModelFiles(model, names.get(model), len(files), sum(files)) for model, files in sizes.items() if files)
-
-
-def _sizes(store: Store, folder: str) -> dict[str, int]:
-    """The files in a folder and their sizes; none that is still being written."""
-    try:
-        store.files.invalidate_cache(store.address(folder))
-        listing = store.files.ls(store.address(folder), detail=True)
-    except FileNotFoundError:
-        return {}
-    except Exception as error:  # object stores have errors of their own
-        raise StoreError(f"the store {store.location!r} cannot be read: {error}") from error
-    names = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in listing if entry["type"] == "file"}
-    return {name: size for name, size in sorted(names.items()) if not name.startswith(".")}
-
-
-def _order(info: ArtifactInfo) -> tuple[int, str, float, str]:
-    kind, created = info.artifact.kind, info.created
-    step = STEPS.index(kind) if kind in STEPS else len(STEPS)
-    return step, kind, -created.timestamp() if created else 0.0, info.artifact.key

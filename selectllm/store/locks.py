@@ -8,17 +8,16 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from io import FileIO
 from typing import Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
-LEASE_SECONDS: Final = 60.0
-"""How long a lease lasts after its holder died.
+from selectllm import cancellation
 
-A block that holds one takes a second or so. Only tables of vectors may take longer to write, and every writer's are
-the same."""
+LEASE_SECONDS: Final = 60.0
+"""How long a lease lasts after its holder died; a block that holds one takes a second or so."""
 
 POLL_SECONDS: Final = 0.2
 """Seconds between two looks at a lease that another holds."""
@@ -27,7 +26,7 @@ NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EO
 """How a file system says that it has no locks. The last is NFS, which locks only files that are open for writing."""
 
 
-def try_kernel_lock(path: str) -> int | None:
+def try_kernel_lock(path: str) -> FileIO | None:
     """Wait for the kernel's lock on a local file, created if needed; returns the open file, which closing unlocks.
 
     Returns None where the file system or the platform has no locks. Raises OSError.
@@ -37,15 +36,15 @@ def try_kernel_lock(path: str) -> int | None:
     import fcntl
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+    file = FileIO(os.open(path, os.O_RDONLY | os.O_CREAT, 0o666))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        os.close(handle)
+        file.close()
         if error.errno in NO_LOCKS:
             return None
         raise
-    return handle
+    return file
 
 
 class Lease:
@@ -57,11 +56,12 @@ class Lease:
     def __init__(self, files: Any, path: str) -> None:
         self._files, self._path, self._mine = files, path, secrets.token_bytes(8)
 
-    def acquire(self, before_each_look: Callable[[], None]) -> None:
-        """Wait until the lease is ours; `before_each_look` may raise to end the waiting."""
+    def acquire(self, *, cancellable: bool) -> None:
+        """Wait until the lease is ours; raises Stopped when the run is cancelled, if the wait is `cancellable`."""
         seen, since = b"", time.monotonic()
         while not self._create():
-            before_each_look()
+            if cancellable:
+                cancellation.raise_if_cancelled()
             holder = self._content()
             if holder != seen:  # another holder since the last look: our own clock tells how long it holds
                 seen, since = holder, time.monotonic()
@@ -75,15 +75,14 @@ class Lease:
             self._remove()
 
     def _create(self) -> bool:
-        try:
+        with suppress(FileExistsError):
             if isinstance(self._files, LocalFileSystem):  # whose own `create` looks first and writes later
                 with open(self._path, "xb") as file:
                     file.write(self._mine)
             else:
                 self._files.pipe_file(self._path, self._mine, mode="create")
-        except FileExistsError:
-            return False
-        return True
+            return True
+        return False
 
     def _content(self) -> bytes:
         try:
@@ -92,16 +91,5 @@ class Lease:
             return b""
 
     def _remove(self) -> None:
-        try:
+        with suppress(FileNotFoundError):
             self._files.rm_file(self._path)
-        except FileNotFoundError:
-            return
-
-
-@contextmanager
-def kernel_lock(handle: int) -> Iterator[None]:
-    """Hold an open, locked file for a block."""
-    try:
-        yield
-    finally:
-        os.close(handle)

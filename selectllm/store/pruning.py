@@ -6,12 +6,12 @@ queries that the replies are about. So a run whose artifacts are gone can be mad
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from selectllm.errors import StoreError, UsageError
-from selectllm.store.artifacts import Manifest
 from selectllm.store.inventory import ArtifactInfo, artifact_record, scan
 from selectllm.store.runs import RunRecord, load_latest, load_runs
 from selectllm.store.store import Store
@@ -76,8 +76,11 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     needed, unresolved = _needed(roots, by_key)
     newest_unresolved = max((info.created for info in unresolved if info.created), default=None)
     needed |= {info.artifact.key for info in artifacts if info.artifact.kind in LASTING_KINDS and info.manifest}
-    to_delete = [info for info in artifacts if info.artifact.key not in needed and _is_after(info, newest_unresolved)]
-    to_delete.sort(key=_newest_first)  # if this is interrupted, what is left still has what it was made from
+    to_delete = [info for info in artifacts if info.artifact.key not in needed]
+    if newest_unresolved:
+        to_delete = [info for info in to_delete if info.created and info.created > newest_unresolved]
+    # If this is interrupted, what is left still has what it was made from.
+    to_delete.sort(key=lambda info: info.newest_first)
     if not dry_run:
         for info in to_delete:
             store.remove(info.artifact)
@@ -86,10 +89,7 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
 
 
 def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> Iterator[str]:
-    """The keys of the kept selections, besides the young ones.
-
-    Where such a selection is gone, the records of its runs say what it was made from.
-    """
+    """The keys of the kept selections, besides the young ones; of one that is gone, those of the runs that made it."""
     try:
         runs, latest = load_runs(store), load_latest(store)
     except StoreError as error:
@@ -99,8 +99,7 @@ def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]
         if run.run >= first:
             yield from run.keys  # a run may have loaded old artifacts, and made none
     for key, name in _kept_selections(store, latest):
-        info = by_key.get(key)
-        if info and info.manifest:
+        if (info := by_key.get(key)) and info.manifest:
             yield key
             continue
         makers = [run for run in runs if (selection := run.artifact("selection")) and selection.key == key]
@@ -116,23 +115,19 @@ def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]
 def _kept_selections(store: Store, latest: RunRecord | None) -> Iterator[tuple[str, str]]:
     """The keys of the selections of the latest run and of every slot of a history, each with what names it."""
     if latest:
-        selection = latest.artifact("selection")
-        if selection is None:
+        if not (selection := latest.artifact("selection")):
             raise StoreError(f"nothing was removed: the record of the latest run, {latest.run}, names no selection")
         yield selection.key, f"the latest run, {latest.run},"
-    for folder in store.list("history"):
-        for name in store.list(folder):
-            if name.endswith(".json"):
-                yield _slot_selection(store, name), store.address(name)
+    slots = (name for folder in store.list("history") for name in store.list(folder) if name.endswith(".json"))
+    for name in slots:
+        yield _slot_selection(store, name), store.address(name)
 
 
 def _slot_selection(store: Store, name: str) -> str:
-    try:
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         key = json.loads(store.read_bytes(name))["selection"]
         if isinstance(key, str):
             return key
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
-        pass
     raise StoreError(f"nothing was removed: {store.address(name)} names no selection. Restore it, or remove it")
 
 
@@ -148,22 +143,11 @@ def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -
         needed.add(info.artifact.key)
         if info.manifest is None:
             continue
-        inputs = [by_key[key] for key in _made_from(info.manifest) if key in by_key]
+        facts = info.manifest.facts.values()  # they may name further inputs, as a pool's quarantine
+        keys = [*info.manifest.made_from.values(), *(fact for fact in facts if isinstance(fact, str))]
+        inputs = [by_key[key] for key in keys if key in by_key]
         pending += inputs
         artifacts = {key for name, key in info.manifest.made_from.items() if name in info.manifest.inputs}
         if not artifacts <= {input.artifact.key for input in inputs if input.manifest}:
             unresolved.append(info)
     return needed, unresolved
-
-
-def _made_from(manifest: Manifest) -> list[str]:
-    """The keys of what an artifact was made from; its facts may name more, as a pool's quarantine."""
-    return [*manifest.made_from.values(), *(value for value in manifest.facts.values() if isinstance(value, str))]
-
-
-def _is_after(info: ArtifactInfo, time: datetime | None) -> bool:
-    return time is None or (info.created is not None and info.created > time)
-
-
-def _newest_first(info: ArtifactInfo) -> tuple[float, str]:
-    return -info.created.timestamp() if info.created else 0.0, info.artifact.key

@@ -90,32 +90,23 @@ def load_run(store: Store, run: str | None = None) -> RunRecord:
 
 
 def load_latest(store: Store) -> RunRecord | None:
-    """The record of the latest run; None where the store has no run yet.
-
-    Raises StoreError for a file that is no record.
-    """
+    """The record of the latest run, None where there was no run yet; raises StoreError for a file that is no record."""
     return _read(store, _LATEST) if _LATEST in store.list("latest") else None
 
 
 def load_runs(store: Store) -> list[RunRecord]:
-    """The records of all runs, the latest first.
-
-    Raises StoreError for a file that is no record.
-    """
+    """The records of all runs, the latest first; raises StoreError for a file that is no record."""
     return [_read(store, f"runs/{run}.json") for run in list_runs(store)]
 
 
 def list_runs(store: Store) -> list[str]:
     """The names of all runs that have a record, the latest first."""
-    names = [name.rsplit("/", 1)[-1] for name in store.list("runs") if name.endswith(".json")]
-    return [name.removesuffix(".json") for name in reversed(names)]
+    names = (name.removeprefix("runs/") for name in reversed(store.list("runs")))
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
 def _read(store: Store, name: str) -> RunRecord:
-    """The record in a file of the store.
-
-    Raises FileNotFoundError when there is none, StoreError for a file that is no record.
-    """
+    """The record in a file; raises FileNotFoundError when there is none, StoreError for a file that is no record."""
     try:
         record = json.loads(store.read_bytes(name))
         return RunRecord.model_validate(record if "steps" in record else _from_first_layout(record))
@@ -129,22 +120,20 @@ def _from_first_layout(record: dict[str, Any]) -> dict[str, Any]:
     """A record as version 0.1 wrote it, in today's fields: the artifacts' keys stood in the summary alone."""
     summary = record["summary"]
     seconds, cached = summary.get("seconds", {}), summary.get("cached", ())
-    steps = [
-        {"kind": kind, "key": key, "seconds": seconds.get(kind, 0.0), "cached": kind in cached}
-        for kind, key in summary["artifacts"].items()
-    ]
     model = summary.get("model")
     return {
         "run": record["run"],
         "settings": record.get("settings", {}),
         "model": model and {("kind" if name == "quality" else name): value for name, value in model.items()},
-        "steps": steps,
+        "steps": [
+            {"kind": kind, "key": key, "seconds": seconds.get(kind, 0.0), "cached": kind in cached}
+            for kind, key in summary["artifacts"].items()
+        ],
         "summary": summary,
     }
 
 
 def _advice(store: Store) -> str:
-    names = list_runs(store)
-    if not names:
-        return "Choose rows first, with `selectllm select`, or name the right --store"
-    return f"The latest: {', '.join(names[:NAMED_RUNS])}"
+    if names := list_runs(store):
+        return f"The latest: {', '.join(names[:NAMED_RUNS])}"
+    return "Choose rows first, with `selectllm select`, or name the right --store"

@@ -6,10 +6,9 @@ file is. Everything is written under a temporary name, made durable, then rename
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +16,11 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from selectllm import cancellation
 from selectllm.errors import SelectLLMError, StoreError, UsageError
 from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
-from selectllm.store.locks import Lease, kernel_lock, try_kernel_lock
+from selectllm.store.locks import Lease, try_kernel_lock
 from selectllm.store.tables import from_parquet, to_parquet
 
 LAYOUT: Final = "v1"
@@ -43,13 +41,10 @@ class Store:
             self.files, self.root = fsspec.url_to_fs(os.path.expanduser(location))
         except Exception as error:  # each protocol has errors of its own
             raise UsageError(f"the store {redact_url(location)!r} cannot be opened: {error}") from None
+        # Whether files can be renamed and made durable one by one; object stores put a file whole or not at all.
+        self.is_local = isinstance(self.files, LocalFileSystem)
         if self.is_local and os.path.exists(self.root) and not os.path.isdir(self.root):
             raise UsageError(f"the store {location!r} is a file: name a folder")
-
-    @cached_property
-    def is_local(self) -> bool:
-        """Whether files can be renamed and made durable one by one; object stores put a file whole or not at all."""
-        return isinstance(self.files, LocalFileSystem)
 
     def path(self, artifact: Artifact) -> str:
         """Where the artifact's Parquet lies: a path, or a URL that pandas and pyarrow read."""
@@ -85,23 +80,18 @@ class Store:
             return "is gone"
         return None if is_same else "was altered since it was written"
 
-    def read(self, artifact: Artifact) -> pa.Table:
-        """The artifact's table.
+    def read(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
+        """The artifact's table; with the manifest that this process has just `verified`, its file is not hashed again.
 
         Raises StoreError when it is not there, or is not what its manifest says.
         """
-        manifest = self.manifest(artifact)
-        content = self._content(artifact)
-        if manifest is None or hashlib.sha256(content).hexdigest() != manifest.sha256:
-            raise self._damaged(artifact)
-        return from_parquet(content)
-
-    def read_verified(self, manifest: Manifest) -> pa.Table:
-        """The table of an artifact whose file this process has just found intact: it is not hashed again."""
-        content = self._content(manifest.artifact)
-        if len(content) != manifest.bytes:
-            raise self._damaged(manifest.artifact)
-        return from_parquet(content)
+        manifest = verified or self.manifest(artifact)
+        with suppress(FileNotFoundError):
+            content = self.read_bytes(_table_name(artifact))
+            digest = verified.sha256 if verified else hashlib.sha256(content).hexdigest()
+            if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
+                return from_parquet(content)
+        raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
@@ -134,7 +124,7 @@ class Store:
 
     def kinds(self) -> list[str]:
         """The kinds of which there are artifacts, sorted."""
-        return [name.rsplit("/", 1)[-1] for name in self.list("artifacts")]
+        return [_last_part(name) for name in self.list("artifacts")]
 
     def remove(self, artifact: Artifact) -> None:
         """Take an artifact out of the store: its manifest first, so that what is left is never taken for intact."""
@@ -143,25 +133,29 @@ class Store:
 
     def remove_file(self, name: str) -> None:
         """Remove a file under the root, if it is there."""
-        try:
-            with self._failures("written"):
-                self.files.rm_file(self._at(name))
-        except FileNotFoundError:
-            return
+        with self._failures("written"), suppress(FileNotFoundError):
+            self.files.rm_file(self._at(name))
 
     def list(self, folder: str) -> list[str]:
         """The names of the files in a folder under the root, sorted; none where there is no such folder.
 
         Files that are still being written, or were when their writer died, are not among them.
         """
+        return [f"{folder}/{name}" for name in sorted(map(_last_part, self._entries(folder, detail=False)))]
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The sizes of the files that `list` names, by their names within the folder."""
+        entries = self._entries(folder, detail=True)
+        return {_last_part(entry["name"]): entry["size"] for entry in entries if entry["type"] == "file"}
+
+    def _entries(self, folder: str, *, detail: bool) -> Sequence[Any]:
         try:
             with self._failures("read"):
                 self.files.invalidate_cache(self._at(folder))
-                paths = self.files.ls(self._at(folder), detail=False)
+                entries = self.files.ls(self._at(folder), detail=detail)
         except FileNotFoundError:
             return []
-        names = (path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
-        return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
+        return [entry for entry in entries if not _last_part(entry["name"] if detail else entry).startswith(".")]
 
     @contextmanager
     def lock(self, folder: str, *, cancellable: bool = True) -> Iterator[None]:
@@ -170,22 +164,19 @@ class Store:
         Waiting for a lease ends with Stopped when the run is cancelled, unless it is not `cancellable`.
         A holder that dies lets go: at once on a local disk, after `locks.LEASE_SECONDS` elsewhere.
         """
-        handle = None
+        path = self._at(f"{folder}/.lock")
         if self.is_local:
             with self._failures("written"):
-                handle = try_kernel_lock(self._at(f"{folder}/.lock"))
-        if handle is not None:
-            with kernel_lock(handle):
-                yield
-            return
-        path = self._at(f"{folder}/{'.lease' if self.is_local else '.lock'}")  # a local `.lock` is the kernel's
+                file = try_kernel_lock(path)
+            if file is not None:
+                with file:
+                    yield
+                return
+            path = self._at(f"{folder}/.lease")  # a local `.lock` is the kernel's
         lease = Lease(self.files, path)
-        try:
-            with self._failures("written"):
-                self._make_folder(path)
-                lease.acquire(cancellation.raise_if_cancelled if cancellable else lambda: None)
-        except FileNotFoundError as error:  # a bucket that is not there
-            raise self._failed("written", error) from error
+        with self._failures("written"):
+            self._make_folder(path)
+            lease.acquire(cancellable=cancellable)
         try:
             yield
         finally:
@@ -208,21 +199,17 @@ class Store:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Put a file under the root, durably, whole or not at all."""
         path = self._at(name)
-        try:
-            with self._failures("written"):
-                if self.is_local:
-                    write_atomically(Path(path), content)
-                else:
-                    self._make_folder(path)
-                    self.files.pipe_file(path, content)
-        except FileNotFoundError as error:
-            raise self._failed("written", error) from error
+        with self._failures("written"):
+            if self.is_local:
+                write_atomically(Path(path), content)
+            else:
+                self._make_folder(path)
+                self.files.pipe_file(path, content)
 
     def _make_folder(self, path: str) -> None:
         """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""
-        protocols = self.files.protocol
-        protocols = {protocols} if isinstance(protocols, str) else set(protocols)
-        if not BUCKET_PROTOCOLS & protocols:
+        protocol = self.files.protocol
+        if BUCKET_PROTOCOLS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol):
             self.files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
 
     def _at(self, name: str) -> str:
@@ -230,28 +217,25 @@ class Store:
 
     @contextmanager
     def _failures(self, verb: str) -> Iterator[None]:
-        """Turn what a file system raises, each its own kinds, into StoreError; FileNotFoundError stays as it is."""
+        """Turn what a file system raises, each its own kinds, into StoreError, but for a file that is not there."""
         try:
             yield
-        except (SelectLLMError, FileNotFoundError):
+        except SelectLLMError:
             raise
         except Exception as error:
+            if verb == "read" and isinstance(error, FileNotFoundError):
+                raise
             raise self._failed(verb, error) from error
-
-    def _content(self, artifact: Artifact) -> bytes:
-        try:
-            return self.read_bytes(_table_name(artifact))
-        except FileNotFoundError:
-            return b""
-
-    def _damaged(self, artifact: Artifact) -> StoreError:
-        return StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def _failed(self, verb: str, error: Exception) -> StoreError:
         return StoreError(
             f"the store {redact_url(self.location)!r} cannot be {verb}: {getattr(error, 'strerror', None) or error}. "
             "Free space or mend permissions, then run again: it goes on from what is stored"
         )
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _table_name(artifact: Artifact) -> str:

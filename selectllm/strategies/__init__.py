@@ -1,7 +1,6 @@
 """Ways to choose: one small file each. Others' come by the entry point group `selectllm.strategies`."""
 
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from selectllm.errors import UsageError
@@ -22,19 +21,16 @@ def load_strategy(name: str) -> Strategy:
 
     Raises UsageError where there is none, or it cannot be loaded.
     """
-    if name in OWN:
-        module, _, attribute = OWN[name].partition(":")
-        strategy: Strategy = getattr(import_module(module), attribute)()
-        return strategy
-    others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in others:
-        raise UsageError(f"there is no strategy {name!r}: use one of {', '.join([*OWN, *sorted(others)])}")
+    own = {key: EntryPoint(key, value, ENTRY_POINTS) for key, value in OWN.items()}
+    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)} | own
+    if name not in points:
+        known = [*OWN, *sorted(points.keys() - OWN.keys())]
+        raise UsageError(f"there is no strategy {name!r}: use one of {', '.join(known)}")
+    source = f"the strategy {name!r} of {points[name].value}"
     try:
-        loaded = others[name].load()()
+        strategy = points[name].load()()
     except Exception as error:  # another package's code may raise anything
-        raise UsageError(
-            f"the strategy {name!r} of {others[name].value} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(loaded, Strategy):
-        raise UsageError(f"the strategy {name!r} of {others[name].value} is no selectllm.strategies.strategy.Strategy")
-    return loaded
+        raise UsageError(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(strategy, Strategy):
+        raise UsageError(f"{source} is no selectllm.strategies.strategy.Strategy")
+    return strategy

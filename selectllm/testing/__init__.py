@@ -1,4 +1,1 @@
-"""Model doubles and faulty servers, for our tests, our benchmarks and users' own tests.
-
-Nothing here imports more than the standard library: a test starts as fast as its server does.
-"""
+"""Faulty servers for our tests, our benchmarks and users' own tests, of the standard library alone: they start fast."""

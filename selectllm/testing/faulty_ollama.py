@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar, get_args
 
@@ -115,10 +117,7 @@ class FaultyOllama:
         self._run_in_thread(self._listen())
 
     def wait_idle(self, timeout: float = 5.0) -> None:
-        """Return when no question is under way.
-
-        Raises TimeoutError.
-        """
+        """Return when no question is under way. Raises TimeoutError."""
         if not self._idle.wait(timeout):
             raise TimeoutError(f"{self._pending} questions are still under way")
 
@@ -128,16 +127,14 @@ class FaultyOllama:
 
     async def _listen(self) -> None:
         if self._listening is None:
-            loop = asyncio.get_running_loop()
-            self._listening = await loop.create_server(
-                lambda: Connection(self._serve, self._connections), "127.0.0.1", self._port, backlog=1024
-            )
+            connect = partial(Connection, self._serve, self._connections)
+            self._listening = await self._loop.create_server(connect, "127.0.0.1", self._port, backlog=1024)
             self._port = self._listening.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         if self._listening is not None:
             # What was accepted a moment ago has yet to become a connection: it needs two turns, and a server to join.
-            asyncio.get_running_loop().remove_reader(self._listening.sockets[0].fileno())
+            self._loop.remove_reader(self._listening.sockets[0].fileno())
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             self._listening.close()
@@ -153,7 +150,7 @@ class FaultyOllama:
         self.keys[headers.get("authorization", "").strip()] += 1
         try:
             fields = json.loads(body) if body else {}
-            if "model" in fields and _with_tag(fields["model"]) != self.model:
+            if "model" in fields and self.model not in (fields["model"], f"{fields['model']}:latest"):
                 connection.send(json_response(404, {"error": f"model '{fields['model']}' not found"}))
             elif path in QUESTION_PATHS:
                 await self._answer(connection, path, fields)
@@ -174,8 +171,7 @@ class FaultyOllama:
                 return json_response(200, {"models": [model | {"modified_at": now()}]})
             case "/api/ps":
                 running = model | {"expires_at": now(), "size_vram": 1}
-                models = [running | {"context_length": tokens} for tokens in self.loads[-1:]]
-                return json_response(200, {"models": models})
+                return json_response(200, {"models": [running | {"context_length": n} for n in self.loads[-1:]]})
             case "/api/show":
                 info = {"general.architecture": "llama", "llama.context_length": self.context_length}
                 return json_response(200, {"details": details, "model_info": info, "capabilities": ["completion"]})
@@ -222,8 +218,8 @@ class FaultyOllama:
                 "eval_count": written if most < 0 else min(written, most),
                 "eval_duration": _nanoseconds(worked / 4),
             }
-            text = content.text[: most * CHARS_PER_TOKEN] if most >= 0 else content.text
-            content = Content(text, content.ranked, content.logprobs)
+            if most >= 0:
+                content = replace(content, text=content.text[: most * CHARS_PER_TOKEN])
             response = answer_response(path, body, content, {"done": False} if fault == "unfinished" else last)
             return connection.send_half(response) if fault == "cut" else connection.send(response)
 
@@ -261,10 +257,6 @@ class FaultyOllama:
             self._pending -= 1
             if not self._pending:
                 self._idle.set()
-
-
-def _with_tag(name: str) -> str:
-    return name if ":" in name else f"{name}:latest"
 
 
 def _nanoseconds(seconds: float) -> int:

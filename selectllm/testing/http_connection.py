@@ -49,11 +49,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Stop serving: the client has gone."""
-        self._give_up()
+        if self._serving is not None:
+            self._serving.cancel()
 
     def connection_lost(self, _: Exception | None) -> None:
         """Stop serving, and be open no longer."""
-        self._give_up()
+        self.eof_received()
         self._open_connections.discard(self)
 
     def send(self, response: Response) -> None:
@@ -72,10 +73,6 @@ class Connection(asyncio.Protocol):
             no_linger = struct.pack("ii", 1, 0)
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
         self._transport.abort()
-
-    def _give_up(self) -> None:
-        if self._serving is not None:
-            self._serving.cancel()
 
 
 def json_response(status: int, content: Mapping[str, Any]) -> Response:

@@ -84,9 +84,7 @@ def rate_candidate(text: str, fault: str | None) -> Content:
     odds = sorted(zip((math.log(yes), math.log(1 - yes)), LABELS, strict=True), reverse=True)
     if fault in ("empty", "prose", "wrong ids", "repeated ids"):  # neither label is among the likeliest tokens
         odds = [(-0.5, " It"), (-1.5, " The")]
-    tokens: list[dict[str, Any]] = [
-        {"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds
-    ]
+    tokens = [{"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds]
     return Content(str(tokens[0]["token"]), (instruction,), (tokens[0] | {"top_logprobs": tokens},))
 
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.selection import select_instructions
 from selectllm.settings import RunSettings
-from tasks.history import with_own_slot
+from tasks.configuration import with_own_slot
 from tests.flows.conftest import StateNames
 
 MakeRun = Callable[..., RunSettings]
@@ -31,7 +31,7 @@ def test_a_slot_is_the_scheduled_time_or_else_the_run(
         expected_start_time=datetime(2026, 3, 1, 2, 0, tzinfo=UTC),
     )
     context = SimpleNamespace(flow_run=flow_run)
-    monkeypatch.setattr("tasks.history.FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr("tasks.configuration.FlowRunContext", SimpleNamespace(get=lambda: context))
     slot = with_own_slot(make_run(history="nightly")).slot
     assert slot == (f"20260301T020000Z-{str(deployment)[:8]}" if is_scheduled else str(flow_run_id))
     assert with_own_slot(make_run(history="nightly", slot="monday")).slot == "monday"
