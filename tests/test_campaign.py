@@ -63,7 +63,7 @@ def scene(tmp_path: Path, server: FaultyOllama) -> Scene:
 @pytest.mark.parametrize(
     ("judged", "moments"), [(False, MOMENTS), pytest.param(True, MOMENTS + JUDGED_MOMENTS, marks=pytest.mark.slow)]
 )
-def test_the_moments_are_in_every_place_that_a_run_writes_to(
+def test_the_kill_moments_cover_every_place_that_a_run_writes_to(
     judged: bool, moments: list[Moment], tmp_path: Path, server: FaultyOllama
 ) -> None:
     run = Scene(tmp_path, server, judged=judged).run()
@@ -73,7 +73,7 @@ def test_the_moments_are_in_every_place_that_a_run_writes_to(
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(20, MOMENTS))
-def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_at_any_moment_continues(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
     assert dead.code == -signal.SIGKILL
     assert dead.moments[-1] == moment or "replies" in moment
@@ -82,7 +82,7 @@ def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Un
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("moment", "nth"), JUDGED_MOMENTS)
-def test_killed_while_a_verdict_is_kept(
+def test_a_run_killed_while_storing_a_verdict_continues(
     moment: str, nth: int, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene = Scene(tmp_path, server, judged=True)
@@ -91,7 +91,7 @@ def test_killed_while_a_verdict_is_kept(
 
 
 @pytest.mark.parametrize("arrived", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 13, 27, 39, 45)] + [20])
-def test_killed_while_questions_are_under_way(arrived: int, tmp_path: Path, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_during_requests_continues(arrived: int, tmp_path: Path, undisturbed: Undisturbed) -> None:
     with FaultyOllama(delay=0.1, parallel=CONCURRENCY) as server:
         scene = Scene(tmp_path, server)
         run = scene.begin()
@@ -101,7 +101,7 @@ def test_killed_while_questions_are_under_way(arrived: int, tmp_path: Path, undi
         check_goes_on(scene, undisturbed, deaths=1)
 
 
-def test_killed_again_and_again(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_repeatedly_continues(scene: Scene, undisturbed: Undisturbed) -> None:
     for moment in ("synced replies", "half written replies", "not synced replies", "opened replies", "synced replies"):
         kept = scene.kept()
         dead = scene.run(moment, 2 if moment != "opened replies" else 1)
@@ -112,12 +112,12 @@ def test_killed_again_and_again(scene: Scene, undisturbed: Undisturbed) -> None:
 
 
 @pytest.mark.slow
-def test_killed_while_replies_wait_for_a_slow_disk(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_while_replies_wait_for_a_slow_disk_continues(scene: Scene, undisturbed: Undisturbed) -> None:
     assert scene.run("not synced replies", 2, fsync_seconds=0.1).code == -signal.SIGKILL
     check_goes_on(scene, undisturbed, deaths=1)
 
 
-def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_only_old_temporary_files_are_removed(scene: Scene, undisturbed: Undisturbed) -> None:
     places = ("pool.json", "vectors", "rankings.parquet", "history", "latest", "out")
     for place in places:
         assert scene.run(f"half written {place}").code == -signal.SIGKILL
@@ -132,7 +132,7 @@ def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: 
     assert scene.faults() == []
 
 
-def test_nothing_gets_its_name_before_it_is_durable(tmp_path: Path, server: FaultyOllama) -> None:
+def test_a_file_is_durable_before_it_is_renamed(tmp_path: Path, server: FaultyOllama) -> None:
     """A killed process loses nothing that it wrote; a machine without power does, unless it was synced in time."""
     moments = [moment for moment in Scene(tmp_path, server).run().moments if "making folder" not in moment]
     for n, moment in enumerate(moments):
@@ -153,7 +153,9 @@ STOPS: list[Moment] = [
 
 @pytest.mark.parametrize("blow", ["terminate", pytest.param("interrupt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("moment", "nth"), short(5, STOPS))
-def test_stopped_at_a_moment(moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_stopped_at_any_moment_continues(
+    moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed
+) -> None:
     stopped = scene.run(moment, nth, blow)
     assert (stopped.code, stopped.told) == (1, STOPPED)
     assert scene.temporaries() == []
@@ -161,7 +163,7 @@ def test_stopped_at_a_moment(moment: str, nth: int, blow: Blow, scene: Scene, un
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_while_questions_are_under_way(
+def test_a_run_stopped_during_requests_continues(
     number: signal.Signals, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     with FaultyOllama(delay=0.2, parallel=CONCURRENCY) as server:

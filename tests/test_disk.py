@@ -74,7 +74,7 @@ def check_failed(run: Ended, why: str) -> None:
     ("blow", "why"), [("lose space", "No space left on device"), ("lose rights", "Read-only file system")]
 )
 @pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
-def test_writes_that_are_refused(
+def test_a_run_reports_refused_writes_and_can_continue(
     moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     """On any machine: the refusal is raised in the disk's place."""
@@ -85,7 +85,7 @@ def test_writes_that_are_refused(
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
-def test_a_disk_that_fills_up(
+def test_a_run_on_a_disk_that_fills_up_can_continue(
     moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene, filler = Scene(tmp_path, server, disk=disk), disk / "filler"
@@ -97,7 +97,7 @@ def test_a_disk_that_fills_up(
 
 
 @pytest.mark.parametrize("share", [pytest.param(n / 10, marks=[pytest.mark.slow] * (n != 5)) for n in range(1, 10)])
-def test_a_disk_that_is_too_small(
+def test_a_run_on_a_disk_that_is_too_small_can_continue(
     share: float, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene = Scene(tmp_path, server, disk=disk)
@@ -109,7 +109,7 @@ def test_a_disk_that_is_too_small(
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(12, OPENING))
-def test_a_disk_that_becomes_read_only(
+def test_a_run_on_a_disk_that_becomes_read_only_can_continue(
     moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene = Scene(tmp_path, server, disk=disk)

@@ -98,7 +98,7 @@ def test_the_corpus_is_large_and_varied() -> None:
     assert all(line.isprintable() for line in stored), "a reader of the file must see what is in it"
 
 
-def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Path) -> None:
+def test_every_row_is_kept_unchanged_or_quarantined_with_a_reason(tmp_path: Path) -> None:
     found = read_pool(written(tmp_path / "pool.jsonl"))
     assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
     assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
@@ -114,7 +114,7 @@ def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Pa
         assert row["reason"].startswith("holds a lone surrogate" if given in UNREADABLE else "duplicate of row")
 
 
-def test_twins_that_only_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_texts_that_only_look_alike_are_separate_rows(tmp_path: Path) -> None:
     table = read_pool(written(tmp_path / "pool.jsonl")).table
     assert len(set(table["id"].to_pylist())) == KEPT
     for attack in ("twin by zero-width", "twin by homoglyphs"):
@@ -139,7 +139,7 @@ def test_a_candidate_is_one_line_of_json_under_its_own_number(row: Row) -> None:
 
 
 @each_row
-def test_a_pointwise_question_is_the_examples_the_candidate_and_the_place_of_the_answer(row: Row) -> None:
+def test_a_pointwise_prompt_has_examples_candidate_and_place_of_the_answer(row: Row) -> None:
     examples = pointwise(HARMLESS[0]).text.rpartition("Instruction: ")[0]
     for limit in LIMITS:
         shown = candidate(row, limit)
@@ -154,7 +154,7 @@ def test_a_pointwise_question_is_the_examples_the_candidate_and_the_place_of_the
 
 
 @each_row
-def test_no_reader_of_lines_sees_a_candidate_on_two(row: Row) -> None:
+def test_a_candidate_has_no_unicode_line_breaks(row: Row) -> None:
     """Unicode has line ends of its own, which JSON lets stand and a model may take for what they are."""
     prompt = among_harmless(row)
     assert len(prompt.text.removeprefix(head(prompt)).splitlines()) == SIZE
@@ -170,7 +170,7 @@ Servers look for them in the whole rendered prompt: a candidate that spells one 
 
 
 @each_row
-def test_no_candidate_spells_a_control_token_of_a_chat_template(row: Row) -> None:
+def test_no_candidate_contains_a_control_token_of_a_chat_template(row: Row) -> None:
     assert not CONTROL_TOKEN.search(among_harmless(row).text)
     assert not CONTROL_TOKEN.search(pointwise(candidate(row)).text)
 
@@ -208,7 +208,7 @@ def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, Fake
 
 
 @each_row
-def test_a_model_that_obeys_a_candidate_names_candidates_or_nobody(row: Row, tmp_path: Path) -> None:
+def test_a_model_that_obeys_a_candidate_ranks_only_candidates_or_abstains(row: Row, tmp_path: Path) -> None:
     for number, answer in enumerate(obedient_answers(row)):
         prompt = among_harmless(row, top_k=1 + number % 3)
         outcome, ranker, model = ask(prompt, answer, tmp_path / str(number))
@@ -260,7 +260,7 @@ def check_selection(result: Result, budget: int) -> None:
 
 
 @pytest.mark.parametrize(("budget", "limit"), [(1, 100), (30, 2000), (KEPT, 100_000)])
-def test_a_run_ends_with_the_budget_and_texts_as_they_were(
+def test_a_run_over_the_corpus_selects_the_budget_with_unchanged_texts(
     budget: int, limit: int, corpus: Corpus, fake_model: Any
 ) -> None:
     model = fake_model(by_id)
@@ -294,7 +294,7 @@ def first_list_for_all(_: Request) -> str:
 
 @pytest.mark.parametrize("obey", [first_shown, all_shown, json_shown, first_list_for_all])
 @pytest.mark.parametrize("budget", [1, 20, KEPT])
-def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
+def test_a_run_with_an_obedient_model_selects_the_budget_or_fails_clearly(
     obey: Callable[[Request], str], budget: int, corpus: Corpus, fake_model: Any
 ) -> None:
     fake_model(obey)
@@ -305,7 +305,7 @@ def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
     check_selection(result, budget)
 
 
-def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_model: Any) -> None:
+def test_abstentions_of_an_obedient_model_are_counted(corpus: Corpus, fake_model: Any) -> None:
     def obeys(request: Request) -> bool:
         return request.shown[0][0] in "01234567"
 
@@ -320,7 +320,7 @@ def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_mode
     assert ranking["asked"] == len(first) + lost * (ATTEMPTS - 1)
 
 
-def test_no_prompt_is_longer_than_the_model_was_prepared_for(
+def test_no_prompt_is_longer_than_the_prepared_length(
     make_run: MakeRun, fake_model: Any, quick_embedding: Any, tmp_path: Path
 ) -> None:
     """Characters that JSON writes as six bytes count as six: else the prompt that holds them is the one that is cut."""
@@ -332,7 +332,7 @@ def test_no_prompt_is_longer_than_the_model_was_prepared_for(
     assert max(len(request.text.encode()) for request in model.asked) <= model.longest
 
 
-def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, fake_model: Any) -> None:
+def test_a_reply_with_lone_surrogates_is_stored(corpus: Corpus, fake_model: Any) -> None:
     fake_model(lambda request: Reply("\ud800" if request.attempt == 1 else by_id(request), "stop"))
     first = select(corpus.run(5))
     again = select(corpus.run(5))
@@ -352,7 +352,7 @@ def everything(corpus: Corpus, fake_model: Any, tmp_path: Path, monkeypatch: pyt
     return select(corpus.run(out=str(tmp_path / "out")))
 
 
-def test_the_output_folder_is_read_back_whole(everything: Result, tmp_path: Path) -> None:
+def test_the_output_folder_can_be_read_back_completely(everything: Result, tmp_path: Path) -> None:
     table = everything.table()
     assert pq.read_table(tmp_path / "out" / "selection.parquet").equals(table.drop_columns("output"))
     assert pq.read_table(tmp_path / "out" / "quarantine.parquet").equals(everything.table("quarantine"))
@@ -364,7 +364,7 @@ def test_the_output_folder_is_read_back_whole(everything: Result, tmp_path: Path
     )
 
 
-def test_no_reader_of_lines_finds_more_rows_than_there_are(everything: Result, tmp_path: Path) -> None:
+def test_the_output_has_one_line_per_row_for_any_line_reader(everything: Result, tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["order"] for line in lines] == list(range(1, KEPT + 1))
 
@@ -374,7 +374,7 @@ def categories(text: str) -> str:
 
 
 @each_row
-def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
+def test_a_row_is_shown_on_one_printable_line(row: Row) -> None:
     for width in (20, 69, 120):
         shown = fit_line(row["instruction"], width)
         assert shown.isprintable()
@@ -385,19 +385,19 @@ def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
 
 
 @each_row
-def test_a_row_takes_no_more_columns_than_it_is_given(row: Row) -> None:
+def test_a_row_fits_its_terminal_columns(row: Row) -> None:
     """A wide character takes two, and a line that runs over would push the rows below it down."""
     assert cell_len(fit_line(row["instruction"], 69)) <= 69
 
 
 @each_row
-def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
+def test_combining_marks_do_not_cover_other_lines(row: Row) -> None:
     heaps = (len(list(marks)) for kind, marks in groupby(categories(fit_line(row["instruction"], 120))) if kind == "M")
     assert max(heaps, default=0) <= 8
 
 
 @pytest.mark.parametrize("width", [80, 120, 300])
-def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
+def test_a_terminal_shows_one_line_per_row(width: int, everything: Result) -> None:
     lines = format.format_selection(everything, None, width).split("\n")
     assert "C" not in categories("".join(lines))
     heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
@@ -425,7 +425,7 @@ def parts(token: Token) -> Iterator[str]:
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
+def test_a_page_of_hostile_rows_has_the_structure_of_a_harmless_page(
     everything: Result, make_run: MakeRun, tmp_path: Path
 ) -> None:
     harmless = str(write_pool(tmp_path / "harmless.jsonl", KEPT))
@@ -443,7 +443,7 @@ def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
     assert {len(cells) for cells in steps} == {4}
 
 
-def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Result) -> None:
+def test_a_page_shows_each_text_literally(everything: Result) -> None:
     page = format.markdown(everything)
     (_, *rows), _ = tables(MARKDOWN.parse(page))
     texts: list[str] = everything.table()["instruction"].to_pylist()
@@ -458,13 +458,13 @@ def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Res
     assert not re.search(r"<[^>]*\s(on\w+|href|src|style)\s*=", rendered)
 
 
-def test_a_page_holds_no_address_that_a_viewer_would_make_a_link_of(everything: Result) -> None:
+def test_a_page_has_no_address_that_a_viewer_turns_into_a_link(everything: Result) -> None:
     """GitHub's Markdown, which the viewers of such pages read, makes links of bare addresses."""
     source = [line for line in format.markdown(everything).split("\n") if line.startswith("|")]
     assert not [line for line in source if re.search(r"https?://|ftp://|\bwww\.|[\w.+-]@[\w-]", line)]
 
 
-def test_the_table_of_the_page_is_made_of_the_same_lines(everything: Result) -> None:
+def test_the_table_of_the_page_uses_the_same_lines(everything: Result) -> None:
     rows = format.shown_rows(everything.table())
     assert len(rows) == KEPT
     assert all(row["instruction"].isprintable() for row in rows)

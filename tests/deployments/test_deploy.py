@@ -53,14 +53,12 @@ def _without_times(told: Any) -> Any:
     return sorted(map(_without_times, told), key=repr) if isinstance(told, list) else told
 
 
-def test_the_makefile_deploys_as_is_tested_here() -> None:
+def test_the_makefile_runs_the_tested_deploy_commands() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ndeploy:")[1].split("\n\n")[0]
     assert recipe.splitlines()[1:] == [f"\t$(BIN)/python -m {' '.join(command)}" for command in DEPLOY]
 
 
-def test_deploying_again_changes_nothing_and_switches_nothing(
-    environment: Environment, client: SyncPrefectClient
-) -> None:
+def test_deploying_again_changes_nothing(environment: Environment, client: SyncPrefectClient) -> None:
     said = deploy(environment)
     assert said.count(": made") == 3
     first = deployed(client)
@@ -85,7 +83,7 @@ def test_deploying_again_changes_nothing_and_switches_nothing(
     assert switched["deployments nightly"]["schedules"][0]["active"] is True
 
 
-def test_an_event_starts_a_run_over_the_pool_that_it_names(
+def test_an_event_starts_a_run_over_its_named_pool(
     environment: Environment, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     pool = str(tmp_path / 'pööl of "today".jsonl')
@@ -102,7 +100,7 @@ def test_an_event_starts_a_run_over_the_pool_that_it_names(
 
 
 @pytest.mark.parametrize(("url", "said"), [("http://127.0.0.1:9/api", "No server answers at"), (None, "Which server")])
-def test_without_a_server_one_line_says_what_to_do(url: str | None, said: str) -> None:
+def test_a_missing_server_is_one_error_line_that_says_what_to_do(url: str | None, said: str) -> None:
     with (
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(SystemExit, match=f"{said}.*`make serve`"),

@@ -37,7 +37,7 @@ def fresh_copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_quick_path_leads_to_a_night_that_completed(fresh_copy: Path, tmp_path: Path) -> None:
+def test_the_documented_quick_path_completes_a_nightly_run(fresh_copy: Path, tmp_path: Path) -> None:
     port = str(free_port())
     script = "".join(blocks("Quick path")).replace("4200", port)
     environment = {name: told for name, told in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}

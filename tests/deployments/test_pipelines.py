@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_example_is_run_by_a_test() -> None:
+def test_every_example_has_a_test() -> None:
     run = [("From Python", 1), ("Reading what a run made", 3), ("As a subflow", 1), ("As a deployed run", 1)]
     assert [len(blocks(heading)) for heading, _ in run] == [number for _, number in run]
     assert len(blocks("Without Prefect", "sh")) == 1
@@ -60,7 +60,7 @@ def test_a_store_is_read_with_pandas_pyarrow_and_duckdb() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_the_flow_is_a_subflow_and_a_deployed_run(
+def test_the_flow_can_be_a_subflow_or_a_deployed_run(
     environment: Environment, client: SyncPrefectClient, folder: Path, tmp_path: Path
 ) -> None:
     (subflow,), (deployed_run,) = blocks("As a subflow"), blocks("As a deployed run")
@@ -90,7 +90,7 @@ def _told(example: str, environment: Environment) -> str:
 
 
 @pytest.mark.slow
-def test_the_library_chooses_where_there_is_no_prefect(tmp_path: Path) -> None:
+def test_the_library_works_without_prefect(tmp_path: Path) -> None:
     kept = shutil.ignore_patterns(".venv", ".git", ".*_cache", "__pycache__", "artifacts", "selection")
     shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept)
     make, install, select = blocks("Without Prefect", "sh")[0].splitlines()

@@ -66,7 +66,7 @@ def environment(home: Path, database: str) -> Iterator[Environment]:
         yield environment
 
 
-def test_a_worker_chooses_from_three_thousand_rows_on_postgresql(
+def test_a_worker_with_postgresql_selects_from_three_thousand_rows(
     environment: Environment,
     client: SyncPrefectClient,
     database: str,

@@ -7,7 +7,7 @@ import pytest
 from deployments import steps
 
 
-def test_who_ranks_is_read_as_a_run_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_selector_is_read_like_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     demo = {"selector": "embedded", "ranking": {"candidate_chars": 120}}
     assert steps.judge() == demo

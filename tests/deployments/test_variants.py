@@ -45,7 +45,7 @@ def deploy(environment: Environment, checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["docker", "kubernetes"])
-def test_deployments_go_to_the_work_pool_and_the_image_that_are_named(
+def test_deployments_use_the_named_work_pool_and_image(
     kind: str, environment: Environment, client: SyncPrefectClient, checkout: Path
 ) -> None:
     exchange(checkout, work_pool=kind, pull="the_image")
@@ -60,7 +60,7 @@ def test_deployments_go_to_the_work_pool_and_the_image_that_are_named(
         assert found.entrypoint == "flows/selection.py:select_instructions"
 
 
-def test_a_run_works_in_a_clone_of_its_own(
+def test_a_run_works_in_its_own_clone(
     environment: Environment,
     client: SyncPrefectClient,
     checkout: Path,

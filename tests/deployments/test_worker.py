@@ -49,7 +49,7 @@ def slots(on_store: Environment) -> Iterator[str]:
     return (path.stem for path in (Path(on_store["SELECTLLM_STORE"]) / "v1" / "history" / "nightly").glob("*.json"))
 
 
-def test_the_schedule_starts_nights_that_fill_slots_of_their_own(
+def test_each_scheduled_run_fills_its_own_slot(
     client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -80,7 +80,7 @@ def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
         time.sleep(1)
 
 
-def test_a_night_waits_for_the_night_before(
+def test_a_nightly_run_waits_for_the_run_before(
     client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -96,7 +96,7 @@ def test_a_night_waits_for_the_night_before(
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_run_that_is_ended_is_crashed_and_goes_on_when_it_is_retried(
+def test_a_killed_run_is_crashed_and_continues_on_retry(
     client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path, ended_by: signal.Signals
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -143,7 +143,7 @@ def _children(process: int) -> list[int]:
     return [int(one) for one in told.stdout.split()]
 
 
-def test_the_images_worker_is_healthy(environment: Environment, tmp_path: Path) -> None:
+def test_the_worker_of_the_image_is_healthy(environment: Environment, tmp_path: Path) -> None:
     dockerfile = (ROOT / "deployments" / "Dockerfile").read_text(encoding="utf-8")
     check, command = (json.loads(told) for told in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
     port = str(free_port())

@@ -46,12 +46,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(built: Path) -> None:
+def test_the_site_contains_every_page(built: Path) -> None:
     for page in pages_of(site()["nav"]):
         assert (built / page).with_suffix(".html").is_file()
 
 
-def test_nothing_is_loaded_from_elsewhere(built: Path) -> None:
+def test_the_site_loads_nothing_from_other_servers(built: Path) -> None:
     pages = list(built.rglob("*.html"))
     assert pages
     for page in pages:

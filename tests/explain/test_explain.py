@@ -36,7 +36,7 @@ def written(tmp_path: Path, *lines: str) -> str:
 
 
 @pytest.mark.parametrize("fields", [{"budget": 7}, {"budget": 5}, {"budget": 20}, {"ranking": {"passes": 3}}])
-def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, Any], make_run: MakeRun) -> None:
+def test_explain_gives_each_row_a_reason_that_agrees_with_the_tables(fields: dict[str, Any], make_run: MakeRun) -> None:
     result = select(make_run(rows=60, **{"budget": 7, **fields}))
     order = {row["id"]: row["order"] for row in result.table().to_pylist()}
     ranks = {row["id"]: row["rank"] for row in result.table("rankings").to_pylist()}
@@ -66,7 +66,7 @@ def test_every_row_has_a_reason_that_agrees_with_the_tables(fields: dict[str, An
         assert all(line.isprintable() for line in render_explanation(found).splitlines())
 
 
-def test_the_order_shown_and_the_reply_are_those_of_the_prompt(make_run: MakeRun, fake_model: Told) -> None:
+def test_explain_shows_the_order_and_reply_of_the_prompt(make_run: MakeRun, fake_model: Told) -> None:
     model = fake_model()
     result = select(make_run(budget=5))
     shown = {request.shown for request in model.asked}
@@ -79,7 +79,7 @@ def test_the_order_shown_and_the_reply_are_those_of_the_prompt(make_run: MakeRun
         assert answer.model == "fake-digest"
 
 
-def test_all_passes_are_told_of(make_run: MakeRun) -> None:
+def test_explain_shows_the_answers_of_all_passes(make_run: MakeRun) -> None:
     result = select(make_run(budget=5, ranking={"passes": 3}))
     for found in every_row(result):
         assert len(found.answers) == 3
@@ -87,7 +87,7 @@ def test_all_passes_are_told_of(make_run: MakeRun) -> None:
     assert "/" in render_explanation(found)
 
 
-def test_the_rounds_of_a_tournament_are_told_one_by_one(make_run: MakeRun) -> None:
+def test_explain_shows_each_tournament_round(make_run: MakeRun) -> None:
     result = select(make_run(rows=60, budget=4, queries={"size": 5}))
     rounds = result.summary["ranking"]["rounds"]
     assert rounds > 1
@@ -109,7 +109,7 @@ def silent_about(id: str) -> Callable[[Request], str]:
     return answer
 
 
-def test_an_abstention_is_explained_by_the_replies_that_could_not_be_used(make_run: MakeRun, fake_model: Told) -> None:
+def test_explain_shows_the_unusable_replies_of_an_abstention(make_run: MakeRun, fake_model: Told) -> None:
     run = make_run(budget=3, ranking={"max_abstained": 1})
     id = explain(select(run).store, "row:7").id
     assert id
@@ -124,14 +124,14 @@ def test_an_abstention_is_explained_by_the_replies_that_could_not_be_used(make_r
     assert "(not used)" in render_explanation(found)
 
 
-def test_a_question_put_twice_shows_both_answers(make_run: MakeRun, fake_model: Told) -> None:
+def test_explain_shows_both_answers_of_a_question_asked_twice(make_run: MakeRun, fake_model: Told) -> None:
     fake_model(lambda request: "no" if request.attempt == 1 else by_id(request))
     result = select(make_run(budget=5))
     for found in every_row(result):
         assert [(one.attempt, one.used) for one in found.answers] == [(1, False), (2, True)]
 
 
-def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun, fake_model: Told) -> None:
+def test_explain_uses_the_rank_when_the_tournament_has_no_answer(make_run: MakeRun, fake_model: Told) -> None:
     fake_model(lambda request: by_id(request) if top_k(request) == 3 else "no")
     result = select(make_run(budget=3, ranking={"max_abstained": 1}))
     found = explain(result.store, result.table()["id"][0].as_py())
@@ -142,7 +142,7 @@ def test_a_tournament_without_an_answer_leaves_the_rank_alone(make_run: MakeRun,
     assert "no answer could be used" in render_explanation(found)
 
 
-def test_replies_to_other_runs_are_not_told_of(make_run: MakeRun) -> None:
+def test_explain_ignores_replies_to_other_runs(make_run: MakeRun) -> None:
     result = select(make_run(budget=5))
     before = every_row(result)
     for fields in ({"seed": 1}, {"queries": {"size": 7}}, {"ranking": {"depth": 5}}, {"budget": 20}):
@@ -150,7 +150,7 @@ def test_replies_to_other_runs_are_not_told_of(make_run: MakeRun) -> None:
     assert [explain(result.store, found.id or "", before[0].run) for found in before] == before
 
 
-def test_scores_decide_pointwise(make_run: MakeRun, fake_model: Told) -> None:
+def test_explain_uses_scores_for_pointwise_ranking(make_run: MakeRun, fake_model: Told) -> None:
     def answer(request: Request) -> Reply:
         yes = (int(request.shown[0], 16) % 97 + 1) / 100
         odds = {"yes": yes, "no": 1 - yes} if request.shown[0][0] != "0" else {"maybe": 1.0}
@@ -168,7 +168,7 @@ def test_scores_decide_pointwise(make_run: MakeRun, fake_model: Told) -> None:
     assert "its score puts it" in reason_text(explain(result.store, result.table()["id"][-1].as_py()))
 
 
-def test_rows_that_were_left_out_are_explained_by_their_reason(make_run: MakeRun, tmp_path: Path) -> None:
+def test_explain_gives_the_reason_of_quarantined_and_repeated_rows(make_run: MakeRun, tmp_path: Path) -> None:
     lines = ['{"instruction": "One"}', "{broken \x1b[31m", '{"instruction": "One"}', '{"instruction": "Two"}']
     store = select(make_run(pool=written(tmp_path, *lines), budget=1)).store
     broken = explain(store, "row:2")
@@ -182,7 +182,7 @@ def test_rows_that_were_left_out_are_explained_by_their_reason(make_run: MakeRun
 
 
 @pytest.mark.parametrize("option", ["exclude", "history"])
-def test_an_excluded_row_says_what_excluded_it(option: str, make_run: MakeRun, tmp_path: Path) -> None:
+def test_explain_names_what_excluded_a_row(option: str, make_run: MakeRun, tmp_path: Path) -> None:
     first = select(make_run(budget=5, **({"history": "weekly", "slot": "monday"} if option == "history" else {})))
     chosen = first.table()["id"].to_pylist()
     (tmp_path / "ids.txt").write_text("\n".join(chosen) + "\n")
@@ -197,7 +197,7 @@ def test_an_excluded_row_says_what_excluded_it(option: str, make_run: MakeRun, t
         assert found.decision.why != "unknown"
 
 
-def test_a_slot_that_was_filled_before_is_explained_by_the_run_that_filled_it(make_run: MakeRun) -> None:
+def test_explain_of_a_filled_slot_uses_the_run_that_filled_it(make_run: MakeRun) -> None:
     first = select(make_run(budget=5, history="weekly", slot="monday"))
     again = select(make_run(budget=5, history="weekly", slot="monday", seed=1))
     assert again.table() == first.table()
@@ -206,13 +206,13 @@ def test_a_slot_that_was_filled_before_is_explained_by_the_run_that_filled_it(ma
 
 
 @pytest.mark.parametrize("length", [4, 9, 32])
-def test_an_id_may_be_shortened_and_written_large(length: int, make_run: MakeRun) -> None:
+def test_an_id_can_be_shortened_and_uppercase(length: int, make_run: MakeRun) -> None:
     result = select(make_run(rows=30, budget=5))
     for id in result.table("pool")["id"].to_pylist():
         assert explain(result.store, id[:length].upper()).id == id
 
 
-def test_an_earlier_run_can_be_named(make_run: MakeRun) -> None:
+def test_explain_can_name_an_earlier_run(make_run: MakeRun) -> None:
     result = select(make_run(budget=5))
     (name,) = result.store.list("runs")
     run = name.removeprefix("runs/").removesuffix(".json")
@@ -238,20 +238,22 @@ def test_an_earlier_run_can_be_named(make_run: MakeRun) -> None:
         ("row:1", "../latest/selection", "is no name of a run"),
     ],
 )
-def test_what_is_not_there_says_what_to_do(id: str, run: str | None, said: str, make_run: MakeRun) -> None:
+def test_an_unknown_row_or_run_is_an_error_that_says_what_to_do(
+    id: str, run: str | None, said: str, make_run: MakeRun
+) -> None:
     store = select(make_run(budget=5)).store
     with pytest.raises(UsageError, match=said.replace(".", r"\.")):
         explain(store, id, run)
 
 
-def test_a_beginning_of_several_ids_names_them(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ambiguous_id_prefix_lists_the_matching_ids(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selectllm.explain.explain.MIN_DIGITS", 0)
     store = select(make_run(budget=5)).store
     with pytest.raises(UsageError, match=r"begins several ids: [0-9a-f]{32}(, [0-9a-f]{32}){4} and more"):
         explain(store, "")
 
 
-def test_a_store_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_of_a_store_without_a_run_is_one_error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "row:1", "--store", str(tmp_path / "none")]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -261,7 +263,7 @@ def test_a_store_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b"[]", b"{}", b'{"run": "x", "summary": {"artifacts": 5}}'])
-def test_a_record_that_cannot_be_read_is_one_clear_error(torn: bytes, make_run: MakeRun) -> None:
+def test_an_unreadable_run_record_is_one_clear_error(torn: bytes, make_run: MakeRun) -> None:
     store = select(make_run(budget=5)).store
     store.write_bytes("latest/selection.json", torn)
     with pytest.raises(StoreError, match="is not the record of a run"):
@@ -269,14 +271,14 @@ def test_a_record_that_cannot_be_read_is_one_clear_error(torn: bytes, make_run: 
 
 
 @pytest.mark.parametrize("kind", ["pool", "queries", "rankings", "tournament", "selection"])
-def test_a_table_that_is_gone_is_one_clear_error(kind: str, make_run: MakeRun) -> None:
+def test_a_missing_table_is_one_clear_error(kind: str, make_run: MakeRun) -> None:
     result = select(make_run(budget=7))
     result.store.remove(Artifact(kind=kind, key=result.summary["artifacts"][kind]))
     with pytest.raises(StoreError, match=r"[Rr]un (it )?again"):
         explain(result.store, "row:1")
 
 
-def test_without_the_replies_the_tables_still_tell(make_run: MakeRun) -> None:
+def test_explain_works_from_tables_when_replies_are_missing(make_run: MakeRun) -> None:
     result = select(make_run(rows=60, budget=4, queries={"size": 5}))
     before = {found.id: found for found in every_row(result)}
     for folder in result.store.list("replies"):
@@ -288,7 +290,7 @@ def test_without_the_replies_the_tables_still_tell(make_run: MakeRun) -> None:
         assert [round.rank for round in found.rounds] == [round.rank for round in before[found.id].rounds]
 
 
-def test_hostile_rows_and_replies_do_not_reach_a_terminal(
+def test_explain_sanitizes_hostile_rows_and_replies(
     make_run: MakeRun, fake_model: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def answer(request: Request) -> str:
@@ -308,7 +310,7 @@ def test_hostile_rows_and_replies_do_not_reach_a_terminal(
         assert max(map(len, said.split("\n"))) < 2_500
 
 
-def test_json_holds_all_of_it(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_json_contains_the_whole_explanation(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     result = select(make_run(budget=7))
     assert main(["explain", "row:3", "--json", "--store", result.store.location]) == 0
     said = capsys.readouterr().out
@@ -317,7 +319,7 @@ def test_json_holds_all_of_it(make_run: MakeRun, capsys: pytest.CaptureFixture[s
     assert json.loads(said)["answers"][0]["shown"] == list(found.answers[0].shown)
 
 
-def test_object_stores_are_read_too(make_run: MakeRun) -> None:
+def test_explain_reads_object_stores(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
     result = select(make_run(budget=7, store="memory://explain"))
     assert all(found.answers for found in every_row(result))

@@ -51,12 +51,12 @@ def scene(tmp_path: Path, server: FaultyOllama, environment: Environment) -> Sce
     return Scene(tmp_path, server, "flow", environment=environment)
 
 
-def test_the_flow_stopped_and_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_stopped_flow_can_be_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
     check_stopped(signal.SIGTERM, scene)
     check_goes_on(scene, undisturbed)
 
 
-def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_flow_survives_alternating_kills_and_stops(scene: Scene, undisturbed: Undisturbed) -> None:
     for moment, nth in (("renamed embeddings.parquet", 1), ("half written replies", 2)):
         assert scene.run(moment, nth).code == -signal.SIGKILL
     check_stopped(signal.SIGTERM, scene)
@@ -64,14 +64,14 @@ def test_the_flow_killed_and_stopped_in_turn(scene: Scene, undisturbed: Undistur
 
 
 @pytest.mark.parametrize(("moment", "nth"), MOMENTS)
-def test_the_flow_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_flow_killed_at_any_moment_continues(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
     assert dead.code == -signal.SIGKILL
     check_goes_on(scene, undisturbed, deaths=1)
 
 
 @pytest.mark.parametrize("arrived", [4, 18, 27, 43])
-def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_flow_killed_during_requests_continues(arrived: int, scene: Scene, undisturbed: Undisturbed) -> None:
     run = scene.begin()
     scene.wait_for(lambda server: len(server.asked) >= arrived, run)
     run.signal(signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_the_flow_killed_while_questions_are_under_way(arrived: int, scene: Scen
     check_goes_on(scene, undisturbed, deaths=1)
 
 
-def test_the_flow_interrupted_and_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_an_interrupted_flow_can_be_run_again(scene: Scene, undisturbed: Undisturbed) -> None:
     check_stopped(signal.SIGINT, scene)
     check_goes_on(scene, undisturbed)
 
@@ -99,7 +99,9 @@ def check_stopped(number: signal.Signals, scene: Scene) -> None:
 
 @pytest.mark.parametrize("blow", ["lose space", "lose rights"])
 @pytest.mark.parametrize("moment", [f"opening {place}" for place in ("pool.json", "replies", "history", "out")])
-def test_the_flow_on_a_disk_that_refuses(moment: str, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_flow_survives_a_disk_that_refuses_writes(
+    moment: str, blow: Blow, scene: Scene, undisturbed: Undisturbed
+) -> None:
     failed = scene.run(moment, 1, blow)
     assert failed.code == 1
     assert "selectllm: " in failed.told.splitlines()[-1]

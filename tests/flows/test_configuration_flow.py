@@ -62,7 +62,7 @@ def nothing_defined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_the_form_counts_before_the_environment_and_so_on_down(
+def test_the_form_overrides_the_environment_and_the_environment_overrides_variables(
     make_run: MakeRun, define: Define, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with ollama_server() as environments, ollama_server() as variables:
@@ -83,7 +83,7 @@ def test_the_form_counts_before_the_environment_and_so_on_down(
     assert record["ranking"]["passes"] == 1
 
 
-def test_the_store_is_the_topmost_that_is_named(
+def test_the_store_comes_from_the_highest_source_that_names_it(
     define: Define, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def store(**explicit: str) -> str:
@@ -100,7 +100,7 @@ def test_the_store_is_the_topmost_that_is_named(
 
 
 @pytest.mark.parametrize("provider", SERVERS)
-def test_a_key_goes_to_the_host_that_it_is_for(
+def test_a_key_goes_only_to_its_own_host(
     provider: Provider, define: Define, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key_name, host_name = VARIABLES[provider]
@@ -139,7 +139,7 @@ def keys_of(server: Server) -> set[str]:
     return {key.removeprefix("Bearer ") if key not in ("", "Bearer no-key") else "no key" for key in server.keys}
 
 
-def test_without_a_variable_the_blocks_key_is_for_the_usual_host(
+def test_without_a_variable_a_secret_block_applies_to_the_default_host(
     define: Define, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(selector="openai:m")
@@ -151,7 +151,7 @@ def test_without_a_variable_the_blocks_key_is_for_the_usual_host(
     assert load_keys(settings).openai == ProviderKey("block's", "http://gpu1/v1")
 
 
-def test_a_worker_of_another_machine_gets_the_key_itself(define: Define, make_run: MakeRun) -> None:
+def test_a_remote_worker_receives_the_key(define: Define, make_run: MakeRun) -> None:
     candidates = tuple(Candidate(f"{number:02}", f"Task {number}") for number in range(4))
     model = ModelInfo(f"ollama:{MODEL}", MODEL, DIGEST, "1", "model", "listwise")
     with ollama_server() as server:

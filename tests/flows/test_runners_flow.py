@@ -94,9 +94,7 @@ def large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
-def test_pieces_are_tasks_of_workers_which_all_keep_to_one_concurrency(
-    make_run: MakeRun, task_states: Callable[[Any], StateNames]
-) -> None:
+def test_workers_share_one_concurrency_limit(make_run: MakeRun, task_states: Callable[[Any], StateNames]) -> None:
     with FaultyOllama(delay=0.05, parallel=16) as server:
         settings = make_run(
             rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
@@ -111,7 +109,7 @@ def test_pieces_are_tasks_of_workers_which_all_keep_to_one_concurrency(
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
-def test_a_run_on_workers_costs_no_more_than_it_may(make_run: MakeRun) -> None:
+def test_a_run_on_workers_stays_within_the_cost_limit(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         settings = make_run(
             rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
@@ -127,12 +125,12 @@ def test_a_run_on_workers_costs_no_more_than_it_may(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("workers", "concurrency", "shares"), [(2, 4, [2, 2]), (3, 4, [2, 1, 1]), (8, 3, [1, 1, 1]), (1, 9, [9])]
 )
-def test_concurrency_is_shared_out(workers: int, concurrency: int, shares: list[int]) -> None:
+def test_concurrency_is_divided_among_workers(workers: int, concurrency: int, shares: list[int]) -> None:
     assert equal_shares(concurrency, workers) == shares
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runner_package_names_its_extra(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[ray\]'"):
         select_instructions(make_run(), FlowSettings(runner="ray"))
@@ -142,7 +140,7 @@ def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monke
     "error",
     [TransientError("cut off", "reset"), MissingDependency("x", extra="y", purpose="z"), UsageError("no")],
 )
-def test_errors_come_back_from_a_worker_as_they_were(error: SelectLLMError) -> None:
+def test_errors_of_a_worker_are_raised_unchanged(error: SelectLLMError) -> None:
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back), getattr(back, "kind", None)) == (
         type(error),

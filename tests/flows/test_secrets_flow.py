@@ -38,7 +38,7 @@ def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         Secret.delete(f"selectllm-{provider}-api-key")
 
 
-def test_a_planted_key_is_sent_and_is_found_nowhere(
+def test_an_api_key_is_sent_but_stored_nowhere(
     planted: Server,
     make_run: Callable[..., RunSettings],
     run_log: Callable[[Any, str], str],

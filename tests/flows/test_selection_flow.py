@@ -28,7 +28,7 @@ def steps_in(state: str, names: StateNames) -> set[str]:
     return {step for step in STEPS if names[step] == [state]}
 
 
-def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
+def test_the_flow_selects_like_the_library_and_shows_each_step(
     make_run: MakeRun,
     task_states: TaskStates,
     artifacts: Callable[[Any], dict[str, Any]],
@@ -67,7 +67,7 @@ def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
     assert set(select(settings).summary["cached"]) == STEPS, "the library goes on from what the flow made"
 
 
-def test_what_the_library_made_shows_cached_in_the_flow(make_run: MakeRun, task_states: TaskStates) -> None:
+def test_results_of_the_library_are_cached_in_the_flow(make_run: MakeRun, task_states: TaskStates) -> None:
     settings = make_run(budget=7)
     select(settings)
     final = select_instructions(settings, return_state=True)
@@ -75,12 +75,12 @@ def test_what_the_library_made_shows_cached_in_the_flow(make_run: MakeRun, task_
     assert set(final.result()["cached"]) == STEPS
 
 
-def test_another_strategy_runs_only_the_steps_that_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
+def test_a_strategy_runs_only_the_steps_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
     names = task_states(select_instructions(make_run(strategy="longest"), return_state=True))
     assert {step for step in (*STEPS, "model") if step in names} == {"pool", "preferences", "selection"}
 
 
-def test_an_error_is_the_runs_own(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_failed_flow_raises_the_error_of_the_run(make_run: MakeRun, tmp_path: Path) -> None:
     results = tmp_path / "results"
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: results}):
         final = select_instructions(make_run(rows=60, budget=61), return_state=True)

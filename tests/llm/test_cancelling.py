@@ -38,7 +38,7 @@ sys.exit(main(["select", *sys.argv[1:]]))
     ("door", "number"),
     [(door, number) for door in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
 )
-def test_a_signal_ends_a_run_soon_and_the_next_goes_on(door: str, number: int, tmp_path: Path) -> None:
+def test_a_signal_stops_a_run_soon_and_the_next_run_continues(door: str, number: int, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 2800)
     with FaultyOllama(delay=0.2, parallel=4) as server:
         command = [sys.executable, "-c", PROGRAM, door, str(tmp_path / "pool.jsonl"), "--budget", "20"]
@@ -79,7 +79,7 @@ def test_a_run_can_be_cancelled_from_another_thread(
 
 
 @pytest.mark.parametrize(("out", "message"), [("s3://bucket/out", "is a URL"), ("{tmp}/file", "is a file")])
-def test_an_output_folder_is_checked_before_anything_is_asked(
+def test_an_output_folder_is_checked_before_any_request(
     out: str, message: str, make_run: Callable[..., RunSettings], fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

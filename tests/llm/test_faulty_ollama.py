@@ -61,7 +61,7 @@ def conforms() -> Callable[[str, Any], None]:
 
 
 @pytest.mark.asyncio
-async def test_a_good_answer_ranks_by_merit_and_holds_to_the_schema() -> None:
+async def test_a_good_answer_ranks_by_merit_and_follows_the_schema() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             answer = await chat(client)
@@ -76,7 +76,7 @@ async def test_a_good_answer_ranks_by_merit_and_holds_to_the_schema() -> None:
 
 
 @pytest.mark.asyncio
-async def test_every_answer_is_as_described(conforms: Callable[[str, Any], None]) -> None:
+async def test_every_response_follows_the_openapi_description(conforms: Callable[[str, Any], None]) -> None:
     told = {"messages": [{"role": "user", "content": PROMPT.text}], "format": PROMPT.schema}
     point = {"prompt": pointwise(CANDIDATES[0]).text, "raw": True, "logprobs": True, "top_logprobs": 20}
     with FaultyOllama() as server:
@@ -109,7 +109,7 @@ async def test_every_answer_is_as_described(conforms: Callable[[str, Any], None]
 
 
 @pytest.mark.asyncio
-async def test_the_official_client_knows_the_server() -> None:
+async def test_the_official_client_works_with_the_server() -> None:
     with FaultyOllama(context_length=8192) as server:
         async with client_of(server) as client:
             assert [(one.model, one.digest) for one in (await client.list()).models] == [("m:latest", DIGEST)]
@@ -124,7 +124,7 @@ async def test_the_official_client_knows_the_server() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_stream_says_what_a_whole_answer_does() -> None:
+async def test_a_stream_gives_the_same_answer_as_a_single_response() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             messages = [{"role": "user", "content": PROMPT.text}]
@@ -134,7 +134,7 @@ async def test_a_stream_says_what_a_whole_answer_does() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_raw_prompt_gets_the_odds_of_both_labels() -> None:
+async def test_a_raw_prompt_returns_the_odds_of_both_labels() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             for candidate in CANDIDATES:
@@ -150,7 +150,7 @@ async def test_a_raw_prompt_gets_the_odds_of_both_labels() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_prompt_that_is_too_long_is_refused_or_silently_cut() -> None:
+async def test_a_too_long_prompt_is_refused_or_silently_truncated() -> None:
     with FaultyOllama(context_length=100) as server:
         async with client_of(server) as client:
             assert (await chat(client)).prompt_eval_count == 52
@@ -175,7 +175,7 @@ async def test_a_prompt_that_is_too_long_is_refused_or_silently_cut() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_a_fault_of_the_wire_is_the_error_that_it_would_be(
+async def test_a_connection_fault_raises_the_real_client_error(
     fault: Fault, error: type[Exception], said: str | None
 ) -> None:
     with FaultyOllama({fault: 1.0}) as server:
@@ -202,7 +202,7 @@ async def test_a_fault_of_the_wire_is_the_error_that_it_would_be(
     ],
 )
 @pytest.mark.asyncio
-async def test_a_fault_of_the_answer_comes_with_status_200(fault: Fault, told: Callable[[Any], bool]) -> None:
+async def test_an_answer_fault_has_status_200(fault: Fault, told: Callable[[Any], bool]) -> None:
     with FaultyOllama({fault: 1.0}, most_in_a_row=1) as server:
         async with client_of(server) as client:
             assert told(await chat(client))
@@ -211,7 +211,7 @@ async def test_a_fault_of_the_answer_comes_with_status_200(fault: Fault, told: C
 
 
 @pytest.mark.asyncio
-async def test_streams_are_cut_and_left_unfinished_too() -> None:
+async def test_streams_can_also_be_truncated_or_unfinished() -> None:
     async def pieces(client: AsyncClient) -> list[ChatResponse]:
         messages = [{"role": "user", "content": PROMPT.text}]
         return [piece async for piece in await client.chat("m", messages, format=PROMPT.schema, stream=True)]
@@ -226,7 +226,7 @@ async def test_streams_are_cut_and_left_unfinished_too() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_question_in_other_words_meets_no_more_faults_in_a_row() -> None:
+async def test_a_rephrased_question_gets_a_limited_number_of_faults_in_a_row() -> None:
     with FaultyOllama({"prose": 1.0}) as server:
         async with client_of(server) as client:
             for prompt in (PROMPT, PROMPT.again("it was not JSON", 2), PROMPT.again("it was not JSON", 3)):
@@ -235,7 +235,7 @@ async def test_a_question_in_other_words_meets_no_more_faults_in_a_row() -> None
 
 
 @pytest.mark.asyncio
-async def test_the_same_questions_meet_the_same_faults_whatever_the_concurrency() -> None:
+async def test_the_same_questions_get_the_same_faults_at_any_concurrency() -> None:
     questions = [listwise([Candidate("a", f"A{n}"), Candidate("b", f"B{n}")], 1, seed=0) for n in range(60)]
     faults = {"busy": 0.2, "prose": 0.2, "reset": 0.1}
 
@@ -267,7 +267,7 @@ async def test_the_same_questions_meet_the_same_faults_whatever_the_concurrency(
     assert max(map(len, alone[0])) == 2
 
 
-def test_faults_are_known_and_no_more_than_all() -> None:
+def test_unknown_faults_and_shares_above_one_are_refused() -> None:
     assert len(get_args(Fault)) == 11
     with pytest.raises(ValueError, match="unknown faults: flood"):
         FaultyOllama({"flood": 0.1})
@@ -279,7 +279,7 @@ def test_faults_are_known_and_no_more_than_all() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_cannot_be_answered_at_once_queues_and_says_so() -> None:
+async def test_requests_beyond_the_parallel_limit_queue_and_report_it() -> None:
     with FaultyOllama(delay=0.05, parallel=2) as server:
         async with client_of(server) as client:
             answers = await asyncio.gather(*(chat(client) for _ in range(6)))
@@ -294,7 +294,7 @@ async def test_what_cannot_be_answered_at_once_queues_and_says_so() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_goes_away_leaves_its_place_to_the_next() -> None:
+async def test_a_disconnected_client_frees_its_place() -> None:
     with FaultyOllama(delay=20, parallel=1) as server:
         async with client_of(server, timeout=0.1) as client:
             for _ in range(2):
@@ -306,7 +306,7 @@ async def test_a_client_that_goes_away_leaves_its_place_to_the_next() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_paused_server_is_dead_until_it_resumes() -> None:
+async def test_a_paused_server_does_not_answer_until_it_resumes() -> None:
     with FaultyOllama(delay=0.2) as server:
         async with client_of(server) as client:
             under_way = asyncio.create_task(chat(client))
@@ -320,7 +320,7 @@ async def test_a_paused_server_is_dead_until_it_resumes() -> None:
             assert ranked(await chat(client)) == BEST[:3]
 
 
-def test_waiting_for_a_busy_server_ends() -> None:
+def test_waiting_for_a_busy_server_times_out() -> None:
     async def give_up_waiting(server: FaultyOllama) -> None:
         async with client_of(server) as client:
             under_way = asyncio.create_task(chat(client))

@@ -47,21 +47,21 @@ def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) 
     assert len(Ledger(store, OTHER)) == 0
 
 
-def test_every_line_says_which_question_it_is_for(tmp_path: Path) -> None:
+def test_every_ledger_line_names_its_question(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     lines = [json.loads(line) for line in Path(store.address(files(store)[0])).read_bytes().splitlines()]
     assert [line["question"] for line in lines] == ["query 17, pass 2"] * 2
 
 
-def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
+def test_replies_of_one_ledger_share_a_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, [str(number) for number in range(200)])
     assert len(files(store)) == 1
     assert len(Ledger(store, INFO)) == 200
 
 
-def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
+def test_a_complete_line_without_a_newline_is_read(tmp_path: Path) -> None:
     """A disk can be full before the line's end: the reply is there, and paid for."""
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
@@ -72,7 +72,7 @@ def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
     assert len(Ledger(store, INFO)) == 1
 
 
-def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_torn_line_is_skipped_and_other_lines_are_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
@@ -82,7 +82,7 @@ def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
     assert len(Ledger(store, INFO)) >= 1
 
 
-def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: Path) -> None:
+def test_the_earlier_of_two_replies_is_used_everywhere(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one"], "first")
 
@@ -98,7 +98,7 @@ def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: 
     assert entry.reply.text == "first"
 
 
-def test_a_reply_that_cannot_be_kept_is_an_error_for_all_that_wait(
+def test_a_reply_that_cannot_be_stored_fails_all_waiting_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_handle: int) -> None:
@@ -109,7 +109,7 @@ def test_a_reply_that_cannot_be_kept_is_an_error_for_all_that_wait(
         add(Store(str(tmp_path)), ["one", "two"])
 
 
-def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
+def test_any_model_text_is_stored_unchanged(tmp_path: Path) -> None:
     text = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
     store = Store(str(tmp_path))
     add(store, ["one"], text)
@@ -121,7 +121,7 @@ def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"attempt": 1}])
-def test_a_key_depends_on_what_decides_the_reply_alone(change: dict[str, int]) -> None:
+def test_a_ledger_key_depends_only_on_what_decides_the_reply(change: dict[str, int]) -> None:
     same = request("one").key(INFO) == request("one", **change).key(INFO)
     assert same is (change == {"attempt": 1})
     assert request("one").key(INFO) != request("one").key(OTHER)
@@ -132,7 +132,7 @@ def teardown_module() -> None:
 
 
 @pytest.mark.parametrize("location", ["{tmp}/store", "memory://{tmp}"])
-def test_two_runs_at_once_go_on_with_the_reply_that_came_first(location: str, tmp_path: Path) -> None:
+def test_two_concurrent_runs_use_the_first_stored_reply(location: str, tmp_path: Path) -> None:
     store = Store(location.format(tmp=tmp_path))
 
     async def run() -> None:

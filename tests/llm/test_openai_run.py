@@ -59,7 +59,7 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_run_over_openais_api(base_url: str, make_run: Callable[..., RunSettings]) -> None:
+def test_a_run_works_over_openais_api(base_url: str, make_run: Callable[..., RunSettings]) -> None:
     ranking = {"hosts": [base_url], "price_in": 1.0, "price_out": 2.0, "concurrency": 2}
     settings = make_run(rows=280, budget=20, selector="openai:m", ranking=ranking)
     summary = select(settings).summary

@@ -34,7 +34,7 @@ def points_by_duels(id: str, candidates: Sequence[str], rankings: Sequence[Seque
 
 @given(ballots(), st.integers(1, 7))
 @settings(max_examples=80, deadline=None)
-def test_borda_is_what_its_definition_says(ballot: Ballots, wanted: int) -> None:
+def test_borda_agrees_with_its_definition(ballot: Ballots, wanted: int) -> None:
     candidates, rankings = ballot
 
     def order(id: str) -> tuple[Fraction, list[int], str]:
@@ -68,7 +68,7 @@ def test_unanimous_passes_are_the_consensus(ballot: Ballots, passes: int) -> Non
 
 @given(ballots(), st.data())
 @settings(max_examples=80, deadline=None)
-def test_a_candidate_that_rises_in_a_pass_falls_in_no_consensus(ballot: Ballots, data: st.DataObject) -> None:
+def test_a_candidate_that_rises_in_a_pass_never_falls_in_the_consensus(ballot: Ballots, data: st.DataObject) -> None:
     candidates, rankings = ballot
     number = data.draw(st.integers(0, len(rankings) - 1))
     id = data.draw(st.sampled_from(candidates))
@@ -95,13 +95,13 @@ def test_a_candidate_that_rises_in_a_pass_falls_in_no_consensus(ballot: Ballots,
         ([], 2, Consensus((), (), 0)),
     ],
 )
-def test_borda_of_small_ballots(rankings: list[str], wanted: int, consensus: Consensus) -> None:
+def test_borda_gives_known_results_for_small_ballots(rankings: list[str], wanted: int, consensus: Consensus) -> None:
     assert borda("abcd", rankings, wanted) == consensus
 
 
 @pytest.mark.parametrize(("candidates", "ranking"), [("abc", "aba"), ("abc", "ax"), ("aab", "ab")])
 @pytest.mark.parametrize("function", [lambda *ballot: borda(*ballot, 2), kendalls_w])
-def test_rankings_of_anything_but_the_candidates_are_refused(function, candidates: str, ranking: str) -> None:
+def test_rankings_that_name_other_candidates_are_refused(function, candidates: str, ranking: str) -> None:
     with pytest.raises(ContractError):
         function(candidates, [ranking, "b"])
 
@@ -119,20 +119,20 @@ def test_rankings_of_anything_but_the_candidates_are_refused(function, candidate
         ("abcd", ["ab", "", "ac"], 0.75),  # an abstention neither agrees nor disagrees
     ],
 )
-def test_kendalls_w_of_known_examples(candidates: str, rankings: list[str], w: float) -> None:
+def test_kendalls_w_gives_known_results(candidates: str, rankings: list[str], w: float) -> None:
     assert kendalls_w(candidates, rankings) == pytest.approx(w, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("candidates", "rankings"), [("abc", []), ("abc", ["ab"]), ("abc", ["ab", ""]), ("abc", ["", ""]), ("a", ["a"] * 2)]
 )
-def test_kendalls_w_of_nothing_to_agree_on(candidates: str, rankings: list[str]) -> None:
+def test_kendalls_w_is_undefined_without_enough_rankings(candidates: str, rankings: list[str]) -> None:
     assert kendalls_w(candidates, rankings) is None
 
 
 @given(ballots(least=2))
 @settings(max_examples=50, deadline=None)
-def test_kendalls_w_is_friedmans_statistic_on_its_own_scale(ballot: Ballots) -> None:
+def test_kendalls_w_is_a_rescaled_friedman_statistic(ballot: Ballots) -> None:
     candidates, rankings = ballot
     w = kendalls_w(candidates, rankings)
     assert w is not None
@@ -144,7 +144,7 @@ def test_kendalls_w_is_friedmans_statistic_on_its_own_scale(ballot: Ballots) -> 
 
 
 @pytest.mark.parametrize("named", [1, 3, 14])
-def test_passes_that_rank_by_chance_agree_by_one_over_their_number(named: int) -> None:
+def test_kendalls_w_of_random_passes_is_one_over_their_number(named: int) -> None:
     rng = np.random.default_rng(0)
     candidates = list("abcdefghijklmn")
     assert kendalls_w(candidates, [list(rng.permutation(candidates)) for _ in range(300)]) < 0.01
@@ -161,7 +161,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
-def test_a_fair_selector_is_suspected_as_often_as_chance_has_it(shown: np.ndarray) -> None:
+def test_the_bias_pvalue_of_a_fair_selector_is_uniform(shown: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     found = np.array([position_bias_pvalue(rng.integers(shown), shown) for _ in range(400)])
     assert 0.025 < (found < 0.05).mean() < 0.085
@@ -170,13 +170,13 @@ def test_a_fair_selector_is_suspected_as_often_as_chance_has_it(shown: np.ndarra
 
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
 @pytest.mark.parametrize("end", ["first", "last"])
-def test_a_selector_that_goes_by_position_is_found_out(shown: np.ndarray, end: str) -> None:
+def test_a_position_biased_selector_is_detected(shown: np.ndarray, end: str) -> None:
     p = position_bias_pvalue(np.zeros_like(shown) if end == "first" else shown - 1, shown)
     assert p is not None
     assert p < 1e-6
 
 
-def test_small_questions_do_not_hide_a_lean_in_large_ones() -> None:
+def test_small_questions_do_not_hide_a_bias_in_large_questions() -> None:
     """Those of two candidates always pick one of the first two, which Pearson's sum takes for room to vary."""
     shown = np.repeat([2, 14], [1000, 200])
     rng = np.random.default_rng(2)
@@ -188,7 +188,7 @@ def test_small_questions_do_not_hide_a_lean_in_large_ones() -> None:
     assert p < 0.001 < stats.chisquare(np.bincount(picks, minlength=14), expected).pvalue
 
 
-def test_where_all_questions_show_as_many_the_test_is_pearsons() -> None:
+def test_with_questions_of_equal_size_the_bias_test_is_pearsons() -> None:
     picks = np.random.default_rng(3).integers(7, size=200, dtype=np.int32)
     assert position_bias_pvalue(picks, np.full(200, 7)) == pytest.approx(stats.chisquare(np.bincount(picks)).pvalue)
     pooled = np.bincount(picks[:30] // 2, minlength=4)
@@ -198,11 +198,11 @@ def test_where_all_questions_show_as_many_the_test_is_pearsons() -> None:
 
 
 @pytest.mark.parametrize("shown", [np.full(29, 2), np.full(500, 1), np.repeat([1, 2], [500, 29]), np.full(0, 2)])
-def test_too_little_to_tell(shown: np.ndarray) -> None:
+def test_the_bias_pvalue_needs_enough_questions(shown: np.ndarray) -> None:
     assert position_bias_pvalue(np.zeros_like(shown), shown) is None
 
 
-def test_one_cell_cannot_be_uneven(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bias_test_with_one_cell_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selectllm.ranking.aggregation.LEAST_EXPECTED", 20.0)
     assert position_bias_pvalue(np.zeros(30, dtype=np.int64), np.full(30, 2)) is None
 
@@ -213,7 +213,7 @@ def test_a_pick_that_was_not_shown_is_refused(pick: int) -> None:
         position_bias_pvalue(np.array([0, pick]), np.array([3, 3]))
 
 
-def test_people_are_warned_only_of_what_chance_does_not_explain() -> None:
+def test_a_bias_warning_appears_only_when_chance_is_unlikely() -> None:
     assert position_bias_warning(None) is None
     assert position_bias_warning(0.001) is None
     assert position_bias_warning(0.02) is None

@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_anew_what_it_bears_on(
+def test_a_changed_setting_recomputes_only_the_steps_it_affects(
     change: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -74,7 +74,7 @@ def test_a_change_makes_anew_what_it_bears_on(
         ("selectllm.steps.choose.CODE_VERSION", "selection"),
     ],
 )
-def test_a_raised_code_version_makes_its_step_and_those_after_it_anew(
+def test_a_raised_code_version_recomputes_its_step_and_later_steps(
     version: str, first: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(budget=7)
@@ -83,7 +83,7 @@ def test_a_raised_code_version_makes_its_step_and_those_after_it_anew(
     assert made(select(settings)) == since(first)
 
 
-def test_another_embedding_model_or_pool_makes_all_after_it_anew(
+def test_another_embedding_model_or_pool_recomputes_later_steps(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(budget=7)
@@ -96,7 +96,7 @@ def test_another_embedding_model_or_pool_makes_all_after_it_anew(
 
 
 @pytest.mark.parametrize("change", ["grew", "shrank"])
-def test_a_pool_that_changed_is_divided_on_top_of_what_stands(change: str, make_run: MakeRun) -> None:
+def test_a_changed_pool_extends_the_existing_queries(change: str, make_run: MakeRun) -> None:
     """Every step's table is another; what is in it of the old rows, test_incremental.py looks at."""
     settings = make_run(budget=7)
     first = select(settings)

@@ -42,7 +42,7 @@ def new_rows(count: int, name: str = "new") -> list[dict[str, Any]]:
     return [{"instruction": f"A {name} question, number {n}: why?"} for n in range(count)]
 
 
-def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
+def test_a_pool_that_grew_slightly_needs_requests_only_for_new_rows(
     make_run: MakeRun, quick_embedding: type[HashEmbedder]
 ) -> None:
     run = make_run(rows=3000, budget=200)
@@ -59,7 +59,7 @@ def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
     assert len(new) == 3030
 
 
-def test_generation_follows_generation_and_requery_starts_afresh(make_run: MakeRun) -> None:
+def test_generations_are_counted_and_requery_starts_again(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     select(run)
     second = grow(run, new_rows(20))
@@ -79,7 +79,7 @@ def test_generation_follows_generation_and_requery_starts_afresh(make_run: MakeR
     assert apart.table().equals(afresh.table()), "and is what a store without a past would have"
 
 
-def test_queries_that_lost_a_row_are_dissolved_and_no_other(make_run: MakeRun) -> None:
+def test_only_queries_that_lost_a_row_are_dissolved(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     before = select(run).table("queries")
     lost = set(pc.unique(before["query_id"]).to_pylist())
@@ -92,7 +92,7 @@ def test_queries_that_lost_a_row_are_dissolved_and_no_other(make_run: MakeRun) -
         assert rows[0].equals(rows[1])
 
 
-def test_a_single_new_row_meets_others(make_run: MakeRun) -> None:
+def test_a_single_new_row_shares_a_query_with_other_rows(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     select(run)
     table = select(grow(run, new_rows(1))).table("queries")
@@ -101,7 +101,7 @@ def test_a_single_new_row_meets_others(make_run: MakeRun) -> None:
     assert sorted(one["counts"].as_py() for one in last["query_id"].value_counts()) == [7, 8]
 
 
-def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
+def test_a_mostly_new_pool_is_divided_again(make_run: MakeRun) -> None:
     run = make_run(rows=60, budget=5)
     select(run)
     big = grow(run, new_rows(100))
@@ -112,7 +112,7 @@ def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
     )
 
 
-def test_other_columns_or_another_order_form_no_query_anew(
+def test_other_columns_or_another_order_change_no_query(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
@@ -130,7 +130,7 @@ def test_other_columns_or_another_order_form_no_query_anew(
     assert len(model.asked) == asked
 
 
-def test_an_embedding_cut_off_goes_on_where_it_was(
+def test_an_interrupted_embedding_continues(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "SHARD_ROWS", 10)
@@ -154,7 +154,7 @@ def test_an_embedding_cut_off_goes_on_where_it_was(
     assert result.summary["artifacts"] == apart.summary["artifacts"]
 
 
-def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> None:
+def test_a_smaller_pool_in_between_changes_no_query(make_run: MakeRun) -> None:
     run = make_run(rows=700, budget=5)
     first = select(run)
     lines = Path(run.pool).read_text(encoding="utf-8").splitlines()
@@ -167,7 +167,7 @@ def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> Non
 
 @pytest.mark.parametrize("kind", ["queries", "centroids"])
 @pytest.mark.parametrize("damage", ["deleted", "altered"])
-def test_what_the_next_generation_needs_is_made_again_as_it_was(
+def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     kind: str, damage: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(rows=280, budget=20)
@@ -192,7 +192,7 @@ def test_what_the_next_generation_needs_is_made_again_as_it_was(
     assert path.name in caplog.text
 
 
-def test_vectors_that_nobody_can_use_are_not_kept(
+def test_unusable_vectors_are_not_stored(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = HashEmbedder.embed
@@ -210,7 +210,7 @@ def test_vectors_that_nobody_can_use_are_not_kept(
     assert len(select(run).table()) == 5, "the next run, with a model that is well again"
 
 
-def test_another_way_of_embedding_embeds_every_row_anew(
+def test_a_new_embedding_code_version_embeds_every_row_again(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(rows=60)
@@ -224,7 +224,7 @@ def test_another_way_of_embedding_embeds_every_row_anew(
     "kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"]
 )
 @pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
-def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
+def test_a_damaged_artifact_is_detected_logged_and_rebuilt(
     kind: str, damage: str, make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = fake_model()
@@ -249,7 +249,7 @@ def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
     assert (path.name in caplog.text) == (damage != "no manifest")
 
 
-def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun) -> None:
+def test_a_run_removes_old_temporary_files_and_keeps_recent_ones(make_run: MakeRun) -> None:
     import os
     import time
 
@@ -266,7 +266,7 @@ def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun)
     assert young.exists(), "its writer may still be at work"
 
 
-def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
+def test_a_budget_beyond_the_depth_is_announced_before_more_requests(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = fake_model()
@@ -278,7 +278,7 @@ def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
     assert len(model.asked) > asked
 
 
-def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(make_run: MakeRun) -> None:
+def test_a_concurrent_result_is_used_unless_it_is_unacceptable(make_run: MakeRun) -> None:
     run = make_run()
     store, table = Store(run.store), pa.table({"id": ["a"]})
 
@@ -294,7 +294,7 @@ def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(mak
     assert store.read(own.artifact)["id"].to_pylist() == ["c"]
 
 
-def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
+def test_two_concurrent_runs_agree_with_a_nondeterministic_model(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
@@ -322,7 +322,7 @@ def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
     assert again.table().equals(one.table()), "and for whoever reads the replies later"
 
 
-def test_two_runs_at_once_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
+def test_two_concurrent_runs_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=8) as server:
         asking = {"hosts": [server.host], "concurrency": 4}
         run = make_run(rows=300, budget=25, selector=f"ollama:{server.model}", ranking=asking, queries={"size": 5})

@@ -52,7 +52,7 @@ def run(settings: RunSettings, workers: Workers) -> Any:
     return pipeline.run(Context(settings, Store(settings.store), executor=workers))
 
 
-def test_batches_give_the_ranks_of_a_run_in_one_process(
+def test_remote_batches_give_the_same_ranks_as_one_process(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel], tmp_path: Any
 ) -> None:
     fake_model()
@@ -64,7 +64,7 @@ def test_batches_give_the_ranks_of_a_run_in_one_process(
     assert workers.shares == [2, 1], "the concurrency is shared out"
 
 
-def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(
+def test_no_batch_starts_after_the_cost_limit(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()  # 10 tokens of a prompt and 2 of an answer, each time
@@ -75,7 +75,7 @@ def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(
     assert [batch.job.paid_before for batch in workers.batches] == [(0, 0), (100, 20), (200, 40)]
 
 
-def test_no_more_batches_are_asked_about_once_too_many_have_abstained(
+def test_no_batch_starts_after_too_many_abstentions(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel]
 ) -> None:
     fake_model(lambda _: "I would rather talk.")

@@ -26,7 +26,7 @@ def store(make_run: MakeRun) -> Store:
     return Store(run.store)
 
 
-def test_artifacts_are_listed_in_the_order_of_the_steps_and_the_newest_first(store: Store) -> None:
+def test_artifacts_are_listed_by_step_and_newest_first(store: Store) -> None:
     found = scan(store)
     kinds = [item.artifact.kind for item in found.artifacts]
     assert list(dict.fromkeys(kinds))[:2] == ["pool", "quarantine"]
@@ -55,7 +55,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_that_names_and_sizes_tell_is_marked(damage: str, store: Store) -> None:
+def test_damage_visible_from_names_and_sizes_is_marked(damage: str, store: Store) -> None:
     found = scan(store)
     target, other = found.artifacts[-1].artifact, found.artifacts[-2].artifact
     table = Path(store.path(target))
@@ -91,19 +91,21 @@ def test_the_command_prints_a_plain_table_or_json(store: Store, capsys: pytest.C
     assert f"{len(found['artifacts'])} artifacts" in text.out
 
 
-def test_a_store_that_is_not_there_is_empty_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_store_is_empty_and_is_not_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["artifacts", "--store", str(tmp_path / "none")]) == 0
     assert capsys.readouterr().out == "0 artifacts, 0 B\n"
     assert not (tmp_path / "none").exists()
 
 
-def test_a_store_that_is_a_file_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_is_a_file_prints_one_line_and_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     assert main(["artifacts", "--store", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_object_stores_are_listed_too(make_run: MakeRun) -> None:
+def test_object_stores_can_be_listed(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
     select(make_run(budget=7, store="memory://inventory"))
     found = scan(Store("memory://inventory"))
@@ -113,14 +115,14 @@ def test_object_stores_are_listed_too(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
 
 
-def test_names_that_others_left_in_the_store_do_not_reach_a_terminal(store: Store) -> None:
+def test_foreign_file_names_are_sanitized_for_terminals(store: Store) -> None:
     store.write_bytes("artifacts/\x1b[31mred/\x1b]0;title\x07.parquet", b"")
     store.write_bytes("replies/\x1b[31m/x.jsonl", b"")
     text = format_inventory(scan(store))
     assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_what_was_never_an_artifact_is_passed_over(store: Store) -> None:
+def test_files_that_are_not_artifacts_are_ignored(store: Store) -> None:
     before = scan(store)
     store.write_bytes("artifacts/pool/README.txt", b"notes")
     store.write_bytes("artifacts/pool/.hidden.json", b"notes")
@@ -131,7 +133,7 @@ def test_what_was_never_an_artifact_is_passed_over(store: Store) -> None:
     ("bytes", "said"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_400, "99.4 kB"), (99_500, "100 kB"), (999_600, "1.0 MB")],
 )
-def test_sizes_are_short(bytes: int, said: str) -> None:
+def test_sizes_are_printed_in_short_form(bytes: int, said: str) -> None:
     assert size(bytes) == said
 
 
@@ -145,18 +147,16 @@ def test_sizes_are_short(bytes: int, said: str) -> None:
         (timedelta(days=1999.9), "1,999 d"),
     ],
 )
-def test_ages_are_short(ago: timedelta, said: str) -> None:
+def test_ages_are_printed_in_short_form(ago: timedelta, said: str) -> None:
     now = datetime.now(UTC)
     assert age(now - ago, now) == said
 
 
-def test_an_artifact_of_unknown_age_says_so() -> None:
+def test_an_artifact_of_unknown_age_is_marked() -> None:
     assert age(None, datetime.now(UTC)) == "?"
 
 
-def test_a_manifest_that_did_not_arrive_among_many_is_asked_for_alone(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_missing_from_a_bulk_read_is_read_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # An object store that answers many requests at once may leave one out: what was not read is not damaged.
     monkeypatch.setattr(Store, "manifests", lambda *_: [])
     assert not [item for item in scan(store).artifacts if item.damage]

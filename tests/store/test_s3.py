@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def test_a_store_on_s3_holds_what_a_folder_would(
+def test_a_store_on_s3_has_the_same_files_as_a_folder(
     s3: str, make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
@@ -39,9 +39,7 @@ def test_a_store_on_s3_holds_what_a_folder_would(
     assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock, nothing half-written"
 
 
-def test_a_damaged_object_is_noticed_and_made_again(
-    s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_object_is_detected_and_rebuilt(s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     run = make_run(budget=7, store=s3)
     first = select(run)
     files = fsspec.filesystem("s3")
@@ -54,7 +52,7 @@ def test_a_damaged_object_is_noticed_and_made_again(
     assert files.cat_file(path) == content
 
 
-def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
+def test_concurrent_slots_share_no_row(s3: str) -> None:
     rows = [f"{n:032x}" for n in range(8)]
 
     def take_two(slot: int) -> None:
@@ -77,7 +75,7 @@ def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
     assert sorted(id for one in History(Store(s3), "h").commits().values() for id in one.ids) == rows
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_error(s3: str, make_run: MakeRun) -> None:
+def test_a_missing_bucket_is_one_clear_error(s3: str, make_run: MakeRun) -> None:
     from selectllm.errors import StoreError
 
     with pytest.raises(StoreError, match="cannot be written"):
