@@ -1,4 +1,4 @@
-"""What prefect.yaml says, read without a server."""
+"""Checks of prefect.yaml that need no server."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from selectllm.settings import RunSettings
 
 ROOT = steps.ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-BY_NAME = {one["name"]: one for one in FILE["deployments"]}
+BY_NAME = {deployment["name"]: deployment for deployment in FILE["deployments"]}
 DEMO = {"judge": steps.judge()}
 
 
@@ -42,8 +42,8 @@ def test_the_form_has_titles_and_accepts_open_parameters() -> None:
     assert as_python_sends["history"] is None
     for run in (left_open, as_python_sends):
         assert validate({"run": run}, form) == []
-    (fault,) = validate({"run": left_open | {"budget": 0}}, form)
-    assert "minimum of 1" in fault.message
+    (error,) = validate({"run": left_open | {"budget": 0}}, form)
+    assert "minimum of 1" in error.message
 
 
 def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,23 +54,23 @@ def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.Monke
 def test_nightly_runs_never_overlap() -> None:
     assert BY_NAME["nightly"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     (schedule,) = BY_NAME["nightly"]["schedules"]
-    assert schedule["slug"] == "nightly"  # without a slug a second deployment would make the schedule anew
+    assert schedule["slug"] == "nightly"  # without a slug a second deployment would create a second schedule
     assert schedule["timezone"]
 
 
 @pytest.mark.asyncio
 async def test_job_variables_are_known_to_their_work_pool() -> None:
     kinds = {
-        kind: told
-        for one in (await get_collection_view("aggregate-worker-metadata")).values()
-        for kind, told in one.items()
+        kind: details
+        for collection in (await get_collection_view("aggregate-worker-metadata")).values()
+        for kind, details in collection.items()
     }
     pools: list[dict[str, Any]] = [FILE["definitions"][name] for name in ("process", "docker", "kubernetes")]
     for pool in pools:
         known = kinds[pool["type"]]["default_base_job_configuration"]["variables"]["properties"]
         assert set(pool["job_variables"]) <= set(known), pool["name"]
         assert pool["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    assert [one["name"] for one in work_pools.wanted()] == ["selectllm"]
+    assert [pool["name"] for pool in work_pools.named_work_pools()] == ["selectllm"]
 
 
 def test_the_version_comes_from_git_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the machine that deploys knows of itself."""
+"""Values that prefect.yaml reads from the machine that deploys."""
 
 from pathlib import Path
 
