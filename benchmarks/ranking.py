@@ -140,12 +140,12 @@ def main() -> None:
         measured = measure(arguments, Path(folder))
 
     ideal = (arguments.queries - 1) // arguments.concurrency * arguments.delay
-    one = measured["bare"].seconds
+    bare = measured["bare"].seconds
     print(f"\n{'contender':<10} {'questions':>9} {'at once':>8} {'seconds':>8} {'to bare':>8}")
-    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / one:>8.3f}")
+    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / bare:>8.3f}")
     for name, seen in measured.items():
         print(
-            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / one:>8.3f}"
+            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / bare:>8.3f}"
         )
 
 

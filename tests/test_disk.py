@@ -1,4 +1,4 @@
-"""A disk that is full or may no longer be written to ends a run with one clear line; given space, it goes on."""
+"""A full or read-only disk ends a run with one clear line. With space again, the next run continues."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     command = ["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"a disk of its own cannot be had here: {done.stderr.strip()}")
+        pytest.skip(f"a separate disk cannot be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -62,12 +62,12 @@ def remount(disk: Path, how: str) -> None:
 
 
 def check_failed(run: Ended, why: str) -> None:
-    """See that a run has ended with one line that says why, and what to do."""
+    """Check that a run ended with one line that says why and what to do."""
     assert run.code == 1
-    assert run.told.count("\n") == 1
-    assert run.told.startswith("selectllm: ")
-    assert why in run.told
-    assert "Free space or mend permissions, then run again" in run.told or "The selection is kept" in run.told
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("selectllm: ")
+    assert why in run.stderr
+    assert "Free space or mend permissions, then run again" in run.stderr or "The selection is kept" in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def check_failed(run: Ended, why: str) -> None:
 def test_a_run_reports_refused_writes_and_can_continue(
     moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
-    """On any machine: the refusal is raised in the disk's place."""
+    """Works on any machine: the error of the disk is simulated."""
     scene = Scene(tmp_path, server)
     check_failed(scene.run(moment, nth, blow), why)
     assert not scene.temporaries() or blow == "lose rights", "files can be removed from a full disk"
@@ -115,8 +115,8 @@ def test_a_run_on_a_disk_that_becomes_read_only_can_continue(
     scene = Scene(tmp_path, server, disk=disk)
     check_failed(scene.run(moment, nth, "remount", filler=str(disk)), "Read-only file system")
     again = scene.run()
-    assert again.code == 2, "the output folder is looked at before anything else"
-    assert "may not be written to" in again.told
+    assert again.code == 2, "the output folder is checked first"
+    assert "may not be written to" in again.stderr
     assert not again.questions
     remount(disk, "rw")
     check_goes_on(scene, undisturbed, failures=1)

@@ -95,23 +95,23 @@ def test_the_corpus_is_large_and_varied() -> None:
     stored = hostile.CORPUS.read_text(encoding="utf-8").splitlines()
     assert len(stored) >= 70
     assert len({row["attack"] for row in ROWS}) >= 25
-    assert all(line.isprintable() for line in stored), "a reader of the file must see what is in it"
+    assert all(line.isprintable() for line in stored), "the file shows every character"
 
 
 def test_every_row_is_kept_unchanged_or_quarantined_with_a_reason(tmp_path: Path) -> None:
-    found = read_pool(written(tmp_path / "pool.jsonl"))
-    assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
-    assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
+    pool = read_pool(written(tmp_path / "pool.jsonl"))
+    assert pool.rows_read == len(ROWS) == pool.quarantined + pool.duplicates + pool.table.num_rows
+    assert (pool.quarantined, pool.duplicates, pool.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
 
-    numbers = found.table["row"].to_pylist() + found.quarantine["row"].to_pylist()
+    numbers = pool.table["row"].to_pylist() + pool.quarantine["row"].to_pylist()
     assert sorted(numbers) == list(range(1, len(ROWS) + 1))
-    for row in found.table.to_pylist():
-        given = ROWS[row["row"] - 1]
-        assert (row["instruction"], row["input"]) == (given["instruction"], given.get("input"))
-    for row in found.quarantine.to_pylist():
-        given = ROWS[row["row"] - 1]
-        assert json.loads(row["text"]) == given
-        assert row["reason"].startswith("holds a lone surrogate" if given in UNREADABLE else "duplicate of row")
+    for row in pool.table.to_pylist():
+        original = ROWS[row["row"] - 1]
+        assert (row["instruction"], row["input"]) == (original["instruction"], original.get("input"))
+    for row in pool.quarantine.to_pylist():
+        original = ROWS[row["row"] - 1]
+        assert json.loads(row["text"]) == original
+        assert row["reason"].startswith("holds a lone surrogate" if original in UNREADABLE else "duplicate of row")
 
 
 def test_texts_that_only_look_alike_are_separate_rows(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_candidate_is_one_line_of_json_under_its_own_number(row: Row) -> None:
         assert head(prompt) == head(harmless)
         lines = prompt.text.removeprefix(head(prompt)).split("\n")
         assert [json.loads(line, object_pairs_hook=list) for line in lines] == [
-            [("number", number), ("instruction", one.instruction), *([("input", one.input)] if one.input else [])]
-            for number, one in enumerate(prompt.candidates, start=1)
+            [("number", number), ("instruction", shown.instruction), *([("input", shown.input)] if shown.input else [])]
+            for number, shown in enumerate(prompt.candidates, start=1)
         ]
         assert prompt.schema == harmless.schema, "what may be answered depends on how many are shown, and on no text"
 
@@ -149,8 +149,8 @@ def test_a_pointwise_prompt_has_examples_candidate_and_place_of_the_answer(row: 
         *texts, end = prompt.text.removeprefix(examples).split("\n")
         assert end == "Worth it:"
         names = ["Instruction: ", "Input: "][: len(texts)]
-        given = [text for text in (shown.instruction, shown.input) if text]
-        assert [json.loads(text.removeprefix(name)) for name, text in zip(names, texts, strict=True)] == given
+        shown_texts = [text for text in (shown.instruction, shown.input) if text]
+        assert [json.loads(text.removeprefix(name)) for name, text in zip(names, texts, strict=True)] == shown_texts
 
 
 @each_row
@@ -181,8 +181,8 @@ def test_no_candidate_contains_a_control_token_of_a_chat_template(row: Row) -> N
 def obedient_answers(row: Row) -> list[str]:
     """What a model might say that does as a candidate bids: its texts, and whatever JSON is in them."""
     texts = [row["instruction"], row.get("input") or ""]
-    found = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
-    return list(dict.fromkeys([*texts, *found, "\n".join(found)]))
+    matches = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
+    return list(dict.fromkeys([*texts, *matches, "\n".join(matches)]))
 
 
 def without_digits(text: str) -> str:
@@ -193,7 +193,7 @@ FAULTS = {
     without_digits(answers.read(nonsense, 3, SIZE).fault or "")
     for nonsense in ("", "none", "[99, 1, 2]", "[1]", "[1, 1, 2]")
 }
-"""All that a model is told of an unusable answer, but for the numbers."""
+"""Every error text that a model gets after an unusable answer, with digits replaced."""
 
 
 def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, FakeModel]:
@@ -214,14 +214,14 @@ def test_a_model_that_obeys_a_candidate_ranks_only_candidates_or_abstains(row: R
         outcome, ranker, model = ask(prompt, answer, tmp_path / str(number))
 
         assert len(set(outcome.ids)) == len(outcome.ids) == (0 if outcome.abstained else prompt.top_k)
-        assert set(outcome.ids) <= {one.id for one in prompt.candidates}
+        assert set(outcome.ids) <= {shown.id for shown in prompt.candidates}
         assert set(answers.read(answer, prompt.top_k, SIZE).numbers) <= set(range(1, SIZE + 1))
         assert (ranker.stats.ranked, ranker.stats.abstained) == ((0, 1) if outcome.abstained else (1, 0))
         assert len(model.asked) == (ATTEMPTS if outcome.abstained else 1)
-        told = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
+        error_texts = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
         for request in model.asked[1:]:
             assert request.text.startswith(prompt.text)
-            assert without_digits(request.text.removeprefix(prompt.text)) in told
+            assert without_digits(request.text.removeprefix(prompt.text)) in error_texts
             assert request.schema == prompt.schema
             assert request.shown == tuple(shown.id for shown in prompt.candidates)
 
@@ -253,9 +253,9 @@ def check_selection(result: Result, budget: int) -> None:
     assert len(set(chosen["id"].to_pylist())) == budget
     rows = dict(zip(*(result.table("pool")[name].to_pylist() for name in ("id", "row")), strict=True))
     for row in chosen.to_pylist():
-        given = ROWS[rows[row["id"]] - 1]
+        original = ROWS[rows[row["id"]] - 1]
         assert (row["instruction"], row["input"], row["attack"]) == (
-            given["instruction"], given.get("input"), given["attack"],
+            original["instruction"], original.get("input"), original["attack"],
         )  # fmt: skip
 
 
@@ -285,7 +285,7 @@ def all_shown(request: Request) -> str:
 
 
 def json_shown(request: Request) -> str:
-    return next((found[0] for text in instructions(request) if (found := re.findall(r"\{.*\}", text))), "")
+    return next((match[0] for text in instructions(request) if (match := re.findall(r"\{.*\}", text))), "")
 
 
 def first_list_for_all(_: Request) -> str:
@@ -407,15 +407,15 @@ def test_a_terminal_shows_one_line_per_row(width: int, everything: Result) -> No
 
 def tables(tokens: list[Token]) -> list[list[list[Token]]]:
     """The inline contents of the cells, row by row, of every table of a page."""
-    found: list[list[list[Token]]] = []
+    rows: list[list[list[Token]]] = []
     for token in tokens:
         if token.type == "table_open":
-            found.append([])
+            rows.append([])
         elif token.type == "tr_open":
-            found[-1].append([])
+            rows[-1].append([])
         elif token.type == "inline" and token.level >= 4:
-            found[-1][-1].append(token)
-    return found
+            rows[-1][-1].append(token)
+    return rows
 
 
 def parts(token: Token) -> Iterator[str]:
@@ -434,8 +434,8 @@ def test_a_page_of_hostile_rows_has_the_structure_of_a_harmless_page(
 
     def blocks(text: str) -> list[tuple[str, str, int]]:
         """All from the first table on; before it stand the run's numbers."""
-        found = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
-        return found[found.index(("table_open", "table", 0)) :]
+        tokens = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
+        return tokens[tokens.index(("table_open", "table", 0)) :]
 
     assert blocks(page) == blocks(expected)
     selection, steps = tables(MARKDOWN.parse(page))

@@ -15,7 +15,7 @@ from tests.docs.pages import pages_of, site
 
 pytestmark = pytest.mark.slow
 
-NO_INTERNET = "http://127.0.0.1:9"  # nobody listens there
+NO_INTERNET = "http://127.0.0.1:9"  # no server listens there
 
 
 class Assets(HTMLParser):

@@ -32,7 +32,7 @@ MOMENTS = [
     *(("not synced tournament.json", 1), ("not renamed selection.parquet", 1), ("half written history", 1)),
     *(("not renamed latest", 1), ("half written out", 3), ("before embedder", 1)),
 ]
-"""With those below that strike while questions are under way, thirty."""
+"""Together with the kills during requests below, there are thirty."""
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +85,16 @@ def test_an_interrupted_flow_can_be_run_again(scene: Scene, undisturbed: Undistu
 
 
 def check_stopped(number: signal.Signals, scene: Scene) -> None:
-    """See that a flow that is stopped keeps what is under way, and says how to go on."""
+    """Check that a stopped flow stores the requests in flight and says how to continue."""
     kept, begun = scene.kept(), len(scene.server.asked)
     run = scene.begin()
     scene.wait_for(lambda server: len(server.asked) >= begun + 8, run)
     run.signal(number)
     stopped = run.end()
     assert stopped.code == 1
-    assert stopped.told.endswith(STOPPED)
-    assert "Traceback" not in stopped.told
-    assert scene.kept() == kept | set(stopped.questions), "what was under way was waited for, and kept"
+    assert stopped.stderr.endswith(STOPPED)
+    assert "Traceback" not in stopped.stderr
+    assert scene.kept() == kept | set(stopped.questions), "requests in flight were awaited and stored"
 
 
 @pytest.mark.parametrize("blow", ["lose space", "lose rights"])
@@ -104,7 +104,7 @@ def test_a_flow_survives_a_disk_that_refuses_writes(
 ) -> None:
     failed = scene.run(moment, 1, blow)
     assert failed.code == 1
-    assert "selectllm: " in failed.told.splitlines()[-1]
-    assert "run again" in failed.told or "The selection is kept" in failed.told
-    assert "Traceback" not in failed.told
+    assert "selectllm: " in failed.stderr.splitlines()[-1]
+    assert "run again" in failed.stderr or "The selection is kept" in failed.stderr
+    assert "Traceback" not in failed.stderr
     check_goes_on(scene, undisturbed, failures=1)

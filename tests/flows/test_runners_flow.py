@@ -88,7 +88,7 @@ def clients_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: flo
 
 @pytest.fixture
 def large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads for a cluster, with more room than anybody said, and batches of ten queries."""
+    """Use threads as a cluster with free workers, and batches of ten queries."""
     monkeypatch.setattr("tasks.runners._task_runner", lambda _: ThreadPoolTaskRunner(max_workers=16))
     monkeypatch.setattr("selectllm.steps.rank.REMOTE_BATCH_SIZE", 10)
 

@@ -67,7 +67,7 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         result = select(settings)
         server.wait_idle()
         asked = server.requests["/api/chat"]
-        assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault was met"
+        assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault occurred"
         errors = result.summary["ranking"]["errors_by_kind"]
         assert errors == {KIND_OF_FAULT[kind]: count for kind, count in sorted(server.injected.items())}
         assert len(result.table()) == 130

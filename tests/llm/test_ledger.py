@@ -136,14 +136,14 @@ def test_two_concurrent_runs_use_the_first_stored_reply(location: str, tmp_path:
     store = Store(location.format(tmp=tmp_path))
 
     async def run() -> None:
-        one, other = Ledger(store, INFO), Ledger(store, INFO)
+        first_ledger, second_ledger = Ledger(store, INFO), Ledger(store, INFO)
         asked = request("one")
-        first = await one.add(asked, INFO, Reply("first", "stop", 7))
-        second = await other.add(asked, INFO, Reply("second", "stop", 7))
+        first = await first_ledger.add(asked, INFO, Reply("first", "stop", 7))
+        second = await second_ledger.add(asked, INFO, Reply("second", "stop", 7))
         assert first.reply.text == second.reply.text == "first"
-        await one.add(request("two"), INFO, Reply("theirs", "stop", 7))
-        await other.add(request("three"), INFO, Reply("ours", "stop", 7))
-        known = other.get(request("two").key(INFO))
+        await first_ledger.add(request("two"), INFO, Reply("theirs", "stop", 7))
+        await second_ledger.add(request("three"), INFO, Reply("ours", "stop", 7))
+        known = second_ledger.get(request("two").key(INFO))
         assert known is not None, "what another run has asked is not asked again"
         assert known.reply.text == "theirs"
 

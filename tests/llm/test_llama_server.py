@@ -1,4 +1,4 @@
-"""The selector `openai:` against a server that nobody here wrote: llama.cpp's own, which xllamacpp starts."""
+"""The selector `openai:` against the real server of llama.cpp, which xllamacpp starts."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec

@@ -34,7 +34,7 @@ GOOD = {
 
 
 class Server:
-    """An app that lists one model and answers chats with the replies it was given, one after the other."""
+    """An app that lists one model and answers chats with given replies, in order."""
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)

@@ -51,7 +51,7 @@ def error(message: str, **fields: Any) -> dict[str, Any]:
 
 
 class Server:
-    """An app that lists one model and answers chats with the replies it was given, one after the other."""
+    """An app that lists one model and answers chats with given replies, in order."""
 
     def __init__(self, *replies: Any, models: Any = LISTED) -> None:
         self.replies = list(replies or [GOOD])

@@ -1,4 +1,4 @@
-"""A corpus of broken pools, and what is to become of each: files under data/broken, and larger ones that are made here.
+"""A corpus of broken pools and their expected results: files under data/broken, and larger generated files.
 
 A case is a Case, or the words of the PoolError about a file that is no table, or has no row at all: nothing in it can
 be validated.

@@ -1,4 +1,4 @@
-"""Expectations of a user's own: how they are read, what becomes of rows, and what is said of mistakes."""
+"""User expectations: how they are read, what happens to rows, and the messages about mistakes."""
 
 import re
 

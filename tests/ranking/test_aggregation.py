@@ -34,7 +34,7 @@ def points_by_duels(id: str, candidates: Sequence[str], rankings: Sequence[Seque
 
 @given(ballots(), st.integers(1, 7))
 @settings(max_examples=80, deadline=None)
-def test_borda_agrees_with_its_definition(ballot: Ballots, wanted: int) -> None:
+def test_borda_agrees_with_its_definition(ballot: Ballots, top_k: int) -> None:
     candidates, rankings = ballot
 
     def order(id: str) -> tuple[Fraction, list[int], str]:
@@ -43,18 +43,18 @@ def test_borda_agrees_with_its_definition(ballot: Ballots, wanted: int) -> None:
 
     named = sorted({id for ranking in rankings for id in ranking}, key=order)
     points = [points_by_duels(id, candidates, rankings) for id in named]
-    found = borda(candidates, rankings, wanted)
-    assert found.ids == tuple(named[:wanted])
-    assert list(found.points) == points[:wanted]
-    assert found.ties == sum(points[place] == points[place + 1] for place in range(min(wanted, len(named) - 1)))
+    consensus = borda(candidates, rankings, top_k)
+    assert consensus.ids == tuple(named[:top_k])
+    assert list(consensus.points) == points[:top_k]
+    assert consensus.ties == sum(points[place] == points[place + 1] for place in range(min(top_k, len(named) - 1)))
 
 
 @given(ballots(), st.integers(1, 7), st.randoms(use_true_random=False))
 @settings(max_examples=50, deadline=None)
-def test_neither_the_order_of_candidates_nor_that_of_passes_matters(ballot: Ballots, wanted: int, random) -> None:
+def test_neither_the_order_of_candidates_nor_that_of_passes_matters(ballot: Ballots, top_k: int, random) -> None:
     candidates, rankings = ballot
     shuffled = random.sample(candidates, len(candidates)), random.sample(rankings, len(rankings))
-    assert borda(*shuffled, wanted) == borda(candidates, rankings, wanted)
+    assert borda(*shuffled, top_k) == borda(candidates, rankings, top_k)
     assert kendalls_w(*shuffled) == kendalls_w(candidates, rankings)
 
 
@@ -62,8 +62,8 @@ def test_neither_the_order_of_candidates_nor_that_of_passes_matters(ballot: Ball
 @settings(max_examples=50, deadline=None)
 def test_unanimous_passes_are_the_consensus(ballot: Ballots, passes: int) -> None:
     candidates, (ranking, *_) = ballot
-    found = borda(candidates, [ranking] * passes, len(ranking))
-    assert (found.ids, found.ties) == (tuple(ranking), 0)
+    consensus = borda(candidates, [ranking] * passes, len(ranking))
+    assert (consensus.ids, consensus.ties) == (tuple(ranking), 0)
 
 
 @given(ballots(), st.data())
@@ -73,7 +73,7 @@ def test_a_candidate_that_rises_in_a_pass_never_falls_in_the_consensus(ballot: B
     number = data.draw(st.integers(0, len(rankings) - 1))
     id = data.draw(st.sampled_from(candidates))
     place = rankings[number].index(id) if id in rankings[number] else len(rankings[number])
-    risen = [one for one in rankings[number] if one != id]
+    risen = [other for other in rankings[number] if other != id]
     risen.insert(data.draw(st.integers(0, place)), id)
     before = borda(candidates, rankings, len(candidates)).ids
     after = borda(candidates, [*rankings[:number], risen, *rankings[number + 1 :]], len(candidates)).ids
@@ -81,7 +81,7 @@ def test_a_candidate_that_rises_in_a_pass_never_falls_in_the_consensus(ballot: B
 
 
 @pytest.mark.parametrize(
-    ("rankings", "wanted", "consensus"),
+    ("rankings", "top_k", "consensus"),
     [
         (["ca"], 2, Consensus(("c", "a"), (3.0, 2.0), 0)),
         (["c"], 3, Consensus(("c",), (3.0,), 0)),  # the others were not ranked: none is made up
@@ -95,8 +95,8 @@ def test_a_candidate_that_rises_in_a_pass_never_falls_in_the_consensus(ballot: B
         ([], 2, Consensus((), (), 0)),
     ],
 )
-def test_borda_gives_known_results_for_small_ballots(rankings: list[str], wanted: int, consensus: Consensus) -> None:
-    assert borda("abcd", rankings, wanted) == consensus
+def test_borda_gives_known_results_for_small_ballots(rankings: list[str], top_k: int, consensus: Consensus) -> None:
+    assert borda("abcd", rankings, top_k) == consensus
 
 
 @pytest.mark.parametrize(("candidates", "ranking"), [("abc", "aba"), ("abc", "ax"), ("aab", "ab")])
@@ -148,8 +148,10 @@ def test_kendalls_w_of_random_passes_is_one_over_their_number(named: int) -> Non
     rng = np.random.default_rng(0)
     candidates = list("abcdefghijklmn")
     assert kendalls_w(candidates, [list(rng.permutation(candidates)) for _ in range(300)]) < 0.01
-    found = [kendalls_w(candidates, [list(rng.permutation(candidates)[:named]) for _ in range(4)]) for _ in range(400)]
-    assert np.mean(found) == pytest.approx(1 / 4, abs=0.02)
+    agreements = [
+        kendalls_w(candidates, [list(rng.permutation(candidates)[:named]) for _ in range(4)]) for _ in range(400)
+    ]
+    assert np.mean(agreements) == pytest.approx(1 / 4, abs=0.02)
 
 
 SHOWN = {
@@ -163,9 +165,9 @@ SHOWN = {
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())
 def test_the_bias_pvalue_of_a_fair_selector_is_uniform(shown: np.ndarray) -> None:
     rng = np.random.default_rng(1)
-    found = np.array([position_bias_pvalue(rng.integers(shown), shown) for _ in range(400)])
-    assert 0.025 < (found < 0.05).mean() < 0.085
-    assert 0.42 < (found < 0.5).mean() < 0.58
+    pvalues = np.array([position_bias_pvalue(rng.integers(shown), shown) for _ in range(400)])
+    assert 0.025 < (pvalues < 0.05).mean() < 0.085
+    assert 0.42 < (pvalues < 0.5).mean() < 0.58
 
 
 @pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN.keys())

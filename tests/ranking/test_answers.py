@@ -87,14 +87,14 @@ replies = st.one_of(
 )
 
 
-@given(text=replies, wanted=st.integers(1, 8), more=st.integers(0, 8))
-@example(text='{"ranking": [1, 1]}', wanted=1, more=0)
-def test_an_answer_contains_only_numbers_of_the_reply(text: str, wanted: int, more: int) -> None:
-    shown = wanted + more
-    answer = answers.read(text, wanted, shown)
+@given(text=replies, top_k=st.integers(1, 8), more=st.integers(0, 8))
+@example(text='{"ranking": [1, 1]}', top_k=1, more=0)
+def test_an_answer_contains_only_numbers_of_the_reply(text: str, top_k: int, more: int) -> None:
+    shown = top_k + more
+    answer = answers.read(text, top_k, shown)
     assert len(set(answer.numbers)) == len(answer.numbers)
     assert all(1 <= number <= shown for number in answer.numbers)
-    plain = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text)
+    plain = "".join(str(unicodedata.decimal(character)) if character.isdecimal() else character for character in text)
     assert set(map(str, answer.numbers)) <= {number.lstrip("0") for number in re.findall("[0-9]+", plain)}
-    assert (len(answer.numbers) == wanted) == (answer.fault is None)
-    assert not answer.numbers or len(answer.numbers) == wanted
+    assert (len(answer.numbers) == top_k) == (answer.fault is None)
+    assert not answer.numbers or len(answer.numbers) == top_k

@@ -26,7 +26,7 @@ def since(step: str) -> set[str]:
     return set(STEPS[STEPS.index(step) :])
 
 
-def made(result: Result) -> set[str]:
+def computed_steps(result: Result) -> set[str]:
     return set(result.summary["seconds"]) - set(result.summary["cached"])
 
 
@@ -57,7 +57,7 @@ def test_a_changed_setting_recomputes_only_the_steps_it_affects(
     monkeypatch.chdir(tmp_path)
     changed, expected = CHANGES[change]
     select(make_run(budget=7))
-    assert made(select(make_run(**{"budget": 7, **changed}))) == expected
+    assert computed_steps(select(make_run(**{"budget": 7, **changed}))) == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_raised_code_version_recomputes_its_step_and_later_steps(
     settings = make_run(budget=7)
     select(settings)
     monkeypatch.setattr(version, 99)
-    assert made(select(settings)) == since(first)
+    assert computed_steps(select(settings)) == since(first)
 
 
 def test_another_embedding_model_or_pool_recomputes_later_steps(
@@ -90,9 +90,9 @@ def test_another_embedding_model_or_pool_recomputes_later_steps(
     select(settings)
     with monkeypatch.context() as patch:
         patch.setattr("selectllm.embedding.models.open_embedder", lambda _name: OtherEmbedder())
-        assert made(select(settings)) == since("embeddings")
+        assert computed_steps(select(settings)) == since("embeddings")
     write_pool(Path(settings.pool), 61)
-    assert made(select(settings)) == set(STEPS)
+    assert computed_steps(select(settings)) == set(STEPS)
 
 
 @pytest.mark.parametrize("change", ["grew", "shrank"])
@@ -104,9 +104,9 @@ def test_a_changed_pool_extends_the_existing_queries(change: str, make_run: Make
     lines = [*lines, json.dumps({"instruction": "A new one"})] if change == "grew" else lines[:-1]
     Path(settings.pool).write_text("\n".join(lines), encoding="utf-8")
     second = select(settings)
-    assert made(second) == set(STEPS)
+    assert computed_steps(second) == set(STEPS)
     queries = second.store.manifest(Artifact(kind="queries", key=second.summary["artifacts"]["queries"]))
     assert queries is not None
     assert queries.made_from["queries"] == first.summary["artifacts"]["queries"]
     assert queries.facts["formed"] < 30
-    assert made(select(make_run(budget=7, requery=True))) == since("queries")
+    assert computed_steps(select(make_run(budget=7, requery=True))) == since("queries")

@@ -38,7 +38,7 @@ def test_slots_never_choose_a_row_twice_and_need_only_tournament_requests(
         asked.append(len(model.asked) - before)
     assert len(chosen) == len(set(chosen)) == 60
     assert asked[0] > 10, "the first ranks all queries"
-    assert all(one <= 12 for one in asked[1:3]), "then only the levels that are cut are put in order"
+    assert all(count <= 12 for count in asked[1:3]), "later slots only order the tiers that are cut"
 
 
 def test_slots_choose_the_same_rows_as_one_large_budget(
@@ -46,7 +46,7 @@ def test_slots_choose_the_same_rows_as_one_large_budget(
 ) -> None:
     fake_model()
     night = make_run(rows=140, budget=10, history="h")
-    nights = [one for _ in range(3) for one in ids(select(night))]
+    nights = [id for _ in range(3) for id in ids(select(night))]
     at_once = ids(select(make_run(rows=140, budget=30, store=night.store + " apart")))
     assert set(nights) == set(at_once)
 
@@ -148,11 +148,11 @@ def test_a_run_in_conflict_with_another_chooses_again(make_run: MakeRun, monkeyp
     select(make_run(rows=140, budget=4, store=run.store))  # ranks, so that the fast one asks nothing
     whole = choose_step._chosen
 
-    def while_another_runs(*given: object) -> object:
-        made = whole(*given)  # type: ignore[arg-type]
+    def while_another_runs(*arguments: object) -> object:
+        table = whole(*arguments)  # type: ignore[arg-type]
         monkeypatch.setattr(choose_step, "_chosen", whole)
         select(run.model_copy(update={"slot": "fast"}))
-        return made
+        return table
 
     monkeypatch.setattr(choose_step, "_chosen", while_another_runs)
     slow = ids(select(run))
@@ -178,9 +178,9 @@ def test_concurrent_runs_of_a_history_share_no_row(place: str, tmp_path: Path, m
         history = History(Store(location), "h")
         while True:
             before = chosen_before(history.commits(), str(slot))
-            taken = {id for one in before for id in one.ids}
+            taken = {id for commit in before for id in commit.ids}
             mine = [id for id in rows if id not in taken][:4]
-            after = tuple(one.slot for one in before)
+            after = tuple(commit.slot for commit in before)
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=4, after=after, ids=tuple(mine)))
             except Conflict:
@@ -192,7 +192,7 @@ def test_concurrent_runs_of_a_history_share_no_row(place: str, tmp_path: Path, m
         thread.start()
     for thread in threads:
         thread.join()
-    chosen = [id for one in History(Store(location), "h").commits().values() for id in one.ids]
+    chosen = [id for commit in History(Store(location), "h").commits().values() for id in commit.ids]
     assert sorted(chosen) == rows
 
 
@@ -283,15 +283,15 @@ def test_exclude_files_of_every_format_exclude_their_rows(make_run: MakeRun, tmp
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    found = {
+    results = {
         name: select(excluding(run, tmp_path / name).model_copy(update={"out": None}))
         for name in (*files, "out/selection.parquet", "out/selection.jsonl")
     }
-    for name, result in found.items():
+    for name, result in results.items():
         assert set(ids(result)).isdisjoint(chosen), name
         assert result.summary["selection"] == {"budget": 6, "selected": 6, "excluded": 6}
         assert set(result.table("excluded")["reason"].to_pylist()) == {f"named by {tmp_path / name}"}
-    assert len({tuple(ids(result)) for result in found.values()}) == 1
+    assert len({tuple(ids(result)) for result in results.values()}) == 1
 
 
 def test_exclusion_does_not_change_pool_queries_or_ranks(
@@ -322,7 +322,7 @@ def test_too_few_remaining_rows_are_an_error_before_any_request(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("x.txt", "no ids here\n", "names no row"),
         ("x.csv", "a,b\n1,2\n", "names no row"),
@@ -331,11 +331,11 @@ def test_too_few_remaining_rows_are_an_error_before_any_request(
     ],
 )
 def test_an_exclude_file_without_rows_is_an_error(
-    name: str, content: str | None, said: str, make_run: MakeRun, tmp_path: Path
+    name: str, content: str | None, message: str, make_run: MakeRun, tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         select(excluding(make_run(), tmp_path / name))
 
 

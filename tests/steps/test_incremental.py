@@ -64,9 +64,9 @@ def test_generations_are_counted_and_requery_starts_again(make_run: MakeRun) -> 
     select(run)
     second = grow(run, new_rows(20))
     third = grow(run, new_rows(20) + new_rows(20, "newer"))
-    found = [select(one) for one in (second, third)]
-    facts = [one.store.manifest(one._artifact("queries")).facts for one in found]  # type: ignore[union-attr]
-    assert [(one["generation"], one["formed"]) for one in facts] == [(1, 20), (2, 20)]
+    results = [select(run) for run in (second, third)]
+    facts = [result.store.manifest(result._artifact("queries")).facts for result in results]  # type: ignore[union-attr]
+    assert [(fact["generation"], fact["formed"]) for fact in facts] == [(1, 20), (2, 20)]
     assert facts[0]["centroids"] == facts[1]["centroids"] is not None
     afresh = select(third.model_copy(update={"requery": True}))
     manifest = afresh.store.manifest(afresh._artifact("queries"))
@@ -98,7 +98,7 @@ def test_a_single_new_row_shares_a_query_with_other_rows(make_run: MakeRun) -> N
     table = select(grow(run, new_rows(1))).table("queries")
     last = table.filter(pc.greater_equal(table["query_id"], 19))
     assert len(last) == 15
-    assert sorted(one["counts"].as_py() for one in last["query_id"].value_counts()) == [7, 8]
+    assert sorted(size["counts"].as_py() for size in last["query_id"].value_counts()) == [7, 8]
 
 
 def test_a_mostly_new_pool_is_divided_again(make_run: MakeRun) -> None:
@@ -175,7 +175,7 @@ def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     second = grow(run, new_rows(20))
     key = select(second).summary["artifacts"]["queries"]
     third = grow(run, new_rows(20) + new_rows(20, "newer"))
-    wanted = select(third).table("queries")
+    expected = select(third).table("queries")
     for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # as before the third
         if json.loads(path.read_text())["rows"] == 320:
             path.unlink()
@@ -187,7 +187,7 @@ def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     if damage == "altered":
         path.write_bytes(content[:-1] + b"\0")
     with caplog.at_level(logging.WARNING, "selectllm"):
-        assert select(third).table("queries").equals(wanted)
+        assert select(third).table("queries").equals(expected)
     assert path.read_bytes() == content
     assert path.name in caplog.text
 
@@ -297,7 +297,7 @@ def test_a_concurrent_result_is_used_unless_it_is_unacceptable(make_run: MakeRun
 def test_two_concurrent_runs_agree_with_a_nondeterministic_model(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
+    """All runs must use the same replies and tables, even if the disk of one run is slow."""
     dice = random.Random(0)
 
     def rolled(request: Request) -> str:
@@ -314,12 +314,12 @@ def test_two_concurrent_runs_agree_with_a_nondeterministic_model(
     monkeypatch.setattr(Ledger, "_append_to", slow)
     run = make_run(rows=140, budget=12, queries={"size": 5})
     with ThreadPoolExecutor(2) as threads:
-        one, other = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
-    assert one.table().equals(other.table())
-    assert one.summary["artifacts"] == other.summary["artifacts"]
+        first, second = [future.result() for future in [threads.submit(select, run) for _ in range(2)]]
+    assert first.table().equals(second.table())
+    assert first.summary["artifacts"] == second.summary["artifacts"]
     again = select(run.model_copy(update={"refresh": ("rankings", "tournament", "selection")}))
     assert again.summary["ranking"]["asked"] == 0
-    assert again.table().equals(one.table()), "and for whoever reads the replies later"
+    assert again.table().equals(first.table()), "a later reader of the replies gets the same rows"
 
 
 def test_two_concurrent_runs_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
@@ -327,12 +327,12 @@ def test_two_concurrent_runs_neither_corrupt_nor_block_each_other(make_run: Make
         asking = {"hosts": [server.host], "concurrency": 4}
         run = make_run(rows=300, budget=25, selector=f"ollama:{server.model}", ranking=asking, queries={"size": 5})
         with ThreadPoolExecutor(2) as threads:
-            both = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
+            both = [future.result() for future in [threads.submit(select, run) for _ in range(2)]]
         asked = len(server.asked)
         third = select(run)
         apart = select(run.model_copy(update={"store": run.store + " apart"}))
         alone = len(server.asked) - asked
     assert third.summary["ranking"]["asked"] == 0
     assert set(third.summary["cached"]) == set(third.summary["seconds"]), "what they left is whole"
-    assert all(one.table().equals(apart.table()) for one in (*both, third))
+    assert all(result.table().equals(apart.table()) for result in (*both, third))
     assert asked <= 2 * alone, "neither asks more than it would alone"

@@ -161,11 +161,11 @@ def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, fake_model:
             return await super().answer(request)
 
     first = select(make_run(budget=7))
-    told = fake_model(by_id)
-    told.__class__ = Late
-    one = select(make_run(budget=7, store=str(tmp_path / "one"), ranking={"concurrency": 16}))
+    model = fake_model(by_id)
+    model.__class__ = Late
+    late = select(make_run(budget=7, store=str(tmp_path / "one"), ranking={"concurrency": 16}))
     other = select(make_run(budget=7, store=str(tmp_path / "other"), ranking={"concurrency": 1}))
-    assert one.table().equals(other.table())
+    assert late.table().equals(other.table())
     assert len(first.table()) == 7
 
 

@@ -66,14 +66,18 @@ def test_paper_reproduces_the_published_composition(shared: Path) -> None:
 
 def test_matched_queries_are_more_diverse_than_the_papers(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    paper, matched = (distances(vectors, build_queries(vectors, 15, one)) for one in ("paper", "matched"))
+    paper, matched = (
+        distances(vectors, build_queries(vectors, 15, composition)) for composition in ("paper", "matched")
+    )
     assert matched.mean() > paper.mean() + 0.02
     assert np.percentile(matched, 5) > np.percentile(paper, 5) + 0.05
 
 
 def test_similar_queries_hold_neighbours(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    similar, random = (distances(vectors, build_queries(vectors, 15, one)) for one in ("similar", "random"))
+    similar, random = (
+        distances(vectors, build_queries(vectors, 15, composition)) for composition in ("similar", "random")
+    )
     assert similar.mean() < random.mean() - 0.1
 
 

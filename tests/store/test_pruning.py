@@ -38,13 +38,13 @@ def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
     manifest = store.manifest(artifact)
     assert manifest is not None
     assert store.is_intact(artifact)
-    found = {(kind, key)}
+    artifacts = {(kind, key)}
     for name in manifest.inputs:
-        found |= closure(store, name, manifest.made_from[name])
+        artifacts |= closure(store, name, manifest.made_from[name])
     for maker, name in (("pool", "quarantine"), ("queries", "centroids")):
         if kind == maker and manifest.facts.get(name):
-            found |= closure(store, name, manifest.facts[name])
-    return found
+            artifacts |= closure(store, name, manifest.facts[name])
+    return artifacts
 
 
 def lasting(store: Store) -> set[tuple[str, str]]:
@@ -328,18 +328,18 @@ def test_the_prune_command_prints_removed_files_and_freed_bytes(
     planned = json.loads(capsys.readouterr().out)
     before = sum(item.bytes for item in scan(store).artifacts)
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert f"Removed {len(planned['removed'])} artifacts, " in told.out
-    assert f"; {planned['kept']} stay." in told.out
-    assert all(item["key"][:12] in told.out for item in planned["removed"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert f"Removed {len(planned['removed'])} artifacts, " in printed.out
+    assert f"; {planned['kept']} stay." in printed.out
+    assert all(item["key"][:12] in printed.out for item in planned["removed"])
     assert before - sum(item.bytes for item in scan(store).artifacts) == planned["bytes"] > 0
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ([], 2, "--keep-days"),
         (["--keep-days", "soon"], 2, "--keep-days"),
@@ -349,18 +349,18 @@ def test_the_prune_command_prints_removed_files_and_freed_bytes(
     ],
 )
 def test_prune_errors_are_one_line(
-    arguments: list[str], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Store(str(tmp_path)).write_bytes("history/weekly/monday.json", b"{")
     assert main(["artifacts", "prune", *arguments, "--store", str(tmp_path)]) == code
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert said in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
 
 
 def test_prune_help_lists_what_is_never_removed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["artifacts", "prune", "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    help_text = " ".join(capsys.readouterr().out.split())
     for words in ("never removed", "--keep-days 30 --dry-run", "less than an hour"):
-        assert words in said
+        assert words in help_text

@@ -59,7 +59,7 @@ def test_concurrent_slots_share_no_row(s3: str) -> None:
         history = History(Store(s3), "h")
         while True:
             before = history.commits()
-            taken = {id for one in before.values() for id in one.ids}
+            taken = {id for commit in before.values() for id in commit.ids}
             mine = tuple(id for id in rows if id not in taken)[:2]
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=2, after=tuple(before), ids=mine))
@@ -72,7 +72,7 @@ def test_concurrent_slots_share_no_row(s3: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(id for one in History(Store(s3), "h").commits().values() for id in one.ids) == rows
+    assert sorted(id for commit in History(Store(s3), "h").commits().values() for id in commit.ids) == rows
 
 
 def test_a_missing_bucket_is_one_clear_error(s3: str, make_run: MakeRun) -> None:

@@ -83,12 +83,12 @@ def test_keys_depend_only_on_content() -> None:
     key = content_key("kind", 1, {"a": "x", "b": "y"}, {"size": 3})
     assert key == content_key("kind", 1, {"b": "y", "a": "x"}, {"size": 3})
     others = [("other", 1, {"a": "x"}, {}), ("kind", 2, {"a": "x"}, {}), ("kind", 1, {"a": "y"}, {})]
-    assert len({key, *(content_key(*one) for one in others)}) == 4
+    assert len({key, *(content_key(*parts) for parts in others)}) == 4
     assert len(key) == 32
 
 
 def test_a_key_never_changes() -> None:
-    # Other programs keep these: a change here means that every artifact of every store is made anew.
+    # Other programs store these keys. If one changes, every artifact of every store is computed again.
     assert content_key("pool", 1, {"file": "ab"}, {"format": ".jsonl"}) == "802da242bfe20fa54f2fcf7767a7dd38"
 
 
