@@ -33,7 +33,7 @@ def crash_killed_runs() -> Automation:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.CRASHED, message="No heartbeat for 90 seconds. Retry the run: it goes on where it was."
+                state=StateType.CRASHED, message="No heartbeat for 90 seconds. Retry the run: it continues."
             )
         ],
     )

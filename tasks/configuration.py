@@ -1,4 +1,4 @@
-"""What a run's settings leave open: from the worker's environment, then from Prefect's Variables."""
+"""Fills settings that a run leaves open: from the environment of the worker, then from Prefect's Variables."""
 
 import os
 from typing import Any
@@ -22,14 +22,14 @@ def with_flow_environment(settings: RunSettings) -> RunSettings:
     fallbacks: dict[str, Any] = {"store": store} if store else {}
     settings = with_environment(settings, fallbacks)
     host = default_host(settings.selector)
-    # The environment's host, too, is written into the settings: a worker's environment may name another.
+    # The host of the environment is also written into the settings, because the environment of a worker may differ.
     if host and not settings.ranking.hosts:
         settings = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"hosts": (host,)})})
     return _with_absolute_paths(settings)
 
 
 def _with_absolute_paths(settings: RunSettings) -> RunSettings:
-    """Workers have other working folders."""
+    """Make paths absolute, because workers have other working folders."""
     model, selector = settings.embedding.model, settings.selector
     if os.path.isdir(model):
         model = absolute_path(model)

@@ -1,4 +1,4 @@
-"""Which slot of a history a flow run fills."""
+"""Chooses the slot of a history that a flow run fills."""
 
 from prefect.context import FlowRunContext
 
@@ -13,7 +13,7 @@ def with_own_slot(settings: RunSettings) -> RunSettings:
     if not flow_run:
         return with_slot(settings)
     if flow_run.auto_scheduled and flow_run.expected_start_time:
-        # With the deployment's id: two that share a history, and a time, must not take each other's rows for theirs.
+        # The id of the deployment keeps apart two deployments with the same history and the same scheduled time.
         time = f"{flow_run.expected_start_time:%Y%m%dT%H%M%SZ}"
         return with_slot(settings, f"{time}-{str(flow_run.deployment_id)[:8]}")
     return with_slot(settings, str(flow_run.id))

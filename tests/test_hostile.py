@@ -1,4 +1,4 @@
-"""Candidates that try to fool whatever stands between the pool's file and the selection.
+"""Candidates that attack every step between the file of the pool and the selection.
 
 Whatever they say, and whatever a model makes of it, the machinery does what it promises.
 """
@@ -49,7 +49,7 @@ each_row = pytest.mark.parametrize(
     "row", [pytest.param(row, id=f"{row['attack']}-{number}") for number, row in enumerate(READABLE, start=1)]
 )
 LIMITS = (None, 2000, 100)
-"""Characters that a candidate is clipped to."""
+"""Limits in characters for clipping a candidate."""
 
 
 def read_pool(path: Path) -> pool.Pool:
@@ -57,7 +57,7 @@ def read_pool(path: Path) -> pool.Pool:
 
 
 def instructions(request: Request) -> list[str]:
-    """The instructions that a listwise prompt shows, in its order."""
+    """The instructions in a listwise prompt, in shown order."""
     lines = (line for line in request.text.split("\n") if line.startswith('{"number": '))
     return [json.loads(line)["instruction"] for line in lines]
 
@@ -68,12 +68,12 @@ def candidate(row: Row, limit: int | None = None) -> Candidate:
 
 
 def among_harmless(row: Row, limit: int | None = None, top_k: int = 3) -> Prompt:
-    """A question in which one candidate of the usual number is hostile."""
+    """A prompt of the usual size with one hostile candidate."""
     return listwise([*HARMLESS[1:], candidate(row, limit)], top_k, seed=0)
 
 
 def head(prompt: Prompt) -> str:
-    """What a prompt says before its first candidate."""
+    """The part of a prompt before its first candidate."""
     return head_of(prompt.text)
 
 
@@ -83,7 +83,7 @@ def head_of(text: str) -> str:
 
 
 def written(path: Path) -> Path:
-    """The corpus as a pool."""
+    """Write the corpus as a pool."""
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     return path
 
@@ -135,7 +135,7 @@ def test_a_candidate_is_one_line_of_json_under_its_own_number(row: Row) -> None:
             [("number", number), ("instruction", shown.instruction), *([("input", shown.input)] if shown.input else [])]
             for number, shown in enumerate(prompt.candidates, start=1)
         ]
-        assert prompt.schema == harmless.schema, "what may be answered depends on how many are shown, and on no text"
+        assert prompt.schema == harmless.schema, "the schema depends on the number of candidates and on no text"
 
 
 @each_row
@@ -155,7 +155,7 @@ def test_a_pointwise_prompt_has_examples_candidate_and_place_of_the_answer(row: 
 
 @each_row
 def test_a_candidate_has_no_unicode_line_breaks(row: Row) -> None:
-    """Unicode has line ends of its own, which JSON lets stand and a model may take for what they are."""
+    """Unicode has more line breaks than JSON escapes. A model may treat them as line breaks."""
     prompt = among_harmless(row)
     assert len(prompt.text.removeprefix(head(prompt)).splitlines()) == SIZE
 
@@ -179,7 +179,7 @@ def test_no_candidate_contains_a_control_token_of_a_chat_template(row: Row) -> N
 
 
 def obedient_answers(row: Row) -> list[str]:
-    """What a model might say that does as a candidate bids: its texts, and whatever JSON is in them."""
+    """Answers of a model that obeys a candidate: the texts of the candidate, and the JSON in them."""
     texts = [row["instruction"], row.get("input") or ""]
     matches = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
     return list(dict.fromkeys([*texts, *matches, "\n".join(matches)]))
@@ -197,7 +197,7 @@ FAULTS = {
 
 
 def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, FakeModel]:
-    """Have a model asked that gives the same answer to everything."""
+    """Ask a model that always gives the same answer."""
     model = FakeModel(lambda _: answer)
 
     async def run() -> tuple[Outcome, Ranker, FakeModel]:
@@ -246,7 +246,7 @@ def corpus(tmp_path: Path, make_run: MakeRun, quick_embedding: Any) -> Corpus:
 
 
 def check_selection(result: Result, budget: int) -> None:
-    """Exactly the budget, no row twice, every text as it stood in the file."""
+    """Check that the selection has exactly the budget, no duplicates, and unchanged texts."""
     chosen = result.table()
     assert result.summary["selection"] == {"budget": budget, "selected": budget, "excluded": 0}
     assert chosen["order"].to_pylist() == list(range(1, budget + 1))
@@ -323,7 +323,7 @@ def test_abstentions_of_an_obedient_model_are_counted(corpus: Corpus, fake_model
 def test_no_prompt_is_longer_than_the_prepared_length(
     make_run: MakeRun, fake_model: Any, quick_embedding: Any, tmp_path: Path
 ) -> None:
-    """Characters that JSON writes as six bytes count as six: else the prompt that holds them is the one that is cut."""
+    """Characters that JSON writes as six bytes must count as six. Otherwise their prompt would be truncated."""
     texts = ["x" * 2000, "y" * 2000, *(control * 1900 for control in "\x01\x02\x03\x04")]
     path = tmp_path / "growing.jsonl"
     path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts), encoding="utf-8")
@@ -341,12 +341,12 @@ def test_a_reply_with_lone_surrogates_is_stored(corpus: Corpus, fake_model: Any)
     assert again.table().equals(first.table())
 
 
-# What people and other programs get
+# Output for people and other programs
 
 
 @pytest.fixture
 def everything(corpus: Corpus, fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
-    """A run that chose every row, and shows them all."""
+    """A run that chose and shows every row."""
     monkeypatch.setattr(format, "SHOWN", KEPT)
     fake_model(by_id)
     return select(corpus.run(out=str(tmp_path / "out")))
@@ -381,12 +381,12 @@ def test_a_row_is_shown_on_one_printable_line(row: Row) -> None:
         assert "C" not in categories(shown)
         assert "Z" not in categories(shown.replace(" ", ""))
         assert len(shown) <= width
-        assert shown.strip(), "a row that has a text shows some of it"
+        assert shown.strip(), "a row with a text shows part of it"
 
 
 @each_row
 def test_a_row_fits_its_terminal_columns(row: Row) -> None:
-    """A wide character takes two, and a line that runs over would push the rows below it down."""
+    """A wide character takes two columns. A too long line would push the rows below it down."""
     assert cell_len(fit_line(row["instruction"], 69)) <= 69
 
 
@@ -433,7 +433,7 @@ def test_a_page_of_hostile_rows_has_the_structure_of_a_harmless_page(
     page = format.markdown(everything)
 
     def blocks(text: str) -> list[tuple[str, str, int]]:
-        """All from the first table on; before it stand the run's numbers."""
+        """The page from its first table on, without the numbers of the run."""
         tokens = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
         return tokens[tokens.index(("table_open", "table", 0)) :]
 

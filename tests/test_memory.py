@@ -1,4 +1,4 @@
-"""What a worker holds in memory does not grow with the pool."""
+"""The memory of a worker does not grow with the pool."""
 
 import pytest
 

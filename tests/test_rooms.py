@@ -1,4 +1,4 @@
-"""The rooms of the library, and the one direction of their imports."""
+"""The rooms of the library, and the direction of their imports."""
 
 import ast
 import subprocess
@@ -31,7 +31,7 @@ ROOMS = (
 """The library from top to bottom: each line may import from those below it. Docs: docs/architecture.md."""
 
 LINES = {"testing": 0.5} | {name: number for number, names in enumerate(ROOMS) for name in names}
-"""`testing` may import whatever is below `cli`."""
+"""`testing` may import every room below `cli`."""
 
 HEAVY = (
     "torch",
@@ -54,7 +54,7 @@ ABOVE = {
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules that a file imports, those for type checkers and inside functions among them."""
+    """The modules that a file imports, including imports for type checkers and inside functions."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -152,4 +152,4 @@ def test_no_function_has_more_than_six_parameters() -> None:
 
 
 MANY_PARAMETERS = {("faulty_ollama.py", "__init__")}
-"""What stands for a whole server may have as many switches."""
+"""Fakes of a whole server can have more parameters."""

@@ -17,7 +17,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, quick_embedding: object) -> Cli:
-    """Run a command line in this process, in a store of its own; returns the exit code, stdout and stderr."""
+    """Run a command line in this process with a separate store; returns exit code, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main([*map(str, arguments), "--store", str(tmp_path / "store")])
@@ -213,7 +213,7 @@ def test_a_piped_process_ends_without_error_output(tmp_path: Path) -> None:
         "pool, store = sys.argv[1:]\n"
         "sys.exit(cli.main(['select', pool, '--budget', '7', '--selector', 'scripted:first', '--store', store]))\n"
     )
-    for _ in range(2):  # a process once ended by aborting, one time in four, after everything was done
+    for _ in range(2):  # an earlier version aborted at the end of one run in four
         done = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path / "pool.jsonl"), str(tmp_path / "store")],
             capture_output=True,

@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 
 def options(settings: type[BaseModel] = RunSettings, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    """Every field that is not itself a group of fields, with its path."""
+    """Every field that is not a group of fields, with its path."""
     for name, field in settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from options(field.annotation, (*path, name))
@@ -102,7 +102,7 @@ def test_descriptions_state_the_bounds_that_the_form_hides() -> None:
 
 
 def _limits(schema: dict[str, Any]) -> Iterator[str]:
-    """A field's bounds as its description gives them, also where other kinds of values are allowed beside numbers."""
+    """The bounds of a field in the words of its description, also for fields that allow other types than numbers."""
     if "minimum" in schema:
         yield f"{schema['minimum']:,}"
     if "exclusiveMinimum" in schema:
@@ -116,7 +116,7 @@ def _limits(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _form_field(path: Path) -> dict[str, Any]:
-    """What the form knows of an option."""
+    """The schema of an option in the form."""
     schema = RunSettings.model_json_schema()
     *groups, name = path
     for group in groups:

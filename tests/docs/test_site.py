@@ -1,4 +1,4 @@
-"""The site of docs/: it builds strictly, and loads nothing from the internet."""
+"""The site of docs/ builds in strict mode and loads nothing from the internet."""
 
 import os
 import re
@@ -19,7 +19,7 @@ NO_INTERNET = "http://127.0.0.1:9"  # no server listens there
 
 
 class Assets(HTMLParser):
-    """Collects what a browser loads with a page, without anybody following a link."""
+    """Collects the files that a browser loads with a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Assets(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site."""
+    """Build the site; returns its folder."""
     pytest.importorskip("mkdocs", reason="`make docs` installs it")
     folder = tmp_path_factory.mktemp("site")
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NO_INTERNET)

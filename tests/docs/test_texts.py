@@ -1,4 +1,4 @@
-"""The texts for people: what they link to, the commands and options that they name, and the examples that they give."""
+"""Checks of the documentation: links, commands, options and examples."""
 
 import os
 import pkgutil
@@ -31,7 +31,7 @@ FOREIGN = {
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
 }
-"""Options of other programs, which the texts name as well."""
+"""Options of other programs that the texts name."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -98,7 +98,7 @@ def test_the_api_page_lists_all_public_names() -> None:
     listed = re.findall(r"(?m)^::: ([\w.]+)\n    options:\n      members:\n((?:        - \w+\n)+)", text)
     named |= {f"{module}.{name}" for module, members in listed for name in re.findall(r"- (\w+)", members)}
     for name in named:
-        pkgutil.resolve_name(name)  # raises where nothing has this name
+        pkgutil.resolve_name(name)  # raises if the name does not exist
     ends = {name.rsplit(".", 1)[-1] for name in named}
     assert set(selectllm.__all__) | set(llm.__all__) <= ends
     rooms = {f"selectllm.{room}" for room in ("settings", "schemas", "errors", "strategies", "llm")}

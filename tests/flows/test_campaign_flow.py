@@ -1,4 +1,4 @@
-"""The flow, killed and stopped as the library is, on a real Prefect server."""
+"""Kills and stops the flow on a real Prefect server, as test_campaign.py does with the library."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ from tests.boundaries import Blow
 from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
 
 pytestmark = [
-    pytest.mark.slow,  # tests/test_campaign.py does the same by the library
+    pytest.mark.slow,  # tests/test_campaign.py does the same with the library
     pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc"),
 ]
 

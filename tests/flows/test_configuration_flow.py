@@ -1,4 +1,4 @@
-"""What a run leaves open: where it comes from, and which key goes to which host."""
+"""Sources of settings that a run leaves open, and the keys that each host receives."""
 
 import json
 import os
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture
 def define() -> Iterator[Define]:
-    """Sets Variables, or the key of a Secret block, for as long as the test lasts."""
+    """Sets Variables, or the key of a Secret block, during the test."""
     variables, blocks = set[str](), set[str]()
 
     def define(*, secret: str | None = None, **values: str) -> None:
@@ -107,7 +107,7 @@ def test_a_key_goes_only_to_its_own_host(
     with SERVERS[provider]() as first, SERVERS[provider]() as second:
 
         def sent(*hosts: str) -> tuple[set[str], set[str]]:
-            """The keys that either server was sent by a run that names `hosts`."""
+            """The keys that each server received from a run that names `hosts`."""
             first.keys.clear()
             second.keys.clear()
             before = dict(os.environ)
@@ -147,7 +147,7 @@ def test_without_a_variable_a_secret_block_applies_to_the_default_host(
     monkeypatch.setenv("OPENAI_ORG_ID", "ours")
     assert load_keys(settings).openai == ProviderKey("block's", "", organization="ours")
     define(selectllm_openai_host="http://gpu1/v1")
-    # The organization was named for another host.
+    # The organization belongs to another host.
     assert load_keys(settings).openai == ProviderKey("block's", "http://gpu1/v1")
 
 

@@ -95,6 +95,6 @@ def test_a_retried_run_continues_where_it_failed(
     tables = {path.parent.name for path in Path(settings.store).rglob("*.parquet")}
     assert {"rankings", "tournament", "selection"} <= tables
     in_all = sum(path.read_bytes().count(b"\n") for path in Path(settings.store).rglob("*.jsonl"))
-    assert asked == in_all - kept, "nothing that was durable is asked for again"
+    assert asked == in_all - kept, "no durable reply is requested again"
     slots = [path.stem for path in (Path(settings.store) / "v1" / "history" / "nightly").glob("*.json")]
     assert slots == [str(started.id)], "the retried run is the same run"

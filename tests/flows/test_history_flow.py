@@ -1,4 +1,4 @@
-"""The slot of a history that a flow run fills."""
+"""Slots of a history that flow runs fill."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Progress is shown where it can be, and holds nothing up."""
+"""Progress is shown if possible, and delays nothing."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Shown = list[float]
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Shown]:
-    """What is shown by a server that is too busy, so many times, to make a progress artifact."""
+    """The progress shown by a server that fails the given number of times to create the artifact."""
     failures: int = request.param
     shown: Shown = []
 

@@ -1,4 +1,4 @@
-"""The flow on Dask and on Ray, with real workers, in processes of their own."""
+"""The flow on Dask and on Ray, with real workers in separate processes."""
 
 import os
 import pickle
@@ -41,7 +41,7 @@ def test_every_runner_gives_the_same_selection(
     if find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed")
     with FaultyOllama(delay=0.05) as server:
-        # Two shards of embeddings, quick with short texts; two batches of queries; a budget that cuts no tier.
+        # Two shards of short texts, two batches of queries, and a budget that cuts no tier.
         pool = tmp_path / "pool.jsonl"
         pool.write_text("".join(f'{{"instruction": "Task {n}"}}\n' for n in range(1030)), encoding="utf-8")
         settings = make_run(
@@ -61,7 +61,7 @@ def test_every_runner_gives_the_same_selection(
         clients = clients_until_the_end(flow, int(server.host.rpartition(":")[2]))
         assert flow.returncode == 0, log.read_text(encoding="utf-8")
         assert len(server.asked) == 2 * asked
-        assert len(clients) == 2, "both workers ask, each in a process of its own"
+        assert len(clients) == 2, "both workers send requests, each from its own process"
         assert server.most_at_once <= settings.ranking.concurrency
     lines = (tmp_path / "out" / "selection.jsonl").read_bytes()
     assert lines.count(b"\n") == 206
@@ -69,7 +69,7 @@ def test_every_runner_gives_the_same_selection(
 
 
 def clients_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: float = 300) -> set[int]:
-    """The processes that a flow has started and that were ever seen connected to a server at a port."""
+    """The processes of a flow that connected to the server at a port."""
     import psutil
 
     seen: set[int] = set()
@@ -118,7 +118,7 @@ def test_a_run_on_workers_stays_within_the_cost_limit(make_run: MakeRun) -> None
         with pytest.raises(CostExceeded, match="--max-cost is 10000"):
             select_instructions(settings, FlowSettings(runner="ray", workers=1))
         costs = [max(1, len(request["messages"][-1]["content"]) // 4) for request in server.asked]
-    assert len(costs) > 10, "the limit is reached in the midst of a later batch"
+    assert len(costs) > 10, "the limit is reached during a later batch"
     assert sum(costs[:-1]) < 10_000 <= sum(costs)
 
 

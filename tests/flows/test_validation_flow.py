@@ -28,7 +28,7 @@ MakeRun = Callable[..., RunSettings]
 TaskStates = Callable[[Any], StateNames]
 Artifacts = Callable[[Any], dict[str, Any]]
 QUICK = ("mostly_repeats.jsonl", "semicolons.csv")
-"""One pool that fails its validation, and one that has no usable row."""
+"""A pool that fails validation, and a pool without a usable row."""
 
 pytestmark = [pytest.mark.usefixtures("quick_embedding", "validated"), pytest.mark.filterwarnings("default")]
 

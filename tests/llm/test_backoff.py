@@ -35,8 +35,8 @@ def test_a_pause_follows_the_server_up_to_a_limit() -> None:
         ("7", 7.0),
         ("0.5", 0.5),
         ("Sat, 01 Aug 2026 12:01:30 GMT", 90.0),
-        ("Sat, 01 Aug 2026 11:00:00 GMT", None),  # it has passed
-        ("Sat, 01 Aug 2026 12:01:30", None),  # no zone
+        ("Sat, 01 Aug 2026 11:00:00 GMT", None),  # a date in the past
+        ("Sat, 01 Aug 2026 12:01:30", None),  # a date without a time zone
         ("0", None),
         ("-3", None),
         ("inf", None),

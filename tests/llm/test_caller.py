@@ -1,4 +1,4 @@
-"""What is asked through a caller is durable, counted, limited and can be cancelled; nothing here is about ranking."""
+"""Requests of a caller are durable, counted, limited and can be cancelled. Ranking is tested elsewhere."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
-    """The ledger's lines."""
+    """The lines of the ledger."""
     return [json.loads(line) for path in folder.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
 
 

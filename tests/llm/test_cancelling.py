@@ -1,4 +1,4 @@
-"""Cancelling a run: it ends soon, keeps everything, and says how to go on."""
+"""A cancelled run ends soon, keeps all replies, and says how to continue."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ sys.exit(main(["select", *sys.argv[1:]]))
 """
 
 
-@pytest.mark.slow  # test_campaign.py stops a run while questions are under way, too
+@pytest.mark.slow  # test_campaign.py also stops a run during requests
 @pytest.mark.parametrize(
     ("door", "number"),
     [(door, number) for door in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
@@ -59,7 +59,7 @@ def test_a_signal_stops_a_run_soon_and_the_next_run_continues(door: str, number:
     assert run.returncode == 1
     assert "selectllm: stopped. What was made and paid for is kept" in stderr
     assert "Traceback" not in stderr
-    assert len(server.answered) <= stopped_at + 12, "of 200 questions no more than those under way were answered"
+    assert len(server.answered) <= stopped_at + 12, "only requests in flight were answered, of 200 questions"
     kept = [line for path in (tmp_path / "store").rglob("*.jsonl") for line in path.read_bytes().splitlines()]
     assert len(kept) >= stopped_at - 4
 
@@ -75,7 +75,7 @@ def test_a_run_can_be_cancelled_from_another_thread(
     with pytest.raises(Stopped, match="run the same again"):
         select(make_run(rows=600, ranking={"concurrency": 1}))
     fake_model(by_id)
-    assert len(select(make_run(rows=600)).table()) == 5, "a new run begins afresh"
+    assert len(select(make_run(rows=600)).table()) == 5, "a new run starts without a cancellation"
 
 
 @pytest.mark.parametrize(("out", "message"), [("s3://bucket/out", "is a URL"), ("{tmp}/file", "is a file")])

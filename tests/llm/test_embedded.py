@@ -1,4 +1,4 @@
-"""The model in this process: llama.cpp over the demonstration weights, and what GGUF files say."""
+"""The embedded model: llama.cpp with the demo weights, and the headers of GGUF files."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ CANDIDATES = [
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The header of a model that has no weights."""
+    """The header of a model without weights."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -67,7 +67,7 @@ def model(demo: Path) -> EmbeddedModel:
 
 
 def ask(model: EmbeddedModel, *requests: Request) -> list[Reply]:
-    """Ask all at once."""
+    """Send all requests at once."""
 
     async def answers() -> list[Reply]:
         return await asyncio.gather(*(model.answer(request) for request in requests))
@@ -80,7 +80,7 @@ def test_the_embedded_model_is_identified_by_its_file(demo: Path, model: Embedde
     assert model.info.digest == file_sha256(demo) == weights.SHA256
     assert (model.info.selector, model.info.kind, model.info.mode) == ("embedded", "demo", "pointwise")
     assert model.info.server_version.startswith("embedded-20")
-    assert model.context == 8192, "what the model was trained with"
+    assert model.context == 8192, "the training context of the model"
     other = asyncio.run(open_embedded(str(demo)))
     assert (other.info.selector, other.info.kind, other.info.mode) == (f"embedded:{demo}", "model", "listwise")
 
@@ -95,7 +95,7 @@ def test_the_answer_follows_the_schema(model: EmbeddedModel) -> None:
     assert reply.output_duration > 0
 
 
-@pytest.mark.slow  # test_llama_server.py has a ranking of the same model
+@pytest.mark.slow  # test_llama_server.py also ranks with this model
 def test_a_ranking_contains_only_shown_numbers(model: EmbeddedModel) -> None:
     (reply,) = ask(model, listwise(CANDIDATES, 2, 0).request())
     ranking = json.loads(reply.text)["ranking"]
@@ -200,7 +200,7 @@ def test_cancelled_requests_stop_generation_and_leave_the_queue(model: EmbeddedM
         await model.answer(FRUIT_QUESTION)
         return time.monotonic() - started
 
-    assert asyncio.run(give_up()) < 20, "the next one does not wait for 7,000 tokens"
+    assert asyncio.run(give_up()) < 20, "the next request does not wait for 7,000 tokens"
 
 
 @pytest.mark.slow
@@ -241,12 +241,12 @@ def test_the_port_of_the_embedded_server_refuses_other_clients(demo: Path) -> No
 
 
 def listening_ports() -> set[tuple[str, int]]:
-    """The addresses and ports that this process listens on over TCP."""
+    """The TCP addresses and ports on which this process listens."""
     inodes = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
             inodes.add(str(link.readlink()))
-        except OSError:  # closed meanwhile, as the one that lists the folder is
+        except OSError:  # the handle was closed in the meantime
             continue
     ports = set()
     for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):

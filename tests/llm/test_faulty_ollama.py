@@ -18,7 +18,7 @@ from selectllm.testing.faulty_ollama import DIGEST, FaultyOllama
 from selectllm.testing.ollama_answers import LABELS, Fault, merit
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
-# U+2028 ends a line for Python, but stands as it is in JSON.
+# U+2028 is a line break for Python, but JSON does not escape it.
 CANDIDATES = [Candidate(f"{number}", f"Task\u2028{number}", "given" if number % 2 else None) for number in range(6)]
 BEST = sorted((candidate.instruction for candidate in CANDIDATES), key=merit, reverse=True)
 PROMPT = listwise(CANDIDATES, 3, seed=0)
@@ -45,7 +45,7 @@ def ranked(answer: ChatResponse, prompt: Prompt = PROMPT) -> list[str]:
 
 @pytest.fixture(scope="module")
 def conforms() -> Callable[[str, Any], None]:
-    """Fail where an answer is not as Ollama's description has it, or has a field that it does not know."""
+    """Check that an answer follows Ollama's description and has no unknown field."""
     if not OPENAPI.is_file():
         pytest.skip("Ollama's OpenAPI description is not here")
     spec = yaml.safe_load(OPENAPI.read_text())

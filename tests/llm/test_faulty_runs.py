@@ -1,4 +1,4 @@
-"""Whole runs against a real HTTP server that speaks Ollama's protocol and fails in every way that it can."""
+"""Complete runs against a real HTTP server that speaks Ollama's protocol and has every kind of fault."""
 
 import threading
 import time
@@ -47,7 +47,7 @@ def against(server: FaultyOllama, make_run: MakeRun, **fields: Any) -> RunSettin
 
 
 def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> threading.Thread:
-    """Do something once a server has given so many answers."""
+    """Call a function when a server has given a number of answers."""
 
     def wait() -> None:
         while len(server.answered) < answers:
@@ -63,7 +63,7 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
     with FaultyOllama(dict.fromkeys(KIND_OF_FAULT, 0.05), parallel=16) as server:
         settings = against(
             server, make_run, rows=1400, budget=130, ranking={"timeout": 1.5}
-        )  # no answer is slow by chance
+        )  # so that no answer is slow by chance
         result = select(settings)
         server.wait_idle()
         asked = server.requests["/api/chat"]
@@ -74,7 +74,7 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         assert result.summary["ranking"]["abstained"] == 0
         valid = {ranking for _, ranking in server.answered}
         assert len(ranked(result)) == 100
-        assert all(ranking in valid for ranking in ranked(result)), "nothing was ranked that no valid reply named"
+        assert all(ranking in valid for ranking in ranked(result)), "every ranked row is named by a valid reply"
         again = select(settings)
         assert again.summary["ranking"]["asked"] == 0
         assert server.requests["/api/chat"] == asked
@@ -82,8 +82,8 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
 
     with FaultyOllama(parallel=16) as calm:
         undisturbed = select(against(calm, make_run, rows=1400, budget=130, store=settings.store + "-calm"))
-        assert len(calm.loads) == 1, "one context serves the whole run, tournament included"
-    assert undisturbed.table().equals(result.table()), "faults change what a run takes, never what it chooses"
+        assert len(calm.loads) == 1, "the whole run, with its tournament, uses one context"
+    assert undisturbed.table().equals(result.table()), "faults change the cost of a run but not its selection"
 
 
 def test_two_hosts_share_the_load_and_a_dead_host_is_excluded(make_run: MakeRun) -> None:
@@ -202,7 +202,7 @@ def test_candidates_are_scored_pointwise_over_http(make_run: MakeRun) -> None:
         settings = against(server, make_run, rows=60, budget=7, ranking={"mode": "pointwise"})
         result = select(settings)
         assert server.requests["/api/generate"] >= 60
-        assert server.requests["/api/chat"] <= 2, "the model is loaded, and nothing else is chatted about"
+        assert server.requests["/api/chat"] <= 2, "the only chat request loads the model"
     assert len(result.table()) == 7
     assert result.summary["model"]["mode"] == "pointwise"
     assert result.summary["ranking"]["ranked"] == 60
@@ -215,6 +215,6 @@ def test_the_plan_counts_passes_like_the_run(make_run: MakeRun) -> None:
         settings = against(server, make_run, rows=140, budget=13, ranking={"passes": 3})
         summary = select(settings).summary["ranking"]
     assert plan_run(settings)["ranking"]["calls"] == summary["asked"]
-    assert summary["agreement"] == 1.0, "this server does not mind the order"
+    assert summary["agreement"] == 1.0, "the answers of this server do not depend on the order"
     assert set(summary["agreement_by_question"].values()) == {1.0}
     assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_question"])

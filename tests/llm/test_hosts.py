@@ -1,4 +1,4 @@
-"""Hosts that fail, are slow, go away and come back."""
+"""Hosts that fail, are slow, disappear and return."""
 
 import asyncio
 import dataclasses
@@ -90,7 +90,7 @@ async def test_permanent_errors_are_raised_at_once(error: ModelError) -> None:
         await answer(host_pool)
     assert len(host.asked) == 1
     assert not host_pool.usage.errors_by_kind
-    assert (await answer(host_pool)).text == "yes", "its place is free again"
+    assert (await answer(host_pool)).text == "yes", "the place of the request is free again"
 
 
 @pytest.mark.asyncio
@@ -195,7 +195,7 @@ async def test_a_host_that_passes_probes_but_never_answers_does_not_block_a_ques
     host_pool = pool(host, concurrency=4, retries=6)
     with pytest.raises(TransientError):
         await asyncio.wait_for(answer(host_pool), 5)
-    assert len(host.asked) == 8, "its seven tries, and one more after an outage"
+    assert len(host.asked) == 8, "seven tries, and one more after an outage"
     await host_pool.close()
 
 

@@ -1,4 +1,4 @@
-"""A key goes to the host that it is meant for, and to no other; the clients' tests look at what is really sent."""
+"""A key goes only to its own host. The tests of the clients check the sent headers."""
 
 import pickle
 

@@ -62,7 +62,7 @@ def test_replies_of_one_ledger_share_a_file(tmp_path: Path) -> None:
 
 
 def test_a_complete_line_without_a_newline_is_read(tmp_path: Path) -> None:
-    """A disk can be full before the line's end: the reply is there, and paid for."""
+    """A full disk can cut the newline. The reply is complete and paid for."""
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
@@ -87,7 +87,7 @@ def test_the_earlier_of_two_replies_is_used_everywhere(tmp_path: Path) -> None:
     add(store, ["one"], "first")
 
     async def late() -> str:
-        ledger = Ledger(store, OTHER)  # opened before it could know of the first
+        ledger = Ledger(store, OTHER)  # opened before the first reply was stored
         ledger._folder = f"replies/{INFO.key}"
         return (await ledger.add(request("one"), INFO, Reply("second", "stop"))).reply.text
 
@@ -110,7 +110,7 @@ def test_a_reply_that_cannot_be_stored_fails_all_waiting_requests(
 
 
 def test_any_model_text_is_stored_unchanged(tmp_path: Path) -> None:
-    text = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
+    text = "na\u00efve \u2028 \n \ud83d \x00"  # with a lone surrogate: JSON can contain it, UTF-8 cannot
     store = Store(str(tmp_path))
     add(store, ["one"], text)
     (line,) = Path(store.address(files(store)[0])).read_bytes().splitlines()
@@ -144,7 +144,7 @@ def test_two_concurrent_runs_use_the_first_stored_reply(location: str, tmp_path:
         await first_ledger.add(request("two"), INFO, Reply("theirs", "stop", 7))
         await second_ledger.add(request("three"), INFO, Reply("ours", "stop", 7))
         known = second_ledger.get(request("two").key(INFO))
-        assert known is not None, "what another run has asked is not asked again"
+        assert known is not None, "replies of another run are not requested again"
         assert known.reply.text == "theirs"
 
     asyncio.run(run())

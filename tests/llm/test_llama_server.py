@@ -17,7 +17,7 @@ NAME = "demo"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The base URL of a llama.cpp server with the demonstration weights."""
+    """The base URL of a llama.cpp server with the demo weights."""
     if find_spec("xllamacpp") is None:
         pytest.skip("xllamacpp is not installed")
     import xllamacpp
@@ -55,8 +55,8 @@ def test_a_run_works_with_a_llama_cpp_server(
         budget=1,
         selector=f"openai:{NAME}",
         queries={"size": 3},
-        # Over a chat the demo model names neither yes nor no at times: such rows abstain.
-        # One pick a query: a list of one number is all that a model of this size can be held to.
+        # In a chat, the demo model sometimes answers neither yes nor no. Such rows abstain.
+        # Rank one row per query: a model of this size cannot follow the schema of longer lists.
         ranking={"mode": mode, "concurrency": 1, "candidate_chars": 100, "depth": 1, "max_abstained": 0.5},
     )
     result = select(settings)

@@ -97,7 +97,7 @@ async def open_app(app: Starlette) -> OllamaModel:
 async def test_a_model_is_known_by_its_digest() -> None:
     info = (await opened(Server(GOOD))).info
     assert (info.name, info.digest, info.server_version, info.kind, info.mode) == (
-        "m:latest",  # however it was asked for
+        "m:latest",  # for every form of the name
         "d1",
         "0.30.0",
         "model",

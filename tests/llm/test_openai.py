@@ -96,7 +96,7 @@ async def opened(server: Server, name: str = "m", host: str | None = HOST, timeo
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[str]:
-    """The app under a real server, as the base URL."""
+    """Serve the app on a real server; gives its base URL."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -522,7 +522,7 @@ async def test_the_key_is_sent_only_to_its_own_host(
     for headers in server.headers:
         assert (headers["authorization"] == f"Bearer {KEY}") is sees
         assert [secret in str(headers) for secret in (KEY, "my-org", "my-project")] == [sees] * 3
-        assert "my-value" not in str(headers) or sees  # older clients send it nowhere
+        assert "my-value" not in str(headers) or sees  # older clients do not send it
         assert "my-admin-key" not in str(headers)
 
 
@@ -615,7 +615,7 @@ async def test_the_error_holds_the_requested_pause(status: int) -> None:
 
 @pytest.mark.asyncio
 async def test_environment_values_of_the_client_are_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes to a server is in the keys alone: they may be another host's than those of the environment."""
+    """Only the keys decide what is sent, because the environment may belong to another host."""
     values = {"API_KEY": KEY, "ORG_ID": "my-org", "PROJECT_ID": "my-project", "CUSTOM_HEADERS": "my-header: my-value"}
     for name, value in (values | {"BASE_URL": "http://other.example/v1"}).items():
         monkeypatch.setenv(f"OPENAI_{name}", value)

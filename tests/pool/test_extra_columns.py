@@ -6,7 +6,7 @@ from tests.pool.reading import read_pool
 
 
 def extra_column(write, values):
-    """The column that a file's further values become, after a trip through Parquet, which the store puts it on."""
+    """The column of extra values, after writing it to Parquet and reading it back."""
     path = write("pool.jsonl", [{"instruction": f"i{number}", "x": value} for number, value in enumerate(values)])
     file = pa.BufferOutputStream()
     pq.write_table(read_pool(path).table, file)

@@ -131,7 +131,7 @@ ROWS = st.lists(st.dictionaries(NAMES, TEXTS) | st.fixed_dictionaries({"instruct
 
 
 def _check(name: str, content: bytes) -> None:
-    """Whatever is read, the counts add up, the ids differ and the store can hold both tables."""
+    """Check that counts add up, ids are unique and the store can write both tables."""
     path = Path(name)
     path.write_bytes(content)
     try:

@@ -17,7 +17,7 @@ ROW = b'{"instruction": "a"}\n'
 
 @pytest.fixture
 def memory():
-    """fsspec's memory file system, which lives as long as the process, emptied."""
+    """fsspec's memory file system, emptied. It exists until the process ends."""
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     yield filesystem
@@ -26,7 +26,7 @@ def memory():
 
 @pytest.fixture
 def refused():
-    """Fetches `location`, which is refused with a message of one line."""
+    """Check that `location` is refused with a one-line message; returns the message."""
 
     def refused(location, error=PoolError):
         with pytest.raises(error) as raised:
@@ -104,13 +104,13 @@ def test_a_protocol_with_a_missing_package_is_an_error(refused, monkeypatch):
     message = refused("absent://pool.jsonl")
     assert message == "absent://pool.jsonl needs a package that is not installed: Install absent_package."
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.delitem(_registry, "hf", raising=False)  # where fsspec keeps the classes that it has imported
+    monkeypatch.delitem(_registry, "hf", raising=False)  # fsspec's registry of imported classes
     message = refused("hf://datasets/a/b/pool.jsonl", MissingDependency)
     assert "pip install 'selectllm[embed]'" in message
 
 
 class FailingFileSystem(MemoryFileSystem):
-    """Opens files and then fails, as remote file systems do, with errors of its own."""
+    """Opens files and then fails with its own errors, as remote file systems do."""
 
     protocol = "failing"
     error: Exception = Exception()

@@ -1,4 +1,4 @@
-"""Rules in both their forms, and Great Expectations itself: quiet, on this machine, and beside other threads."""
+"""Rules in both forms, and Great Expectations: quiet, without network, and safe with other threads."""
 
 import logging
 import subprocess
@@ -145,7 +145,7 @@ def test_a_quiet_thread_keeps_the_warnings_of_other_threads():
 
     def work() -> None:
         with quiet(), warnings.catch_warnings(record=True) as recorded:
-            warnings.simplefilter("error")  # does nothing, and so cannot change what others see
+            warnings.simplefilter("error")  # does nothing, so other threads are not affected
             logging.captureWarnings(True)
             is_quiet.set()
             assert may_leave.wait(10)

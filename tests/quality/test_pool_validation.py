@@ -1,4 +1,4 @@
-"""What becomes of the rows of a pool that is validated."""
+"""Validation of pools: which rows are kept and which are quarantined."""
 
 import re
 from collections import Counter
@@ -31,7 +31,7 @@ Read = Callable[[Path], tuple[Pool, Verdict]]
 
 
 def check(path: Path, case: Case | str, read: Read = read_and_check) -> None:
-    """What becomes of a pool's file is what its case says, and its counts add up."""
+    """Check that a file gives the results of its case, and that the counts add up."""
     if isinstance(case, str):
         with pytest.raises(PoolError, match=re.escape(case)) as raised:
             read(path)

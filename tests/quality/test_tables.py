@@ -1,4 +1,4 @@
-"""What embeddings and rankings must hold to, by the cheap checks and by Great Expectations."""
+"""The rules for embeddings and rankings, by cheap checks and by Great Expectations."""
 
 import pickle
 
@@ -123,7 +123,7 @@ def test_queries_without_a_rank_are_named():
     assert finding.observed == pytest.approx(1 / 3)
 
 
-# The cheap checks, which come first
+# The cheap checks, which run first
 
 
 @pytest.mark.parametrize(

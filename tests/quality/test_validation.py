@@ -1,4 +1,4 @@
-"""Validation as a part of a run: what it quarantines, what it stops, what it costs, and where its verdicts stand."""
+"""Validation as a part of a run: quarantine, stops, costs, and the storage of verdicts."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def with_validation(make_run: MakeRun, **fields: Any) -> RunSettings:
 
 
 def check_kept(case: Case, store: Path) -> None:
-    """The store holds the verdict of a case, its quarantine and its rows, whatever became of the run."""
+    """Check that the store contains verdict, quarantine and rows of a case, even after a failed run."""
     (verdict,) = map(json_in, store.glob("v1/verdicts/pool/*.json"))
     failed = [finding for finding in verdict["findings"] if not finding["success"]]
     assert {finding["rule"]: finding["count"] for finding in failed} == case.failed
@@ -55,7 +55,7 @@ def check_kept(case: Case, store: Path) -> None:
 
 
 def check_summed(case: Case, out: Path) -> None:
-    """The output folder of a run that went on says the same."""
+    """Check that the output folder of a successful run has the same counts."""
     summary = json_in(out / "summary.json")
     assert {entry["rule"]: entry["count"] for entry in summary["validation"]["pool"]["failed"]} == case.failed
     assert {name: summary["pool"][name] for name in ("quarantined", "duplicates", "kept")} == {
@@ -137,7 +137,7 @@ for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
 
 
 def check_unused(door: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
-    """Great Expectations is not imported by a run that validates nothing, or finds all verdicts in the store."""
+    """Check that a run does not import Great Expectations if validation is off or all verdicts are stored."""
     suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
     for quality in ({}, {"expectations": str(suite)}):
         select(RunSettings.model_validate(settings.model_dump() | {"quality": quality}))
@@ -192,7 +192,7 @@ def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(make_run: MakeR
 
 
 def broken_in(store: str, boundary: str) -> list[dict[str, str]]:
-    """Of each kept verdict that fails, the rules that are broken and the first row that breaks each."""
+    """For each stored verdict that fails: the broken rules and the first row of each."""
     verdicts = map(json_in, Path(store).glob(f"v1/verdicts/{boundary}/*.json"))
     broken = (
         {finding["rule"]: finding["first"][0] for finding in verdict["findings"] if not finding["success"]}
@@ -252,7 +252,7 @@ def test_an_artifact_that_fails_an_expectation_stops_the_run_and_names_rows(
 
 
 def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Have vectors come back too long from their cache; the boundary, and the rule that they break."""
+    """Make the cache return too long vectors; returns the boundary and the broken rule."""
     gather = VectorCache.gather
     monkeypatch.setattr(
         VectorCache, "gather", lambda cache, ids: (too_long(gather(cache, ids)[0]), gather(cache, ids)[1])
@@ -261,7 +261,7 @@ def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Have the second ranks of all queries be the fourth."""
+    """Change the second rank of every query to the fourth."""
     rank_queries = batches.rank_queries
 
     async def with_gaps(*arguments: Any) -> list[batches.Rank]:

@@ -15,14 +15,14 @@ Ballots = tuple[list[str], list[list[str]]]
 
 @st.composite
 def ballots(draw: st.DrawFn, least: int = 1) -> Ballots:
-    """Candidates, and at least so many passes that each name one of them or more."""
+    """Candidates, and at least `least` passes. Each pass names one or more candidates."""
     candidates = list("abcdefg"[: draw(st.integers(2, 7))])
     orders = draw(st.lists(st.permutations(candidates), min_size=least, max_size=6))
     return candidates, [order[: draw(st.integers(1, len(candidates)))] for order in orders]
 
 
 def points_by_duels(id: str, candidates: Sequence[str], rankings: Sequence[Sequence[str]]) -> Fraction:
-    """Borda's count by its other definition: a point for each rival beaten in a pass, half for each tied with."""
+    """Borda's count by its other definition: one point per beaten rival in a pass, half a point per tie."""
     points = Fraction(0)
     for ranking in rankings:
         ranks = {named: rank for rank, named in enumerate(ranking)}
@@ -84,13 +84,17 @@ def test_a_candidate_that_rises_in_a_pass_never_falls_in_the_consensus(ballot: B
     ("rankings", "top_k", "consensus"),
     [
         (["ca"], 2, Consensus(("c", "a"), (3.0, 2.0), 0)),
-        (["c"], 3, Consensus(("c",), (3.0,), 0)),  # the others were not ranked: none is made up
+        (["c"], 3, Consensus(("c",), (3.0,), 0)),  # the other candidates were not ranked, so none is added
         (["ab", "ba"], 2, Consensus(("a", "b"), (5.0, 5.0), 1)),
-        (["ab", "ba"], 1, Consensus(("a",), (5.0,), 1)),  # the tie stands across the cut
+        (["ab", "ba"], 1, Consensus(("a",), (5.0,), 1)),  # the tie is across the cut
         (["bacd", "bdac", "cabd", "dabc"], 1, Consensus(("b",), (8.0,), 0)),
         (["bac", "bca", "cab", "acb"], 3, Consensus(("b", "a", "c"), (8.0, 8.0, 8.0), 2)),  # b was first twice
         (["bacd", "dacb"], 4, Consensus(("a", "b", "d", "c"), (4.0, 3.0, 3.0, 2.0), 1)),
-        (["dacb", "bacd", "cabd"], 1, Consensus(("a",), (6.0,), 0)),  # second in all, where no two agree on a first
+        (
+            ["dacb", "bacd", "cabd"],
+            1,
+            Consensus(("a",), (6.0,), 0),
+        ),  # a is second in all passes; every pass has another first
         (["", "ab"], 2, Consensus(("a", "b"), (4.5, 3.5), 0)),
         ([], 2, Consensus((), (), 0)),
     ],
@@ -179,7 +183,7 @@ def test_a_position_biased_selector_is_detected(shown: np.ndarray, end: str) -> 
 
 
 def test_small_questions_do_not_hide_a_bias_in_large_questions() -> None:
-    """Those of two candidates always pick one of the first two, which Pearson's sum takes for room to vary."""
+    """Questions with two candidates pick one of the first two positions. Pearson's sum overrates their variance."""
     shown = np.repeat([2, 14], [1000, 200])
     rng = np.random.default_rng(2)
     leaning = rng.random(len(shown)) < 0.2

@@ -19,7 +19,7 @@ def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[s
     assert all(finding["ok"] for finding in checks.values())
     assert server.digest[:12] in str(checks["model"]["seen"])
     at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
-    assert 1.3 < at_once < 3, "two are answered at a time"
+    assert 1.3 < at_once < 3, "the server answers two requests at a time"
 
 
 @pytest.mark.parametrize(

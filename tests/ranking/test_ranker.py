@@ -152,7 +152,7 @@ def test_a_list_that_does_not_fit_is_still_ranked_completely(most: int, tmp_path
     assert outcome.ids == ("00", "01", "02", "03", "04", "05")
     assert (ranker.stats.abstained, ranker.stats.ranked) == (0, 1)
     keys = (outcome.reply or "").split(",")
-    assert len(set(keys)) == len(keys) == ranker.stats.usage.replies, "it rests on all of them"
+    assert len(set(keys)) == len(keys) == ranker.stats.usage.replies, "the outcome depends on all replies"
 
 
 def test_one_deadline_covers_all_requests_of_a_question(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reply keys never change: a store's ledger, which was paid for, is read by them."""
+"""Reply keys never change, because they give access to paid replies in the ledgers of stores."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_the_folder_of_a_model_never_changes() -> None:
 
 
 def test_lines_of_version_0_1_are_read(tmp_path: Path) -> None:
-    """They have no question."""
+    """Lines of version 0.1 have no question."""
     fields = {"key": next(iter(KEYS)), "at": 1, "prompt": "p", "model": "m", "shown": ["01", "00"], "attempt": 1}
     reply = {"text": "x", "done_reason": "stop", "prompt_tokens": 1, "logprobs": {}}
     line = json.dumps({**fields, "seed": 7, "outcome": "used", "reply": reply}).encode()

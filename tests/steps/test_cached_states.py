@@ -1,4 +1,4 @@
-"""Which steps a second run makes anew: those that a change bears on, and no other."""
+"""A second run computes only the steps that a change affects."""
 
 import json
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_another_embedding_model_or_pool_recomputes_later_steps(
 
 @pytest.mark.parametrize("change", ["grew", "shrank"])
 def test_a_changed_pool_extends_the_existing_queries(change: str, make_run: MakeRun) -> None:
-    """Every step's table is another; what is in it of the old rows, test_incremental.py looks at."""
+    """The tables of all steps change. test_incremental.py checks the old rows in them."""
     settings = make_run(budget=7)
     first = select(settings)
     lines = Path(settings.pool).read_text(encoding="utf-8").splitlines()

@@ -32,12 +32,12 @@ def test_slots_never_choose_a_row_twice_and_need_only_tournament_requests(
     run = make_run(rows=140, budget=12, history="nightly")
     chosen: list[str] = []
     asked = []
-    for _ in range(5):  # two levels and a half of ten queries, three of which are ranked
+    for _ in range(5):  # two and a half tiers of ten queries; three tiers are ranked
         before = len(model.asked)
         chosen += ids(select(run))
         asked.append(len(model.asked) - before)
     assert len(chosen) == len(set(chosen)) == 60
-    assert asked[0] > 10, "the first ranks all queries"
+    assert asked[0] > 10, "the first slot ranks all queries"
     assert all(count <= 12 for count in asked[1:3]), "later slots only order the tiers that are cut"
 
 
@@ -76,7 +76,7 @@ def test_a_filled_slot_keeps_its_rows_when_the_pool_changes(
     Path(first.path()).unlink()
     with pytest.raises(StoreError, match="no longer in the store"):
         select(other)
-    assert ids(select(run)) == ids(first), "but what it was made from makes it again"
+    assert ids(select(run)) == ids(first), "the same inputs give the same rows again"
 
 
 def test_a_filled_slot_takes_no_other_budget(make_run: MakeRun) -> None:
@@ -145,7 +145,7 @@ def test_a_run_in_conflict_ranks_missing_rows_and_chooses_again(
 
 def test_a_run_in_conflict_with_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(rows=140, budget=4, history="h", slot="slow")
-    select(make_run(rows=140, budget=4, store=run.store))  # ranks, so that the fast one asks nothing
+    select(make_run(rows=140, budget=4, store=run.store))  # ranks all rows, so that the fast run needs no request
     whole = choose_step._chosen
 
     def while_another_runs(*arguments: object) -> object:
@@ -212,7 +212,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(left: bytes, tmp_path: Path, m
     store.write_bytes("history/h/.lock", left)
     with store.lock("history/h"):
         store.write_bytes("history/h/.lock", b"taken over by another")
-    assert store.read_bytes("history/h/.lock") == b"taken over by another", "only one's own is let go"
+    assert store.read_bytes("history/h/.lock") == b"taken over by another", "only the owner removes the lock"
 
 
 def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path) -> None:
 def test_a_filled_slot_keeps_its_rows_when_an_abstention_is_answered_later(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    """A query that a host failed is asked again by the next run, and then ranks rows that it had not ranked."""
+    """The next run asks a failed query again. It then ranks rows that had no rank."""
     lost = True
 
     def at_times(request: Request) -> str:
@@ -305,7 +305,7 @@ def test_exclusion_does_not_change_pool_queries_or_ranks(
     second = select(excluding(run, tmp_path / "x.txt"))
     same = {kind for kind, key in first.summary["artifacts"].items() if second.summary["artifacts"][kind] == key}
     assert same == {"pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences"}
-    assert len(model.asked) == asked, "the same level is cut: its order is known"
+    assert len(model.asked) == asked, "the same tier is cut, so its order is known"
 
 
 def test_too_few_remaining_rows_are_an_error_before_any_request(

@@ -1,4 +1,4 @@
-"""A store that is used again: pools that grow, files that are damaged, steps that change."""
+"""Later runs over the same store: grown pools, damaged files and changed steps."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 
 def grow(run: RunSettings, rows: Sequence[dict[str, Any]], *, without: int = 0) -> RunSettings:
-    """A run on another file: the run's pool without its first rows, and more rows."""
+    """Settings for another file: the same pool without its first rows, plus new rows."""
     old = Path(run.pool)
     kept = old.read_text(encoding="utf-8").splitlines()[without:]
     new = old.with_name(f"grown{len(rows)}-{without}.jsonl")
@@ -53,9 +53,9 @@ def test_a_pool_that_grew_slightly_needs_requests_only_for_new_rows(
     calls = pc.count_distinct(first.table("queries")["query_id"]).as_py()
     played = sum(tournament.question_counts(len(second.table("tournament")), 14))
     assert second.summary["ranking"]["asked"] <= 0.02 * calls + played
-    assert first.summary["ranking"]["asked"] > 0.98 * calls, "it was the replies that saved the asking"
+    assert first.summary["ranking"]["asked"] > 0.98 * calls, "the stored replies made requests unnecessary"
     old, new = (result.table("queries") for result in (first, second))
-    assert new.slice(0, len(old)).equals(old), "the old queries stand as they were"
+    assert new.slice(0, len(old)).equals(old), "the old queries are unchanged"
     assert len(new) == 3030
 
 
@@ -72,11 +72,9 @@ def test_generations_are_counted_and_requery_starts_again(make_run: MakeRun) -> 
     manifest = afresh.store.manifest(afresh._artifact("queries"))
     assert manifest is not None
     assert (manifest.facts["generation"], manifest.facts["formed"]) == (0, 320)
-    assert select(third).summary["artifacts"] == afresh.summary["artifacts"], (
-        "what was formed afresh stands from then on"
-    )
+    assert select(third).summary["artifacts"] == afresh.summary["artifacts"], "the newly formed queries remain"
     apart = select(third.model_copy(update={"store": run.store + " apart"}))
-    assert apart.table().equals(afresh.table()), "and is what a store without a past would have"
+    assert apart.table().equals(afresh.table()), "the result equals that of an empty store"
 
 
 def test_only_queries_that_lost_a_row_are_dissolved(make_run: MakeRun) -> None:
@@ -176,7 +174,7 @@ def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     key = select(second).summary["artifacts"]["queries"]
     third = grow(run, new_rows(20) + new_rows(20, "newer"))
     expected = select(third).table("queries")
-    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # as before the third
+    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # the state before the third run
         if json.loads(path.read_text())["rows"] == 320:
             path.unlink()
             path.with_suffix(".parquet").unlink()
@@ -207,7 +205,7 @@ def test_unusable_vectors_are_not_stored(
         patch.setattr(HashEmbedder, "embed", sick)
         with pytest.raises(ContractError, match="vectors are not finite"):
             select(run)
-    assert len(select(run).table()) == 5, "the next run, with a model that is well again"
+    assert len(select(run).table()) == 5, "the next run has a working model"
 
 
 def test_a_new_embedding_code_version_embeds_every_row_again(
@@ -243,7 +241,7 @@ def test_a_damaged_artifact_is_detected_logged_and_rebuilt(
         second = select(run)
     assert path.read_bytes() == content
     assert second.table().equals(first.table())
-    assert len(model.asked) == asked, "the replies are kept"
+    assert len(model.asked) == asked, "the replies remain"
     remade = {"quarantine": "pool"}.get(kind, kind)
     assert set(second.summary["seconds"]) - set(second.summary["cached"]) == {remade}
     assert (path.name in caplog.text) == (damage != "no manifest")
@@ -263,7 +261,7 @@ def test_a_run_removes_old_temporary_files_and_keeps_recent_ones(make_run: MakeR
     os.utime(old, (hours_ago, hours_ago))
     select(run)
     assert not old.exists()
-    assert young.exists(), "its writer may still be at work"
+    assert young.exists(), "its writer may still be active"
 
 
 def test_a_budget_beyond_the_depth_is_announced_before_more_requests(
@@ -333,6 +331,6 @@ def test_two_concurrent_runs_neither_corrupt_nor_block_each_other(make_run: Make
         apart = select(run.model_copy(update={"store": run.store + " apart"}))
         alone = len(server.asked) - asked
     assert third.summary["ranking"]["asked"] == 0
-    assert set(third.summary["cached"]) == set(third.summary["seconds"]), "what they left is whole"
+    assert set(third.summary["cached"]) == set(third.summary["seconds"]), "the files of both runs are complete"
     assert all(result.table().equals(apart.table()) for result in (*both, third))
-    assert asked <= 2 * alone, "neither asks more than it would alone"
+    assert asked <= 2 * alone, "no run sends more requests than it would alone"

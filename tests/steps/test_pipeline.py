@@ -80,9 +80,9 @@ def test_any_budget_up_to_the_pool_size_is_selected_exactly(budget: int, make_ru
 
 def test_another_budget_within_the_depth_needs_only_tournament_requests(make_run: MakeRun) -> None:
     assert select(make_run(budget=6)).summary["ranking"]["asked"] == 5 + 1
-    assert select(make_run(budget=8)).summary["ranking"]["asked"] == 0, "the same level is cut"
-    assert select(make_run(budget=10)).summary["ranking"]["asked"] == 0, "no level is cut"
-    assert select(make_run(budget=12)).summary["ranking"]["asked"] == 1, "a level that none has cut before"
+    assert select(make_run(budget=8)).summary["ranking"]["asked"] == 0, "the same tier is cut"
+    assert select(make_run(budget=10)).summary["ranking"]["asked"] == 0, "no tier is cut"
+    assert select(make_run(budget=12)).summary["ranking"]["asked"] == 1, "a tier that no earlier budget cut"
 
 
 def test_the_depth_grows_by_pages_and_only_missing_ranks_are_requested(make_run: MakeRun) -> None:
@@ -115,11 +115,11 @@ def test_a_model_without_usable_answers_fails_the_run_and_replies_are_kept(
 
 def test_a_run_above_the_abstention_limit_stops_and_names_the_queries(make_run: MakeRun, fake_model: Any) -> None:
     model = fake_model(lambda _: "I would rather not.")
-    run = make_run(rows=600, ranking={"concurrency": 1, "max_abstained": 0.05})  # 43 queries, two of which may abstain
+    run = make_run(rows=600, ranking={"concurrency": 1, "max_abstained": 0.05})  # 43 queries; two can abstain
     with pytest.raises(TooManyAbstained, match=r"query \d+, query \d+, query \d+: more than --max-abstained") as error:
         select(run)
     assert "unreadable" in str(error.value)
-    assert len(model.asked) <= 5 * 4, "it stops at the third of 43 queries, with at most two more begun"
+    assert len(model.asked) <= 5 * 4, "it stops at the third of 43 queries, and at most two more were started"
 
 
 def test_places_of_an_abstaining_query_go_to_other_queries(make_run: MakeRun, fake_model: Any) -> None:
@@ -174,7 +174,7 @@ def test_several_passes_are_aggregated_and_their_agreement_is_reported(make_run:
     summary = select(make_run(rows=60, budget=5, ranking={"passes": 3})).summary
     assert summary["ranking"]["asked"] == len(model.asked) == 15
     assert (summary["ranking"]["ranked"], summary["ranking"]["agreement"]) == (5, 1.0)
-    assert len({request.text for request in model.asked}) == 15, "each pass shuffles anew"
+    assert len({request.text for request in model.asked}) == 15, "each pass has its own order"
     ids = select(make_run(rows=60, budget=5, ranking={"passes": 3})).table()["id"].to_pylist()
     assert ids == select(make_run(rows=60, budget=5)).table()["id"].to_pylist()
 
@@ -189,7 +189,7 @@ def test_a_position_biased_selector_is_detected(make_run: MakeRun, fake_model: A
 
 
 def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_limit(make_run: MakeRun, fake_model: Any) -> None:
-    fake_model(by_id)  # 10 tokens in and 2 out each
+    fake_model(by_id)  # each request has 10 input and 2 output tokens
     prices = {"concurrency": 1, "price_in": 100_000, "price_out": 0}  # so that a question costs 1
     with pytest.raises(CostExceeded, match=r"cost [34]\.00"):
         select(make_run(budget=5, ranking={**prices, "max_cost": 3}))
@@ -201,7 +201,7 @@ def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_limit(make_ru
 
 def test_the_cost_limit_covers_the_whole_run(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(by_id)
-    asked = {"concurrency": 1, "depth": 1, "price_in": 100_000, "max_cost": 8}  # a question costs 1, a block 5
+    asked = {"concurrency": 1, "depth": 1, "price_in": 100_000, "max_cost": 8}  # a question costs 1, a page costs 5
     with pytest.raises(CostExceeded, match=r"cost [89]\.00"):
         select(make_run(rows=60, budget=20, ranking=asked))
 

@@ -1,4 +1,4 @@
-"""Ranking by other processes: batches are asked for one after the other, within the run's limits."""
+"""Ranking in other processes: batches start in order, within the limits of the run."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 
 class Workers:
-    """Two workers as the run sees them; its pieces run in this process."""
+    """Two workers from the view of the run. The pieces run in this process."""
 
     workers = 2
     is_remote = True
@@ -61,7 +61,7 @@ def test_remote_batches_give_the_same_ranks_as_one_process(
     here = select(settings.model_copy(update={"store": str(tmp_path / "here")}))
     assert by_workers.table("rankings").equals(here.table("rankings"))
     assert [len(batch.queries) for batch in workers.batches] == [10] * 6
-    assert workers.shares == [2, 1], "the concurrency is shared out"
+    assert workers.shares == [2, 1], "the concurrency is divided among the workers"
 
 
 def test_no_batch_starts_after_the_cost_limit(

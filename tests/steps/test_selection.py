@@ -13,7 +13,7 @@ def pool(ids: str) -> pa.Table:
 
 
 def rankings(queries: list[str], score: float | None = None) -> pa.Table:
-    """Each text is a query's ids, the best first."""
+    """Rankings from texts: each text has the ids of a query, best first."""
     rows = [
         {"query_id": number, "rank": rank, "id": id, "score": score and score - ord(id), "reply": "r"}
         for number, ids in enumerate(queries)

@@ -1,4 +1,4 @@
-"""The seam of strategies: ours, others' by entry point, and what each of them needs."""
+"""Strategies: built-in ones, ones from entry points, and the steps that each of them needs."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ class Few(Shortest):
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with strategies of its own, as pip would install it."""
+    """A package with strategies, as installed by pip."""
     (tmp_path / "own_strategies.py").write_text(OWN_STRATEGY)
     info = tmp_path / "own_strategies-1.0.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""A store that version 0.1.0 wrote: what was paid for is read, and a run over it asks nothing."""
+"""A store of version 0.1.0 is read, and a run over it sends no request."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def store(folder: Path) -> Store:
 
 
 def settings(folder: Path, host: str, **fields: object) -> RunSettings:
-    """The settings of the run that made the store, but for its slot."""
+    """The settings of the run that made the store, without its slot."""
     return RunSettings.model_validate(
         {
             "pool": str(folder / "pool.jsonl"),

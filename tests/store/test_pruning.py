@@ -25,7 +25,7 @@ MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 LATER = datetime.now(UTC) + timedelta(days=10)
-"""A time at which all that the tests make is ten days old."""
+"""A time at which all artifacts of the tests are ten days old."""
 
 
 def names(store: Store) -> set[tuple[str, str]]:
@@ -33,7 +33,7 @@ def names(store: Store) -> set[tuple[str, str]]:
 
 
 def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
-    """An artifact with all that it was made from; fails where any of it is not whole."""
+    """An artifact and all its inputs; fails if one of them is damaged."""
     artifact = Artifact(kind=kind, key=key)
     manifest = store.manifest(artifact)
     assert manifest is not None
@@ -48,7 +48,7 @@ def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
 
 
 def lasting(store: Store) -> set[tuple[str, str]]:
-    """What always stays."""
+    """The files that are never removed."""
     return {(kind, key) for kind, key in names(store) if kind in ("queries", "centroids")}
 
 
@@ -57,7 +57,7 @@ def of(result: Result) -> str:
 
 
 def fill(store: Store, slot: str, selection: str) -> None:
-    """Have a history name a selection."""
+    """Make a history name a selection."""
     commit = {"slot": slot, "selection": selection, "budget": 1, "after": [], "ids": []}
     store.write_bytes(f"history/weekly/{slot}.json", json.dumps(commit).encode())
 
@@ -112,7 +112,7 @@ def test_prune_never_removes_files_of_the_last_hour(store: Store) -> None:
 def test_prune_keeps_older_artifacts_that_a_recent_run_reused(
     store: Store, runs: list[RunSettings], results: list[Result]
 ) -> None:
-    # Its selection is old, it is not the latest, and no history names it: only the record of the run is young.
+    # Its selection is old, not the latest, and named by no history. Only the record of the run is recent.
     name = f"{LATER - timedelta(days=1):%Y%m%dT%H%M%SZ}-00000000"
     store.write_bytes(
         f"runs/{name}.json",
@@ -308,7 +308,7 @@ def test_object_stores_can_be_pruned(make_run: MakeRun) -> None:
 
 
 def made_old(store: Store) -> None:
-    """Set all artifacts and runs of a store back by ten days."""
+    """Make all artifacts and runs of a store ten days older."""
     for item in scan(store).artifacts:
         assert item.manifest
         older = item.manifest.model_copy(update={"created": (datetime.now(UTC) - timedelta(days=10)).isoformat()})

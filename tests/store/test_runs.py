@@ -50,7 +50,7 @@ def test_a_run_records_its_steps_in_order_with_their_facts(make_run: MakeRun, qu
     store = Store(settings.store)
     latest = load_latest(store)
     assert latest is not None
-    first = next(run for run in load_runs(store) if run != latest)  # their names sort by the second alone
+    first = next(run for run in load_runs(store) if run != latest)  # their names contain only seconds
     assert [step.kind for step in first.steps] == [
         *("pool", "embeddings", "queries", "rankings", "tournament", "preferences", "selection")
     ]

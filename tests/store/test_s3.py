@@ -16,7 +16,7 @@ from tests.conftest import FakeModel
 MakeRun = Callable[..., RunSettings]
 pytestmark = [
     pytest.mark.usefixtures("quick_embedding"),
-    # aiobotocore leaves its session to the garbage collector; nothing of ours does.
+    # aiobotocore closes its session only by garbage collection; our code does not.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
@@ -36,7 +36,7 @@ def test_a_store_on_s3_has_the_same_files_as_a_folder(
     assert len(model.asked) == asked
     assert first.path().startswith(f"{s3}/v1/artifacts/selection/")
     files = fsspec.filesystem("s3").find(s3)
-    assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock, nothing half-written"
+    assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock and no incomplete file"
 
 
 def test_a_damaged_object_is_detected_and_rebuilt(s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
