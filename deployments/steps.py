@@ -29,10 +29,10 @@ def _git_version() -> str:
         return ""
 
 
-def judge() -> dict[str, Any]:
+def selector_settings() -> dict[str, Any]:
     """The selector and its settings: SELECTLLM_SELECTOR of the environment or of `.env`, or else the demo.
 
-    The demo is shown no more than the beginnings of texts.
+    The demo gets only the beginning of each text.
     """
     selector = from_environment().get("selector") or "embedded"
     return {"selector": selector, "ranking": {"candidate_chars": 120} if selector == "embedded" else {}}

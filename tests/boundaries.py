@@ -46,7 +46,7 @@ WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 class Order:
     """What to run, and which blow hits it when a moment comes for the n-th time. Without a moment there is no blow."""
 
-    door: Literal["library", "flow"]
+    entry: Literal["library", "flow"]
     arguments: Sequence[str]
     inside: Sequence[str]  # folders to watch
     log: str  # a file that lists every moment in order, one per line
@@ -66,7 +66,7 @@ def run(order: Order) -> None:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     watch = Watch(order)
     models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment]
-    if order.door == "flow":
+    if order.entry == "flow":
         from flows.command_line import main
         from flows.selection import select_instructions
 

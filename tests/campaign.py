@@ -115,7 +115,7 @@ class Running:
 class Scene:
     """A pool, a store and an output folder for runs that are killed or stopped.
 
-    Parameters: `door`, whose command line is run; `disk`, a folder for the store and the output, else in `folder`;
+    Parameters: `entry`, the command line to run; `disk`, a folder for the store and the output, else in `folder`;
     `validated`, whether the tables are validated.
     """
 
@@ -123,12 +123,12 @@ class Scene:
         self,
         folder: Path,
         server: FaultyOllama,
-        door: Literal["library", "flow"] = "library",
+        entry: Literal["library", "flow"] = "library",
         disk: Path | None = None,
         environment: Mapping[str, str] | None = None,
         validated: bool = False,
     ) -> None:
-        self.folder, self.server, self.door = folder, server, door
+        self.folder, self.server, self.entry = folder, server, entry
         self.store, self.out = (disk or folder) / "store", (disk or folder) / "out"
         # Great Expectations takes longer to import than all else to do: few runs validate.
         self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}")
@@ -149,7 +149,7 @@ class Scene:
         self._runs += 1
         stderr, log = self.folder / f"stderr-{self._runs}", self.folder / f"moments-{self._runs}"
         order_with_files = Order(
-            door=self.door,
+            entry=self.entry,
             arguments=[str(self._pool), *self._settings, "--host", self.server.host, *self._folders()],
             inside=[str(self.store), str(self.out)],
             log=str(log),
@@ -162,7 +162,7 @@ class Scene:
         )
         begun = len(self.server.asked)
         pid, wait = (
-            _fresh(order_with_files, self._environment) if fresh or self.door == "flow" else _forked(order_with_files)
+            _fresh(order_with_files, self._environment) if fresh or self.entry == "flow" else _forked(order_with_files)
         )
 
         def finish(code: int) -> Ended:
@@ -255,7 +255,7 @@ def check_goes_on(scene: Scene, undisturbed: Undisturbed, *, deaths: int = 0, fa
     kept = scene.kept()
     done = scene.run()
     assert done.code == 0, done
-    assert done.stderr == "" or scene.door == "flow", done  # Prefect logs there
+    assert done.stderr == "" or scene.entry == "flow", done  # Prefect logs there
     assert scene.selection() == undisturbed.selection, "the selection differs from that of an undisturbed run"
     again = kept & set(done.questions)
     assert not again, f"{len(again)} durable replies were asked for again"

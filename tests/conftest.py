@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+
+if TYPE_CHECKING:
+    from tests.campaign import Undisturbed
 
 ONE_PROCESS = ("tests/flows/", "tests/deployments/", "tests/quality/")
 """Folders of tests that import Prefect or Great Expectations. Imports take seconds, so one process runs all of them."""
@@ -59,6 +62,14 @@ def shared_environment(
 
     with shared_server(request.config, tmp_path_factory.getbasetemp()) as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def undisturbed() -> "Undisturbed":
+    """The results of an undisturbed run, with which killed and stopped runs are compared."""
+    from tests.campaign import undisturbed_run
+
+    return undisturbed_run()
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,6 @@ from tests.campaign import (
     Undisturbed,
     check_goes_on,
     short,
-    undisturbed_run,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the file of a handle")
@@ -42,11 +41,6 @@ MOMENTS: list[Moment] = [
 """The last event, its place, and its count."""
 
 VALIDATED_MOMENTS: list[Moment] = [("half written verdicts", 1), ("renamed verdicts", 2), ("not renamed verdicts", 3)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Undisturbed:
-    return undisturbed_run()
 
 
 @pytest.fixture

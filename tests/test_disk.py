@@ -18,10 +18,9 @@ from tests.campaign import (
     Undisturbed,
     check_goes_on,
     short,
-    undisturbed_run,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the file of a handle")
 
 LARGE = "64m"
 OPENING = [(f"opening {place}", 1) for place in PLACES]
@@ -29,11 +28,6 @@ LOSSES = [
     *((f"opened {place}", 1) for place in PLACES),
     *((f"half written {place}", 2) for place in ("replies", "rankings.json", "out")),
 ]
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Undisturbed:
-    return undisturbed_run()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from selectllm.settings import RunSettings
 ROOT = steps.ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
 BY_NAME = {deployment["name"]: deployment for deployment in FILE["deployments"]}
-DEMO = {"judge": steps.judge()}
+DEMO = {"selector_settings": steps.selector_settings()}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -48,7 +48,7 @@ def test_the_form_has_titles_and_accepts_open_parameters() -> None:
 
 def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:m")
-    assert steps.judge() == {"selector": "ollama:m", "ranking": {}}
+    assert steps.selector_settings() == {"selector": "ollama:m", "ranking": {}}
 
 
 def test_nightly_runs_never_overlap() -> None:

@@ -10,7 +10,7 @@ import pytest
 from deployments.local import Environment
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
-from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on, undisturbed_run
+from tests.campaign import CONCURRENCY, STOPPED, Scene, Undisturbed, check_goes_on
 
 pytestmark = [
     pytest.mark.slow,  # tests/test_campaign.py does the same with the library
@@ -33,11 +33,6 @@ MOMENTS = [
     *(("not renamed latest", 1), ("half written out", 3), ("before embedder", 1)),
 ]
 """Together with the kills during requests below, there are thirty."""
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Undisturbed:
-    return undisturbed_run()
 
 
 @pytest.fixture

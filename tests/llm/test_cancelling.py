@@ -35,13 +35,13 @@ sys.exit(main(["select", *sys.argv[1:]]))
 
 @pytest.mark.slow  # test_campaign.py also stops a run during requests
 @pytest.mark.parametrize(
-    ("door", "number"),
-    [(door, number) for door in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
+    ("entry", "number"),
+    [(entry, number) for entry in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
 )
-def test_a_signal_stops_a_run_soon_and_the_next_run_continues(door: str, number: int, tmp_path: Path) -> None:
+def test_a_signal_stops_a_run_soon_and_the_next_run_continues(entry: str, number: int, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 2800)
     with FaultyOllama(delay=0.2, parallel=4) as server:
-        command = [sys.executable, "-c", PROGRAM, door, str(tmp_path / "pool.jsonl"), "--budget", "20"]
+        command = [sys.executable, "-c", PROGRAM, entry, str(tmp_path / "pool.jsonl"), "--budget", "20"]
         command += ["--selector", "ollama:m", "--host", server.host, "--store", str(tmp_path / "store")]
         environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
         run = subprocess.Popen(

@@ -21,7 +21,7 @@ REQUEST = Request("question")
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.001)
     monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.02)
 

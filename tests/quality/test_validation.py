@@ -122,27 +122,27 @@ from selectllm.cli import main as cli
 from selectllm.embedding import models
 
 models.open_embedder = lambda _: HashEmbedder()
-door, arguments = sys.argv[1], sys.argv[2:]
+entry, arguments = sys.argv[1], sys.argv[2:]
 for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
-    if door == "library":
+    if entry == "library":
         assert cli.main(["select", *arguments, *options]) == 0
     else:
-        sys.argv = [door, *arguments, *options]
+        sys.argv = [entry, *arguments, *options]
         try:
-            runpy.run_module(door, run_name="__main__", alter_sys=True)
+            runpy.run_module(entry, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             assert not end.code
     assert "great_expectations" not in sys.modules, options
 """
 
 
-def check_unused(door: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
+def check_unused(entry: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
     """Check that a run does not import Great Expectations if validation is off or all verdicts are stored."""
     suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
     for quality in ({}, {"expectations": str(suite)}):
         select(RunSettings.model_validate(settings.model_dump() | {"quality": quality}))
     options = ["--budget", str(settings.budget), "--selector", settings.selector, "--store", settings.store]
-    command = [sys.executable, "-c", UNUSED, door, settings.pool, *options, str(suite)]
+    command = [sys.executable, "-c", UNUSED, entry, settings.pool, *options, str(suite)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
 

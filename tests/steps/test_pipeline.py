@@ -18,7 +18,6 @@ from selectllm.report.result import Result
 from selectllm.settings import QualitySettings, RunSettings
 from tests.conftest import FakeModel, HashEmbedder, by_id, top_k
 
-ALL_STEPS = {"pool", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"}
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
