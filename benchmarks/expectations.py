@@ -27,7 +27,7 @@ WORDS = ("write", "a", "short", "note", "about", "the", "small", "river", "throu
 
 
 def write_pool(path: Path, rows: int) -> None:
-    """Texts of 5 to 100 words, a third of them with an input; of a thousand rows 10 repeat one and 3 say nothing."""
+    """Write texts of 5 to 100 words. A third have an input; of 1,000 rows, 10 are duplicates and 3 are empty."""
     random_state = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for row in range(rows):
@@ -52,7 +52,7 @@ def tables(ids: list[str], size: int = 14, depth: int = 3) -> tuple[pa.Table, pa
 
 
 def seconds(*functions: Callable[[], object]) -> list[float]:
-    """The least processor time of each, in turns, so that other load on the machine slows all of them alike."""
+    """The minimum processor time of each function. They run in turns, so that other load slows all of them equally."""
     best = [float("inf")] * len(functions)
     for _ in range(5):
         for place, function in enumerate(functions):
@@ -64,7 +64,7 @@ def seconds(*functions: Callable[[], object]) -> list[float]:
 
 
 def read(path: Path, validate: bool = False, suite: quality.Suite | None = None) -> pool.Pool:
-    """Read a pool, by default with the checks of structure alone."""
+    """Read a pool, by default with only the structural checks."""
     parsed = pool.parse(pool.fetch(str(path)), pool.Columns())
     return pool.partition(parsed, quality.check_pool(parsed, suite).reasons if validate else {})
 

@@ -28,7 +28,7 @@ from selectllm.steps.embed import SHARD_ROWS, Shard, embed_shard
 
 
 class RandomEmbedder:
-    """Unit vectors of the usual length that cost nothing."""
+    """Makes unit vectors of the usual length without a model."""
 
     digest = "random"
 
@@ -40,7 +40,7 @@ class RandomEmbedder:
 
 
 def work(settings: RunSettings, pieces: Connection) -> None:
-    """Embed what comes until nothing does; then tell the most memory that was ever held, in bytes."""
+    """Embed all shards that arrive, then report the peak memory in bytes."""
     with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         while (shard := pieces.recv()) is not None:
             pieces.send(embed_shard(settings, WorkItem(shard)))
@@ -48,14 +48,14 @@ def work(settings: RunSettings, pieces: Connection) -> None:
 
 
 def most_memory(shards: int) -> int:
-    """The most bytes that a worker holds while it embeds a pool of so many shards."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would begin with what this process holds
+    """The peak memory, in bytes, of a worker that embeds a pool of `shards` shards."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would start with the memory of this process
     ours, theirs = spawn.Pipe()
     with tempfile.TemporaryDirectory() as store:
         settings = RunSettings.model_validate({"pool": "-", "budget": 1, "store": store})
         process = spawn.Process(target=work, args=(settings, theirs), daemon=True)
         process.start()
-        theirs.close()  # else a worker that dies would be waited for without end
+        theirs.close()  # otherwise a dead worker would be awaited for ever
         for number in range(shards):
             rows = range(number * SHARD_ROWS, (number + 1) * SHARD_ROWS)
             texts = (f"Task {row}: " + "explain it, " * 30 for row in rows)

@@ -25,8 +25,10 @@ def by_topics(rows: int, dimension: int = 384, topics: int = 60) -> np.ndarray:
 
 
 def sort_for_every_pick(vectors: np.ndarray, centroids: np.ndarray) -> list[list[int]]:
-    """The assignment as it is usually written: the nearest free row by a full sort, again for every row."""
-    distances = np.linalg.norm(vectors[:, None, :16] - centroids[None, :, :16], axis=2)  # any distances will do here
+    """The usual implementation: a full sort for every row, to find the nearest free row."""
+    distances = np.linalg.norm(
+        vectors[:, None, :16] - centroids[None, :, :16], axis=2
+    )  # the distances do not matter here
     free = np.ones(len(vectors), dtype=bool)
     clusters: list[list[int]] = [[] for _ in centroids]
     for turn in range(len(vectors)):

@@ -35,7 +35,7 @@ SIZE = 14
 
 @dataclass
 class Seen:
-    """What the server saw of a contender."""
+    """What the server recorded about a contender."""
 
     seconds: float = 0.0
     most_at_once: int = 0
@@ -43,7 +43,7 @@ class Seen:
 
 
 class RandomEmbedder:
-    """Unit vectors that cost nothing: embedding is not what is measured."""
+    """Makes unit vectors without a model: embedding is not measured."""
 
     digest = "random"
 
@@ -65,12 +65,12 @@ def serve(ours: Connection, delay: float, parallel: int) -> None:
 
 @contextmanager
 def server(arguments: argparse.Namespace) -> Iterator[tuple[str, Seen]]:
-    """A server of its own process; what it saw is known at the end."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would take locks along that other threads hold
+    """Run a server in its own process. Its records are available at the end."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs, arguments.delay, arguments.concurrency), daemon=True)
     process.start()
-    theirs.close()  # else a server that dies would be waited for without end
+    theirs.close()  # otherwise a dead server would be awaited for ever
     host, seen = ours.recv(), Seen()
     with patch.dict(os.environ, {"OLLAMA_HOST": host}):
         yield host, seen
@@ -112,9 +112,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Seen]:
         return RunSettings.model_validate(
             {
                 "pool": pool,
-                "budget": arguments.queries,  # the first of each query: no level is cut, nothing else is asked
+                "budget": arguments.queries,  # the first row of each query: no tier is cut, no other request
                 "selector": "ollama:m",
-                "store": str(folder / name),  # each its own: a reply that is kept is not asked for again
+                "store": str(folder / name),  # a separate store for each: stored replies are not requested again
                 "queries": {"size": SIZE},
                 "ranking": {"concurrency": arguments.concurrency},
             }
@@ -140,12 +140,12 @@ def main() -> None:
         measured = measure(arguments, Path(folder))
 
     ideal = (arguments.queries - 1) // arguments.concurrency * arguments.delay
-    one = measured["bare"].seconds
+    bare = measured["bare"].seconds
     print(f"\n{'contender':<10} {'questions':>9} {'at once':>8} {'seconds':>8} {'to bare':>8}")
-    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / one:>8.3f}")
+    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / bare:>8.3f}")
     for name, seen in measured.items():
         print(
-            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / one:>8.3f}"
+            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / bare:>8.3f}"
         )
 
 

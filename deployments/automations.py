@@ -1,4 +1,4 @@
-"""Makes the automations, or mends them: `python -m deployments.automations`. Needs the deployments to be there."""
+"""Creates or updates the automations: `python -m deployments.automations`. The deployments must exist."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -15,7 +15,7 @@ SILENCE = timedelta(seconds=90)
 
 
 def crash_killed_runs() -> Automation:
-    """A run whose process was killed says nothing any more, and would show as Running for ever: call it Crashed."""
+    """Mark killed runs as Crashed. A killed process sends no state, so its run would show as Running for ever."""
     heartbeat = "prefect.flow-run.heartbeat"
     ends = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry", "Paused", "Suspended")
     return Automation(
@@ -33,7 +33,7 @@ def crash_killed_runs() -> Automation:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.CRASHED, message="No heartbeat for 90 seconds. Retry the run: it goes on where it was."
+                state=StateType.CRASHED, message="No heartbeat for 90 seconds. Retry the run: it continues."
             )
         ],
     )
@@ -56,31 +56,31 @@ def run_on_changed_pool(on_demand: DeploymentResponse) -> Automation:
     )
 
 
-def ensure(wanted: Automation) -> str:
-    """Make an automation, or mend the one of its name; returns what was done. One that was switched off stays off."""
+def ensure(automation: Automation) -> str:
+    """Create an automation, or update the one of the same name; returns which. A disabled one stays disabled."""
     try:
-        found = cast(Automation, Automation.read(name=wanted.name))  # outside a loop it is no coroutine
+        existing = cast(Automation, Automation.read(name=automation.name))  # outside a loop it is no coroutine
     except ValueError:
-        wanted.create()
+        automation.create()
         return "made"
-    wanted = wanted.model_copy(update={"id": found.id, "enabled": found.enabled})
-    if _told(found) == _told(wanted):
-        return "there already"  # a needless update would make it forget the runs that it is watching
-    wanted.update()
+    automation = automation.model_copy(update={"id": existing.id, "enabled": existing.enabled})
+    if _own_fields(existing) == _own_fields(automation):
+        return "there already"  # an update would reset the list of runs that it watches
+    automation.update()
     return "mended"
 
 
-def _told(automation: Automation) -> dict[str, Any]:
-    """What an automation does, without what the server adds."""
+def _own_fields(automation: Automation) -> dict[str, Any]:
+    """The fields of an automation that we set, without those the server adds."""
     return automation.model_dump(include={"name", "description", "enabled", "trigger", "actions"})
 
 
 def main() -> None:
-    """Make or mend all of them, and say so."""
+    """Create or update all automations, and print what was done."""
     with get_client(sync_client=True) as client:
         on_demand = client.read_deployment_by_name(f"{FLOW}/on-demand")
-    for wanted in (crash_killed_runs(), run_on_changed_pool(on_demand)):
-        print(f"Automation {wanted.name!r}: {ensure(wanted)}")
+    for automation in (crash_killed_runs(), run_on_changed_pool(on_demand)):
+        print(f"Automation {automation.name!r}: {ensure(automation)}")
 
 
 if __name__ == "__main__":

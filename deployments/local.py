@@ -1,4 +1,4 @@
-"""A Prefect server and workers that last as long as a block: for tests and for the pictures in the documentation."""
+"""Runs a Prefect server and workers during a block, for tests and for pictures in the documentation."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SERVER = ["-m", "prefect", "server", "start"]
 
 @contextmanager
 def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Environment]:
-    """A real server on a free port, with all that it keeps in `home`; gives the environment of its clients."""
+    """Run a real server on a free port, with its files in `home`; gives the environment of its clients."""
     environment = new_environment(home) | dict(more or {})
     home.mkdir(parents=True, exist_ok=True)
     with running(SERVER, environment, home / "server.log") as process:
@@ -29,7 +29,7 @@ def server(home: Path, more: Mapping[str, str] | None = None) -> Iterator[Enviro
 
 
 def new_environment(home: Path) -> Environment:
-    """The environment of a server on a free port, and of its clients, without any settings of this process's own."""
+    """The environment of a server on a free port and of its clients, without settings of this process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
@@ -37,7 +37,7 @@ def new_environment(home: Path) -> Environment:
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_UI_API_URL": url,  # its pages would look for it at port 4200
+        "PREFECT_UI_API_URL": url,  # otherwise its pages would use port 4200
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
@@ -45,14 +45,14 @@ def new_environment(home: Path) -> Environment:
 
 @contextmanager
 def worker(environment: Environment, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker of the pool that prefect.yaml names."""
+    """Run a worker of the work pool of prefect.yaml."""
     with running(["-m", "prefect", "worker", "start", "--pool", "selectllm", *options], environment, log) as process:
         yield process
 
 
 @contextmanager
 def running(arguments: list[str], environment: Environment, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process in the checkout, which is ended, with those of its group, at the end of the block."""
+    """Run a Python process in the checkout. The end of the block ends it and its process group."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=output, stderr=output,
@@ -71,18 +71,18 @@ def running(arguments: list[str], environment: Environment, log: Path) -> Iterat
 
 
 def take_interrupts() -> None:
-    """Take SIGINT as at a terminal: what a shell starts in the background ignores it, and workers end by it."""
+    """Accept SIGINT as in a terminal. Background jobs of a shell ignore it, but workers need it to end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 
 
 def await_health(environment: Environment, log: Path, is_running: Callable[[], bool], seconds: float = 120) -> None:
-    """Return once the server of an environment answers; raises RuntimeError if it does not start."""
+    """Wait until the server of an environment answers; raises RuntimeError if it does not start."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and is_running():
         try:

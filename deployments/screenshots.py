@@ -63,23 +63,23 @@ class Tab:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._told = 0
+        self._calls = 0
 
-    def do(self, method: str, **given: Any) -> dict[str, Any]:
-        """Have the browser do something; returns what it answers."""
-        self._told += 1
-        self._connection.send(json.dumps({"id": self._told, "method": method, "params": given}))
-        while (answer := json.loads(self._connection.recv(60))).get("id") != self._told:
+    def do(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a DevTools method; returns its result."""
+        self._calls += 1
+        self._connection.send(json.dumps({"id": self._calls, "method": method, "params": params}))
+        while (answer := json.loads(self._connection.recv(60))).get("id") != self._calls:
             pass  # an event
         result: dict[str, Any] = answer["result"]
         return result
 
     def see(self, expression: str) -> Any:
-        """What an expression in JavaScript is worth on the page."""
+        """The value of a JavaScript expression on the page."""
         return self.do("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def take(self, pages: str, picture: Picture, file: Path) -> None:
-        """Go to a page, wait until it has settled, and write what is wanted of it into a PNG."""
+        """Open a page, wait until it is complete, and save the wanted part as a PNG."""
         window = {"width": WIDTH, "height": picture.height, "deviceScaleFactor": SCALE, "mobile": False}
         self.do("Emulation.setDeviceMetricsOverride", **window)
         self.do("Page.navigate", url=f"{pages}{picture.page}")
@@ -96,7 +96,9 @@ class Tab:
 
     def _corner(self, field: str) -> tuple[int, int]:
         """A little to the left of and above a field's label."""
-        label = f"[...document.querySelectorAll('label')].find(one => one.innerText.startsWith({json.dumps(field)}))"
+        label = (
+            f"[...document.querySelectorAll('label')].find(label => label.innerText.startsWith({json.dumps(field)}))"
+        )
         place = self.see(f"{label}.getBoundingClientRect().toJSON()")
         return int(place["left"]) - 16, int(place["top"]) - 8
 
@@ -132,16 +134,16 @@ def take_all(environment: Environment, program: str, profile: Path) -> None:
     """Take all pictures of a server on which one run has ended."""
     url = environment["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
-        found = pictures(client)
+        wanted = pictures(client)
     with tab(program, profile) as page:
-        for name, picture in found.items():
+        for name, picture in wanted.items():
             file = IMAGES / f"{name}.png"
             page.take(f"{url.removesuffix('api')}v2/", picture, file)
             print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
 
 
 def main() -> None:
-    """Deploy to a server of its own, run once, and take all pictures."""
+    """Deploy to a new server, run once, and take all pictures."""
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         sys.exit("Chromium is needed: apt-get install chromium")

@@ -1,4 +1,4 @@
-"""Steps of prefect.yaml: what the machine that deploys knows of itself, and of the server."""
+"""Steps of prefect.yaml: values of the machine that deploys, and of the server."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def checkout() -> dict[str, str]:
-    """Where the code lies, and its version: SELECTLLM_VERSION, else what git says, else the package's."""
+    """The folder of the code, and its version: from SELECTLLM_VERSION, git, or the package, in this order."""
     checkout_version = os.environ.get("SELECTLLM_VERSION") or _git_version() or version("selectllm")
     return {"directory": str(ROOT), "version": checkout_version}
 
 
 def _git_version() -> str:
-    """The tag or commit that is checked out, `-dirty` where files differ from it; empty where git does not know."""
+    """The checked-out tag or commit, with `-dirty` if files differ from it; empty without git."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--tags"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
@@ -29,17 +29,17 @@ def _git_version() -> str:
         return ""
 
 
-def judge() -> dict[str, Any]:
-    """Who ranks, and how it is asked: SELECTLLM_SELECTOR of the environment or of `.env`, else the demo.
+def selector_settings() -> dict[str, Any]:
+    """The selector and its settings: SELECTLLM_SELECTOR of the environment or of `.env`, or else the demo.
 
-    The demo is shown no more than the beginnings of texts.
+    The demo gets only the beginning of each text.
     """
     selector = from_environment().get("selector") or "embedded"
     return {"selector": selector, "ranking": {"candidate_chars": 120} if selector == "embedded" else {}}
 
 
 def switch(deployment: str, slug: str) -> dict[str, bool]:
-    """Whether a schedule is on: off at first, then as the server has it, so that deploying again switches nothing."""
+    """Whether a schedule is on: off at first, later as on the server, so that deploying again changes nothing."""
     with get_client(sync_client=True) as client:
         try:
             schedules = client.read_deployment_by_name(deployment).schedules

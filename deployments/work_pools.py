@@ -1,4 +1,4 @@
-"""Makes the work pools that prefect.yaml names, where they are not there yet: `python -m deployments.work_pools`."""
+"""Creates the missing work pools of prefect.yaml: `python -m deployments.work_pools`."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL
 from deployments.steps import ROOT
 
 
-def wanted() -> list[dict[str, Any]]:
+def named_work_pools() -> list[dict[str, Any]]:
     """The work pools of the deployments in prefect.yaml, each once."""
     project = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     pools = (deployment["work_pool"] for deployment in project["deployments"])
@@ -21,7 +21,7 @@ def wanted() -> list[dict[str, Any]]:
 
 
 async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
-    """Make a work pool as prefect.yaml has it; one that is there stays as it is, with what was changed on its page."""
+    """Create a work pool as in prefect.yaml; returns whether it was missing. An existing work pool is not changed."""
     if any(known.name == pool["name"] for known in await client.read_work_pools()):
         return False
     metadata = (await client.read_worker_metadata()).values()
@@ -33,17 +33,17 @@ async def ensure(client: PrefectClient, pool: dict[str, Any]) -> bool:
 
 
 async def main() -> None:
-    """Make what is missing, and say so. The first that `make deploy` does: it also says when there is no server."""
+    """Create and print the missing work pools. `make deploy` runs this first, so it also reports a missing server."""
     url = PREFECT_API_URL.value()
     if not url:  # Prefect would start a server that ends with this command
         sys.exit("Which server? Start one with `make serve`, and export PREFECT_API_URL=http://127.0.0.1:4200/api")
     try:
         async with get_client() as client:
-            for pool in wanted():
-                made = await ensure(client, pool)
-                print(f"Work pool {pool['name']} ({pool['type']}): {'made' if made else 'there already'}")
+            for pool in named_work_pools():
+                created = await ensure(client, pool)
+                print(f"Work pool {pool['name']} ({pool['type']}): {'made' if created else 'there already'}")
     except httpx.ConnectError:
-        sys.exit(f"No server answers at {url}: start one with `make serve`, or mend PREFECT_API_URL")
+        sys.exit(f"No server answers at {url}: start one with `make serve`, or correct PREFECT_API_URL")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main(flow: Flow, arguments: list[str] | None = None) -> int:
 
 
 def build_app(flow: Flow) -> App:
-    """The application that runs a flow."""
+    """Build the application that runs a flow."""
     app = new_app("python -m flows.selection")
 
     @app.default
@@ -47,7 +47,7 @@ def build_app(flow: Flow) -> App:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """An error of our own says what is wrong and what to do: a traceback through Prefect's engine adds nothing."""
+    """Print our own errors without a traceback: their message already says what is wrong and what to do."""
     if record.exc_info and isinstance(record.exc_info[1], SelectLLMError):
         record.exc_info, record.exc_text = None, None
     return True

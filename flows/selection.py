@@ -19,7 +19,7 @@ DEFAULT_FLOW = FlowSettings()
     name="select-instructions",
     flow_run_name="{run.budget} rows by {run.selector}",
     persist_result=False,
-    result_serializer="json",  # else Prefect pickles the error of a run that failed
+    result_serializer="json",  # otherwise Prefect pickles the error of a failed run
 )
 def select_instructions(
     run: Annotated[RunSettings, Field(json_schema_extra={"title": "Run"})],

@@ -8,10 +8,10 @@ from prefect.logging import get_run_logger
 
 
 class _RunLog(logging.Handler):
-    """Passes the library's messages on to the log of the task run or flow run that they come from."""
+    """Forwards log messages of the library to the log of their task run or flow run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(MissingContextError):  # not in a run
+        with suppress(MissingContextError):  # outside a run
             get_run_logger().log(record.levelno, record.getMessage())
 
 

@@ -1,4 +1,4 @@
-"""What a run's settings leave open: from the worker's environment, Prefect's Variables, and the flow run itself."""
+"""Fills settings that a run leaves open: from the environment, Prefect's Variables, and the flow run itself."""
 
 import os
 from typing import Any
@@ -24,14 +24,14 @@ def with_flow_environment(settings: RunSettings) -> RunSettings:
     fallbacks: dict[str, Any] = {"store": store} if store else {}
     settings = with_environment(settings, fallbacks)
     host = default_host(settings.selector)
-    # The environment's host, too, is written into the settings: a worker's environment may name another.
+    # The host of the environment is also written into the settings, because the environment of a worker may differ.
     if host and not settings.ranking.hosts:
         settings = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"hosts": (host,)})})
     return _with_absolute_paths(settings)
 
 
 def _with_absolute_paths(settings: RunSettings) -> RunSettings:
-    """Workers have other working folders."""
+    """Make paths absolute, because workers have other working folders."""
     model, selector = settings.embedding.model, settings.selector
     if os.path.isdir(model):
         model = absolute_path(model)
@@ -49,7 +49,7 @@ def with_own_slot(settings: RunSettings) -> RunSettings:
     if not flow_run:
         return with_slot(settings)
     if flow_run.auto_scheduled and flow_run.expected_start_time:
-        # With the deployment's id: two that share a history, and a time, must not take each other's rows for theirs.
+        # The id of the deployment keeps apart two deployments with the same history and the same scheduled time.
         time = f"{flow_run.expected_start_time:%Y%m%dT%H%M%SZ}"
         return with_slot(settings, f"{time}-{str(flow_run.deployment_id)[:8]}")
     return with_slot(settings, str(flow_run.id))

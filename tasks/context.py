@@ -42,15 +42,15 @@ TASK_NAMES: Final = {
     "validate": "validation",
     "publish": "publish",
 }
-"""The names of the steps' tasks: those of the artifacts that they make."""
+"""Task names of the steps: the names of the artifacts that they make."""
 
 PROGRESS: Final = {"embed": "Rows embedded", "rank": "Questions answered", "run_tournament": "Questions answered"}
-"""What a step's progress counts, of the steps that show any."""
+"""The unit of progress, for the steps that show progress."""
 
 
 @dataclass(frozen=True)
 class FlowContext(Context):
-    """A run as a Prefect flow. The steps still run in this process, one after the other, each as a task run."""
+    """Runs the steps as a Prefect flow: in this process, in order, each as a task run."""
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step as a task, and note its result."""
@@ -58,7 +58,7 @@ class FlowContext(Context):
         return self._noted(result)
 
     def start(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> Started[T]:
-        """Submit a step as a task that goes on in the background."""
+        """Submit a step as a task that runs in the background."""
         started: Started[T] = self._submit(step, inputs)
         self.log.started.append(started)
         return started
@@ -113,7 +113,7 @@ def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[
 def _as_state(context: FlowContext, result: StepResult) -> StepResult | State[StepResult]:
     """The result itself, or, when the store had it already, Prefect's own state `Cached` with it.
 
-    Our store alone decides what is cached, so that what the library made counts here too.
+    Only our store decides what is cached, so results of the library are used here too.
     """
     path = context.store.path(result.artifact)
     if result.cached:

@@ -1,4 +1,4 @@
-"""The keys of a run's servers, from the environment or from Prefect's Secret blocks."""
+"""Loads the API keys of a run, from the environment or from Prefect's Secret blocks."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def load_keys(settings: RunSettings) -> ApiKeys:
 
 
 def default_host(selector: str) -> str | None:
-    """The host that the environment names for a selector, else the one of Prefect's Variable."""
+    """The host of a selector from the environment, or else from Prefect's Variable."""
     provider = provider_of(selector)
     if provider is None:
         return None
@@ -39,7 +39,7 @@ def provider_of(selector: str) -> Provider | None:
 
 
 def _chosen(own: ProviderKey, host: str, secret: str, hosts: set[str]) -> ProviderKey:
-    """Where the Variable's host is asked, nothing that the environment holds for another host is used."""
+    """For the host of the Variable, ignore environment values that belong to another host."""
     asked = hosts or {own.host or host}
     if host and asked == {host}:
         return own if own.key and own.host == host else ProviderKey(secret, host)
@@ -55,5 +55,5 @@ def _variable_host(provider: Provider) -> str:
 def _secret(block: str) -> str:
     try:
         return str(Secret.load(block).get())  # type: ignore[union-attr]
-    except ValueError:  # there is no such block
+    except ValueError:  # the block does not exist
         return ""

@@ -1,4 +1,4 @@
-"""What a flow run shows on its page in Prefect's UI."""
+"""Publishes results on the page of a flow run in Prefect's UI."""
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -16,7 +16,7 @@ def show_result(result: Result) -> None:
 
 
 def show_verdict(verdict: Verdict) -> None:
-    """Show what validation of a table gave."""
+    """Show the verdict of a validation."""
     boundary = verdict.boundary
     create_markdown_artifact(
         verdict_markdown(verdict), key=f"validation-{boundary}", description=f"Expectations of the {boundary}"

@@ -1,4 +1,4 @@
-"""Shows how far a step is, as a progress artifact on the run's page."""
+"""Shows the progress of a step as an artifact on the page of the run."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ UPDATE_SECONDS: Final = 2.0
 
 @contextmanager
 def progress(key: str, description: str) -> Iterator[Progress]:
-    """Progress of a step; a thread of its own sends it, so that a slow server holds nothing up."""
+    """Report the progress of a step. A separate thread sends it, so that a slow server delays nothing."""
     artifact: UUID | None = None
     percent = 0.0
     ended = threading.Event()
@@ -30,7 +30,7 @@ def progress(key: str, description: str) -> Iterator[Progress]:
                 update_progress_artifact(artifact, progress=percent)
             else:
                 artifact = cast(UUID, create_progress_artifact(percent, key=key, description=description))
-        except Exception as error:  # a server too busy to show progress is no reason to lose the work
+        except Exception as error:  # failed progress updates must not fail the step
             get_run_logger().warning("Progress could not be shown: %s", error)
 
     def send_now_and_then() -> None:

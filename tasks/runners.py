@@ -1,4 +1,4 @@
-"""Where pieces of a step run: in this process, or on the workers of Dask or Ray."""
+"""Runs the pieces of a step: in this process, or on workers of Dask or Ray."""
 
 import logging
 import os
@@ -33,18 +33,18 @@ class PrefectExecutor:
 
     @property
     def workers(self) -> int:
-        """How many processes work."""
+        """The number of worker processes."""
         return self._settings.workers if self.is_remote else 1
 
     @property
     def is_remote(self) -> bool:
-        """Whether they are others than this one."""
+        """Whether the pieces run in other processes."""
         return self._settings.runner != "threads"
 
     def map(
         self, function: Callable[[WorkItem[Item]], Result], items: Iterable[Item], shares: Sequence[int]
     ) -> Generator[Result, None, None]:
-        """Yield the results as they come; see `selectllm.execution.Executor`.
+        """Yield each result when it is ready; see `selectllm.execution.Executor`.
 
         Raises MissingDependency without the runner's package.
         """
@@ -65,7 +65,7 @@ class PrefectExecutor:
 
 @task(**TASK_OPTIONS)
 def run_piece(function: Callable[[WorkItem[Any]], Any], item: WorkItem[Any]) -> Any:
-    """Run a piece of a step. What it makes is durable before it counts, so a piece that is cut off loses nothing."""
+    """Run a piece of a step. Its results are durable before it returns, so an interrupted piece loses nothing."""
     return function(item)
 
 
@@ -75,7 +75,7 @@ def _piece_task(function: Callable[..., Any]) -> Task[Any, Any]:
 
 
 def _task_runner(settings: FlowSettings) -> TaskRunner[Any]:
-    if settings.runner == "threads":  # one: what the pieces do is spread over all cores already
+    if settings.runner == "threads":  # one worker: each piece already uses all cores
         return ThreadPoolTaskRunner(max_workers=1)
     try:
         runner: TaskRunner[Any] = _dask(settings) if settings.runner == "dask" else _ray(settings)
@@ -95,7 +95,7 @@ def _dask(settings: FlowSettings) -> Any:
         "n_workers": settings.workers,
         "threads_per_worker": 1,
         "processes": True,
-        "dashboard_address": ":0",  # any free port: another cluster may have the usual one
+        "dashboard_address": ":0",  # any free port: another cluster may use the default port
         "silence_logs": logging.ERROR,
     }
     return DaskTaskRunner(cluster_kwargs=cluster)

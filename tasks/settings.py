@@ -1,4 +1,4 @@
-"""What only the flow's runs have: where the pieces of their work run."""
+"""Settings of the flow only: where the pieces of a step run."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
-"""Runs a command line in this process, counts the moments at which it makes something durable, and has it die there.
+"""Runs a command line in this process, counts the moments at which it writes, and kills it at one of them.
 
-Whatever is written is watched at the operating system's door, whoever knocks. Between two moments there is no more than
-one change of the files, and half of one where it is a write: to die at each of them is to die everywhere.
+The functions of the operating system that write files are wrapped. Between two moments there is at most one change of
+the files, or half of one write. So a test of every moment covers every state of the files.
 """
 
 import builtins
@@ -27,9 +27,9 @@ Blow = Literal[
     "kill",  # SIGKILL
     "terminate",  # SIGTERM
     "interrupt",  # SIGINT
-    "lose space",  # whatever is written from here on fails, as on a full disk
-    "lose rights",  # as on one that has become read-only
-    "fill",  # a file takes all space that is left, where `filler` says
+    "lose space",  # every later write fails, as on a full disk
+    "lose rights",  # every later write fails, as on a read-only disk
+    "fill",  # the file `filler` takes all remaining space
     "remount",  # the file system at `filler` is made read-only
 ]
 SIGNALS: Final = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
@@ -37,26 +37,26 @@ REFUSED: Final = {
     "lose space": (errno.ENOSPC, {"making folder", "half written", "not synced"}),
     "lose rights": (errno.EROFS, {"making folder", "opening", "half written", "not renamed", "not removed"}),
 }
-"""What such a disk answers from then on, and at which moments. On a full one names can still be changed."""
+"""The error of such a disk, and the moments at which it is raised. A full disk still allows renames."""
 
 WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to run, and what befalls it when a moment comes for the n-th time; without a moment nothing ever does."""
+    """What to run, and which blow hits it when a moment comes for the n-th time. Without a moment there is no blow."""
 
-    door: Literal["library", "flow"]
+    entry: Literal["library", "flow"]
     arguments: Sequence[str]
     inside: Sequence[str]  # folders to watch
-    log: str  # a file that names every moment, one a line, as they come
+    log: str  # a file that lists every moment in order, one per line
     moment: str = ""
     nth: int = 1
     blow: Blow = "kill"
     filler: str = ""
-    stdout: str = ""  # files for what is printed; none, and it goes where this process prints
+    stdout: str = ""  # files for the output; if empty, the output of this process
     stderr: str = ""
-    fsync_seconds: float = 0.0  # that each fsync takes longer: a slow disk
+    fsync_seconds: float = 0.0  # added to each fsync: a slow disk
 
 
 def run(order: Order) -> None:
@@ -66,7 +66,7 @@ def run(order: Order) -> None:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     watch = Watch(order)
     models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment,return-value]
-    if order.door == "flow":
+    if order.entry == "flow":
         from flows.command_line import main
         from flows.selection import select_instructions
 
@@ -78,7 +78,7 @@ def run(order: Order) -> None:
 
 
 class Watch:
-    """Counts moments, and strikes at one of them."""
+    """Counts moments, and applies the blow at one of them."""
 
     def __init__(self, order: Order) -> None:
         self._order, self._came, self._struck = order, 0, False
@@ -87,19 +87,19 @@ class Watch:
         self._write = os.write
 
     def begin(self) -> None:
-        """Stand at the operating system's door."""
+        """Wrap the functions of the operating system that write."""
         for name in ("replace", "rename", "link"):
             self._around(name, "not renamed", "renamed")
         for name in ("unlink", "remove"):
             self._around(name, "not removed", "removed")
         self._around("mkdir", "making folder", "folder made")
-        os.fsync = lambda fd: None  # a process that dies loses nothing that it wrote: that it would sync is what counts
+        os.fsync = lambda fd: None  # a killed process loses no written data, so only the call is recorded
         self._around("fsync", "not synced", "synced", self._order.fsync_seconds)
         self._halve_files()
         self._halve_handles()
 
     def pass_by(self, what: str, path: Any) -> None:
-        """A moment has come: `what`, of the file at `path` or behind a handle; None is the embedder."""
+        """Record a moment: `what` happened to the file at `path` or of a handle. None is the embedder."""
         if (place := self._place(path)) is None:
             return
         moment = f"{what} {place}"
@@ -124,14 +124,14 @@ class Watch:
         self._struck = True
 
     def _place(self, path: Any) -> str | None:
-        """A file's part in the whole, as `pool.json` or `replies`; None where it is none of ours."""
+        """The place of a file, such as `pool.json` or `replies`; None for other files."""
         if path is None:
             return "embedder"
         name = os.path.abspath(os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fspath(path))
         for folder in self._order.inside:
             if name == folder or name.startswith(f"{folder}/"):
                 parts = Path(name).relative_to(folder).parts
-                if parts and parts[-1] == ".lock":  # holds nothing that could be lost
+                if parts and parts[-1] == ".lock":  # contains no data
                     return None
                 if parts[:2] == ("v1", "artifacts"):
                     ending = "json" if ".json" in parts[-1] else "parquet"
@@ -140,29 +140,29 @@ class Watch:
         return None
 
     def _around(self, name: str, before: str, after: str, seconds: float = 0.0) -> None:
-        """Have a function of the operating system pass by before and after its work, which takes so much longer."""
+        """Record a moment before and after a function of the operating system, and delay it."""
         does = getattr(os, name)
 
         def watched(path: Any, *args: Any, **options: Any) -> Any:
             self.pass_by(before, path)
             time.sleep(seconds)
-            found = does(path, *args, **options)
+            result = does(path, *args, **options)
             self.pass_by(after, path)
-            return found
+            return result
 
         setattr(os, name, watched)
 
     def _halve_files(self) -> None:
-        """Have every file write its halves apart, so that one can die between them."""
+        """Make every file write in two halves, so that a run can be killed between them."""
         opened = io.open
 
         def watched(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
             if not set(mode) & set("wax+") or self._place(file) is None:
                 return opened(file, mode, *args, **options)
             self.pass_by("opening", file)
-            found = opened(file, mode, *args, **options)
+            handle = opened(file, mode, *args, **options)
             self.pass_by("opened", file)
-            return HalvingFile(self, found, file)
+            return HalvingFile(self, handle, file)
 
         io.open = builtins.open = watched
 
@@ -209,20 +209,20 @@ class HalvingFile:
 
 
 class WatchedEmbedder(HashEmbedder):
-    """An embedder whose work has a beginning and an end at which to die."""
+    """An embedder that records a moment before and after its work."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
     def embed(self, *args: Any, **options: Any) -> Any:
         self._watch.pass_by("before", None)
-        found = super().embed(*args, **options)
+        vectors = super().embed(*args, **options)
         self._watch.pass_by("after", None)
-        return found
+        return vectors
 
 
 def fill(path: str, write: Callable[[int, bytes], int] = os.write) -> None:
-    """Take all the space that is left on a disk."""
+    """Fill all remaining space of a disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         for size in (4096, 1):

@@ -1,4 +1,4 @@
-"""Runs real command lines against a slow server, has them die, and looks at what they left behind."""
+"""Runs real command lines against a slow server, kills them, and checks the files that they leave."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ SETTINGS: Final = (
 SECOND_BLOCK: Final = "are ranked, and the budget is 27"
 
 AT_RISK: Final = CONCURRENCY
-"""Questions that a death may have had asked in vain: those under way, and those whose replies waited for the disk."""
+"""Questions that a killed run can lose: requests in flight, and replies that wait for the disk."""
 
 STEPS: Final = (
     "quarantine",
@@ -53,7 +53,7 @@ STEPS: Final = (
 )
 ARTIFACTS: Final = tuple(f"{step}.{end}" for step in STEPS for end in ("parquet", "json"))
 PLACES: Final = (*ARTIFACTS, "vectors", "replies", "history", "runs", "latest", "out")
-"""Where something is made durable in the course of a run."""
+"""The places to which a run writes."""
 
 STOPPED: Final = "selectllm: stopped. What was made and paid for is kept: run the same again to go on from here\n"
 
@@ -68,7 +68,7 @@ PRELOAD: Final = [
     ),
     *("selectllm.cli.environment", "selectllm.llm.ollama", "selectllm.report.format", "selectllm.strategies.selectllm"),
 ]
-"""What a forked run needs not import by itself."""
+"""Modules that are imported before a run is forked."""
 
 PROGRAM: Final = """
 import json, sys
@@ -82,10 +82,10 @@ Question = tuple[str, int]
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended: its code, negative for a signal, what it told, and the moments it lived to see."""
+    """A process that has ended: its code, negative for a signal, its stderr, and the moments that it reached."""
 
     code: int
-    told: str  # on stderr, but for what is told of a second block
+    stderr: str  # without the message about a second block
     moments: list[str] = field(repr=False)
     questions: list[Question] = field(repr=False)
 
@@ -103,7 +103,7 @@ class Running:
         return self._wait(0) is not None
 
     def end(self, timeout: float = 120) -> Ended:
-        """Wait for its end; one that does not come is brought about, and raises TimeoutError."""
+        """Wait for the end of the run. After the timeout, kill it and raise TimeoutError."""
         code = self._wait(timeout)
         if code is None:
             self.signal(signal.SIGKILL)
@@ -113,61 +113,63 @@ class Running:
 
 
 class Scene:
-    """A pool, a store and an output folder in which runs live and die.
+    """A pool, a store and an output folder for runs that are killed or stopped.
 
-    Parameters: `door`, whose command line is run; `disk`, a folder for the store and the output, else in `folder`;
-    `judged`, whether the tables are validated.
+    Parameters: `entry`, the command line to run; `disk`, a folder for the store and the output, else in `folder`;
+    `validated`, whether the tables are validated.
     """
 
     def __init__(
         self,
         folder: Path,
         server: FaultyOllama,
-        door: Literal["library", "flow"] = "library",
+        entry: Literal["library", "flow"] = "library",
         disk: Path | None = None,
         environment: Mapping[str, str] | None = None,
-        judged: bool = False,
+        validated: bool = False,
     ) -> None:
-        self.folder, self.server, self.door = folder, server, door
+        self.folder, self.server, self.entry = folder, server, entry
         self.store, self.out = (disk or folder) / "store", (disk or folder) / "out"
-        # Great Expectations takes longer to import than all else to do: few runs are judged.
-        self._settings = (*SETTINGS, f"--no-validate={str(not judged).lower()}")
+        # Great Expectations takes longer to import than all else to do: few runs validate.
+        self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}")
         self._environment = environment
         self._pool = write_pool(folder / "pool.jsonl", ROWS)
         self._runs = 0
 
     def run(self, moment: str = "", nth: int = 1, blow: Blow = "kill", **order: Any) -> Ended:
-        """Run to the end, whichever it is."""
+        """Run until the process ends."""
         return self.begin(moment, nth, blow, **order).end()
 
     def begin(self, moment: str = "", nth: int = 1, blow: Blow = "kill", fresh: bool = False, **order: Any) -> Running:
-        """Begin a run, on which a blow falls when a moment comes for the n-th time.
+        """Begin a run. A blow hits it when a moment comes for the n-th time.
 
-        `fresh`, and always by the flow's door, it is a new interpreter; else it is forked from one that has imported
-        everything, which a run spends most of its time on.
+        With `fresh`, and always for the flow, the run is a new interpreter. Otherwise it is forked from a process that
+        has already imported everything, which saves most of the time.
         """
         self._runs += 1
-        told, log = self.folder / f"told-{self._runs}", self.folder / f"moments-{self._runs}"
-        given = Order(
-            door=self.door,
+        stderr, log = self.folder / f"stderr-{self._runs}", self.folder / f"moments-{self._runs}"
+        order_with_files = Order(
+            entry=self.entry,
             arguments=[str(self._pool), *self._settings, "--host", self.server.host, *self._folders()],
             inside=[str(self.store), str(self.out)],
             log=str(log),
             moment=moment,
             nth=nth,
             blow=blow,
-            stdout=str(told) + "-out",
-            stderr=str(told),
+            stdout=str(stderr) + "-out",
+            stderr=str(stderr),
             **order,
         )
         begun = len(self.server.asked)
-        pid, wait = _fresh(given, self._environment) if fresh or self.door == "flow" else _forked(given)
+        pid, wait = (
+            _fresh(order_with_files, self._environment) if fresh or self.entry == "flow" else _forked(order_with_files)
+        )
 
         def finish(code: int) -> Ended:
             self.server.wait_idle()
             moments = log.read_text().splitlines() if log.exists() else []
-            lines = [line for line in told.read_text().splitlines(keepends=True) if SECOND_BLOCK not in line]
-            return Ended(code, "".join(lines), moments, [_question(one) for one in self.server.asked[begun:]])
+            lines = [line for line in stderr.read_text().splitlines(keepends=True) if SECOND_BLOCK not in line]
+            return Ended(code, "".join(lines), moments, [_question(asked) for asked in self.server.asked[begun:]])
 
         return Running(pid, wait, finish)
 
@@ -176,46 +178,46 @@ class Scene:
 
     def wait_for(self, reached: Callable[[FaultyOllama], bool], run: Running) -> None:
         """Return as soon as the server has seen enough of the run."""
-        patience = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while not reached(self.server):
-            if run.is_over() or time.monotonic() > patience:
-                raise TimeoutError(f"the server never saw what was waited for: {run.end()}")
+            if run.is_over() or time.monotonic() > deadline:
+                raise TimeoutError(f"the server never reached the expected state: {run.end()}")
             time.sleep(0.002)
 
     def selection(self) -> bytes:
-        """What was chosen, as it was published."""
+        """The published selection."""
         return (self.out / "selection.jsonl").read_bytes()
 
     def kept(self) -> set[Question]:
-        """The questions whose replies are durable: each a whole line of the ledger."""
+        """The questions whose replies are durable: each is a complete line of the ledger."""
         lines = [line for path in self._ledgers() for line in path.read_bytes().split(b"\n")]
-        found = [one for one in map(_parsed, lines) if one and "key" in one]
-        return {(one["prompt"], one["seed"]) for one in found}
+        entries = [entry for entry in map(_parsed, lines) if entry and "key" in entry]
+        return {(entry["prompt"], entry["seed"]) for entry in entries}
 
     def temporaries(self) -> list[Path]:
         """Files that were being written."""
         return sorted(path for root in (self.store, self.out) for path in root.rglob(".*.tmp"))
 
     def faults(self) -> list[str]:
-        """What is not as it must be at every moment: whatever bears its final name is whole."""
-        found = []
+        """Violations of what must always hold: every file with its final name is complete."""
+        faults = []
         for path in sorted((*self.store.rglob("*.json"), *self.out.glob("*.json"))):
             if not path.name.startswith(".") and _parsed(path.read_bytes()) is None:
-                found.append(f"{path} is no JSON")
+                faults.append(f"{path} is no JSON")
         for path in sorted((*self.store.rglob("*.parquet"), *self.out.glob("*.parquet"))):
             if not path.name.startswith("."):
-                found += _readable(path)
+                faults += _readable(path)
         for path in self.store.glob("v1/artifacts/*/[!.]*.json"):
             manifest, table = _parsed(path.read_bytes()) or {}, path.with_suffix(".parquet")
             if not table.exists() or hashlib.sha256(table.read_bytes()).hexdigest() != manifest.get("sha256"):
-                found.append(f"{table} is not what its manifest says")
+                faults.append(f"{table} is not what its manifest says")
         for path in self._ledgers():
             *lines, _ = path.read_bytes().split(b"\n")
-            found += [f"{path} has a torn line that is not its last" for line in lines if _parsed(line) is None]
+            faults += [f"{path} has a torn line that is not its last" for line in lines if _parsed(line) is None]
         if (self.out / "summary.json").exists():
             names = ("selection.jsonl", "selection.parquet", "quarantine.parquet")
-            found += [f"{name} is missing beside summary.json" for name in names if not (self.out / name).exists()]
-        return found
+            faults += [f"{name} is missing beside summary.json" for name in names if not (self.out / name).exists()]
+        return faults
 
     def _ledgers(self) -> list[Path]:
         return sorted(self.store.glob("v1/replies/**/*.jsonl"))
@@ -223,7 +225,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run that nothing befalls comes to."""
+    """The results of an undisturbed run."""
 
     selection: bytes = field(repr=False)
     questions: int
@@ -232,11 +234,11 @@ class Undisturbed:
 
 @cache
 def undisturbed_run() -> Undisturbed:
-    """A run that nothing befalls, in an interpreter, a store and a folder of its own; once in a session of tests."""
+    """An undisturbed run in its own interpreter, store and folder; once per test session."""
     with TemporaryDirectory() as folder, FaultyOllama(delay=DELAY, parallel=CONCURRENCY) as server:
         scene = Scene(Path(folder), server)
         ended = scene.begin(fresh=True).end()
-        assert (ended.code, ended.told, scene.faults()) == (0, "", []), (ended, scene.faults())
+        assert (ended.code, ended.stderr, scene.faults()) == (0, "", []), (ended, scene.faults())
         assert len(ended.questions) == len(scene.kept()), "each reply is asked for once, and kept"
         files = [path for root in (scene.store, scene.out) for path in root.rglob("*") if path.is_file()]
         pages = sum(-(-path.stat().st_size // 4096) for path in files)
@@ -244,32 +246,32 @@ def undisturbed_run() -> Undisturbed:
 
 
 def check_goes_on(scene: Scene, undisturbed: Undisturbed, *, deaths: int = 0, failures: int = 0) -> Ended:
-    """See that all is whole, and that the next run ends as if nothing had happened, asking only what is not kept.
+    """Check that every file is complete, and that the next run continues as if undisturbed.
 
-    `deaths` and `failures` of runs before it, which a disk that refuses brings about.
+    `deaths` counts killed runs before it; `failures` counts runs that failed because of the disk.
     """
     faults = scene.faults()
     assert not faults, faults
     kept = scene.kept()
     done = scene.run()
     assert done.code == 0, done
-    assert done.told == "" or scene.door == "flow", done  # Prefect logs there
-    assert scene.selection() == undisturbed.selection, "another selection than that of an undisturbed run"
+    assert done.stderr == "" or scene.entry == "flow", done  # Prefect logs there
+    assert scene.selection() == undisturbed.selection, "the selection differs from that of an undisturbed run"
     again = kept & set(done.questions)
     assert not again, f"{len(again)} durable replies were asked for again"
     assert len(set(done.questions)) == len(done.questions), "a question was asked twice in one run"
     repeated = len(scene.server.asked) - undisturbed.questions
-    most = AT_RISK * deaths + (AT_RISK + CONCURRENCY) * failures  # one that fails makes room for another to be asked
+    most = AT_RISK * deaths + (AT_RISK + CONCURRENCY) * failures  # after a failed request, another request can start
     assert repeated <= most, f"{repeated} questions were asked again"
-    assert len(scene.kept()) == undisturbed.questions, "other questions than those of an undisturbed run"
+    assert len(scene.kept()) == undisturbed.questions, "the questions differ from those of an undisturbed run"
     faults = scene.faults()
     assert not faults, faults
     return done
 
 
 def short(every: int, moments: Sequence[tuple[str, int]]) -> list[Any]:
-    """Parameters of a test, of which one in so many is run when time is short."""
-    return [one if n % every == 2 else pytest.param(*one, marks=pytest.mark.slow) for n, one in enumerate(moments)]
+    """Parameters of a test. One of `every` is run in the short suite."""
+    return [pair if n % every == 2 else pytest.param(*pair, marks=pytest.mark.slow) for n, pair in enumerate(moments)]
 
 
 def _forked(order: Order) -> tuple[int, Callable[[float], int | None]]:
@@ -309,8 +311,8 @@ def _question(asked: Mapping[str, Any]) -> Question:
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(content)
-        return found
+        parsed: dict[str, Any] = json.loads(content)
+        return parsed
     except ValueError:
         return None
 
@@ -318,6 +320,6 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
 def _readable(path: Path) -> list[str]:
     try:
         pq.ParquetFile(path).read(use_threads=False)
-    except Exception as error:  # whatever Arrow makes of a damaged file
+    except Exception as error:  # Arrow raises various errors for a damaged file
         return [f"{path} cannot be read: {error}"]
     return []

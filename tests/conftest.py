@@ -1,11 +1,11 @@
-"""What the tests share: small pools, an embedder that costs nothing, fake models."""
+"""Shared helpers: small pools, a cheap embedder and fake models."""
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,32 +18,35 @@ from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
 
-TOGETHER = ("tests/flows/", "tests/deployments/", "tests/quality/")
-"""Tests that import Prefect or Great Expectations, which take seconds: all in one process, where there are several."""
+if TYPE_CHECKING:
+    from tests.campaign import Undisturbed
+
+ONE_PROCESS = ("tests/flows/", "tests/deployments/", "tests/quality/")
+"""Folders of tests that import Prefect or Great Expectations. Imports take seconds, so one process runs all of them."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of a file to one process, and those of some folders all to the same one."""
+    """Run the tests of a file in one process, and the tests of ONE_PROCESS together in one process."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "together" if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
+            return "together" if nodeid.startswith(ONE_PROCESS) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(TOGETHER), item.path.parent != Path(__file__).parent))
+    """Run the slowest files first."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(ONE_PROCESS), item.path.parent != Path(__file__).parent))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Have the embedded model compute as all else does: see tests/__init__.py."""
+    """Let the embedded model use one thread: see tests/__init__.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("selectllm.llm.embedded.THREADS", 1)
         yield
@@ -60,40 +63,48 @@ def shared_environment(
         yield environment
 
 
+@pytest.fixture(scope="session")
+def undisturbed() -> "Undisturbed":
+    """The results of an undisturbed run, with which killed and stopped runs are compared."""
+    from tests.campaign import undisturbed_run
+
+    return undisturbed_run()
+
+
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no test wait for the disk. What is synced, and when, test_campaign.py sees in processes of its own."""
+    """Skip fsync, so that no test waits for the disk. test_campaign.py checks syncs in its own processes."""
     monkeypatch.setattr("os.fsync", lambda _handle: None)
 
 
 @pytest.fixture(autouse=True)
 def unstopped() -> None:
-    """Each test begins as a process does: nobody has stopped anything."""
+    """Begin each test without a cancellation."""
     cancellation.reset()
 
 
 @pytest.fixture(autouse=True)
 def unvalidated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Great Expectations takes seconds to import: command lines do without, but for the tests that are about it."""
+    """Switch validation off for command lines: Great Expectations takes seconds to import."""
     monkeypatch.setenv("SELECTLLM_QUALITY__NO_VALIDATE", "true")
 
 
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have runs judged as they are by default."""
+    """Switch validation on, as by default."""
     monkeypatch.delenv("SELECTLLM_QUALITY__NO_VALIDATE")
 
 
 @pytest.fixture
 def shared() -> Path:
-    """Real data beside the checkout; a test that wants it says so when it is not there."""
+    """The folder of real data beside the checkout; the test is skipped without it."""
     if not SHARED.is_dir():
         pytest.skip("the real data is not beside this checkout")
     return SHARED
 
 
 class HashEmbedder:
-    """Vectors out of digests: deterministic, of unit length, without a model."""
+    """Makes vectors from digests: deterministic, of unit length, without a model."""
 
     digest = "hash-embedder"
     texts = 0
@@ -115,7 +126,7 @@ def quick_embedding(monkeypatch: pytest.MonkeyPatch) -> type[HashEmbedder]:
 
 
 def write_pool(path: Path, rows: int) -> Path:
-    """A pool of so many different instructions."""
+    """Write a pool of `rows` different instructions."""
     lines = [json.dumps({"instruction": f"Task {n}: " + "explain it " * (n % 17 + 1), "tag": n}) for n in range(rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -145,7 +156,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunSettings]:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A URL of this test's own on a real server that speaks S3's API, which is as the environment would name it."""
+    """A URL for this test on a real S3 server. The environment holds its address and keys."""
     server = pytest.importorskip("moto.server", reason="moto is not installed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     import fsspec
@@ -158,7 +169,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     for name, value in (settings | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
         monkeypatch.setenv(name, value)
     files = fsspec.filesystem("s3", skip_instance_cache=True)
-    if not files.exists("pools"):  # its buckets outlive the server
+    if not files.exists("pools"):  # buckets survive a restart of the server
         files.mkdir("pools")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     yield f"s3://pools/{tmp_path.name}"
@@ -167,7 +178,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 
 class FakeModel:
-    """A model that answers each request by a function, and keeps the requests."""
+    """A model that answers each request by a function and records the requests."""
 
     context = None
 
@@ -194,7 +205,7 @@ class FakeModel:
 
 
 def top_k(request: Request) -> int:
-    """How many candidates a request wants ranked; 0 for a yes or no."""
+    """The number of candidates to rank; 0 for a pointwise request."""
     return int(request.schema["properties"]["ranking"]["minItems"]) if request.schema else 0
 
 
@@ -212,7 +223,7 @@ def make_caller(model: ChatModel, folder: Path, limit: CostLimit | None = None, 
 
 @pytest.fixture
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModel]:
-    """Have every run of this process ask a model that answers by a function."""
+    """Let every run of this process use a model that answers by a function."""
 
     def make(answer: Callable[[Request], Reply | str] = by_id) -> FakeModel:
         model = FakeModel(answer)

@@ -1,4 +1,4 @@
-"""Rows that try to fool whoever reads, ranks, stores or shows them: `data/hostile.jsonl`, and those too long for it."""
+"""Rows that attack readers, models, stores and displays: `data/hostile.jsonl`, and generated long rows."""
 
 import json
 from pathlib import Path
@@ -31,9 +31,9 @@ def _generated() -> list[dict[str, str]]:
         "every control": ["".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), *range(0x2000, 0x2070)))) + "end"],
         "markup flood": ["`" * 999, "|" * 999, "<" * 999, "[" * 999 + "](x)", "&" * 999],
     }
-    given = {"long input": {"input": "word\n" * (LONG // 5)}}
+    extra_fields = {"long input": {"input": "word\n" * (LONG // 5)}}
     return [
-        {"instruction": text, **given.get(attack, {}), "attack": attack}
+        {"instruction": text, **extra_fields.get(attack, {}), "attack": attack}
         for attack, members in texts.items()
         for text in members
     ]

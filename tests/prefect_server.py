@@ -1,4 +1,4 @@
-"""One real Prefect server for all tests of a session, in whichever process they run."""
+"""One real Prefect server for all tests of a session and all their processes."""
 
 import fcntl
 import json
@@ -34,7 +34,9 @@ def shared_server(config: pytest.Config, folder: Path) -> Iterator[Environment]:
     The first process that needs the server starts it; the last one that used it ends it. Each holds a shared lock
     meanwhile, which goes away with its process however that ends.
     """
-    home = (folder.parent if hasattr(config, "workerinput") else folder) / "prefect"  # a worker's folder is in ours
+    home = (
+        folder.parent if hasattr(config, "workerinput") else folder
+    ) / "prefect"  # the folder of a pytest worker is inside ours
     home.mkdir(exist_ok=True)
     started = home / "server.json"
     with (home / "users").open("a") as users:

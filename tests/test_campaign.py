@@ -1,4 +1,4 @@
-"""Killed at any moment, a run goes on where it was: nothing corrupt, nothing paid for twice, and the same selection."""
+"""A run killed at any moment continues: no file is corrupt, no reply is paid twice, and the selection is the same."""
 
 import os
 import signal
@@ -21,15 +21,14 @@ from tests.campaign import (
     Undisturbed,
     check_goes_on,
     short,
-    undisturbed_run,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the file of a handle")
 
 Moment = tuple[str, int]
 
 WRITING = ("opened", "half written", "not synced", "synced", "not renamed", "renamed")
-"""A file's way into the store."""
+"""The phases of writing a file into the store."""
 
 MOMENTS: list[Moment] = [
     *((f"{what} {place}", 1) for n, place in enumerate(ARTIFACTS) for what in (WRITING[n % 6], WRITING[(n + 3) % 6])),
@@ -39,14 +38,9 @@ MOMENTS: list[Moment] = [
     *((f"{what} out", n + 1) for n in range(4) for what in ("half written", "not renamed", "renamed")),
     *((f"{when} embedder", 1) for when in ("before", "after")),
 ]
-"""What happened last, where, and for the which time."""
+"""The last event, its place, and its count."""
 
-JUDGED_MOMENTS: list[Moment] = [("half written verdicts", 1), ("renamed verdicts", 2), ("not renamed verdicts", 3)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Undisturbed:
-    return undisturbed_run()
+VALIDATED_MOMENTS: list[Moment] = [("half written verdicts", 1), ("renamed verdicts", 2), ("not renamed verdicts", 3)]
 
 
 @pytest.fixture
@@ -61,19 +55,20 @@ def scene(tmp_path: Path, server: FaultyOllama) -> Scene:
 
 
 @pytest.mark.parametrize(
-    ("judged", "moments"), [(False, MOMENTS), pytest.param(True, MOMENTS + JUDGED_MOMENTS, marks=pytest.mark.slow)]
+    ("validated", "moments"),
+    [(False, MOMENTS), pytest.param(True, MOMENTS + VALIDATED_MOMENTS, marks=pytest.mark.slow)],
 )
-def test_the_moments_are_in_every_place_that_a_run_writes_to(
-    judged: bool, moments: list[Moment], tmp_path: Path, server: FaultyOllama
+def test_the_kill_moments_cover_every_place_that_a_run_writes_to(
+    validated: bool, moments: list[Moment], tmp_path: Path, server: FaultyOllama
 ) -> None:
-    run = Scene(tmp_path, server, judged=judged).run()
+    run = Scene(tmp_path, server, validated=validated).run()
     came = {moment for moment in run.moments if moment.split()[-1] not in ("store", "artifacts")}
     assert {moment.split()[-1] for moment, _ in moments} == {moment.split()[-1] for moment in came}
     assert {moment for moment, _ in moments} <= came
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(20, MOMENTS))
-def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_at_any_moment_continues(moment: str, nth: int, scene: Scene, undisturbed: Undisturbed) -> None:
     dead = scene.run(moment, nth)
     assert dead.code == -signal.SIGKILL
     assert dead.moments[-1] == moment or "replies" in moment
@@ -81,17 +76,17 @@ def test_killed_at_a_moment(moment: str, nth: int, scene: Scene, undisturbed: Un
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("moment", "nth"), JUDGED_MOMENTS)
-def test_killed_while_a_verdict_is_kept(
+@pytest.mark.parametrize(("moment", "nth"), VALIDATED_MOMENTS)
+def test_a_run_killed_while_storing_a_verdict_continues(
     moment: str, nth: int, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
-    scene = Scene(tmp_path, server, judged=True)
+    scene = Scene(tmp_path, server, validated=True)
     assert scene.run(moment, nth).code == -signal.SIGKILL
     check_goes_on(scene, undisturbed, deaths=1)
 
 
 @pytest.mark.parametrize("arrived", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 13, 27, 39, 45)] + [20])
-def test_killed_while_questions_are_under_way(arrived: int, tmp_path: Path, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_during_requests_continues(arrived: int, tmp_path: Path, undisturbed: Undisturbed) -> None:
     with FaultyOllama(delay=0.1, parallel=CONCURRENCY) as server:
         scene = Scene(tmp_path, server)
         run = scene.begin()
@@ -101,7 +96,7 @@ def test_killed_while_questions_are_under_way(arrived: int, tmp_path: Path, undi
         check_goes_on(scene, undisturbed, deaths=1)
 
 
-def test_killed_again_and_again(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_repeatedly_continues(scene: Scene, undisturbed: Undisturbed) -> None:
     for moment in ("synced replies", "half written replies", "not synced replies", "opened replies", "synced replies"):
         kept = scene.kept()
         dead = scene.run(moment, 2 if moment != "opened replies" else 1)
@@ -112,19 +107,19 @@ def test_killed_again_and_again(scene: Scene, undisturbed: Undisturbed) -> None:
 
 
 @pytest.mark.slow
-def test_killed_while_replies_wait_for_a_slow_disk(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_killed_while_replies_wait_for_a_slow_disk_continues(scene: Scene, undisturbed: Undisturbed) -> None:
     assert scene.run("not synced replies", 2, fsync_seconds=0.1).code == -signal.SIGKILL
     check_goes_on(scene, undisturbed, deaths=1)
 
 
-def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: Undisturbed) -> None:
+def test_only_old_temporary_files_are_removed(scene: Scene, undisturbed: Undisturbed) -> None:
     places = ("pool.json", "vectors", "rankings.parquet", "history", "latest", "out")
     for place in places:
         assert scene.run(f"half written {place}").code == -signal.SIGKILL
     left = scene.temporaries()
     assert len(left) == len(places)
     check_goes_on(scene, undisturbed, deaths=len(places))
-    assert scene.temporaries() == left, "young ones may still be someone's"
+    assert scene.temporaries() == left, "recent temporary files may still be in use"
     for path in left:
         os.utime(path, (time.time() - 2 * STALE_SECONDS,) * 2)
     assert scene.run().code == 0
@@ -132,14 +127,14 @@ def test_temporary_files_are_swept_when_they_are_old(scene: Scene, undisturbed: 
     assert scene.faults() == []
 
 
-def test_nothing_gets_its_name_before_it_is_durable(tmp_path: Path, server: FaultyOllama) -> None:
-    """A killed process loses nothing that it wrote; a machine without power does, unless it was synced in time."""
+def test_a_file_is_durable_before_it_is_renamed(tmp_path: Path, server: FaultyOllama) -> None:
+    """A killed process loses no written data. A machine without power loses data that was not synced."""
     moments = [moment for moment in Scene(tmp_path, server).run().moments if "making folder" not in moment]
     for n, moment in enumerate(moments):
         what, _, place = moment.rpartition(" ")
         if what == "renamed":
-            assert moments[n - 4 : n] == [f"{one} {place}" for one in WRITING[1:5]]
-            assert moments[n + 2].startswith("synced "), "nor is its name there to stay before its folder is synced"
+            assert moments[n - 4 : n] == [f"{phase} {place}" for phase in WRITING[1:5]]
+            assert moments[n + 2].startswith("synced "), "the name is durable only after its folder is synced"
         elif what == "half written" and place == "replies":
             assert moments[n + 1 : n + 3] == ["not synced replies", "synced replies"]
 
@@ -153,15 +148,17 @@ STOPS: list[Moment] = [
 
 @pytest.mark.parametrize("blow", ["terminate", pytest.param("interrupt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("moment", "nth"), short(5, STOPS))
-def test_stopped_at_a_moment(moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed) -> None:
+def test_a_run_stopped_at_any_moment_continues(
+    moment: str, nth: int, blow: Blow, scene: Scene, undisturbed: Undisturbed
+) -> None:
     stopped = scene.run(moment, nth, blow)
-    assert (stopped.code, stopped.told) == (1, STOPPED)
+    assert (stopped.code, stopped.stderr) == (1, STOPPED)
     assert scene.temporaries() == []
     check_goes_on(scene, undisturbed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_while_questions_are_under_way(
+def test_a_run_stopped_during_requests_continues(
     number: signal.Signals, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     with FaultyOllama(delay=0.2, parallel=CONCURRENCY) as server:
@@ -170,8 +167,8 @@ def test_stopped_while_questions_are_under_way(
         scene.wait_for(lambda server: len(server.asked) >= 8, run)
         run.signal(number)
         stopped = run.end()
-        assert (stopped.code, stopped.told) == (1, STOPPED)
-        assert scene.kept() == set(stopped.questions), "what was under way was waited for, and kept"
+        assert (stopped.code, stopped.stderr) == (1, STOPPED)
+        assert scene.kept() == set(stopped.questions), "requests in flight were awaited and stored"
         assert len(stopped.questions) < undisturbed.questions / 2
         check_goes_on(scene, undisturbed)
         assert len(server.asked) == undisturbed.questions

@@ -1,4 +1,4 @@
-"""A disk that is full or may no longer be written to ends a run with one clear line; given space, it goes on."""
+"""A full or read-only disk ends a run with one clear line. With space again, the next run continues."""
 
 import subprocess
 import sys
@@ -18,10 +18,9 @@ from tests.campaign import (
     Undisturbed,
     check_goes_on,
     short,
-    undisturbed_run,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="which file a handle means is asked of /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the file of a handle")
 
 LARGE = "64m"
 OPENING = [(f"opening {place}", 1) for place in PLACES]
@@ -29,11 +28,6 @@ LOSSES = [
     *((f"opened {place}", 1) for place in PLACES),
     *((f"half written {place}", 2) for place in ("replies", "rankings.json", "out")),
 ]
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Undisturbed:
-    return undisturbed_run()
 
 
 @pytest.fixture
@@ -50,7 +44,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     command = ["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"a disk of its own cannot be had here: {done.stderr.strip()}")
+        pytest.skip(f"a separate disk cannot be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -62,22 +56,22 @@ def remount(disk: Path, how: str) -> None:
 
 
 def check_failed(run: Ended, why: str) -> None:
-    """See that a run has ended with one line that says why, and what to do."""
+    """Check that a run ended with one line that says why and what to do."""
     assert run.code == 1
-    assert run.told.count("\n") == 1
-    assert run.told.startswith("selectllm: ")
-    assert why in run.told
-    assert "Free space or mend permissions, then run again" in run.told or "The selection is kept" in run.told
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("selectllm: ")
+    assert why in run.stderr
+    assert "Free space or mend permissions, then run again" in run.stderr or "The selection is kept" in run.stderr
 
 
 @pytest.mark.parametrize(
     ("blow", "why"), [("lose space", "No space left on device"), ("lose rights", "Read-only file system")]
 )
 @pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
-def test_writes_that_are_refused(
+def test_a_run_reports_refused_writes_and_can_continue(
     moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
-    """On any machine: the refusal is raised in the disk's place."""
+    """Works on any machine: the error of the disk is simulated."""
     scene = Scene(tmp_path, server)
     check_failed(scene.run(moment, nth, blow), why)
     assert not scene.temporaries() or blow == "lose rights", "files can be removed from a full disk"
@@ -85,7 +79,7 @@ def test_writes_that_are_refused(
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
-def test_a_disk_that_fills_up(
+def test_a_run_on_a_disk_that_fills_up_can_continue(
     moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene, filler = Scene(tmp_path, server, disk=disk), disk / "filler"
@@ -97,7 +91,7 @@ def test_a_disk_that_fills_up(
 
 
 @pytest.mark.parametrize("share", [pytest.param(n / 10, marks=[pytest.mark.slow] * (n != 5)) for n in range(1, 10)])
-def test_a_disk_that_is_too_small(
+def test_a_run_on_a_disk_that_is_too_small_can_continue(
     share: float, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene = Scene(tmp_path, server, disk=disk)
@@ -109,14 +103,14 @@ def test_a_disk_that_is_too_small(
 
 
 @pytest.mark.parametrize(("moment", "nth"), short(12, OPENING))
-def test_a_disk_that_becomes_read_only(
+def test_a_run_on_a_disk_that_becomes_read_only_can_continue(
     moment: str, nth: int, disk: Path, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     scene = Scene(tmp_path, server, disk=disk)
     check_failed(scene.run(moment, nth, "remount", filler=str(disk)), "Read-only file system")
     again = scene.run()
-    assert again.code == 2, "the output folder is looked at before anything else"
-    assert "may not be written to" in again.told
+    assert again.code == 2, "the output folder is checked first"
+    assert "may not be written to" in again.stderr
     assert not again.questions
     remount(disk, "rw")
     check_goes_on(scene, undisturbed, failures=1)

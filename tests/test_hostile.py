@@ -1,4 +1,4 @@
-"""Candidates that try to fool whatever stands between the pool's file and the selection.
+"""Candidates that attack every step between the file of the pool and the selection.
 
 Whatever they say, and whatever a model makes of it, the machinery does what it promises.
 """
@@ -49,7 +49,7 @@ each_row = pytest.mark.parametrize(
     "row", [pytest.param(row, id=f"{row['attack']}-{number}") for number, row in enumerate(READABLE, start=1)]
 )
 LIMITS = (None, 2000, 100)
-"""Characters that a candidate is clipped to."""
+"""Limits in characters for clipping a candidate."""
 
 
 def read_pool(path: Path) -> pool.Pool:
@@ -57,7 +57,7 @@ def read_pool(path: Path) -> pool.Pool:
 
 
 def instructions(request: Request) -> list[str]:
-    """The instructions that a listwise prompt shows, in its order."""
+    """The instructions in a listwise prompt, in shown order."""
     lines = (line for line in request.text.split("\n") if line.startswith('{"number": '))
     return [json.loads(line)["instruction"] for line in lines]
 
@@ -68,12 +68,12 @@ def candidate(row: Row, limit: int | None = None) -> Candidate:
 
 
 def among_harmless(row: Row, limit: int | None = None, top_k: int = 3) -> Prompt:
-    """A question in which one candidate of the usual number is hostile."""
+    """A prompt of the usual size with one hostile candidate."""
     return listwise([*HARMLESS[1:], candidate(row, limit)], top_k, seed=0)
 
 
 def head(prompt: Prompt) -> str:
-    """What a prompt says before its first candidate."""
+    """The part of a prompt before its first candidate."""
     return head_of(prompt.text)
 
 
@@ -83,7 +83,7 @@ def head_of(text: str) -> str:
 
 
 def written(path: Path) -> Path:
-    """The corpus as a pool."""
+    """Write the corpus as a pool."""
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     return path
 
@@ -95,26 +95,26 @@ def test_the_corpus_is_large_and_varied() -> None:
     stored = hostile.CORPUS.read_text(encoding="utf-8").splitlines()
     assert len(stored) >= 70
     assert len({row["attack"] for row in ROWS}) >= 25
-    assert all(line.isprintable() for line in stored), "a reader of the file must see what is in it"
+    assert all(line.isprintable() for line in stored), "the file shows every character"
 
 
-def test_every_row_is_kept_as_it_stood_or_quarantined_with_a_reason(tmp_path: Path) -> None:
-    found = read_pool(written(tmp_path / "pool.jsonl"))
-    assert found.rows_read == len(ROWS) == found.quarantined + found.duplicates + found.table.num_rows
-    assert (found.quarantined, found.duplicates, found.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
+def test_every_row_is_kept_unchanged_or_quarantined_with_a_reason(tmp_path: Path) -> None:
+    pool = read_pool(written(tmp_path / "pool.jsonl"))
+    assert pool.rows_read == len(ROWS) == pool.quarantined + pool.duplicates + pool.table.num_rows
+    assert (pool.quarantined, pool.duplicates, pool.table.num_rows) == (len(UNREADABLE), len(REPEATED), KEPT)
 
-    numbers = found.table["row"].to_pylist() + found.quarantine["row"].to_pylist()
+    numbers = pool.table["row"].to_pylist() + pool.quarantine["row"].to_pylist()
     assert sorted(numbers) == list(range(1, len(ROWS) + 1))
-    for row in found.table.to_pylist():
-        given = ROWS[row["row"] - 1]
-        assert (row["instruction"], row["input"]) == (given["instruction"], given.get("input"))
-    for row in found.quarantine.to_pylist():
-        given = ROWS[row["row"] - 1]
-        assert json.loads(row["text"]) == given
-        assert row["reason"].startswith("holds a lone surrogate" if given in UNREADABLE else "duplicate of row")
+    for row in pool.table.to_pylist():
+        original = ROWS[row["row"] - 1]
+        assert (row["instruction"], row["input"]) == (original["instruction"], original.get("input"))
+    for row in pool.quarantine.to_pylist():
+        original = ROWS[row["row"] - 1]
+        assert json.loads(row["text"]) == original
+        assert row["reason"].startswith("holds a lone surrogate" if original in UNREADABLE else "duplicate of row")
 
 
-def test_twins_that_only_look_alike_are_rows_of_their_own(tmp_path: Path) -> None:
+def test_texts_that_only_look_alike_are_separate_rows(tmp_path: Path) -> None:
     table = read_pool(written(tmp_path / "pool.jsonl")).table
     assert len(set(table["id"].to_pylist())) == KEPT
     for attack in ("twin by zero-width", "twin by homoglyphs"):
@@ -132,14 +132,14 @@ def test_a_candidate_is_one_line_of_json_under_its_own_number(row: Row) -> None:
         assert head(prompt) == head(harmless)
         lines = prompt.text.removeprefix(head(prompt)).split("\n")
         assert [json.loads(line, object_pairs_hook=list) for line in lines] == [
-            [("number", number), ("instruction", one.instruction), *([("input", one.input)] if one.input else [])]
-            for number, one in enumerate(prompt.candidates, start=1)
+            [("number", number), ("instruction", shown.instruction), *([("input", shown.input)] if shown.input else [])]
+            for number, shown in enumerate(prompt.candidates, start=1)
         ]
-        assert prompt.schema == harmless.schema, "what may be answered depends on how many are shown, and on no text"
+        assert prompt.schema == harmless.schema, "the schema depends on the number of candidates and on no text"
 
 
 @each_row
-def test_a_pointwise_question_is_the_examples_the_candidate_and_the_place_of_the_answer(row: Row) -> None:
+def test_a_pointwise_prompt_has_examples_candidate_and_place_of_the_answer(row: Row) -> None:
     examples = pointwise(HARMLESS[0]).text.rpartition("Instruction: ")[0]
     for limit in LIMITS:
         shown = candidate(row, limit)
@@ -149,13 +149,13 @@ def test_a_pointwise_question_is_the_examples_the_candidate_and_the_place_of_the
         *texts, end = prompt.text.removeprefix(examples).split("\n")
         assert end == "Worth it:"
         names = ["Instruction: ", "Input: "][: len(texts)]
-        given = [text for text in (shown.instruction, shown.input) if text]
-        assert [json.loads(text.removeprefix(name)) for name, text in zip(names, texts, strict=True)] == given
+        shown_texts = [text for text in (shown.instruction, shown.input) if text]
+        assert [json.loads(text.removeprefix(name)) for name, text in zip(names, texts, strict=True)] == shown_texts
 
 
 @each_row
-def test_no_reader_of_lines_sees_a_candidate_on_two(row: Row) -> None:
-    """Unicode has line ends of its own, which JSON lets stand and a model may take for what they are."""
+def test_a_candidate_has_no_unicode_line_breaks(row: Row) -> None:
+    """Unicode has more line breaks than JSON escapes. A model may treat them as line breaks."""
     prompt = among_harmless(row)
     assert len(prompt.text.removeprefix(head(prompt)).splitlines()) == SIZE
 
@@ -170,7 +170,7 @@ Servers look for them in the whole rendered prompt: a candidate that spells one 
 
 
 @each_row
-def test_no_candidate_spells_a_control_token_of_a_chat_template(row: Row) -> None:
+def test_no_candidate_contains_a_control_token_of_a_chat_template(row: Row) -> None:
     assert not CONTROL_TOKEN.search(among_harmless(row).text)
     assert not CONTROL_TOKEN.search(pointwise(candidate(row)).text)
 
@@ -179,10 +179,10 @@ def test_no_candidate_spells_a_control_token_of_a_chat_template(row: Row) -> Non
 
 
 def obedient_answers(row: Row) -> list[str]:
-    """What a model might say that does as a candidate bids: its texts, and whatever JSON is in them."""
+    """Answers of a model that obeys a candidate: the texts of the candidate, and the JSON in them."""
     texts = [row["instruction"], row.get("input") or ""]
-    found = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
-    return list(dict.fromkeys([*texts, *found, "\n".join(found)]))
+    matches = [match for text in texts for match in re.findall(r"\{[^{}]*\}|\[[^\[\]]*\]", text)]
+    return list(dict.fromkeys([*texts, *matches, "\n".join(matches)]))
 
 
 def without_digits(text: str) -> str:
@@ -193,11 +193,11 @@ FAULTS = {
     without_digits(answers.read(nonsense, 3, SIZE).fault or "")
     for nonsense in ("", "none", "[99, 1, 2]", "[1]", "[1, 1, 2]")
 }
-"""All that a model is told of an unusable answer, but for the numbers."""
+"""Every error text that a model gets after an unusable answer, with digits replaced."""
 
 
 def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, FakeModel]:
-    """Have a model asked that gives the same answer to everything."""
+    """Ask a model that always gives the same answer."""
     model = FakeModel(lambda _: answer)
 
     async def run() -> tuple[Outcome, Ranker, FakeModel]:
@@ -208,20 +208,20 @@ def ask(prompt: Prompt, answer: str, store: Path) -> tuple[Outcome, Ranker, Fake
 
 
 @each_row
-def test_a_model_that_obeys_a_candidate_names_candidates_or_nobody(row: Row, tmp_path: Path) -> None:
+def test_a_model_that_obeys_a_candidate_ranks_only_candidates_or_abstains(row: Row, tmp_path: Path) -> None:
     for number, answer in enumerate(obedient_answers(row)):
         prompt = among_harmless(row, top_k=1 + number % 3)
         outcome, ranker, model = ask(prompt, answer, tmp_path / str(number))
 
         assert len(set(outcome.ids)) == len(outcome.ids) == (0 if outcome.abstained else prompt.top_k)
-        assert set(outcome.ids) <= {one.id for one in prompt.candidates}
+        assert set(outcome.ids) <= {shown.id for shown in prompt.candidates}
         assert set(answers.read(answer, prompt.top_k, SIZE).numbers) <= set(range(1, SIZE + 1))
         assert (ranker.stats.ranked, ranker.stats.abstained) == ((0, 1) if outcome.abstained else (1, 0))
         assert len(model.asked) == (ATTEMPTS if outcome.abstained else 1)
-        told = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
+        error_texts = {without_digits(prompt.again(fault, 0).text.removeprefix(prompt.text)) for fault in FAULTS}
         for request in model.asked[1:]:
             assert request.text.startswith(prompt.text)
-            assert without_digits(request.text.removeprefix(prompt.text)) in told
+            assert without_digits(request.text.removeprefix(prompt.text)) in error_texts
             assert request.schema == prompt.schema
             assert request.shown == tuple(shown.id for shown in prompt.candidates)
 
@@ -246,21 +246,21 @@ def corpus(tmp_path: Path, make_run: MakeRun, quick_embedding: Any) -> Corpus:
 
 
 def check_selection(result: Result, budget: int) -> None:
-    """Exactly the budget, no row twice, every text as it stood in the file."""
+    """Check that the selection has exactly the budget, no duplicates, and unchanged texts."""
     chosen = result.table()
     assert result.summary["selection"] == {"budget": budget, "selected": budget, "excluded": 0}
     assert chosen["order"].to_pylist() == list(range(1, budget + 1))
     assert len(set(chosen["id"].to_pylist())) == budget
     rows = dict(zip(*(result.table("pool")[name].to_pylist() for name in ("id", "row")), strict=True))
     for row in chosen.to_pylist():
-        given = ROWS[rows[row["id"]] - 1]
+        original = ROWS[rows[row["id"]] - 1]
         assert (row["instruction"], row["input"], row["attack"]) == (
-            given["instruction"], given.get("input"), given["attack"],
+            original["instruction"], original.get("input"), original["attack"],
         )  # fmt: skip
 
 
 @pytest.mark.parametrize(("budget", "limit"), [(1, 100), (30, 2000), (KEPT, 100_000)])
-def test_a_run_ends_with_the_budget_and_texts_as_they_were(
+def test_a_run_over_the_corpus_selects_the_budget_with_unchanged_texts(
     budget: int, limit: int, corpus: Corpus, fake_model: Any
 ) -> None:
     model = fake_model(by_id)
@@ -285,7 +285,7 @@ def all_shown(request: Request) -> str:
 
 
 def json_shown(request: Request) -> str:
-    return next((found[0] for text in instructions(request) if (found := re.findall(r"\{.*\}", text))), "")
+    return next((match[0] for text in instructions(request) if (match := re.findall(r"\{.*\}", text))), "")
 
 
 def first_list_for_all(_: Request) -> str:
@@ -294,7 +294,7 @@ def first_list_for_all(_: Request) -> str:
 
 @pytest.mark.parametrize("obey", [first_shown, all_shown, json_shown, first_list_for_all])
 @pytest.mark.parametrize("budget", [1, 20, KEPT])
-def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
+def test_a_run_with_an_obedient_model_selects_the_budget_or_fails_clearly(
     obey: Callable[[Request], str], budget: int, corpus: Corpus, fake_model: Any
 ) -> None:
     fake_model(obey)
@@ -305,7 +305,7 @@ def test_an_obedient_model_gives_the_budget_or_a_plain_failure(
     check_selection(result, budget)
 
 
-def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_model: Any) -> None:
+def test_abstentions_of_an_obedient_model_are_counted(corpus: Corpus, fake_model: Any) -> None:
     def obeys(request: Request) -> bool:
         return request.shown[0][0] in "01234567"
 
@@ -320,10 +320,10 @@ def test_what_an_obedient_model_leaves_open_is_counted(corpus: Corpus, fake_mode
     assert ranking["asked"] == len(first) + lost * (ATTEMPTS - 1)
 
 
-def test_no_prompt_is_longer_than_the_model_was_prepared_for(
+def test_no_prompt_is_longer_than_the_prepared_length(
     make_run: MakeRun, fake_model: Any, quick_embedding: Any, tmp_path: Path
 ) -> None:
-    """Characters that JSON writes as six bytes count as six: else the prompt that holds them is the one that is cut."""
+    """Characters that JSON writes as six bytes must count as six. Otherwise their prompt would be truncated."""
     texts = ["x" * 2000, "y" * 2000, *(control * 1900 for control in "\x01\x02\x03\x04")]
     path = tmp_path / "growing.jsonl"
     path.write_text("".join(json.dumps({"instruction": text}) + "\n" for text in texts), encoding="utf-8")
@@ -332,7 +332,7 @@ def test_no_prompt_is_longer_than_the_model_was_prepared_for(
     assert max(len(request.text.encode()) for request in model.asked) <= model.longest
 
 
-def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, fake_model: Any) -> None:
+def test_a_reply_with_lone_surrogates_is_stored(corpus: Corpus, fake_model: Any) -> None:
     fake_model(lambda request: Reply("\ud800" if request.attempt == 1 else by_id(request), "stop"))
     first = select(corpus.run(5))
     again = select(corpus.run(5))
@@ -341,18 +341,18 @@ def test_a_reply_that_utf8_cannot_hold_is_kept_like_any_other(corpus: Corpus, fa
     assert again.table().equals(first.table())
 
 
-# What people and other programs get
+# Output for people and other programs
 
 
 @pytest.fixture
 def everything(corpus: Corpus, fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
-    """A run that chose every row, and shows them all."""
+    """A run that chose and shows every row."""
     monkeypatch.setattr(format, "SHOWN", KEPT)
     fake_model(by_id)
     return select(corpus.run(out=str(tmp_path / "out")))
 
 
-def test_the_output_folder_is_read_back_whole(everything: Result, tmp_path: Path) -> None:
+def test_the_output_folder_can_be_read_back_completely(everything: Result, tmp_path: Path) -> None:
     table = everything.table()
     assert pq.read_table(tmp_path / "out" / "selection.parquet").equals(table.drop_columns("output"))
     assert pq.read_table(tmp_path / "out" / "quarantine.parquet").equals(everything.table("quarantine"))
@@ -364,7 +364,7 @@ def test_the_output_folder_is_read_back_whole(everything: Result, tmp_path: Path
     )
 
 
-def test_no_reader_of_lines_finds_more_rows_than_there_are(everything: Result, tmp_path: Path) -> None:
+def test_the_output_has_one_line_per_row_for_any_line_reader(everything: Result, tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["order"] for line in lines] == list(range(1, KEPT + 1))
 
@@ -374,30 +374,30 @@ def categories(text: str) -> str:
 
 
 @each_row
-def test_a_row_is_shown_on_one_line_of_what_can_be_seen(row: Row) -> None:
+def test_a_row_is_shown_on_one_printable_line(row: Row) -> None:
     for width in (20, 69, 120):
         shown = fit_line(row["instruction"], width)
         assert shown.isprintable()
         assert "C" not in categories(shown)
         assert "Z" not in categories(shown.replace(" ", ""))
         assert len(shown) <= width
-        assert shown.strip(), "a row that has a text shows some of it"
+        assert shown.strip(), "a row with a text shows part of it"
 
 
 @each_row
-def test_a_row_takes_no_more_columns_than_it_is_given(row: Row) -> None:
-    """A wide character takes two, and a line that runs over would push the rows below it down."""
+def test_a_row_fits_its_terminal_columns(row: Row) -> None:
+    """A wide character takes two columns. A too long line would push the rows below it down."""
     assert cell_len(fit_line(row["instruction"], 69)) <= 69
 
 
 @each_row
-def test_no_heap_of_accents_covers_the_lines_around(row: Row) -> None:
+def test_combining_marks_do_not_cover_other_lines(row: Row) -> None:
     heaps = (len(list(marks)) for kind, marks in groupby(categories(fit_line(row["instruction"], 120))) if kind == "M")
     assert max(heaps, default=0) <= 8
 
 
 @pytest.mark.parametrize("width", [80, 120, 300])
-def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
+def test_a_terminal_shows_one_line_per_row(width: int, everything: Result) -> None:
     lines = format.format_selection(everything, None, width).split("\n")
     assert "C" not in categories("".join(lines))
     heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
@@ -407,15 +407,15 @@ def test_a_terminal_gets_one_line_a_row(width: int, everything: Result) -> None:
 
 def tables(tokens: list[Token]) -> list[list[list[Token]]]:
     """The inline contents of the cells, row by row, of every table of a page."""
-    found: list[list[list[Token]]] = []
+    rows: list[list[list[Token]]] = []
     for token in tokens:
         if token.type == "table_open":
-            found.append([])
+            rows.append([])
         elif token.type == "tr_open":
-            found[-1].append([])
+            rows[-1].append([])
         elif token.type == "inline" and token.level >= 4:
-            found[-1][-1].append(token)
-    return found
+            rows[-1][-1].append(token)
+    return rows
 
 
 def parts(token: Token) -> Iterator[str]:
@@ -425,7 +425,7 @@ def parts(token: Token) -> Iterator[str]:
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
+def test_a_page_of_hostile_rows_has_the_structure_of_a_harmless_page(
     everything: Result, make_run: MakeRun, tmp_path: Path
 ) -> None:
     harmless = str(write_pool(tmp_path / "harmless.jsonl", KEPT))
@@ -433,9 +433,9 @@ def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
     page = format.markdown(everything)
 
     def blocks(text: str) -> list[tuple[str, str, int]]:
-        """All from the first table on; before it stand the run's numbers."""
-        found = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
-        return found[found.index(("table_open", "table", 0)) :]
+        """The page from its first table on, without the numbers of the run."""
+        tokens = [(token.type, token.tag, token.level) for token in MARKDOWN.parse(text)]
+        return tokens[tokens.index(("table_open", "table", 0)) :]
 
     assert blocks(page) == blocks(expected)
     selection, steps = tables(MARKDOWN.parse(page))
@@ -443,7 +443,7 @@ def test_a_page_of_hostile_rows_is_built_as_one_of_harmless_rows(
     assert {len(cells) for cells in steps} == {4}
 
 
-def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Result) -> None:
+def test_a_page_shows_each_text_literally(everything: Result) -> None:
     page = format.markdown(everything)
     (_, *rows), _ = tables(MARKDOWN.parse(page))
     texts: list[str] = everything.table()["instruction"].to_pylist()
@@ -458,13 +458,13 @@ def test_a_page_shows_each_text_as_it_is_and_makes_nothing_of_it(everything: Res
     assert not re.search(r"<[^>]*\s(on\w+|href|src|style)\s*=", rendered)
 
 
-def test_a_page_holds_no_address_that_a_viewer_would_make_a_link_of(everything: Result) -> None:
+def test_a_page_has_no_address_that_a_viewer_turns_into_a_link(everything: Result) -> None:
     """GitHub's Markdown, which the viewers of such pages read, makes links of bare addresses."""
     source = [line for line in format.markdown(everything).split("\n") if line.startswith("|")]
     assert not [line for line in source if re.search(r"https?://|ftp://|\bwww\.|[\w.+-]@[\w-]", line)]
 
 
-def test_the_table_of_the_page_is_made_of_the_same_lines(everything: Result) -> None:
+def test_the_table_of_the_page_uses_the_same_lines(everything: Result) -> None:
     rows = format.shown_rows(everything.table())
     assert len(rows) == KEPT
     assert all(row["instruction"].isprintable() for row in rows)

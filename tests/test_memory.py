@@ -1,4 +1,4 @@
-"""What a worker holds in memory does not grow with the pool."""
+"""The memory of a worker does not grow with the pool."""
 
 import pytest
 
@@ -6,5 +6,5 @@ from benchmarks.memory import most_memory
 
 
 @pytest.mark.slow
-def test_a_worker_that_embeds_a_larger_pool_holds_no_more() -> None:
+def test_embedding_a_larger_pool_needs_no_more_memory() -> None:
     assert most_memory(120) < 1.1 * most_memory(4)

@@ -1,4 +1,4 @@
-"""The rooms of the library, and the one direction of their imports."""
+"""The rooms of the library, and the direction of their imports."""
 
 import ast
 import subprocess
@@ -31,7 +31,7 @@ ROOMS = (
 """The library from top to bottom: each line may import from those below it. Docs: docs/architecture.md."""
 
 LINES = {"testing": 0.5} | {name: number for number, names in enumerate(ROOMS) for name in names}
-"""`testing` may import whatever is below `cli`."""
+"""`testing` may import every room below `cli`."""
 
 HEAVY = (
     "torch",
@@ -54,7 +54,7 @@ ABOVE = {
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules that a file imports, those for type checkers and inside functions among them."""
+    """The modules that a file imports, including imports for type checkers and inside functions."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -79,14 +79,14 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_every_room_is_known() -> None:
+def test_every_module_belongs_to_a_room() -> None:
     names = {path.stem if path.suffix == ".py" else path.name for path in (ROOT / "selectllm").iterdir()}
     known = set().union(*ROOMS) | {"testing", "__init__", "__main__", "__pycache__", "py.typed"}
     assert names - known == set()
 
 
 @pytest.mark.parametrize("file", library_files(), ids=module_name)
-def test_no_room_imports_from_a_line_above_or_beside_it(file: Path) -> None:
+def test_no_room_imports_from_a_room_above_or_beside_it(file: Path) -> None:
     own = module_name(file)
     if own in ("selectllm", "selectllm.__main__"):
         return
@@ -96,7 +96,7 @@ def test_no_room_imports_from_a_line_above_or_beside_it(file: Path) -> None:
             assert LINES[room(imported)] > LINES[room(own)] or is_on_ground_floor, f"{own} imports {imported}"
 
 
-def test_no_two_files_import_each_other_in_a_circle() -> None:
+def test_files_have_no_import_cycles() -> None:
     graph = {}
     for file in library_files():
         own = module_name(file)
@@ -108,7 +108,7 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("package", ABOVE)
-def test_no_package_knows_what_is_above_it(package: str) -> None:
+def test_no_package_imports_from_above_itself(package: str) -> None:
     files = list((ROOT / package).rglob("*.py"))
     assert files
     for file in files:
@@ -134,7 +134,7 @@ def test_no_flow_shadows_the_standard_library_or_our_packages() -> None:
     assert not {file.stem for file in (ROOT / "flows").glob("*.py")} & taken
 
 
-def test_flow_modules_leave_annotations_as_they_are() -> None:
+def test_flow_modules_do_not_import_annotations_from_future() -> None:
     # Prefect makes the form from evaluated annotations: a served run failed with postponed ones.
     for file in (ROOT / "flows").glob("*.py"):
         assert "from __future__ import annotations" not in file.read_text(encoding="utf-8")
@@ -152,4 +152,4 @@ def test_no_function_has_more_than_six_parameters() -> None:
 
 
 MANY_PARAMETERS = {("faulty_ollama.py", "__init__")}
-"""What stands for a whole server may have as many switches."""
+"""Fakes of a whole server can have more parameters."""

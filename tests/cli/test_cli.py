@@ -17,7 +17,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, quick_embedding: object) -> Cli:
-    """Run a command line in this process, in a store of its own; returns the exit code, stdout and stderr."""
+    """Run a command line in this process with a separate store; returns exit code, stdout and stderr."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = main([*map(str, arguments), "--store", str(tmp_path / "store")])
@@ -32,7 +32,7 @@ def pool(tmp_path: Path) -> Path:
     return write_pool(tmp_path / "pool.jsonl", 60)
 
 
-def test_select_says_what_was_chosen_why_and_where(cli: Cli, pool: Path, tmp_path: Path) -> None:
+def test_select_prints_chosen_rows_reasons_and_output_folder(cli: Cli, pool: Path, tmp_path: Path) -> None:
     code, out, err = cli("select", pool, "--budget", 7, "--selector", "scripted:longest", "--out", tmp_path / "out")
     assert code == 0
     assert "Chose 7 of 60 rows (60 read, 0 quarantined, 0 repeated)" in out
@@ -51,7 +51,7 @@ def test_json_prints_the_summary_and_nothing_else(cli: Cli, pool: Path, tmp_path
     assert json.loads(out) == json.loads((tmp_path / "out" / "summary.json").read_text())
 
 
-def test_plan_counts_exactly_what_a_run_then_asks(cli: Cli, pool: Path) -> None:
+def test_plan_counts_exactly_the_requests_of_the_run(cli: Cli, pool: Path) -> None:
     for budget in (3, 5, 7, 15, 30, 44, 60):
         arguments = (pool, "--budget", budget, "--json", "--seed", budget)
         code, out, _ = cli("plan", *arguments, "--selector", "scripted:longest")
@@ -67,27 +67,27 @@ def test_plan_counts_exactly_what_a_run_then_asks(cli: Cli, pool: Path) -> None:
 
 
 @pytest.mark.parametrize("composition", ["matched", "paper", "random", "similar"])
-def test_plan_is_right_for_every_composition(composition: str, cli: Cli, tmp_path: Path) -> None:
+def test_plan_is_correct_for_every_composition(composition: str, cli: Cli, tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "odd.jsonl", 59)
     arguments = (pool, "--budget", 58, "--selector", "scripted:first", "--composition", composition, "--json")
     planned, done = (json.loads(cli(command, *arguments)[1]) for command in ("plan", "select"))
     assert planned["ranking"]["calls"] == done["ranking"]["asked"]
 
 
-def test_plan_writes_and_asks_nothing(cli: Cli, pool: Path, tmp_path: Path) -> None:
+def test_plan_writes_no_file_and_calls_no_model(cli: Cli, pool: Path, tmp_path: Path) -> None:
     code, out, err = cli("plan", pool, "--budget", 7, "--selector", "ollama:not-there", "--host", "http://127.0.0.1:9")
     assert (code, err) == (0, "")
     assert "No model was called" in out
     assert not (tmp_path / "store").exists()
 
 
-def test_plan_of_the_demo_counts_one_call_a_row(cli: Cli, pool: Path) -> None:
+def test_plan_of_the_demo_counts_one_call_per_row(cli: Cli, pool: Path) -> None:
     code, out, _ = cli("plan", pool, "--budget", 7)
     assert code == 0
     assert "60 calls, one for each row" in out
 
 
-def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
+def test_plan_reports_a_grown_depth(cli: Cli, pool: Path) -> None:
     assert (
         "2 page(s) of depth 3: the budget needs more"
         in cli("plan", pool, "--budget", 16, "--selector", "scripted:first")[1]
@@ -127,7 +127,7 @@ def test_plan_says_when_the_depth_grows(cli: Cli, pool: Path) -> None:
         (["{tmp}/pool.jsonl", "--budget", "5", "--composition", "best"], "--composition"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
+def test_bad_input_prints_one_line_and_exits_with_2(
     arguments: list[str], words: str, cli: Cli, pool: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.jsonl").touch()
@@ -145,7 +145,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_never_answers_usably_ends_with_exit_code_1(cli: Cli, pool: Path, tmp_path: Path) -> None:
+def test_a_model_without_usable_answers_exits_with_1(cli: Cli, pool: Path, tmp_path: Path) -> None:
     with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as server:
         arguments = ["--budget", "3", "--selector", "ollama:m", "--host", server.host, "--out", str(tmp_path / "out")]
         code, out, err = cli("select", str(pool), *arguments)
@@ -154,7 +154,7 @@ def test_a_model_that_never_answers_usably_ends_with_exit_code_1(cli: Cli, pool:
     assert not (tmp_path / "out" / "selection.jsonl").exists()
 
 
-def test_what_a_server_says_cannot_move_the_terminal(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_text_cannot_control_the_terminal(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ModelError("status 400: \x1b[2J\u202eevil")
 
@@ -163,15 +163,13 @@ def test_what_a_server_says_cannot_move_the_terminal(cli: Cli, pool: Path, monke
     assert (code, err) == (1, "selectllm: status 400: \ufffd[2J\ufffdevil\n")
 
 
-def test_bars_are_for_terminals_whatever_the_environment_says(
-    cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_without_a_terminal_has_no_escape_codes(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     _, _, err = cli("select", str(pool), "--budget", "3", "--selector", "scripted:first")
     assert "\x1b" not in err
 
 
-def test_mixed_rows_are_quarantined_and_the_good_ones_chosen_from(cli: Cli, tmp_path: Path) -> None:
+def test_bad_rows_are_quarantined_and_good_rows_are_selected(cli: Cli, tmp_path: Path) -> None:
     rows = [
         '{"instruction": "Good one"}',
         "{broken",
@@ -192,7 +190,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in help
 
 
-def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_run_stopped_by_sigterm_says_how_to_continue(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from selectllm import pipeline\nfrom selectllm.cli import main as cli\n"
@@ -206,7 +204,7 @@ def test_a_run_stopped_by_sigterm_says_how_to_go_on(tmp_path: Path) -> None:
     )
 
 
-def test_the_process_ends_cleanly_and_quietly_when_piped(tmp_path: Path) -> None:
+def test_a_piped_process_ends_without_error_output(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 60)
     program = (
         "import sys; from tests.conftest import HashEmbedder\n"
@@ -215,7 +213,7 @@ def test_the_process_ends_cleanly_and_quietly_when_piped(tmp_path: Path) -> None
         "pool, store = sys.argv[1:]\n"
         "sys.exit(cli.main(['select', pool, '--budget', '7', '--selector', 'scripted:first', '--store', store]))\n"
     )
-    for _ in range(2):  # a process once ended by aborting, one time in four, after everything was done
+    for _ in range(2):  # an earlier version aborted at the end of one run in four
         done = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path / "pool.jsonl"), str(tmp_path / "store")],
             capture_output=True,

@@ -21,7 +21,7 @@ ROW = {"order": 1, "query_id": 3, "rank": 2, "round": 4}
         ("score", "ranked 2 in query 3, by score"),
     ],
 )
-def test_every_pick_has_a_reason(picked_by: str, text: str) -> None:
+def test_every_chosen_row_has_a_reason(picked_by: str, text: str) -> None:
     assert reason_text({**ROW, "picked_by": picked_by}) == text
 
 
@@ -33,13 +33,13 @@ def test_rows_that_no_model_ranked_have_a_reason(picked_by: str, text: str) -> N
 
 
 @given(st.text(), st.integers(20, 80))
-def test_no_text_breaks_out_of_its_line(text: str, width: int) -> None:
+def test_row_texts_stay_on_their_own_line(text: str, width: int) -> None:
     shown = fit_line(text, width)
     assert len(shown) <= width
     assert shown.isprintable()
 
 
-def test_escapes_and_direction_marks_do_not_reach_a_terminal() -> None:
+def test_escapes_and_direction_marks_are_removed_for_terminals() -> None:
     shown = fit_line("\x1b[31mred\u202e\u200b\x07 done", 80)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
@@ -55,13 +55,13 @@ def test_only_the_first_rows_are_shown() -> None:
     ("kind", "p", "words"),
     [("demo", None, ["demo"]), ("scripted", 0.5, ["fixed rule"]), ("model", 0.5, []), ("model", 1e-9, ["position"])],
 )
-def test_a_selection_that_needs_a_note_has_it(kind: str, p: float | None, words: list[str]) -> None:
+def test_a_selection_shows_its_notes(kind: str, p: float | None, words: list[str]) -> None:
     shown = notes({"model": {"kind": kind}, "ranking": {"position_bias_pvalue": p}})
     assert len(shown) == len(words)
     assert all(word in note for word, note in zip(words, shown, strict=True))
 
 
-def test_a_table_is_as_wide_as_it_may_be_and_a_row_is_a_line() -> None:
+def test_a_table_fits_its_width_with_one_line_per_row() -> None:
     rows = [["1", "\u8a66\u9a13 " * 30], ["22", "[red]no markup[/red]"]]
     lines = plain_table({"n": "right", "text": "left"}, rows, 40)
     assert [line[:4] for line in lines] == [" n  ", " 1  ", "22  "]
@@ -70,7 +70,7 @@ def test_a_table_is_as_wide_as_it_may_be_and_a_row_is_a_line() -> None:
     assert plain_table({"n": "right", "text": "left"}, [], 40) == [" n  text".strip()]
 
 
-def test_json_keeps_every_character_and_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_keeps_every_character_in_escaped_form(capsys: pytest.CaptureFixture[str]) -> None:
     value = {"name": "\x1b]0;t\x07 \x9b2J \u202e \U000e0041 \u2028 é \u8a66", "list": [1, None]}
     print_json(value)
     printed = capsys.readouterr().out

@@ -34,14 +34,14 @@ def test_precedence_is_explicit_values_environment_file_fallbacks_defaults(
     assert settings.queries.size == 9
 
 
-def test_explicit_values_count_even_when_they_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explicit_values_override_even_when_equal_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "5")
     explicit = RunSettings.model_validate({"pool": "p", "budget": 1, "ranking": {"depth": 3}})
     assert with_environment(explicit).ranking.depth == 3
     assert with_environment(RunSettings(pool="p", budget=1)).ranking.depth == 5
 
 
-def test_the_command_line_counts_before_the_environment(
+def test_the_command_line_overrides_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make_run: Callable[..., RunSettings]
 ) -> None:
     pool = make_run().pool
@@ -61,29 +61,27 @@ def test_the_command_line_counts_before_the_environment(
         ("SELECTLLM_RANKING__DEPTH", "many", "ranking.depth: Input should be a valid integer"),
     ],
 )
-def test_a_variable_that_is_not_allowed_is_bad_usage(
-    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_variable_is_bad_usage(name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=message):
         with_environment(RunSettings(pool="p", budget=1))
 
 
-def test_a_password_in_a_variable_that_is_not_allowed_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_about_invalid_variables_hide_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_SELECTOR", "http://user:planted@gpu1:11434")
     with pytest.raises(UsageError, match="unknown selector 'http://gpu1:11434'") as error:
         with_environment(RunSettings(pool="p", budget=1))
     assert "planted" not in str(error.value)
 
 
-def test_without_variables_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_variables_no_field_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__HOSTS", '["http://a", "http://b"]')
     assert from_environment() == {"ranking": {"hosts": ["http://a", "http://b"]}}
     monkeypatch.delenv("SELECTLLM_RANKING__HOSTS")
     assert from_environment() == {}
 
 
-def test_options_that_need_each_other_may_come_from_both(
+def test_dependent_options_can_come_from_variables_and_arguments(
     monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., RunSettings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SELECTLLM_QUALITY__NO_VALIDATE", "true")
@@ -94,7 +92,7 @@ def test_options_that_need_each_other_may_come_from_both(
     assert main(arguments) == 0, capsys.readouterr().err
 
 
-def test_a_variable_that_is_not_allowed_is_named_on_the_command_line(
+def test_the_command_line_names_an_invalid_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "many")
@@ -106,14 +104,14 @@ def test_a_variable_that_is_not_allowed_is_named_on_the_command_line(
     )
 
 
-def test_commands_without_settings_do_not_read_variables(
+def test_commands_without_settings_ignore_variables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__HOSTS", "no JSON")
     assert main(["artifacts", "--store", str(tmp_path)]) == 0, capsys.readouterr().err
 
 
-def test_a_variable_that_names_no_setting_of_its_group_is_bad_usage(
+def test_a_variable_for_an_unknown_setting_is_bad_usage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SELECTLLM_RANKING__DEPHT", "2")

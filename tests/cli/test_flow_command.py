@@ -41,7 +41,7 @@ def test_the_flow_gets_settings_of_the_run_and_of_the_flow(
     assert flow_settings == expected
 
 
-def test_what_is_not_allowed_of_the_flow_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_flow_option_is_one_error_line(capsys: pytest.CaptureFixture[str]) -> None:
     def flow(*_: object) -> dict[str, Any]:
         raise AssertionError("nothing is run")
 

@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 
 def options(settings: type[BaseModel] = RunSettings, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    """Every field that is not itself a group of fields, with its path."""
+    """Every field that is not a group of fields, with its path."""
     for name, field in settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from options(field.annotation, (*path, name))
@@ -27,7 +27,7 @@ ALL = [*options(), *options(FlowSettings)]
 DESCRIPTIONS = {flag_of(path): field.description or "" for path, field in options()}
 
 
-def test_the_options_are_the_promised_ones() -> None:
+def test_the_set_of_options_is_fixed() -> None:
     assert set(DESCRIPTIONS) == {"POOL"} | {
         f"--{name}"
         for name in (
@@ -64,14 +64,14 @@ def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytes
     assert "[default: 14]" in help
 
 
-def test_a_command_line_without_its_pool_or_budget_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_pool_or_budget_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, name in ((["--budget", "1"], "POOL"), (["p.jsonl"], "--budget")):
         assert main(["select", *arguments]) == 2
         error = 'Command "select" parameter {} requires an argument. See --help'
         assert capsys.readouterr().err == f"selectllm: {error.format(name)}\n"
 
 
-def test_the_defaults_are_the_promised_ones() -> None:
+def test_the_defaults_are_fixed() -> None:
     settings = RunSettings(pool="p", budget=1)
     assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
     assert (settings.seed, settings.out) == (0, None)
@@ -82,13 +82,13 @@ def test_the_defaults_are_the_promised_ones() -> None:
     assert (settings.queries.size, settings.queries.composition) == (14, "matched")
 
 
-def test_every_option_is_explained_and_titled_for_the_form() -> None:
+def test_every_option_has_a_description_and_a_form_title() -> None:
     for path, field in ALL:
         assert field.description, path
         assert field.title, path
 
 
-def test_bounds_are_in_the_description_because_the_form_does_not_show_them() -> None:
+def test_descriptions_state_the_bounds_that_the_form_hides() -> None:
     bounded = {flag_of(path): limits for path, _ in options() if (limits := list(_limits(_form_field(path))))}
     assert {"--seed", "--budget", "--query-size", "--timeout", "--deadline", "--max-cost", "--max-abstained"} <= set(
         bounded
@@ -102,7 +102,7 @@ def test_bounds_are_in_the_description_because_the_form_does_not_show_them() -> 
 
 
 def _limits(schema: dict[str, Any]) -> Iterator[str]:
-    """A field's bounds as its description gives them, also where other kinds of values are allowed beside numbers."""
+    """The bounds of a field in the words of its description, also for fields that allow other types than numbers."""
     if "minimum" in schema:
         yield f"{schema['minimum']:,}"
     if "exclusiveMinimum" in schema:
@@ -116,7 +116,7 @@ def _limits(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _form_field(path: Path) -> dict[str, Any]:
-    """What the form knows of an option."""
+    """The schema of an option in the form."""
     schema = RunSettings.model_json_schema()
     *groups, name = path
     for group in groups:
@@ -139,7 +139,7 @@ def test_the_form_shows_each_option_as_one_plain_field() -> None:
     assert not [group for group in groups if "default" in group], "the form would send null for the fields left open"
 
 
-def test_descriptions_are_for_the_command_line_and_the_form_alike() -> None:
+def test_descriptions_fit_both_the_command_line_and_the_form() -> None:
     for path, field in ALL:
         assert not re.search(r"--|repeated|pip install", field.description or ""), path
 
@@ -186,7 +186,7 @@ def test_options_become_settings() -> None:
         (["more.jsonl"], "more.jsonl"),
     ],
 )
-def test_what_is_not_allowed_is_said_in_the_options_names(
+def test_validation_errors_use_the_option_names(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     budget = [] if "--budget" in arguments else ["--budget", "1"]
@@ -199,16 +199,14 @@ def test_what_is_not_allowed_is_said_in_the_options_names(
 
 @pytest.mark.parametrize("flag", ["--selector", "--concurrency"])
 @pytest.mark.parametrize("value", ["http://user:planted@gpu1:11434", "http://gpu1:11434/?token=planted"])
-def test_a_password_in_what_is_not_allowed_is_not_shown(
-    flag: str, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_validation_errors_hide_passwords(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "p.jsonl", "--budget", "1", flag, value]) == 2
     error = capsys.readouterr().err
     assert "http://gpu1:11434" in error
     assert "planted" not in error
 
 
-def test_settings_cannot_be_changed_and_know_no_other_field() -> None:
+def test_settings_are_frozen_and_reject_unknown_fields() -> None:
     settings = RunSettings(pool="p", budget=1)
     with pytest.raises(ValidationError):
         settings.budget = 2  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The session's Prefect server, or one of a module's own, and the clients' side of it."""
+"""Prefect servers, one per session or one per module, and their clients."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from deployments.local import Environment
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A folder for a server of a module's own."""
+    """A folder for a server that only one module uses."""
     folder = Path(tempfile.mkdtemp(prefix="selectllm-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -27,20 +27,20 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(shared_environment: Environment) -> Environment:
-    """The environment of the clients of the session's server, to which each module deploys anew."""
+    """The environment of clients of the session's server. Each module deploys to it again."""
     return shared_environment
 
 
 @pytest.fixture
 def client(environment: Environment) -> Iterator[SyncPrefectClient]:
-    """A client of that server; code of Prefect's in this process uses the same one."""
+    """A client of that server. Prefect's own code in this process uses the same server."""
     with temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
         yield client
 
 
 @pytest.fixture
 def state_when(client: SyncPrefectClient) -> Callable[..., State[Any]]:
-    """The state of a flow run, once it is as awaited."""
+    """Wait until the state of a flow run fulfils a condition, and return it."""
 
     def state_when(flow_run_id: UUID, awaited: Callable[[State[Any]], bool], seconds: float) -> State[Any]:
         end = time.monotonic() + seconds
@@ -56,7 +56,7 @@ def state_when(client: SyncPrefectClient) -> Callable[..., State[Any]]:
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `make` runs: in the checkout, with no settings of whoever runs the tests."""
+    """Run in the checkout, as `make` does, without SELECTLLM_ variables of the person who runs the tests."""
     monkeypatch.chdir(Path(__file__).resolve().parents[2])
     for name in [name for name in os.environ if name.startswith("SELECTLLM_")]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Deploying to a real server, again and again; an event that starts a run."""
+"""Repeated deployment to a real server, and an event that starts a run."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ DEPLOY = (("deployments.work_pools",), ("prefect", "--no-prompt", "deploy", "--a
 
 @pytest.fixture(scope="module")
 def environment(home: Path) -> Iterator[Environment]:
-    """The environment of the clients of a new server, which is started as `make serve` starts it."""
+    """The environment of the clients of a new server, started as by `make serve`."""
     with server(home / "prefect") as environment:
         yield environment
 
@@ -34,45 +34,43 @@ def module(environment: Environment, *arguments: str) -> subprocess.CompletedPro
 
 
 def deploy(environment: Environment) -> str:
-    """What `make deploy` does; returns what it said."""
+    """Run the commands of `make deploy`; returns their output."""
     return "".join(module(environment, *command).stdout for command in DEPLOY)
 
 
 def deployed(client: SyncPrefectClient) -> dict[str, Any]:
-    """All that was deployed, as the server tells it, without when it was last looked at."""
-    found = {
+    """Everything deployed, as the server reports it, without update times."""
+    entries = {
         kind: client.request("POST", f"/{kind}/filter", json={}).json()
         for kind in ("deployments", "work_pools", "automations", "v2/concurrency_limits")
     }
-    return {f"{kind} {one['name']}": _without_times(one) for kind, all_of_them in found.items() for one in all_of_them}
+    return {f"{kind} {entry['name']}": _without_times(entry) for kind, listed in entries.items() for entry in listed}
 
 
-def _without_times(told: Any) -> Any:
-    if isinstance(told, dict):
-        return {name: _without_times(value) for name, value in told.items() if name not in ("updated", "status")}
-    return sorted(map(_without_times, told), key=repr) if isinstance(told, list) else told
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_times(field) for name, field in value.items() if name not in ("updated", "status")}
+    return sorted(map(_without_times, value), key=repr) if isinstance(value, list) else value
 
 
-def test_the_makefile_deploys_as_is_tested_here() -> None:
+def test_the_makefile_runs_the_tested_deploy_commands() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ndeploy:")[1].split("\n\n")[0]
     assert recipe.splitlines()[1:] == [f"\t$(BIN)/python -m {' '.join(command)}" for command in DEPLOY]
 
 
-def test_deploying_again_changes_nothing_and_switches_nothing(
-    environment: Environment, client: SyncPrefectClient
-) -> None:
-    said = deploy(environment)
-    assert said.count(": made") == 3
+def test_deploying_again_changes_nothing(environment: Environment, client: SyncPrefectClient) -> None:
+    output = deploy(environment)
+    assert output.count(": made") == 3
     first = deployed(client)
     nightly, on_demand = first["deployments nightly"], first["deployments on-demand"]
     (schedule,) = nightly["schedules"]
-    assert schedule["active"] is False, "nothing runs before somebody wants it to"
+    assert schedule["active"] is False, "no run starts before a person switches the schedule on"
     assert nightly["global_concurrency_limit"]["limit"] == 1
     assert nightly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert on_demand["parameters"]["run"]["selector"] == "embedded"
     assert first["work_pools selectllm"]["concurrency_limit"] == 4
 
-    # As on the server's pages.
+    # A person can do the same on the pages of the server.
     client.request("PATCH", f"/deployments/{nightly['id']}/schedules/{schedule['id']}", json={"active": True})
     watching = first[f"automations {automations.crash_killed_runs().name}"]
     client.request("PATCH", f"/automations/{watching['id']}", json={"enabled": False})
@@ -85,7 +83,7 @@ def test_deploying_again_changes_nothing_and_switches_nothing(
     assert switched["deployments nightly"]["schedules"][0]["active"] is True
 
 
-def test_an_event_starts_a_run_over_the_pool_that_it_names(
+def test_an_event_starts_a_run_over_its_named_pool(
     environment: Environment, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     pool = str(tmp_path / 'pööl of "today".jsonl')
@@ -101,10 +99,12 @@ def test_an_event_starts_a_run_over_the_pool_that_it_names(
     assert runs[0].state.is_scheduled()
 
 
-@pytest.mark.parametrize(("url", "said"), [("http://127.0.0.1:9/api", "No server answers at"), (None, "Which server")])
-def test_without_a_server_one_line_says_what_to_do(url: str | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "message"), [("http://127.0.0.1:9/api", "No server answers at"), (None, "Which server")]
+)
+def test_a_missing_server_is_one_error_line_that_says_what_to_do(url: str | None, message: str) -> None:
     with (
         temporary_settings({PREFECT_API_URL: url}),
-        pytest.raises(SystemExit, match=f"{said}.*`make serve`"),
+        pytest.raises(SystemExit, match=f"{message}.*`make serve`"),
     ):
         asyncio.run(work_pools.main())

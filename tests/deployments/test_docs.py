@@ -1,4 +1,4 @@
-"""docs/deploying.md, followed to the letter."""
+"""Runs the commands of docs/deploying.md."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def blocks(heading: str) -> list[str]:
 
 @pytest.fixture
 def fresh_copy(tmp_path: Path) -> Path:
-    """A copy of the checkout that shares its installed packages, and is older than they are: none is installed."""
+    """A copy of the checkout that shares its installed packages. It is older than they are, so `make` installs none."""
     if not READY.is_file():
         pytest.skip("the environment was not made by `make setup`")
     copy = tmp_path / "checkout"
@@ -37,28 +37,28 @@ def fresh_copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_quick_path_leads_to_a_night_that_completed(fresh_copy: Path, tmp_path: Path) -> None:
+def test_the_documented_quick_path_completes_a_nightly_run(fresh_copy: Path, tmp_path: Path) -> None:
     port = str(free_port())
     script = "".join(blocks("Quick path")).replace("4200", port)
-    environment = {name: told for name, told in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "SELECTLLM_"))}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_API_PORT": port, "TMPDIR": str(tmp_path)}
-    with (tmp_path / "told").open("wb") as told:
+    with (tmp_path / "output").open("wb") as output:
         following = subprocess.Popen(
-            ["bash", "-exmo", "pipefail", "-c", script],  # m: as at a terminal, where the background hears SIGINT too
-            cwd=fresh_copy, env=environment, stdout=told, stderr=told, start_new_session=True,
+            ["bash", "-exmo", "pipefail", "-c", script],  # m: as in a terminal, background jobs receive SIGINT
+            cwd=fresh_copy, env=environment, stdout=output, stderr=output, start_new_session=True,
             preexec_fn=take_interrupts,
         )  # fmt: skip
     try:
         code = following.wait(1800)
     finally:
         left = subprocess.run(["pgrep", "-s", str(following.pid)], capture_output=True, text=True, check=False).stdout
-        for one in left.split():
-            os.kill(int(one), signal.SIGKILL)
-    said = (tmp_path / "told").read_text(encoding="utf-8")
-    assert code == 0, said[-3000:]
-    assert "Completed" in said
-    assert "| True " in re.sub("[│┃]", "|", said), "the schedule is on"
+        for process in left.split():
+            os.kill(int(process), signal.SIGKILL)
+    text = (tmp_path / "output").read_text(encoding="utf-8")
+    assert code == 0, text[-3000:]
+    assert "Completed" in text
+    assert "| True " in re.sub("[│┃]", "|", text), "the schedule is on"
     slots = list((fresh_copy / "artifacts" / "v1" / "history" / "nightly").glob("*.json"))
     assert len(slots) == 1
     assert not (ROOT / "artifacts" / "v1" / "history" / "nightly" / slots[0].name).exists()
-    assert left == "", "what was started in the background was ended"
+    assert left == "", "background processes were ended"

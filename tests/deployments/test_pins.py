@@ -1,4 +1,4 @@
-"""constraints.txt: what it pins, and that it leaves nothing out."""
+"""constraints.txt pins every package."""
 
 import re
 import tomllib
@@ -14,38 +14,38 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINS = {line.split("==")[0]: line.split("==")[1] for line in LINES if "==" in line and not line.startswith("#")}
 OF_CUDA = re.compile("nvidia-|cuda-|triton")
-"""What torch's builds with CUDA bring along, which torch pins itself."""
+"""Packages of torch's CUDA builds. Torch itself pins them."""
 
 
-def test_everything_that_make_setup_installs_is_pinned() -> None:
+def test_all_packages_of_make_setup_are_pinned() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [Requirement(one) for one in chain(PROJECT["project"]["dependencies"], *extras.values())]
+    pending = [Requirement(line) for line in chain(PROJECT["project"]["dependencies"], *extras.values())]
     seen: set[tuple[str, str]] = set()
     unpinned: set[str] = set()
-    while wanted:
-        one = wanted.pop()
-        name = canonicalize_name(one.name)
-        for extra in ["", *one.extras]:
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ["", *requirement.extras]:
             if (name, extra) in seen or name == "selectllm":
                 continue
             seen.add((name, extra))
             try:
-                told = requires(name) or []
-            except PackageNotFoundError:  # of an extra that is not installed here
+                lines = requires(name) or []
+            except PackageNotFoundError:  # belongs to an extra that is not installed here
                 continue
             if name not in PINS and not OF_CUDA.match(name):
                 unpinned.add(name)
-            needs = map(Requirement, told)
-            wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+            needs = map(Requirement, lines)
+            pending += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
     assert len(seen) > 100
     assert unpinned == set()
 
 
-def test_the_build_is_pinned_as_all_else() -> None:
+def test_the_build_packages_are_pinned() -> None:
     assert PROJECT["build-system"]["requires"] == [f"hatchling=={PINS['hatchling']}"]
 
 
-def test_every_pin_that_matters_has_its_reason() -> None:
+def test_every_important_pin_has_a_reason() -> None:
     end = next(number for number, line in enumerate(LINES) if line.startswith("# What those bring along"))
     paragraphs = re.findall(r"((?:^#.*\n)*)((?:^\w.*\n)+)", "\n".join(LINES[1:end]), re.MULTILINE)
     assert len(paragraphs) > 40

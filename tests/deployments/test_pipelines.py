@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_example_is_run_by_a_test() -> None:
+def test_every_example_has_a_test() -> None:
     run = [("From Python", 1), ("Reading what a run made", 3), ("As a subflow", 1), ("As a deployed run", 1)]
     assert [len(blocks(heading)) for heading, _ in run] == [number for _, number in run]
     assert len(blocks("Without Prefect", "sh")) == 1
@@ -60,13 +60,13 @@ def test_a_store_is_read_with_pandas_pyarrow_and_duckdb() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_the_flow_is_a_subflow_and_a_deployed_run(
+def test_the_flow_can_be_a_subflow_or_a_deployed_run(
     environment: Environment, client: SyncPrefectClient, folder: Path, tmp_path: Path
 ) -> None:
     (subflow,), (deployed_run,) = blocks("As a subflow"), blocks("As a deployed run")
     here = environment | {"PYTHONPATH": str(ROOT)}
-    said = _told(subflow, here)
-    assert "To the annotators: selection/selection.jsonl" in said
+    output = _output(subflow, here)
+    assert "To the annotators: selection/selection.jsonl" in output
     assert len((folder / "selection" / "selection.jsonl").read_text(encoding="utf-8").splitlines()) == 20
     (slot,) = (folder / "artifacts" / "v1" / "history" / "weekly").glob("*.json")
     child = client.read_flow_run(UUID(slot.stem))
@@ -77,12 +77,12 @@ def test_the_flow_is_a_subflow_and_a_deployed_run(
     deploy(environment)
     store = tmp_path / "of the worker"
     with worker(environment | {"SELECTLLM_STORE": str(store)}, tmp_path / "worker.log"):
-        _told(deployed_run, environment)
+        _output(deployed_run, environment)
     record = json.loads((store / "v1" / "latest" / "selection.json").read_text(encoding="utf-8"))
     assert record["summary"]["selection"]["selected"] == 20
 
 
-def _told(example: str, environment: Environment) -> str:
+def _output(example: str, environment: Environment) -> str:
     command = [sys.executable, "-c", example]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -90,7 +90,7 @@ def _told(example: str, environment: Environment) -> str:
 
 
 @pytest.mark.slow
-def test_the_library_chooses_where_there_is_no_prefect(tmp_path: Path) -> None:
+def test_the_library_works_without_prefect(tmp_path: Path) -> None:
     kept = shutil.ignore_patterns(".venv", ".git", ".*_cache", "__pycache__", "artifacts", "selection")
     shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept)
     make, install, select = blocks("Without Prefect", "sh")[0].splitlines()
@@ -113,15 +113,15 @@ def test_the_library_chooses_where_there_is_no_prefect(tmp_path: Path) -> None:
     lines = (tmp_path / "checkout" / "selection" / "selection.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 20
     absent = ("prefect", "great_expectations", "openai", "xllamacpp", "flows", "tasks")
-    found = run(
+    check = run(
         f'cd / && {tmp_path}/checkout/bare/bin/python -c "'
-        f'from importlib.util import find_spec; print([one for one in {absent} if find_spec(one)])"'
+        f'from importlib.util import find_spec; print([name for name in {absent} if find_spec(name)])"'
     )
-    assert found.stdout.strip() == "[]", found.stderr
+    assert check.stdout.strip() == "[]", check.stderr
 
 
 def _bare() -> dict[str, str]:
-    """The environment of somebody who has Python and nothing else of ours."""
+    """An environment with Python, and without our packages and settings."""
     ours = ("PREFECT_", "SELECTLLM_", "VIRTUAL_ENV", "PYTHONPATH")
-    kept = {name: told for name, told in os.environ.items() if not name.startswith(ours)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}

@@ -25,9 +25,9 @@ StateWhen = Callable[..., State[Any]]
 
 
 def programs() -> Path:
-    """Where PostgreSQL's programs are: on PATH, or where Debian puts them."""
-    found = shutil.which("pg_ctl")
-    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    """The folder of PostgreSQL's programs: from PATH, or Debian's folder."""
+    pg_ctl = shutil.which("pg_ctl")
+    folders = [Path(pg_ctl).parent] if pg_ctl else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not folders:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     return folders[-1]
@@ -35,19 +35,19 @@ def programs() -> Path:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """The address of an empty database on a server of its own, which does not run as root: it refuses to."""
+    """The address of an empty database on its own server. Another user than root runs the server."""
     bin_folder, port = programs(), free_port()
     user = None
     if os.getuid() == 0:
-        known = {one.pw_name for one in pwd.getpwall()}
+        known = {entry.pw_name for entry in pwd.getpwall()}
         user = "postgres" if "postgres" in known else "nobody"
     folder = Path(tempfile.mkdtemp(prefix="selectllm-pg-"))
     if user:
         shutil.chown(folder, user)
 
     def run(name: str, *arguments: str) -> None:
-        given = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
-        subprocess.run([bin_folder / name, "--pgdata", folder / "data", *arguments], user=user, **given)  # type: ignore[call-overload]
+        options = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
+        subprocess.run([bin_folder / name, "--pgdata", folder / "data", *arguments], user=user, **options)  # type: ignore[call-overload]
 
     run("initdb", "--username", "prefect", "--auth", "trust", "--no-sync")
     options = f"-h 127.0.0.1 -p {port} -k {folder}"
@@ -66,7 +66,7 @@ def environment(home: Path, database: str) -> Iterator[Environment]:
         yield environment
 
 
-def test_a_worker_chooses_from_three_thousand_rows_on_postgresql(
+def test_a_worker_with_postgresql_selects_from_three_thousand_rows(
     environment: Environment,
     client: SyncPrefectClient,
     database: str,

@@ -1,4 +1,4 @@
-"""What prefect.yaml says, read without a server."""
+"""Checks of prefect.yaml that need no server."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from selectllm.settings import RunSettings
 
 ROOT = steps.ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-BY_NAME = {one["name"]: one for one in FILE["deployments"]}
-DEMO = {"judge": steps.judge()}
+BY_NAME = {deployment["name"]: deployment for deployment in FILE["deployments"]}
+DEMO = {"selector_settings": steps.selector_settings()}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_a_deployment_runs_as_it_stands(name: str) -> None:
+def test_every_deployment_runs_with_its_defaults(name: str) -> None:
     run = RunSettings.model_validate(apply_values(BY_NAME[name]["parameters"], DEMO)["run"])
     assert (ROOT / run.pool).is_file()
     assert (run.selector, run.budget, run.ranking.candidate_chars) == ("embedded", 20, 120)
@@ -31,7 +31,7 @@ def test_a_deployment_runs_as_it_stands(name: str) -> None:
     assert BY_NAME[name]["enforce_parameter_schema"] is True
 
 
-def test_the_form_is_titled_and_takes_what_is_left_open() -> None:
+def test_the_form_has_titles_and_accepts_open_parameters() -> None:
     form = select_instructions.parameters.model_dump_for_openapi()
     assert form["properties"]["run"]["title"] == "Run"
     assert "How many rows" in form["definitions"]["RunSettings"]["properties"]["budget"]["description"]
@@ -42,38 +42,38 @@ def test_the_form_is_titled_and_takes_what_is_left_open() -> None:
     assert as_python_sends["history"] is None
     for run in (left_open, as_python_sends):
         assert validate({"run": run}, form) == []
-    (fault,) = validate({"run": left_open | {"budget": 0}}, form)
-    assert "minimum of 1" in fault.message
+    (error,) = validate({"run": left_open | {"budget": 0}}, form)
+    assert "minimum of 1" in error.message
 
 
 def test_another_selector_is_not_clipped_like_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:m")
-    assert steps.judge() == {"selector": "ollama:m", "ranking": {}}
+    assert steps.selector_settings() == {"selector": "ollama:m", "ranking": {}}
 
 
-def test_no_two_nights_run_at_once() -> None:
+def test_nightly_runs_never_overlap() -> None:
     assert BY_NAME["nightly"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     (schedule,) = BY_NAME["nightly"]["schedules"]
-    assert schedule["slug"] == "nightly"  # without a slug a second deployment would make the schedule anew
+    assert schedule["slug"] == "nightly"  # without a slug a second deployment would create a second schedule
     assert schedule["timezone"]
 
 
 @pytest.mark.asyncio
-async def test_every_work_pool_knows_the_variables_it_is_given() -> None:
+async def test_job_variables_are_known_to_their_work_pool() -> None:
     kinds = {
-        kind: told
-        for one in (await get_collection_view("aggregate-worker-metadata")).values()
-        for kind, told in one.items()
+        kind: details
+        for collection in (await get_collection_view("aggregate-worker-metadata")).values()
+        for kind, details in collection.items()
     }
     pools: list[dict[str, Any]] = [FILE["definitions"][name] for name in ("process", "docker", "kubernetes")]
     for pool in pools:
         known = kinds[pool["type"]]["default_base_job_configuration"]["variables"]["properties"]
         assert set(pool["job_variables"]) <= set(known), pool["name"]
         assert pool["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-    assert [one["name"] for one in work_pools.wanted()] == ["selectllm"]
+    assert [pool["name"] for pool in work_pools.named_work_pools()] == ["selectllm"]
 
 
-def test_the_version_is_gits_unless_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_version_comes_from_git_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert steps.checkout()["directory"] == str(ROOT)
     monkeypatch.setenv("SELECTLLM_VERSION", "7.0")
     assert steps.checkout()["version"] == "7.0"

@@ -30,26 +30,26 @@ def test_two_workers_fill_slots_of_one_history_with_different_rows(
 ) -> None:
     deploy(environment)
     on_demand = client.read_deployment_by_name("select-instructions/on-demand")
-    shared = environment | {name: told for name, told in os.environ.items() if name.startswith("AWS_")}
+    shared = environment | {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     shared |= {"SELECTLLM_STORE": s3}
     logs = [tmp_path / "one.log", tmp_path / "other.log"]
     with FaultyOllama(delay=0.5) as model:
-        run = {
+        parameters = {
             "pool": str(write_pool(tmp_path / "pool.jsonl", 60)), "budget": 2, "selector": f"ollama:{model.model}",
             "history": "shared", "ranking": {"hosts": [model.host]},
         }  # fmt: skip
-        runs = [client.create_flow_run_from_deployment(on_demand.id, parameters={"run": run}) for _ in range(2)]
-        # One run each, so that neither worker takes both. Both cut the same level: who comes second need not ask again.
+        runs = [client.create_flow_run_from_deployment(on_demand.id, parameters={"run": parameters}) for _ in range(2)]
+        # Each worker takes at most one run. Both runs cut the same tier, so the second needs no further requests.
         with worker(shared, logs[0], "--limit", "1"), worker(shared, logs[1], "--limit", "1"):
-            ends = [state_when(one.id, State.is_final, 300) for one in runs]
+            ends = [state_when(run.id, State.is_final, 300) for run in runs]
     assert [state.type for state in ends] == [StateType.COMPLETED] * 2
     submitted = [
-        {str(one.id) for one in runs if f"submitting flow run '{one.id}'" in log.read_text(encoding="utf-8")}
+        {str(run.id) for run in runs if f"submitting flow run '{run.id}'" in log.read_text(encoding="utf-8")}
         for log in logs
     ]
     assert sorted(map(len, submitted)) == [1, 1]
     commits = History(Store(s3), "shared").commits()
-    assert set(commits) == {str(one.id) for one in runs}
-    first, second = (set(one.ids) for one in commits.values())
+    assert set(commits) == {str(run.id) for run in runs}
+    first, second = (set(commit.ids) for commit in commits.values())
     assert len(first) == len(second) == 2
     assert not first & second

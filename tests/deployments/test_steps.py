@@ -1,4 +1,4 @@
-"""What the machine that deploys knows of itself."""
+"""Values that prefect.yaml reads from the machine that deploys."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import pytest
 from deployments import steps
 
 
-def test_who_ranks_is_read_as_a_run_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_selector_is_read_like_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     demo = {"selector": "embedded", "ranking": {"candidate_chars": 120}}
-    assert steps.judge() == demo
+    assert steps.selector_settings() == demo
     (tmp_path / ".env").write_text("SELECTLLM_SELECTOR=ollama:file\n")
-    assert steps.judge() == {"selector": "ollama:file", "ranking": {}}
+    assert steps.selector_settings() == {"selector": "ollama:file", "ranking": {}}
     monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:environment")
-    assert steps.judge() == {"selector": "ollama:environment", "ranking": {}}
+    assert steps.selector_settings() == {"selector": "ollama:environment", "ranking": {}}

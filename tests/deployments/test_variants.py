@@ -1,4 +1,4 @@
-"""The other ways to deploy that prefect.yaml offers, by exchanging its anchors as docs/deploying.md says."""
+"""The other ways to deploy that prefect.yaml offers. docs/deploying.md says which anchors to change."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the checkout, whose prefect.yaml may be changed."""
+    """A copy of the checkout. Its prefect.yaml can be changed."""
     ignored = shutil.ignore_patterns(
         ".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection"
     )
@@ -32,20 +32,20 @@ def checkout(tmp_path: Path) -> Path:
 def exchange(checkout: Path, *, work_pool: str, pull: str) -> None:
     """Write other anchors into `shared` of prefect.yaml."""
     file = checkout / "prefect.yaml"
-    told, number = re.subn(r"(?m)^    work_pool: \*\w+$", f"    work_pool: *{work_pool}", file.read_text("utf-8"))
-    told, another = re.subn(r"(?m)^    pull: \*\w+$", f"    pull: *{pull}", told)
+    text, number = re.subn(r"(?m)^    work_pool: \*\w+$", f"    work_pool: *{work_pool}", file.read_text("utf-8"))
+    text, another = re.subn(r"(?m)^    pull: \*\w+$", f"    pull: *{pull}", text)
     assert (number, another) == (1, 1)
-    file.write_text(told, encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
 
 
 def deploy(environment: Environment, checkout: Path) -> None:
-    """What `make deploy` does in a checkout."""
+    """Run the commands of `make deploy` in a checkout."""
     for command in DEPLOY:
         subprocess.run([sys.executable, "-m", *command], cwd=checkout, env=environment, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("kind", ["docker", "kubernetes"])
-def test_deployments_go_to_the_work_pool_and_the_image_that_are_named(
+def test_deployments_use_the_named_work_pool_and_image(
     kind: str, environment: Environment, client: SyncPrefectClient, checkout: Path
 ) -> None:
     exchange(checkout, work_pool=kind, pull="the_image")
@@ -53,14 +53,14 @@ def test_deployments_go_to_the_work_pool_and_the_image_that_are_named(
     pool = client.read_work_pool(f"selectllm-{kind}")
     assert (pool.type, pool.concurrency_limit) == (kind, 4)
     for name in ("nightly", "on-demand"):
-        found = client.read_deployment_by_name(f"select-instructions/{name}")
-        assert found.work_pool_name == pool.name
-        assert found.job_variables == FILE["definitions"][kind]["job_variables"]
-        assert found.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": "/app"}}]
-        assert found.entrypoint == "flows/selection.py:select_instructions"
+        deployment = client.read_deployment_by_name(f"select-instructions/{name}")
+        assert deployment.work_pool_name == pool.name
+        assert deployment.job_variables == FILE["definitions"][kind]["job_variables"]
+        assert deployment.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": "/app"}}]
+        assert deployment.entrypoint == "flows/selection.py:select_instructions"
 
 
-def test_a_run_works_in_a_clone_of_its_own(
+def test_a_run_works_in_its_own_clone(
     environment: Environment,
     client: SyncPrefectClient,
     checkout: Path,
@@ -69,10 +69,10 @@ def test_a_run_works_in_a_clone_of_its_own(
 ) -> None:
     exchange(checkout, work_pool="process", pull="a_clone")
     file = checkout / "prefect.yaml"
-    told = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     address = FILE["definitions"]["a_clone"][0]["prefect.deployments.steps.git_clone"]["repository"]
-    assert told.count(address) == 1
-    file.write_text(told.replace(address, f"file://{checkout}"), encoding="utf-8")
+    assert text.count(address) == 1
+    file.write_text(text.replace(address, f"file://{checkout}"), encoding="utf-8")
     with (checkout / "tasks" / "configuration.py").open("a", encoding="utf-8") as code:
         code.write('\nprint(f"The code is {__file__}")\n')
     for command in ("init --quiet --initial-branch main", "add .", "commit --quiet --message all"):
@@ -85,9 +85,9 @@ def test_a_run_works_in_a_clone_of_its_own(
     started = client.create_flow_run_from_deployment(on_demand.id, parameters={"run": run})
     with worker(environment, tmp_path / "worker.log"):
         ended = state_when(started.id, State.is_final, 240)
-    said = (tmp_path / "worker.log").read_text(encoding="utf-8")
-    assert ended.type == StateType.COMPLETED, said[-3000:]
-    (code_file,) = set(re.findall(r"The code is (\S+)", said))
+    log = (tmp_path / "worker.log").read_text(encoding="utf-8")
+    assert ended.type == StateType.COMPLETED, log[-3000:]
+    (code_file,) = set(re.findall(r"The code is (\S+)", log))
     assert not code_file.startswith((str(ROOT), str(checkout)))
-    assert not Path(code_file).exists(), "the clone goes away with its run"
+    assert not Path(code_file).exists(), "the clone is removed after its run"
     assert (tmp_path / "store" / "v1" / "latest" / "selection.json").is_file()

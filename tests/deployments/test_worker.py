@@ -1,4 +1,4 @@
-"""Deployed runs on a real worker: by their schedule, one after the other, and killed."""
+"""Deployed runs on a real worker: scheduled runs, queued runs and killed runs."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def deployed(environment: Environment) -> None:
 
 @pytest.fixture
 def on_store(environment: Environment, tmp_path: Path) -> Environment:
-    """The environment of a worker whose runs keep what they make in this test's own store."""
+    """The environment of a worker whose runs use the store of this test."""
     return environment | {"SELECTLLM_STORE": str(tmp_path / "store")}
 
 
@@ -49,7 +49,7 @@ def slots(on_store: Environment) -> Iterator[str]:
     return (path.stem for path in (Path(on_store["SELECTLLM_STORE"]) / "v1" / "history" / "nightly").glob("*.json"))
 
 
-def test_the_schedule_starts_nights_that_fill_slots_of_their_own(
+def test_each_scheduled_run_fills_its_own_slot(
     client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -66,11 +66,11 @@ def test_the_schedule_starts_nights_that_fill_slots_of_their_own(
     finally:
         client.request("PATCH", path, json={"active": False, "parameters": {}})
     filled = sorted(slots(on_store))
-    assert [one[:16] for one in filled[:2]] == [f"{run.expected_start_time:%Y%m%dT%H%M%SZ}" for run in runs[:2]]
+    assert [slot[:16] for slot in filled[:2]] == [f"{run.expected_start_time:%Y%m%dT%H%M%SZ}" for run in runs[:2]]
 
 
 def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
-    """The runs that the schedule has made; the server looks once a minute."""
+    """Runs created by the schedule. The server creates them once a minute."""
     end = time.monotonic() + 150
     while True:
         runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
@@ -80,7 +80,7 @@ def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
         time.sleep(1)
 
 
-def test_a_night_waits_for_the_night_before(
+def test_a_nightly_run_waits_for_the_run_before(
     client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -96,7 +96,7 @@ def test_a_night_waits_for_the_night_before(
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_a_run_that_is_ended_is_crashed_and_goes_on_when_it_is_retried(
+def test_a_killed_run_is_crashed_and_continues_on_retry(
     client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path, ended_by: signal.Signals
 ) -> None:
     nightly = client.read_deployment_by_name("select-instructions/nightly")
@@ -115,12 +115,12 @@ def test_a_run_that_is_ended_is_crashed_and_goes_on_when_it_is_retried(
             assert children
             os.kill(
                 process.pid, ended_by
-            )  # the worker first, lest it report; when it is stopped, it ends its runs itself
+            )  # kill the worker first, so that it cannot report; a stopped worker ends its runs itself
             if ended_by == signal.SIGKILL:
-                for one in children:
-                    os.kill(one, ended_by)
+                for child in children:
+                    os.kill(child, ended_by)
             process.wait(int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")))
-            assert not [one for one in children if Path(f"/proc/{one}/exe").exists()]
+            assert not [child for child in children if Path(f"/proc/{child}/exe").exists()]
         crashed = state_when(killed.id, State.is_final, 180)
         assert crashed.type == StateType.CRASHED
         assert "No heartbeat" in str(crashed.message)
@@ -130,22 +130,22 @@ def test_a_run_that_is_ended_is_crashed_and_goes_on_when_it_is_retried(
         before = len(model.asked)
         client.set_flow_run_state(killed.id, State(type=StateType.SCHEDULED, name="AwaitingRetry"), force=True)
         with worker(on_store, tmp_path / "worker.log"):
-            for one in (killed.id, waiting.id):
-                state_when(one, lambda state: state.type == StateType.COMPLETED, 240)
+            for flow_run_id in (killed.id, waiting.id):
+                state_when(flow_run_id, lambda state: state.type == StateType.COMPLETED, 240)
         in_all = sum(path.read_bytes().count(b"\n") for path in Path(on_store["SELECTLLM_STORE"]).rglob("*.jsonl"))
     assert kept >= 6
-    assert len(model.asked) - before <= in_all - kept, "nothing that was durable is asked for again"
+    assert len(model.asked) - before <= in_all - kept, "no durable reply is requested again"
     assert {str(killed.id), str(waiting.id)} == set(slots(on_store))
 
 
 def _children(process: int) -> list[int]:
-    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=True)
-    return [int(one) for one in told.stdout.split()]
+    done = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=True)
+    return [int(line) for line in done.stdout.split()]
 
 
-def test_the_images_worker_is_healthy(environment: Environment, tmp_path: Path) -> None:
+def test_the_worker_of_the_image_is_healthy(environment: Environment, tmp_path: Path) -> None:
     dockerfile = (ROOT / "deployments" / "Dockerfile").read_text(encoding="utf-8")
-    check, command = (json.loads(told) for told in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
+    check, command = (json.loads(text) for text in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
     port = str(free_port())
     elsewhere = environment | {"PREFECT_WORKER_WEBSERVER_PORT": port}
     asked = [sys.executable, *check[1:-1], check[-1].replace("8080", port)]

@@ -1,4 +1,4 @@
-"""The texts for people, as the tests of them read them."""
+"""Reads the documentation texts for the tests."""
 
 import re
 from typing import Any
@@ -22,24 +22,24 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def code(text: str) -> str:
-    """All code of a text: its fenced blocks, and what stands between single backquotes."""
+    """All code of a text: fenced blocks and inline code."""
     return "\n".join([body for _, body in FENCE.findall(text)] + CODE.findall(FENCE.sub("", text)))
 
 
 def anchors(text: str) -> set[str]:
-    """The names by which links reach the headings of a page."""
+    """The anchors of the headings of a page."""
     headings = re.findall(r"(?m)^#+ (.*)$", FENCE.sub("", text))
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def site() -> dict[str, Any]:
-    """The site's configuration."""
+    """The configuration of the site."""
     configuration: dict[str, Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     return configuration
 
 
 def pages_of(navigation: Any) -> list[str]:
-    """The files that a site's navigation names, in its order."""
+    """The files in the navigation of the site, in order."""
     if isinstance(navigation, str):
         return [navigation]
     parts = navigation.values() if isinstance(navigation, dict) else navigation

@@ -1,4 +1,4 @@
-"""The site of docs/: it builds strictly, and loads nothing from the internet."""
+"""The site of docs/ builds in strict mode and loads nothing from the internet."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from tests.docs.pages import pages_of, site
 
 pytestmark = pytest.mark.slow
 
-NO_INTERNET = "http://127.0.0.1:9"  # nobody listens there
+NO_INTERNET = "http://127.0.0.1:9"  # no server listens there
 
 
 class Assets(HTMLParser):
-    """Collects what a browser loads with a page, without anybody following a link."""
+    """Collects the files that a browser loads with a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Assets(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site."""
+    """Build the site; returns its folder."""
     pytest.importorskip("mkdocs", reason="`make docs` installs it")
     folder = tmp_path_factory.mktemp("site")
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NO_INTERNET)
@@ -46,12 +46,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(built: Path) -> None:
+def test_the_site_contains_every_page(built: Path) -> None:
     for page in pages_of(site()["nav"]):
         assert (built / page).with_suffix(".html").is_file()
 
 
-def test_nothing_is_loaded_from_elsewhere(built: Path) -> None:
+def test_the_site_loads_nothing_from_other_servers(built: Path) -> None:
     pages = list(built.rglob("*.html"))
     assert pages
     for page in pages:

@@ -1,4 +1,4 @@
-"""The texts for people: what they link to, the commands and options that they name, and the examples that they give."""
+"""Checks of the documentation: links, commands, options and examples."""
 
 import os
 import pkgutil
@@ -31,11 +31,11 @@ FOREIGN = {
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
 }
-"""Options of other programs, which the texts name as well."""
+"""Options of other programs that the texts name."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     text = TEXTS[page]
     for link, place in LINK.findall(text):
         target = page.parent / link if link else page
@@ -45,19 +45,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_make_targets_are_there(page: Path) -> None:
+def test_named_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
     named = set(re.findall(r"(?m)(?:^|[`&;] ?)make ([a-z-]+)", code(TEXTS[page])))
     assert named <= targets
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
-def test_every_option_that_a_text_names_is_one(page: Path) -> None:
+def test_every_named_option_exists(page: Path) -> None:
     known, named = (set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code(TEXTS[text]))) for text in (DOCS / "cli.md", page))
     assert named <= known | FOREIGN
 
 
-def test_the_readme_begins_with_what_runs() -> None:
+def test_the_first_readme_commands_run() -> None:
     first, *_ = blocks(TEXTS[ROOT / "README.md"], "sh")
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make run", "make test"]
 
@@ -79,7 +79,7 @@ def test_the_readme_shows_what_its_command_prints(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "examples", "selection"]
 
 
-def test_the_wheel_and_the_extras_that_texts_install_are_there() -> None:
+def test_named_wheels_and_extras_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     text = "\n".join(TEXTS.values())
     assert set(re.findall(r"[\w.-]+\.whl", text)) == {f"selectllm-{project['version']}-py3-none-any.whl"}
@@ -88,17 +88,17 @@ def test_the_wheel_and_the_extras_that_texts_install_are_there() -> None:
     assert extras <= set(project["optional-dependencies"])
 
 
-def test_the_site_has_every_page() -> None:
+def test_the_site_navigation_lists_every_page() -> None:
     assert sorted(pages_of(site()["nav"])) == sorted(page.name for page in PAGES if page.parent == DOCS)
 
 
-def test_the_api_page_names_all_that_is_public() -> None:
+def test_the_api_page_lists_all_public_names() -> None:
     text = TEXTS[DOCS / "api.md"]
     named = set(re.findall(r"(?m)^::: ([\w.]+)$", text))
     listed = re.findall(r"(?m)^::: ([\w.]+)\n    options:\n      members:\n((?:        - \w+\n)+)", text)
     named |= {f"{module}.{name}" for module, members in listed for name in re.findall(r"- (\w+)", members)}
     for name in named:
-        pkgutil.resolve_name(name)  # raises where nothing has this name
+        pkgutil.resolve_name(name)  # raises if the name does not exist
     ends = {name.rsplit(".", 1)[-1] for name in named}
     assert set(selectllm.__all__) | set(llm.__all__) <= ends
     rooms = {f"selectllm.{room}" for room in ("settings", "schemas", "errors", "strategies", "llm")}
@@ -106,7 +106,7 @@ def test_the_api_page_names_all_that_is_public() -> None:
     assert f"{testing.__name__}.faulty_ollama.FaultyOllama" in named
 
 
-def test_the_architecture_names_all_rooms() -> None:
+def test_the_architecture_page_names_all_rooms() -> None:
     text = TEXTS[DOCS / "architecture.md"]
     library = ROOT / "selectllm"
     rooms = {f"{path.name}/" for path in library.iterdir() if (path / "__init__.py").is_file()}
@@ -117,13 +117,13 @@ def test_the_architecture_names_all_rooms() -> None:
     assert {room for room in packages if f">{room}<" not in drawn} == set()
 
 
-def test_strategies_and_compositions_are_explained() -> None:
+def test_texts_explain_all_strategies_and_compositions() -> None:
     using, method = TEXTS[DOCS / "using.md"], TEXTS[DOCS / "method.md"]
     assert [name for name in strategies.OWN if f"| `{name}`" not in using] == []
     assert [name for name in get_args(Composition) if f"| `{name}`" not in method] == []
 
 
-def test_the_example_of_a_strategy_is_one() -> None:
+def test_the_example_strategy_is_valid() -> None:
     example, *_ = blocks(TEXTS[ROOT / "CONTRIBUTING.md"], "python")
     names: dict[str, type[Strategy]] = {}
     exec(compile(re.sub(r"(?m)^    ", "", example), "CONTRIBUTING.md", "exec"), names)
@@ -133,7 +133,7 @@ def test_the_example_of_a_strategy_is_one() -> None:
     assert preferences["id"].to_pylist() == ["b", "c", "a"]
 
 
-def test_the_glossary_is_in_order() -> None:
+def test_the_glossary_is_sorted() -> None:
     terms = re.findall(r"(?m)^\| (?!term|-)([^|]+) \|", TEXTS[DOCS / "glossary.md"])
     assert len(terms) > 40
     assert terms == sorted(set(terms), key=str.lower)
@@ -148,7 +148,7 @@ def test_pictures_load_nothing_and_have_dark_colours(picture: str) -> None:
     assert re.findall(r"https?://(?!www\.w3\.org/)", text) == []
 
 
-def test_the_changelog_keeps_to_its_headings() -> None:
+def test_the_changelog_uses_the_standard_headings() -> None:
     text = TEXTS[ROOT / "CHANGELOG.md"]
     assert re.findall(r"(?m)^## (.*)$", text)[0] == "[Unreleased]"
     assert set(re.findall(r"(?m)^### (.*)$", text)) <= {
@@ -167,7 +167,7 @@ def test_the_citation_is_valid() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_hooks_before_a_commit_fetch_nothing() -> None:
+def test_pre_commit_hooks_download_nothing() -> None:
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert repository["repo"] == "local"
     linted = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]

@@ -1,4 +1,4 @@
-"""The session's Prefect server, and what it knows of a run."""
+"""The Prefect server of the session, and its records of runs."""
 
 import os
 import time
@@ -33,7 +33,7 @@ def prefect_settings(environment: Environment) -> Iterator[None]:
     settings = {
         PREFECT_API_URL: environment["PREFECT_API_URL"],
         PREFECT_HOME: Path(environment["PREFECT_HOME"]) / "client",
-        # Waiting for the thread that sends heartbeats is most of what a small run takes.
+        # Most of the time of a small run is spent waiting for the heartbeat thread.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
     }
     with temporary_settings(settings):
@@ -42,7 +42,7 @@ def prefect_settings(environment: Environment) -> Iterator[None]:
 
 
 def _send_all() -> None:
-    """Send the logs and events that wait for their next batch."""
+    """Send all waiting logs and events."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -61,7 +61,7 @@ def task_states() -> Callable[[Any], StateNames]:
         of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         with get_client(sync_client=True) as client:
             _await_records(client)
-            if run is flow_run_id:  # of another process, whose last events come as it ends
+            if run is flow_run_id:  # of another process, which sends its last events at its end
                 time.sleep(3)
             names: StateNames = {}
             for task_run in client.read_task_runs(flow_run_filter=of_run):
@@ -97,7 +97,7 @@ def _await_records(client: Any) -> None:
 
 @pytest.fixture
 def run_log() -> Callable[[Any, str], str]:
-    """What the server has of a flow run's log, and of its tasks', once an awaited text is in it or never comes."""
+    """The log of a flow run and its tasks, as soon as it contains an awaited text or after a time limit."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 
@@ -116,7 +116,7 @@ def run_log() -> Callable[[Any, str], str]:
 
 @pytest.fixture
 def artifacts() -> Callable[[Any], dict[str, Any]]:
-    """The artifacts on a flow run's page, by their keys."""
+    """The artifacts on the page of a flow run, by key."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 

@@ -1,4 +1,4 @@
-"""Servers of both providers that note the keys that they are sent."""
+"""Servers of both providers that record the keys they receive."""
 
 import socket
 import threading

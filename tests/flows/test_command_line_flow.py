@@ -31,7 +31,7 @@ assert not {"great_expectations", "torch", "sentence_transformers", "dask", "ray
 pytestmark = [pytest.mark.usefixtures("quick_embedding"), pytest.mark.filterwarnings("default")]
 
 
-def test_a_process_prints_the_summary_alone_and_imports_only_what_it_needs(
+def test_a_flow_process_prints_only_the_summary_and_imports_only_what_it_needs(
     make_run: MakeRun, environment: Environment
 ) -> None:
     settings = make_run(budget=3)
@@ -53,7 +53,7 @@ def test_a_process_prints_the_summary_alone_and_imports_only_what_it_needs(
         (["--budget", "3", "--selector", "ollama:m", "--host", "http://127.0.0.1:9"], "ollama serve"),
     ],
 )
-def test_an_error_is_one_line_and_no_traceback(
+def test_an_error_is_one_line_without_traceback(
     arguments: list[str],
     message: str,
     make_run: MakeRun,

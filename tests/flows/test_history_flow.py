@@ -1,4 +1,4 @@
-"""The slot of a history that a flow run fills."""
+"""Slots of a history that flow runs fill."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.mark.parametrize("is_scheduled", [True, False])
-def test_a_slot_is_the_scheduled_time_or_else_the_run(
+def test_a_slot_is_the_scheduled_time_or_the_run_id(
     is_scheduled: bool, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment, flow_run_id = uuid4(), uuid4()
@@ -39,7 +39,7 @@ def test_a_slot_is_the_scheduled_time_or_else_the_run(
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_flow_run_fills_the_slot_of_its_own_id_and_a_filled_slot_is_published_and_nothing_else_done(
+def test_a_flow_run_fills_its_own_slot_and_a_filled_slot_is_only_published(
     make_run: MakeRun, task_states: Callable[[Any], StateNames]
 ) -> None:
     first = select_instructions(make_run(budget=4, history="nightly"), return_state=True)

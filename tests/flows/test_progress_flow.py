@@ -1,4 +1,4 @@
-"""Progress is shown where it can be, and holds nothing up."""
+"""Progress is shown if possible, and delays nothing."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Shown = list[float]
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Shown]:
-    """What is shown by a server that is too busy, so many times, to make a progress artifact."""
+    """The progress shown by a server that fails the given number of times to create the artifact."""
     failures: int = request.param
     shown: Shown = []
 
@@ -35,7 +35,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
 
 
 @pytest.mark.parametrize(("shown", "shows"), [(0, [0, 50, 100]), (1, [50, 100]), (10**9, [])], indirect=["shown"])
-def test_a_busy_server_costs_no_step(shown: Shown, shows: Shown) -> None:
+def test_a_busy_prefect_server_fails_no_step(shown: Shown, shows: Shown) -> None:
     with progress.progress("k", "Rows") as on_progress:
         on_progress("embeddings", 1, 2)
         time.sleep(0.1)
@@ -43,7 +43,7 @@ def test_a_busy_server_costs_no_step(shown: Shown, shows: Shown) -> None:
 
 
 @pytest.mark.parametrize("shown", [0], indirect=True)
-def test_a_step_that_fails_is_not_shown_as_done(shown: Shown) -> None:
+def test_a_failed_step_is_not_shown_as_done(shown: Shown) -> None:
     def step() -> None:
         with progress.progress("k", "Rows") as on_progress:
             on_progress("embeddings", 1, 2)

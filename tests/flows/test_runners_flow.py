@@ -1,4 +1,4 @@
-"""The flow on Dask and on Ray, with real workers, in processes of their own."""
+"""The flow on Dask and on Ray, with real workers in separate processes."""
 
 import os
 import pickle
@@ -41,7 +41,7 @@ def test_every_runner_gives_the_same_selection(
     if find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed")
     with FaultyOllama(delay=0.05) as server:
-        # Two shards of embeddings, quick with short texts; two batches of queries; a budget that cuts no tier.
+        # Two shards of short texts, two batches of queries, and a budget that cuts no tier.
         pool = tmp_path / "pool.jsonl"
         pool.write_text("".join(f'{{"instruction": "Task {n}"}}\n' for n in range(1030)), encoding="utf-8")
         settings = make_run(
@@ -61,7 +61,7 @@ def test_every_runner_gives_the_same_selection(
         clients = clients_until_the_end(flow, int(server.host.rpartition(":")[2]))
         assert flow.returncode == 0, log.read_text(encoding="utf-8")
         assert len(server.asked) == 2 * asked
-        assert len(clients) == 2, "both workers ask, each in a process of its own"
+        assert len(clients) == 2, "both workers send requests, each from its own process"
         assert server.most_at_once <= settings.ranking.concurrency
     lines = (tmp_path / "out" / "selection.jsonl").read_bytes()
     assert lines.count(b"\n") == 206
@@ -69,7 +69,7 @@ def test_every_runner_gives_the_same_selection(
 
 
 def clients_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: float = 300) -> set[int]:
-    """The processes that a flow has started and that were ever seen connected to a server at a port."""
+    """The processes of a flow that connected to the server at a port."""
     import psutil
 
     seen: set[int] = set()
@@ -88,15 +88,13 @@ def clients_until_the_end(flow: subprocess.Popen[bytes], port: int, seconds: flo
 
 @pytest.fixture
 def large_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads for a cluster, with more room than anybody said, and batches of ten queries."""
+    """Use threads as a cluster with free workers, and batches of ten queries."""
     monkeypatch.setattr("tasks.runners._task_runner", lambda _: ThreadPoolTaskRunner(max_workers=16))
     monkeypatch.setattr("selectllm.steps.rank.REMOTE_BATCH_SIZE", 10)
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
-def test_pieces_are_tasks_of_workers_which_all_keep_to_one_concurrency(
-    make_run: MakeRun, task_states: Callable[[Any], StateNames]
-) -> None:
+def test_workers_share_one_concurrency_limit(make_run: MakeRun, task_states: Callable[[Any], StateNames]) -> None:
     with FaultyOllama(delay=0.05, parallel=16) as server:
         settings = make_run(
             rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
@@ -111,7 +109,7 @@ def test_pieces_are_tasks_of_workers_which_all_keep_to_one_concurrency(
 
 
 @pytest.mark.usefixtures("quick_embedding", "large_cluster")
-def test_a_run_on_workers_costs_no_more_than_it_may(make_run: MakeRun) -> None:
+def test_a_run_on_workers_stays_within_the_cost_limit(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         settings = make_run(
             rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
@@ -120,19 +118,19 @@ def test_a_run_on_workers_costs_no_more_than_it_may(make_run: MakeRun) -> None:
         with pytest.raises(CostExceeded, match="--max-cost is 10000"):
             select_instructions(settings, FlowSettings(runner="ray", workers=1))
         costs = [max(1, len(request["messages"][-1]["content"]) // 4) for request in server.asked]
-    assert len(costs) > 10, "the limit is reached in the midst of a later batch"
+    assert len(costs) > 10, "the limit is reached during a later batch"
     assert sum(costs[:-1]) < 10_000 <= sum(costs)
 
 
 @pytest.mark.parametrize(
     ("workers", "concurrency", "shares"), [(2, 4, [2, 2]), (3, 4, [2, 1, 1]), (8, 3, [1, 1, 1]), (1, 9, [9])]
 )
-def test_concurrency_is_shared_out(workers: int, concurrency: int, shares: list[int]) -> None:
+def test_concurrency_is_divided_among_workers(workers: int, concurrency: int, shares: list[int]) -> None:
     assert equal_shares(concurrency, workers) == shares
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runner_package_names_its_extra(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[ray\]'"):
         select_instructions(make_run(), FlowSettings(runner="ray"))
@@ -142,7 +140,7 @@ def test_a_runner_that_is_not_installed_names_its_extra(make_run: MakeRun, monke
     "error",
     [TransientError("cut off", "reset"), MissingDependency("x", extra="y", purpose="z"), UsageError("no")],
 )
-def test_errors_come_back_from_a_worker_as_they_were(error: SelectLLMError) -> None:
+def test_errors_of_a_worker_are_raised_unchanged(error: SelectLLMError) -> None:
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back), getattr(back, "kind", None)) == (
         type(error),

@@ -1,4 +1,4 @@
-"""Keys go to the host that they are for, and to nothing that is written down."""
+"""Keys are sent to their own host and are written nowhere."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ pytestmark = [pytest.mark.usefixtures("quick_embedding"), pytest.mark.filterwarn
 
 @pytest.fixture(params=SERVERS)
 def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that the Variable names, and a key for it in a Secret block."""
+    """A server named by the Variable, and its key in a Secret block."""
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     provider = request.param
     for name in VARIABLES[provider]:
         monkeypatch.delenv(name, raising=False)
     with SERVERS[provider]() as server:
-        # OpenAI's client would send the password in the key's place.
+        # OpenAI's client would send the password instead of the key.
         user = f"http://user:{PASSWORD}@" if provider == "ollama" else "http://"
         Variable.set(f"selectllm_{provider}_host", server.host.replace("http://", user), overwrite=True)
         Secret(value=KEY).save(f"selectllm-{provider}-api-key", overwrite=True)
@@ -38,7 +38,7 @@ def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         Secret.delete(f"selectllm-{provider}-api-key")
 
 
-def test_a_planted_key_is_sent_and_is_found_nowhere(
+def test_an_api_key_is_sent_but_stored_nowhere(
     planted: Server,
     make_run: Callable[..., RunSettings],
     run_log: Callable[[Any, str], str],

@@ -1,4 +1,4 @@
-"""The flow on a real Prefect server: what it chooses, what it shows, and what it shares with the library."""
+"""The flow on a real Prefect server: its selection, its page, and the results that it shares with the library."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def steps_in(state: str, names: StateNames) -> set[str]:
     return {step for step in STEPS if names[step] == [state]}
 
 
-def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
+def test_the_flow_selects_like_the_library_and_shows_each_step(
     make_run: MakeRun,
     task_states: TaskStates,
     artifacts: Callable[[Any], dict[str, Any]],
@@ -40,7 +40,7 @@ def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
     results = tmp_path / "results"
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: results}):
         final = select_instructions(as_the_form_sends_it, return_state=True)
-    assert not list(results.rglob("*")), "Prefect keeps nothing of a run that succeeded"
+    assert not list(results.rglob("*")), "Prefect stores nothing of a successful run"
     apart = settings.model_copy(update={"store": str(tmp_path / "another store"), "out": str(tmp_path / "out2")})
     assert final.result()["artifacts"] == select(apart).summary["artifacts"]
     for name in ("selection.jsonl", "selection.parquet", "quarantine.parquet"):
@@ -52,7 +52,7 @@ def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
     assert "Chose 7 of 60 rows" in str(page["selection-summary"].data)
     assert "fixed rule" in str(page["selection-summary"].data)
 
-    # A damaged artifact is made again, and nothing else.
+    # Only the damaged artifact is made again.
     path = Path(settings.store) / "v1" / "artifacts" / "queries" / f"{final.result()['artifacts']['queries']}.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"\0")
@@ -64,10 +64,10 @@ def test_the_flow_chooses_as_the_library_does_and_shows_each_step(
     log = run_log(again, "it is made again")
     assert f"{path.name} " in log
     assert f"rankings: found intact at {settings.store}" in log
-    assert set(select(settings).summary["cached"]) == STEPS, "the library goes on from what the flow made"
+    assert set(select(settings).summary["cached"]) == STEPS, "the library reuses the results of the flow"
 
 
-def test_what_the_library_made_shows_cached_in_the_flow(make_run: MakeRun, task_states: TaskStates) -> None:
+def test_results_of_the_library_are_cached_in_the_flow(make_run: MakeRun, task_states: TaskStates) -> None:
     settings = make_run(budget=7)
     select(settings)
     final = select_instructions(settings, return_state=True)
@@ -75,18 +75,18 @@ def test_what_the_library_made_shows_cached_in_the_flow(make_run: MakeRun, task_
     assert set(final.result()["cached"]) == STEPS
 
 
-def test_another_strategy_runs_only_the_steps_that_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
+def test_a_strategy_runs_only_the_steps_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
     names = task_states(select_instructions(make_run(strategy="longest"), return_state=True))
     assert {step for step in (*STEPS, "model") if step in names} == {"pool", "preferences", "selection"}
 
 
-def test_an_error_is_the_runs_own(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_failed_flow_raises_the_error_of_the_run(make_run: MakeRun, tmp_path: Path) -> None:
     results = tmp_path / "results"
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: results}):
         final = select_instructions(make_run(rows=60, budget=61), return_state=True)
     with pytest.raises(UsageError, match="the pool holds 60"):
         final.result()
     kept = [path for path in results.rglob("*") if path.is_file()]
-    assert kept, "Prefect keeps the error of a run that failed"
+    assert kept, "Prefect stores the error of a failed run"
     for path in kept:
         json.loads(path.read_bytes())  # and no pickle

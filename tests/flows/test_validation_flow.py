@@ -28,7 +28,7 @@ MakeRun = Callable[..., RunSettings]
 TaskStates = Callable[[Any], StateNames]
 Artifacts = Callable[[Any], dict[str, Any]]
 QUICK = ("mostly_repeats.jsonl", "semicolons.csv")
-"""One pool that fails its validation, and one that has no usable row."""
+"""A pool that fails validation, and a pool without a usable row."""
 
 pytestmark = [pytest.mark.usefixtures("quick_embedding", "validated"), pytest.mark.filterwarnings("default")]
 
@@ -52,7 +52,7 @@ def test_each_boundary_has_a_task_and_a_page(make_run: MakeRun, task_states: Tas
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in BY_EVERY_DOOR]
 )
-def test_a_broken_pool_by_the_flow(
+def test_the_flow_reports_a_broken_pool(
     name: str, make_run: MakeRun, tmp_path: Path, task_states: TaskStates, artifacts: Artifacts
 ) -> None:
     case, out, docs = FILES[name], tmp_path / "out", tmp_path / "docs"
@@ -76,7 +76,7 @@ def test_a_broken_pool_by_the_flow(
 
 
 @pytest.mark.parametrize("bad", [pytest.param(bad_vectors, marks=pytest.mark.slow), bad_ranks])
-def test_what_a_cheap_check_finds_is_shown_on_the_page(
+def test_findings_of_a_cheap_check_appear_on_the_page(
     bad: Bad, make_run: MakeRun, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boundary, rule = bad(monkeypatch)

@@ -1,4 +1,4 @@
-"""Has the clients of model servers ask an app in this process, instead of opening connections."""
+"""Connects clients of model servers to an app in this process, without network connections."""
 
 import importlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 @contextmanager
 def in_process(app: Any) -> Iterator[None]:
-    """Connect the clients that are made in this block to an ASGI app.
+    """Connect clients created in this block to an ASGI app.
 
-    OpenAI's client stands on httpx or on its successor.
+    OpenAI's client uses httpx or its successor.
     """
     with ExitStack() as stack:
         for name in ("httpx", "httpx2"):

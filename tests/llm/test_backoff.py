@@ -14,16 +14,16 @@ NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, FIRST_SECONDS), (2, 1.0), (3, 2.0), (6, 16.0), (7, MAX_SECONDS)])
-def test_pauses_double_up_to_a_cap_and_are_spread(attempt: int, most: float) -> None:
+def test_pauses_double_up_to_a_cap_with_jitter(attempt: int, most: float) -> None:
     pauses = [pause_seconds(attempt) for _ in range(200)]
     assert most / 2 <= min(pauses) < max(pauses) <= most
 
 
-def test_even_the_thousandth_pause_is_within_the_cap() -> None:
+def test_the_thousandth_pause_is_within_the_cap() -> None:
     assert pause_seconds(1000) <= MAX_SECONDS
 
 
-def test_a_pause_is_as_long_as_the_server_asks_but_not_without_end() -> None:
+def test_a_pause_follows_the_server_up_to_a_limit() -> None:
     assert pause_seconds(1, retry_after=45.0) == 45.0
     assert pause_seconds(9, retry_after=0.1) >= MAX_SECONDS / 2
     assert pause_seconds(1, retry_after=1e9) == MAX_RETRY_AFTER_SECONDS
@@ -35,8 +35,8 @@ def test_a_pause_is_as_long_as_the_server_asks_but_not_without_end() -> None:
         ("7", 7.0),
         ("0.5", 0.5),
         ("Sat, 01 Aug 2026 12:01:30 GMT", 90.0),
-        ("Sat, 01 Aug 2026 11:00:00 GMT", None),  # it has passed
-        ("Sat, 01 Aug 2026 12:01:30", None),  # no zone
+        ("Sat, 01 Aug 2026 11:00:00 GMT", None),  # a date in the past
+        ("Sat, 01 Aug 2026 12:01:30", None),  # a date without a time zone
         ("0", None),
         ("-3", None),
         ("inf", None),
@@ -46,5 +46,5 @@ def test_a_pause_is_as_long_as_the_server_asks_but_not_without_end() -> None:
         (None, None),
     ],
 )
-def test_the_header_holds_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+def test_the_retry_header_can_hold_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     assert retry_after_seconds(header, NOW) == seconds

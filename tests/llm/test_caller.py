@@ -1,4 +1,4 @@
-"""What is asked through a caller is durable, counted, limited and can be cancelled; nothing here is about ranking."""
+"""Requests of a caller are durable, counted, limited and can be cancelled. Ranking is tested elsewhere."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
-    """The ledger's lines."""
+    """The lines of the ledger."""
     return [json.loads(line) for path in folder.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
 
 
@@ -79,7 +79,7 @@ def test_usage_adds_up(tmp_path: Path) -> None:
     assert total.queued_seconds == pytest.approx(2.0)
 
 
-def test_a_run_that_has_cost_as_much_as_it_may_asks_no_more(tmp_path: Path) -> None:
+def test_a_run_at_its_cost_limit_sends_no_more_requests(tmp_path: Path) -> None:
     """Each reply has 10 tokens of prompt and 2 of answer."""
     limit = CostLimit(max_cost=1.0, price_in=0.01, price_out=0.05, paid_before=(10, 2))
     caller = make_caller(FakeModel(lambda _: "yes"), tmp_path, limit)
@@ -94,7 +94,7 @@ def test_a_run_that_has_cost_as_much_as_it_may_asks_no_more(tmp_path: Path) -> N
     assert len(kept(tmp_path)) == 4
 
 
-def test_what_is_in_the_ledger_costs_nothing(tmp_path: Path) -> None:
+def test_replies_in_the_ledger_cost_nothing(tmp_path: Path) -> None:
     asyncio.run(ask(make_caller(FakeModel(lambda _: "yes"), tmp_path), "a"))
     nothing_left = CostLimit(max_cost=1.0, price_in=1.0, price_out=1.0, paid_before=(1, 0))
     caller = make_caller(FakeModel(lambda _: "yes"), tmp_path, nothing_left)
@@ -103,7 +103,7 @@ def test_what_is_in_the_ledger_costs_nothing(tmp_path: Path) -> None:
         asyncio.run(ask(caller, "b"))
 
 
-def test_a_reply_is_kept_when_another_question_ends_the_run(tmp_path: Path) -> None:
+def test_a_reply_is_stored_when_another_question_ends_the_run(tmp_path: Path) -> None:
     async def run() -> None:
         caller = make_caller(Slow(lambda _: "yes"), tmp_path)
         waiting = asyncio.create_task(ask(caller, "a"))
@@ -117,7 +117,7 @@ def test_a_reply_is_kept_when_another_question_ends_the_run(tmp_path: Path) -> N
     assert [line["question"] for line in kept(tmp_path)] == ["a"]
 
 
-def test_draining_ends_questions_that_wait_and_waits_no_longer_than_it_may(tmp_path: Path) -> None:
+def test_draining_ends_waiting_questions_within_its_time_limit(tmp_path: Path) -> None:
     async def run() -> float:
         caller = make_caller(Slow(lambda _: "yes"), tmp_path, concurrency=1)
         waiting = asyncio.create_task(ask(caller, *(f"question {number}" for number in range(100))))
@@ -131,7 +131,7 @@ def test_draining_ends_questions_that_wait_and_waits_no_longer_than_it_may(tmp_p
     assert asyncio.run(run()) < 2
 
 
-def test_a_cancelled_run_asks_nothing(tmp_path: Path) -> None:
+def test_a_cancelled_run_sends_no_request(tmp_path: Path) -> None:
     model = FakeModel(lambda _: "yes")
     cancellation.cancel()
     with pytest.raises(Stopped, match="run the same again"):
@@ -139,7 +139,7 @@ def test_a_cancelled_run_asks_nothing(tmp_path: Path) -> None:
     assert not model.asked
 
 
-def test_replies_that_came_before_a_failure_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replies_before_a_failure_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync = os.fsync
 
     def slow_sync(handle: int) -> None:
@@ -170,7 +170,7 @@ def test_replies_that_came_before_a_failure_are_kept(tmp_path: Path, monkeypatch
     assert len(kept(tmp_path)) == 7
 
 
-def test_a_store_that_fails_in_its_own_way_does_not_leave_a_question_hanging(
+def test_an_unexpected_store_error_does_not_leave_a_question_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ledger, "_append", lambda *_: (_ for _ in ()).throw(RuntimeError("no credentials")))
@@ -192,7 +192,7 @@ def open_fake(model: FakeModel, settings: RunSettings, *texts: str) -> Caller:
     return asyncio.run(run())
 
 
-def test_an_opened_caller_is_ready_and_is_closed_behind_it(fake_model: MakeModel, make_run: MakeRun) -> None:
+def test_an_opened_caller_is_ready_and_is_closed_at_the_end(fake_model: MakeModel, make_run: MakeRun) -> None:
     settings = make_run()
     model = fake_model(lambda _: "yes")
     assert open_fake(model, settings, "a", "b").usage.asked == 2
@@ -201,7 +201,7 @@ def test_an_opened_caller_is_ready_and_is_closed_behind_it(fake_model: MakeModel
     assert open_fake(fake_model(lambda _: "no"), settings, "a").usage.asked == 0
 
 
-def test_what_is_under_way_when_a_question_fails_is_kept(fake_model: MakeModel, make_run: MakeRun) -> None:
+def test_requests_in_flight_when_a_question_fails_are_stored(fake_model: MakeModel, make_run: MakeRun) -> None:
     settings = make_run(ranking={"concurrency": 2})
     model = fake_model(lambda _: "yes")
 

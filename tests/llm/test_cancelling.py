@@ -1,4 +1,4 @@
-"""Cancelling a run: it ends soon, keeps everything, and says how to go on."""
+"""A cancelled run ends soon, keeps all replies, and says how to continue."""
 
 import os
 import signal
@@ -33,15 +33,15 @@ sys.exit(main(["select", *sys.argv[1:]]))
 """
 
 
-@pytest.mark.slow  # test_campaign.py stops a run while questions are under way, too
+@pytest.mark.slow  # test_campaign.py also stops a run during requests
 @pytest.mark.parametrize(
-    ("door", "number"),
-    [(door, number) for door in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
+    ("entry", "number"),
+    [(entry, number) for entry in ("library", "flow") for number in (signal.SIGTERM, signal.SIGINT)],
 )
-def test_a_signal_ends_a_run_soon_and_the_next_goes_on(door: str, number: int, tmp_path: Path) -> None:
+def test_a_signal_stops_a_run_soon_and_the_next_run_continues(entry: str, number: int, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool.jsonl", 2800)
     with FaultyOllama(delay=0.2, parallel=4) as server:
-        command = [sys.executable, "-c", PROGRAM, door, str(tmp_path / "pool.jsonl"), "--budget", "20"]
+        command = [sys.executable, "-c", PROGRAM, entry, str(tmp_path / "pool.jsonl"), "--budget", "20"]
         command += ["--selector", "ollama:m", "--host", server.host, "--store", str(tmp_path / "store")]
         environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
         run = subprocess.Popen(
@@ -59,7 +59,7 @@ def test_a_signal_ends_a_run_soon_and_the_next_goes_on(door: str, number: int, t
     assert run.returncode == 1
     assert "selectllm: stopped. What was made and paid for is kept" in stderr
     assert "Traceback" not in stderr
-    assert len(server.answered) <= stopped_at + 12, "of 200 questions no more than those under way were answered"
+    assert len(server.answered) <= stopped_at + 12, "only requests in flight were answered, of 200 questions"
     kept = [line for path in (tmp_path / "store").rglob("*.jsonl") for line in path.read_bytes().splitlines()]
     assert len(kept) >= stopped_at - 4
 
@@ -75,11 +75,11 @@ def test_a_run_can_be_cancelled_from_another_thread(
     with pytest.raises(Stopped, match="run the same again"):
         select(make_run(rows=600, ranking={"concurrency": 1}))
     fake_model(by_id)
-    assert len(select(make_run(rows=600)).table()) == 5, "a new run begins afresh"
+    assert len(select(make_run(rows=600)).table()) == 5, "a new run starts without a cancellation"
 
 
 @pytest.mark.parametrize(("out", "message"), [("s3://bucket/out", "is a URL"), ("{tmp}/file", "is a file")])
-def test_an_output_folder_is_checked_before_anything_is_asked(
+def test_an_output_folder_is_checked_before_any_request(
     out: str, message: str, make_run: Callable[..., RunSettings], fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

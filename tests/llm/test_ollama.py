@@ -34,7 +34,7 @@ GOOD = {
 
 
 class Server:
-    """An app that lists one model and answers chats with the replies it was given, one after the other."""
+    """An app that lists one model and answers chats with given replies, in order."""
 
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
@@ -97,7 +97,7 @@ async def open_app(app: Starlette) -> OllamaModel:
 async def test_a_model_is_known_by_its_digest() -> None:
     info = (await opened(Server(GOOD))).info
     assert (info.name, info.digest, info.server_version, info.kind, info.mode) == (
-        "m:latest",  # however it was asked for
+        "m:latest",  # for every form of the name
         "d1",
         "0.30.0",
         "model",
@@ -130,14 +130,14 @@ async def test_a_request_is_whole_and_explicit() -> None:
 
 @pytest.mark.parametrize("think", [False, "low", True])
 @pytest.mark.asyncio
-async def test_whether_to_think_is_always_said(think: Any) -> None:
+async def test_a_request_always_states_whether_to_think(think: Any) -> None:
     server = Server(GOOD)
     await (await opened(server)).answer(dataclasses.replace(QUESTION, think=think))
     assert server.seen[0]["think"] == think
 
 
 @pytest.mark.asyncio
-async def test_a_request_can_ask_for_log_probabilities_of_the_text_as_it_stands() -> None:
+async def test_a_request_can_ask_for_log_probabilities_of_a_raw_text() -> None:
     logprob = {
         "token": " yes",
         "logprob": -0.1,
@@ -164,7 +164,7 @@ async def test_a_request_can_ask_for_log_probabilities_of_the_text_as_it_stands(
 
 
 @pytest.mark.asyncio
-async def test_the_context_is_one_for_the_run_and_at_most_the_models_own() -> None:
+async def test_one_context_size_per_run_within_the_limit_of_the_model() -> None:
     model = await opened(Server(GOOD))
     await model.prepare(5_000, 500)
     assert model.context == 3072
@@ -218,7 +218,7 @@ async def _no_json() -> Response:
     ],
 )
 @pytest.mark.asyncio
-async def test_an_error_that_can_pass_has_its_kind(failure: Any, kind: str) -> None:
+async def test_a_transient_error_has_a_kind(failure: Any, kind: str) -> None:
     model = await opened(Server(failure))
     with pytest.raises(TransientError) as error:
         await model.answer(QUESTION)
@@ -231,7 +231,7 @@ async def test_an_error_that_can_pass_has_its_kind(failure: Any, kind: str) -> N
     [(400, ""), (401, "OLLAMA_API_KEY"), (403, "OLLAMA_API_KEY"), (404, "ollama pull m"), (500, "")],
 )
 @pytest.mark.asyncio
-async def test_an_error_that_cannot_pass_says_what_to_do(status: int, advice: str) -> None:
+async def test_a_permanent_error_says_what_to_do(status: int, advice: str) -> None:
     model = await opened(Server((status, {"error": "no such thing"})))
     with pytest.raises(ModelError, match=f"status {status}: no such thing") as error:
         await model.answer(QUESTION)
@@ -240,14 +240,14 @@ async def test_an_error_that_cannot_pass_says_what_to_do(status: int, advice: st
 
 
 @pytest.mark.asyncio
-async def test_a_prompt_that_does_not_fit_is_an_error_of_its_own() -> None:
+async def test_a_prompt_that_does_not_fit_has_its_own_error_type() -> None:
     server = Server((400, {"error": "the input length exceeds the context length"}))
     with pytest.raises(ContextLengthExceeded):
         await (await opened(server)).answer(QUESTION)
 
 
 @pytest.mark.asyncio
-async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
+async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
     server = Server(GOOD)
     model = await opened(server)
     await model.prepare(30_000, 500)
@@ -258,7 +258,7 @@ async def test_a_prompt_that_cannot_fit_is_not_even_sent() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_count_beyond_the_context_is_not_believed() -> None:
+async def test_a_token_count_beyond_the_context_is_ignored() -> None:
     model = await opened(Server(GOOD | {"prompt_eval_count": 3070, "done_reason": "length"}))
     await model.prepare(5_000, 500)
     with pytest.raises(ContextLengthExceeded, match="more than the 3,072 that it reads"):
@@ -266,7 +266,7 @@ async def test_a_count_beyond_the_context_is_not_believed() -> None:
 
 
 @pytest.mark.asyncio
-async def test_prompts_of_another_script_are_not_taken_for_cut() -> None:
+async def test_prompts_in_other_scripts_are_not_treated_as_truncated() -> None:
     size = len(QUESTION.text.encode())
     counts = [*[round(size / 1.4)] * 9, round(size / 4.5)]
     model = await opened(Server(*(GOOD | {"prompt_eval_count": count} for count in counts)))
@@ -277,7 +277,7 @@ async def test_prompts_of_another_script_are_not_taken_for_cut() -> None:
 
 @pytest.mark.parametrize(("tokens", "is_cut"), [(1538, True), (1600, False)])
 @pytest.mark.asyncio
-async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: bool) -> None:
+async def test_a_prompt_of_half_the_context_is_treated_as_truncated(tokens: int, is_cut: bool) -> None:
     question = Request("x" * 6400, SCHEMA, max_tokens=48)
     model = await opened(Server(*[GOOD | {"prompt_eval_count": 2400}] * 9, GOOD | {"prompt_eval_count": tokens}))
     await model.prepare(5_000, 500)
@@ -296,14 +296,14 @@ async def test_half_a_context_is_what_a_prompt_was_cut_to(tokens: int, is_cut: b
     [(401, SelectorUnavailable, "OLLAMA_API_KEY"), (503, HostUnreachable, "status 503: try again")],
 )
 @pytest.mark.asyncio
-async def test_a_server_that_does_not_say_who_it_is(status: int, error: type[Exception], message: str) -> None:
+async def test_a_server_that_reports_no_version_is_an_error(status: int, error: type[Exception], message: str) -> None:
     app = Starlette(routes=[Route("/api/version", lambda _: JSONResponse({"error": "no"}, status))])
     with pytest.raises(error, match=message):
         await open_app(app)
 
 
 @pytest.mark.asyncio
-async def test_a_password_in_a_host_is_not_repeated() -> None:
+async def test_errors_hide_the_password_of_a_host() -> None:
     with pytest.raises(SelectorUnavailable) as error:
         await open_ollama("m", host="http://user:hunter2@host:port", keys=ApiKeys())
     assert "hunter2" not in str(error.value)
@@ -322,7 +322,7 @@ async def test_a_host_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.asyncio
-async def test_another_kind_of_server_is_recognised() -> None:
+async def test_a_server_of_another_kind_is_recognised() -> None:
     app = Starlette(routes=[Route("/api/version", lambda _: Response("<html>", 200))])
     with pytest.raises(SelectorUnavailable, match="does not answer as Ollama does"):
         await open_app(app)
@@ -340,7 +340,7 @@ async def test_another_kind_of_server_is_recognised() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_the_key_goes_only_where_it_was_meant_to(
+async def test_the_key_is_sent_only_to_its_own_host(
     host: str | None, named: str | None, sees: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", "secret")
@@ -353,7 +353,7 @@ async def test_the_key_goes_only_where_it_was_meant_to(
 
 @pytest.mark.parametrize(("status", "seconds"), [(429, 7.0), (503, 7.0)])
 @pytest.mark.asyncio
-async def test_the_pause_that_a_server_asks_for_is_in_the_error(status: int, seconds: float) -> None:
+async def test_the_error_holds_the_requested_pause(status: int, seconds: float) -> None:
     async def refuse() -> Response:
         return JSONResponse({"error": "busy"}, status, {"retry-after": "7"})
 

@@ -51,7 +51,7 @@ def error(message: str, **fields: Any) -> dict[str, Any]:
 
 
 class Server:
-    """An app that lists one model and answers chats with the replies it was given, one after the other."""
+    """An app that lists one model and answers chats with given replies, in order."""
 
     def __init__(self, *replies: Any, models: Any = LISTED) -> None:
         self.replies = list(replies or [GOOD])
@@ -96,7 +96,7 @@ async def opened(server: Server, name: str = "m", host: str | None = HOST, timeo
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[str]:
-    """The app under a real server, as the base URL."""
+    """Serve the app on a real server; gives its base URL."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -115,7 +115,7 @@ async def test_a_model_is_known_by_its_name() -> None:
 
 
 @pytest.mark.asyncio
-async def test_no_context_is_claimed() -> None:
+async def test_no_context_size_is_assumed() -> None:
     model = await opened(Server())
     await model.prepare(5_000_000, 500)
     assert model.context is None
@@ -144,7 +144,7 @@ async def test_a_request_is_whole_and_explicit() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_little_thinking_is_asked_for_by_name() -> None:
+async def test_low_thinking_effort_is_requested_by_name() -> None:
     server = Server()
     await (await opened(server)).answer(dataclasses.replace(QUESTION, think="low"))
     assert server.seen[0]["reasoning_effort"] == "low"
@@ -165,7 +165,7 @@ async def test_a_request_can_ask_for_log_probabilities() -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 @pytest.mark.asyncio
-async def test_thinking_is_kept_apart_from_the_answer(field: str) -> None:
+async def test_thinking_is_separated_from_the_answer(field: str) -> None:
     message = CHOICE["message"] | {field: "Let me see."}  # type: ignore[operator]
     reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"message": message}]}))).answer(QUESTION)
     assert (reply.text, reply.thinking) == ('{"ranking": [2, 1]}', "Let me see.")
@@ -183,13 +183,13 @@ async def test_thinking_is_kept_apart_from_the_answer(field: str) -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_an_answer_without_content_is_empty_and_says_how_it_ended(choices: Any, done_reason: str) -> None:
+async def test_an_answer_without_content_is_empty_and_has_its_finish_reason(choices: Any, done_reason: str) -> None:
     reply = await (await opened(Server({"choices": choices}))).answer(QUESTION)
     assert (reply.text, reply.done_reason, reply.prompt_tokens) == ("", done_reason, 0)
 
 
 @pytest.mark.asyncio
-async def test_content_in_parts_is_put_together() -> None:
+async def test_content_parts_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": '{"ranking": '}, {"text": "[1, 2]}"}]
     server = Server(GOOD | {"choices": [CHOICE | {"message": {"role": "assistant", "content": parts}}]})
     assert (await (await opened(server)).answer(QUESTION)).text == '{"ranking": [1, 2]}'
@@ -234,7 +234,7 @@ NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this 
     ],
 )
 @pytest.mark.asyncio
-async def test_a_field_that_is_refused_is_given_up_for_good(refusal: Any, field: str) -> None:
+async def test_a_refused_field_is_never_sent_again(refusal: Any, field: str) -> None:
     server = Server(refusal, GOOD)
     model = await opened(server)
     for _ in range(2):
@@ -254,7 +254,7 @@ async def test_several_fields_can_be_refused_one_after_the_other() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_one_question_learned_does_not_fail_those_under_way() -> None:
+async def test_a_refused_field_does_not_fail_requests_in_flight() -> None:
     together = asyncio.Event()
 
     async def refuse() -> Response:
@@ -270,7 +270,7 @@ async def test_what_one_question_learned_does_not_fail_those_under_way() -> None
 
 
 @pytest.mark.asyncio
-async def test_a_field_that_was_given_up_already_is_not_given_up_again() -> None:
+async def test_a_field_is_dropped_only_once() -> None:
     server = Server(UNKNOWN_LIMIT)
     with pytest.raises(ModelError, match="status 400"):
         await (await opened(server)).answer(QUESTION)
@@ -311,7 +311,7 @@ async def _hang() -> Response:
     ],
 )
 @pytest.mark.asyncio
-async def test_an_error_that_can_pass_has_its_kind_after_a_single_request(reply: Any, kind: str) -> None:
+async def test_a_transient_error_has_a_kind_after_one_request(reply: Any, kind: str) -> None:
     server = Server(reply)
     with pytest.raises(TransientError, match=r"^m [^\n]+$") as raised:
         await (await opened(server)).answer(QUESTION)
@@ -320,7 +320,7 @@ async def test_an_error_that_can_pass_has_its_kind_after_a_single_request(reply:
 
 
 @pytest.mark.asyncio
-async def test_a_request_that_hangs_is_given_up() -> None:
+async def test_a_hanging_request_times_out() -> None:
     model = await opened(Server(_hang), timeout=0.5)
     model._timeout = 0.05
     with pytest.raises(TransientError, match=r"m did not answer within 0\.05 s") as raised:
@@ -344,7 +344,7 @@ async def test_a_request_that_hangs_is_given_up() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_a_prompt_that_does_not_fit_is_an_error_of_its_own(status: int, body: Any) -> None:
+async def test_a_prompt_that_does_not_fit_has_its_own_error_type(status: int, body: Any) -> None:
     server = Server((status, body))
     with pytest.raises(ContextLengthExceeded, match=f"^m refused a prompt with status {status}: "):
         await (await opened(server)).answer(QUESTION)
@@ -352,7 +352,7 @@ async def test_a_prompt_that_does_not_fit_is_an_error_of_its_own(status: int, bo
 
 
 @pytest.mark.asyncio
-async def test_a_refusal_for_lack_of_room_is_an_answer_cut_short() -> None:
+async def test_a_refusal_for_too_few_tokens_is_a_truncated_answer() -> None:
     refusal = error(
         "Could not finish the message because max_tokens or model output limit was reached. Please try again"
     )
@@ -377,7 +377,7 @@ async def test_a_refusal_for_lack_of_room_is_an_answer_cut_short() -> None:
     ],
 )
 @pytest.mark.asyncio
-async def test_what_does_not_pass_is_an_error_of_one_line(status: int, body: Any, message: str) -> None:
+async def test_a_permanent_error_is_one_line(status: int, body: Any, message: str) -> None:
     server = Server((status, body))
     with pytest.raises(ModelError, match=message) as raised:
         await (await opened(server)).answer(QUESTION)
@@ -388,7 +388,7 @@ async def test_what_does_not_pass_is_an_error_of_one_line(status: int, body: Any
 
 @pytest.mark.parametrize("models", [LISTED, (404, error("no list here")), (401, error("no key"))])
 @pytest.mark.asyncio
-async def test_a_host_that_answers_anything_is_there(models: Any) -> None:
+async def test_a_host_that_answers_anything_passes_the_probe(models: Any) -> None:
     server = Server()
     model = await opened(server)
     server.models = models
@@ -397,7 +397,7 @@ async def test_a_host_that_answers_anything_is_there(models: Any) -> None:
 
 @pytest.mark.parametrize("models", [(503, error("Loading model")), _reset])
 @pytest.mark.asyncio
-async def test_a_host_that_cannot_answer_yet_is_not_there(models: Any) -> None:
+async def test_a_host_that_cannot_answer_yet_fails_the_probe(models: Any) -> None:
     server = Server()
     model = await opened(server)
     server.models = models
@@ -406,7 +406,7 @@ async def test_a_host_that_cannot_answer_yet_is_not_there(models: Any) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_unknown_model_is_answered_with_the_five_closest() -> None:
+async def test_an_unknown_model_error_lists_the_five_closest_names() -> None:
     names = ["gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "whisper-1", "gpt-4", "dall-e-3"]
     server = Server(models={"object": "list", "data": [{"id": name} for name in names]})
     with pytest.raises(SelectorUnavailable, match=f"at {HOST} does not have the model 'gpt-4p'. Of the 7") as raised:
@@ -428,7 +428,7 @@ async def test_an_unknown_model_is_answered_with_the_five_closest() -> None:
 )
 @pytest.mark.parametrize("chat", [(400, error("'messages' is a required property")), (429, error("busy")), GOOD])
 @pytest.mark.asyncio
-async def test_a_server_that_keeps_no_list_is_taken_at_its_word(models: Any, chat: Any) -> None:
+async def test_a_server_without_a_model_list_is_trusted(models: Any, chat: Any) -> None:
     server = Server(chat, GOOD, models=models)
     model = await opened(server)
     assert server.seen == [{}]
@@ -446,7 +446,7 @@ async def test_a_server_that_keeps_no_list_is_taken_at_its_word(models: Any, cha
     ],
 )
 @pytest.mark.asyncio
-async def test_a_wrong_base_url_is_recognised_by_what_is_missing(everything: Any) -> None:
+async def test_a_wrong_base_url_is_recognised(everything: Any) -> None:
     server = Server(everything, models=everything)
     with pytest.raises(SelectorUnavailable, match=rf"{HOST} does not answer as OpenAI's does.* most end in /v1$"):
         await opened(server)
@@ -461,21 +461,21 @@ async def test_a_host_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_host_that_hangs_does_not_hang_us() -> None:
+async def test_a_hanging_host_does_not_block_the_run() -> None:
     with pytest.raises(SelectorUnavailable, match="no server answers at"):
         await opened(Server(models=_hang), timeout=0.05)
 
 
 @pytest.mark.parametrize("host", ["localhost:8000/v1", "ftp://model.example", "http://", "http://[::1/v1", "model"])
 @pytest.mark.asyncio
-async def test_a_host_that_is_no_url_is_refused(host: str) -> None:
+async def test_a_host_that_is_not_a_url_is_refused(host: str) -> None:
     with pytest.raises(SelectorUnavailable, match=r"such as http://127\.0\.0\.1:8000/v1$"):
         await open_openai("m", host=host, keys=ApiKeys())
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.asyncio
-async def test_a_refused_key_is_an_error_that_says_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_for_a_refused_key_says_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(models=(status, error(f"Incorrect API key provided: {KEY}")))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY, and OPENAI_BASE_URL to that URL"):
@@ -508,7 +508,7 @@ async def test_a_refused_key_is_an_error_that_says_what_to_do(status: int, monke
     ],
 )
 @pytest.mark.asyncio
-async def test_the_key_goes_only_where_it_was_meant_to(
+async def test_the_key_is_sent_only_to_its_own_host(
     host: str | None, named: str | None, sees: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets = {"API_KEY": KEY, "ORG_ID": "my-org", "PROJECT_ID": "my-project", "CUSTOM_HEADERS": "my-header: my-value"}
@@ -522,7 +522,7 @@ async def test_the_key_goes_only_where_it_was_meant_to(
     for headers in server.headers:
         assert (headers["authorization"] == f"Bearer {KEY}") is sees
         assert [secret in str(headers) for secret in (KEY, "my-org", "my-project")] == [sees] * 3
-        assert "my-value" not in str(headers) or sees  # older clients send it nowhere
+        assert "my-value" not in str(headers) or sees  # older clients do not send it
         assert "my-admin-key" not in str(headers)
 
 
@@ -541,7 +541,7 @@ async def test_the_key_goes_only_where_it_was_meant_to(
     ],
 )
 @pytest.mark.asyncio
-async def test_no_message_holds_the_key(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_message_contains_the_key(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     model = await opened(Server(reply), host=None)
     with pytest.raises(ModelError) as raised:
@@ -550,7 +550,7 @@ async def test_no_message_holds_the_key(reply: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.asyncio
-async def test_a_key_that_cannot_be_sent_is_refused_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_with_invalid_characters_is_refused_before_sending(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     await (await opened(server, host=None)).close()
@@ -562,14 +562,14 @@ async def test_a_key_that_cannot_be_sent_is_refused_before_it_is(monkeypatch: py
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_wants_no_key_gets_a_placeholder() -> None:
+async def test_a_server_without_a_key_gets_a_placeholder() -> None:
     server = Server()
     await opened(server)
     assert server.headers[0]["authorization"] == f"Bearer {NO_KEY}"
 
 
 @pytest.mark.asyncio
-async def test_over_a_real_connection() -> None:
+async def test_a_request_works_over_a_real_connection() -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b'{"choices": [{"mess'
 
@@ -592,13 +592,13 @@ async def test_over_a_real_connection() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_for_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MissingDependency, match=r"openai:m needs .* pip install 'selectllm\[openai\]'"):
         await opened(Server())
 
 
-def test_the_client_is_imported_when_it_is_needed() -> None:
+def test_the_client_is_imported_only_when_needed() -> None:
     loaded = "import sys, selectllm.llm.openai; print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -606,7 +606,7 @@ def test_the_client_is_imported_when_it_is_needed() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.asyncio
-async def test_the_pause_that_a_server_asks_for_is_in_the_error(status: int) -> None:
+async def test_the_error_holds_the_requested_pause(status: int) -> None:
     model = await opened(Server(JSONResponse(error("busy"), status, {"retry-after": "7"})))
     with pytest.raises(TransientError) as raised:
         await model.answer(QUESTION)
@@ -614,8 +614,8 @@ async def test_the_pause_that_a_server_asks_for_is_in_the_error(status: int) -> 
 
 
 @pytest.mark.asyncio
-async def test_what_the_environment_holds_is_sent_nowhere_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes to a server is in the keys alone: they may be another host's than those of the environment."""
+async def test_environment_values_of_the_client_are_never_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the keys decide what is sent, because the environment may belong to another host."""
     values = {"API_KEY": KEY, "ORG_ID": "my-org", "PROJECT_ID": "my-project", "CUSTOM_HEADERS": "my-header: my-value"}
     for name, value in (values | {"BASE_URL": "http://other.example/v1"}).items():
         monkeypatch.setenv(f"OPENAI_{name}", value)

@@ -1,4 +1,4 @@
-"""A whole run over OpenAI's API: the same guards, ledger and accounting as with Ollama."""
+"""A complete run over OpenAI's API, with the same checks, ledger and statistics as with Ollama."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ async def listing(_: Request) -> Response:
 
 
 async def completion(request: Request) -> Response:
-    """Ranks by the number shown, backwards; is busy every seventh time, and talks instead every fifth."""
+    """Ranks shown numbers in reverse order. Every seventh request is busy; every fifth answer is prose."""
     body = json.loads(await request.body())
     ASKED.append(body)
     if len(ASKED) % 7 == 0:
@@ -59,7 +59,7 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("quick_embedding")
-def test_a_run_over_openais_api(base_url: str, make_run: Callable[..., RunSettings]) -> None:
+def test_a_run_works_over_openais_api(base_url: str, make_run: Callable[..., RunSettings]) -> None:
     ranking = {"hosts": [base_url], "price_in": 1.0, "price_out": 2.0, "concurrency": 2}
     settings = make_run(rows=280, budget=20, selector="openai:m", ranking=ranking)
     summary = select(settings).summary

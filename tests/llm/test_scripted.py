@@ -20,19 +20,19 @@ def ranking(model: ScriptedModel, request: Request) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_longest_comes_first_and_ties_go_by_the_text(seed: int) -> None:
+def test_longest_ranks_by_length_then_by_text(seed: int) -> None:
     prompt = listwise(CANDIDATES, 4, seed)
     numbers = ranking(ScriptedModel("longest"), prompt.request())
     assert [prompt.candidates[number - 1].id for number in numbers] == ["b", "c", "a", "d"]
 
 
-def test_the_first_comes_first_also_when_the_question_is_put_again() -> None:
+def test_first_ranks_in_shown_order_also_on_a_second_attempt() -> None:
     prompt = listwise(CANDIDATES, 2, seed=0)
     assert ranking(ScriptedModel("first"), prompt.request()) == [1, 2]
     assert ranking(ScriptedModel("first"), prompt.again("it was empty", 2).request()) == [1, 2]
 
 
-def test_a_rule_is_known_by_a_digest_of_its_own() -> None:
+def test_each_scripted_rule_has_its_own_digest() -> None:
     assert {ScriptedModel(rule).info.digest for rule in ("first", "longest")} == {
         "scripted:first:2", "scripted:longest:2"
     }  # fmt: skip

@@ -43,7 +43,7 @@ WRITERS: dict[str, Callable[[Any], bytes]] = {
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Writes bytes, text or rows to a file of the name's format; returns its path."""
+    """Writes bytes, text or rows to a file in the format of its name; returns its path."""
 
     def write(name: str, content: Any) -> str:
         path = tmp_path / name

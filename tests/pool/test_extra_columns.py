@@ -6,7 +6,7 @@ from tests.pool.reading import read_pool
 
 
 def extra_column(write, values):
-    """The column that a file's further values become, after a trip through Parquet, which the store puts it on."""
+    """The column of extra values, after writing it to Parquet and reading it back."""
     path = write("pool.jsonl", [{"instruction": f"i{number}", "x": value} for number, value in enumerate(values)])
     file = pa.BufferOutputStream()
     pq.write_table(read_pool(path).table, file)
@@ -25,7 +25,7 @@ def extra_column(write, values):
         ([None, None], pa.null()),
     ],
 )
-def test_values_of_one_type_keep_it(write, values, type_):
+def test_values_of_one_type_keep_their_type(write, values, type_):
     column = extra_column(write, values)
     assert (column.type, column.to_pylist()) == (type_, values)
 
@@ -43,7 +43,7 @@ def test_values_of_one_type_keep_it(write, values, type_):
         (["\ud800", 1], ['"\\ud800"', "1"]),
     ],
 )
-def test_values_of_no_type_that_parquet_holds_become_json(write, values, texts):
+def test_values_without_a_parquet_type_become_json(write, values, texts):
     assert extra_column(write, values).to_pylist() == texts
 
 
@@ -56,12 +56,12 @@ def test_a_deep_or_wide_value_becomes_json(write):
     assert extra_column(write, wide).type == pa.string()
 
 
-def test_lone_surrogates_are_written_out_rather_than_the_row_dropped(write):
+def test_lone_surrogates_are_escaped_and_the_row_is_kept(write):
     assert extra_column(write, ["a\ud800", None]).to_pylist() == ["a\\ud800", None]
     assert extra_column(write, [{"\udfff": ["\ud800"]}]).to_pylist() == [{"\\udfff": ["\\ud800"]}]
 
 
-def test_names_with_a_meaning_here_are_prefixed_until_they_are_free(write):
+def test_reserved_column_names_are_prefixed_until_they_are_unique(write):
     row = {"id": 1, "instruction": "a", "row": 2, "source_id": 3, "vector": 4, "topic": 5, "\ud800": 6, "": 7}
     table = read_pool(write("pool.jsonl", [row])).table
     assert table.column_names[5:] == [
@@ -76,7 +76,7 @@ def test_names_with_a_meaning_here_are_prefixed_until_they_are_free(write):
     assert [table[name][0].as_py() for name in table.column_names[5:]] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_columns_are_in_first_seen_order_and_made_of_kept_rows_alone(write):
+def test_columns_come_from_kept_rows_in_first_seen_order(write):
     rows = [{"b": "x", "instruction": ""}, {"a": 1, "instruction": "i"}, {"instruction": "j", "b": 2}]
     table = read_pool(write("pool.jsonl", rows)).table
     assert table.column_names[5:] == ["b", "a"]

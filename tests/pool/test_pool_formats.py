@@ -40,7 +40,7 @@ def test_the_same_row_has_the_same_id_in_every_format(write):
     assert len(ids) == 1
 
 
-def test_the_end_of_the_name_says_the_format():
+def test_the_file_extension_determines_the_format():
     assert file_format("a.b/POOL.JSONL.GZ") == ".jsonl.gz"
     assert file_format("https://host/pool.csv?download=true#top") == ".csv"
     assert file_format("what?.json") == ".json"
@@ -49,14 +49,14 @@ def test_the_end_of_the_name_says_the_format():
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
-def test_a_byte_order_mark_is_no_part_of_the_first_name(write, suffix):
+def test_a_byte_order_mark_is_not_part_of_the_first_column_name(write, suffix):
     plain = write("plain" + suffix, ROWS)
     with open(plain, "rb") as file:
         marked = write("marked" + suffix, codecs.BOM_UTF8 + file.read())
     assert read_pool(marked).table == read_pool(plain).table
 
 
-def test_blank_lines_are_no_rows_but_count_as_lines(write):
+def test_blank_lines_are_skipped_but_counted_as_lines(write):
     pool = read_pool(write("pool.jsonl", '\n{"instruction": "a"}\r\n \t\r\n\n{"instruction": "b"}'))
     assert pool.table["row"].to_pylist() == [2, 5]
     assert pool.rows_read == 2
@@ -66,7 +66,7 @@ def test_blank_lines_are_no_rows_but_count_as_lines(write):
     assert pool.rows_read == 2
 
 
-def test_json_lines_may_be_called_json(write):
+def test_json_lines_are_read_from_a_json_file(write):
     assert read_pool(write("pool.json", '\n {"instruction": "a"}\n{"instruction": "b"}\n')).table.num_rows == 2
     assert read_pool(write("pool.json", '{"instruction": "a"}')).table.num_rows == 1
 
@@ -84,7 +84,7 @@ def test_json_lines_may_be_called_json(write):
         ("[]", "has no rows"),
     ],
 )
-def test_a_json_file_that_is_no_list_of_objects(write, content, message):
+def test_a_json_file_without_a_list_of_objects_is_refused(write, content, message):
     with pytest.raises(PoolError, match=message):
         read_pool(write("pool.json", content))
 
@@ -100,26 +100,26 @@ def test_a_json_file_that_is_no_list_of_objects(write, content, message):
         ("\n\n", "neither a header nor rows"),
     ],
 )
-def test_a_csv_header_that_cannot_be_used(write, content, message):
+def test_an_unusable_csv_header_is_refused(write, content, message):
     with pytest.raises(PoolError, match=message):
         read_pool(write("pool.csv", content))
 
 
-def test_an_unclosed_quote_costs_one_line_of_csv(write):
+def test_an_unclosed_quote_loses_only_one_csv_line(write):
     pool = read_pool(write("pool.csv", 'instruction,n\n"a,1\nb,2\nc,3\n"d\nd",4\n"e,5\nf,6\n'))
     assert pool.table["instruction"].to_pylist() == ["b", "c", "d\nd", "f"]
     assert pool.quarantine["row"].to_pylist() == [2, 7]
     assert pool.quarantine["text"].to_pylist() == ['"a,1', '"e,5']
 
 
-def test_quotes_that_are_never_closed_take_linear_time(write):
+def test_unclosed_quotes_are_read_in_linear_time(write):
     started = time.monotonic()
     with pytest.raises(PoolError, match="a quote is not closed"):
         read_pool(write("pool.csv", "instruction,n\n" + 'a","\n' * 50_000))
     assert time.monotonic() - started < 10
 
 
-def test_a_large_field_is_read_whole(write):
+def test_a_large_field_is_read_completely(write):
     assert (
         len(read_pool(write("pool.csv", f"instruction\n{'a' * 500_000}\n")).table["instruction"][0].as_py()) == 500_000
     )
@@ -150,14 +150,14 @@ def test_unusable_bytes_are_refused_quickly(write):
         ("pool.jsonl", "\n".join(json.dumps({f"k{i}": 1}) for i in range(2000)), "more than 1000 columns by row 1001"),
     ],
 )
-def test_a_file_that_is_damaged_as_a_whole(write, name, content, message):
+def test_a_damaged_file_is_refused(write, name, content, message):
     path = write(name, content)
     with pytest.raises(PoolError, match=message) as raised:
         read_pool(path)
     assert "\n" not in str(raised.value)
 
 
-def test_parquet_keeps_types_and_reads_text_of_every_kind(write):
+def test_parquet_keeps_types_and_reads_all_string_types(write):
     stamps = pa.array([1, 2, None], pa.timestamp("ns"))
     table = pa.table(
         {
@@ -178,7 +178,7 @@ def test_parquet_keeps_types_and_reads_text_of_every_kind(write):
     assert json.loads(pool.quarantine["text"][0].as_py())["instruction"] == "a"
 
 
-def test_parquet_text_that_is_not_utf8_costs_its_row(write):
+def test_parquet_text_that_is_not_utf8_quarantines_only_its_row(write):
     broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a\xff", b"b"]).buffers())
     pool = read_pool(write("pool.parquet", pa.table({"instruction": broken})))
     assert pool.table["instruction"].to_pylist() == ["b"]
@@ -187,14 +187,14 @@ def test_parquet_text_that_is_not_utf8_costs_its_row(write):
     ]
 
 
-def test_parquet_with_a_name_that_is_not_utf8_is_damaged(write):
+def test_parquet_with_a_column_name_that_is_not_utf8_is_refused(write):
     with open(write("pool.parquet", [{"instruction": "a"}]), "rb") as file:
         content = file.read().replace(b"instruction", b"instruct\xffon")
     with pytest.raises(PoolError, match="is not a Parquet file that can be read"):
         read_pool(write("pool.parquet", content))
 
 
-def test_what_python_cannot_hold_is_still_shown_in_quarantine(write):
+def test_values_that_python_cannot_represent_are_shown_in_quarantine(write):
     both = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], ["n", "n"])
     pool = read_pool(write("pool.parquet", pa.table({"instruction": ["a", ""], "x": both})))
     assert pool.table.schema.field("x").type == both.type

@@ -46,7 +46,7 @@ TURNS = [
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("column", ["messages", "conversations"])
 @pytest.mark.parametrize(("turns", "instruction"), TURNS)
-def test_a_conversation_gives_its_first_user_turn_and_stays_a_column(write, suffix, column, turns, instruction):
+def test_a_conversation_gives_its_first_user_turn_and_is_kept_as_a_column(write, suffix, column, turns, instruction):
     pool = read_pool(write("pool" + suffix, [{column: turns, "n": 1}]))
     assert (pool.layout, texts(pool)) == ("messages", [(instruction, None, None)])
     assert extra_columns(pool) == [column, "n"]
@@ -71,14 +71,14 @@ def test_a_conversation_without_a_question_is_quarantined(write, messages, reaso
     assert pool.quarantine["reason"].to_pylist() == [reason]
 
 
-def test_named_columns_come_first_and_are_not_kept_twice(write):
+def test_named_columns_are_preferred_and_not_stored_twice(write):
     row = {"question": "q", "instruction": "i", "hint": "h", "answer": "a", "input": "x"}
     pool = read_pool(write("pool.jsonl", [row]), Columns(instruction="question", input="hint", output="answer"))
     assert (pool.layout, texts(pool)) == ("columns", [("q", "h", "a")])
     assert extra_columns(pool) == ["source_instruction", "source_input"]
 
 
-def test_columns_that_are_not_named_are_still_recognised(write):
+def test_other_columns_are_recognised_without_being_named(write):
     path = write("pool.csv", [{"question": "q", "context": "c", "response": "r"}])
     assert texts(read_pool(path, Columns(instruction="question"))) == [("q", "c", "r")]
     path = write("pool.csv", [{"instruction": "i", "input": "x", "gold": "g", "output": "y"}])
@@ -97,13 +97,13 @@ def test_columns_that_are_not_named_are_still_recognised(write):
         (Columns(output="label"), "--instruction-column"),
     ],
 )
-def test_columns_that_are_not_there(write, columns, message):
+def test_missing_columns_are_an_error(write, columns, message):
     with pytest.raises(PoolError, match=message) as raised:
         read_pool(write("pool.csv", [{"text": "a", "label": "b"}]), columns)
     assert "\n" not in str(raised.value)
 
 
-def test_many_or_odd_column_names_still_make_one_line(write):
+def test_an_error_with_many_or_odd_column_names_is_one_line(write):
     with pytest.raises(PoolError, match=r"c19 and 31 more\.") as raised:
         read_pool(write("pool.jsonl", [{f"c{number}": 1 for number in range(50)} | {"new\nline\ud800": 1}]))
     assert str(raised.value).isprintable()

@@ -79,7 +79,7 @@ def test_a_bad_record_of_a_json_list_is_shown_as_json(write):
     ]
 
 
-def test_bad_rows_and_duplicates_are_in_the_order_of_the_file(write):
+def test_bad_rows_and_duplicates_keep_the_order_of_the_file(write):
     path = write("pool.jsonl", b"\n".join([GOOD, GOOD, b"x", GOOD, b"{}", b'{"instruction": "b"}']))
     pool = read_pool(path)
     assert pool.quarantine["row"].to_pylist() == [2, 3, 4, 5]
@@ -87,7 +87,7 @@ def test_bad_rows_and_duplicates_are_in_the_order_of_the_file(write):
     assert (pool.rows_read, pool.quarantined, pool.duplicates) == (6, 2, 2)
 
 
-def test_texts_are_kept_as_given_and_only_compared_in_normal_form(write):
+def test_texts_are_stored_unchanged_and_compared_in_normal_form(write):
     rows = [
         {"instruction": " cafe\N{COMBINING ACUTE ACCENT}\r\n", "input": " x\r\n"},
         {"instruction": "café", "input": "x"},
@@ -103,7 +103,7 @@ def test_texts_are_kept_as_given_and_only_compared_in_normal_form(write):
     ("output", "kept"),
     [("text", "text"), (None, None), (42, "42"), (["é", "\ud800"], '["é", "\\ud800"]'), (False, "false"), (" ", " ")],
 )
-def test_an_output_that_is_not_text_is_kept_as_json(write, output, kept):
+def test_an_output_that_is_not_text_is_stored_as_json(write, output, kept):
     assert read_pool(write("pool.jsonl", [{"instruction": "a", "output": output}])).table["output"].to_pylist() == [
         kept
     ]
@@ -131,7 +131,7 @@ ROWS = st.lists(st.dictionaries(NAMES, TEXTS) | st.fixed_dictionaries({"instruct
 
 
 def _check(name: str, content: bytes) -> None:
-    """Whatever is read, the counts add up, the ids differ and the store can hold both tables."""
+    """Check that counts add up, ids are unique and the store can write both tables."""
     path = Path(name)
     path.write_bytes(content)
     try:

@@ -17,7 +17,7 @@ ROW = b'{"instruction": "a"}\n'
 
 @pytest.fixture
 def memory():
-    """fsspec's memory file system, which lives as long as the process, emptied."""
+    """fsspec's memory file system, emptied. It exists until the process ends."""
     filesystem = fsspec.filesystem("memory")
     filesystem.store.clear()
     yield filesystem
@@ -26,7 +26,7 @@ def memory():
 
 @pytest.fixture
 def refused():
-    """Fetches `location`, which is refused with a message of one line."""
+    """Check that `location` is refused with a one-line message; returns the message."""
 
     def refused(location, error=PoolError):
         with pytest.raises(error) as raised:
@@ -48,11 +48,11 @@ def test_local_paths_and_urls_are_the_same_file(write, memory, monkeypatch, tmp_
         assert fetch(location).digest == hashlib.blake2b(ROW, digest_size=16).hexdigest()
 
 
-def test_a_name_may_look_like_a_chain_of_file_systems(write, tmp_path):
+def test_a_file_name_with_double_colons_is_a_local_file(write, tmp_path):
     assert read_pool(write("zip::pool#1?.jsonl", ROW)).table.num_rows == 1
 
 
-def test_the_digest_is_of_the_bytes_as_stored(write):
+def test_the_digest_covers_the_stored_bytes(write):
     stored = gzip.compress(ROW) + os.urandom(3 << 20)
     file = fetch(write("pool.jsonl.gz", stored))
     assert file.data == stored
@@ -73,14 +73,14 @@ def test_a_file_is_read_once_and_the_digest_is_of_those_bytes(memory, monkeypatc
     assert len(opened) == 1
 
 
-def test_what_is_not_there(refused, memory, tmp_path):
+def test_a_missing_pool_file_is_an_error(refused, memory, tmp_path):
     for location in (f"{tmp_path}/pool.jsonl", f"file://{tmp_path}/pool.jsonl", "memory://pool.jsonl"):
         assert refused(location) == f"{location} does not exist. Check the path."
     assert "does not exist" in refused(f"{tmp_path}/two\nlines.jsonl")
     assert "cannot be read: ValueError" in refused(f"{tmp_path}/\0.jsonl")
 
 
-def test_a_directory_names_up_to_five_files_in_it(refused, memory, tmp_path):
+def test_a_directory_as_pool_is_an_error_that_lists_up_to_five_files(refused, memory, tmp_path):
     assert "is a directory. Name one file; none in it can be read." in refused(str(tmp_path))
     for name in "gfedcba":
         (tmp_path / f"{name}.jsonl").touch()
@@ -91,26 +91,26 @@ def test_a_directory_names_up_to_five_files_in_it(refused, memory, tmp_path):
     assert "is a directory. Name one file in it, such as pool.csv." in refused("memory://pools")
 
 
-def test_a_format_that_is_not_known(refused, write):
+def test_an_unknown_format_is_an_error(refused, write):
     assert "does not end in the name of a format" in refused(write("pool.txt", ROW))
 
 
-def test_a_protocol_that_is_not_known(refused):
+def test_an_unknown_protocol_is_an_error(refused):
     assert "Protocol not known: nowhere" in refused("nowhere://pool.jsonl")
 
 
-def test_a_protocol_whose_package_is_missing(refused, monkeypatch):
+def test_a_protocol_with_a_missing_package_is_an_error(refused, monkeypatch):
     fsspec.register_implementation("absent", "absent_package.FS", errtxt="Install absent_package", clobber=True)
     message = refused("absent://pool.jsonl")
     assert message == "absent://pool.jsonl needs a package that is not installed: Install absent_package."
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.delitem(_registry, "hf", raising=False)  # where fsspec keeps the classes that it has imported
+    monkeypatch.delitem(_registry, "hf", raising=False)  # fsspec's registry of imported classes
     message = refused("hf://datasets/a/b/pool.jsonl", MissingDependency)
     assert "pip install 'selectllm[embed]'" in message
 
 
 class FailingFileSystem(MemoryFileSystem):
-    """Opens files and then fails, as remote file systems do, with errors of its own."""
+    """Opens files and then fails with its own errors, as remote file systems do."""
 
     protocol = "failing"
     error: Exception = Exception()
@@ -128,14 +128,14 @@ class FailingFileSystem(MemoryFileSystem):
         (TimeoutError(), "cannot be read: TimeoutError"),
     ],
 )
-def test_any_error_of_a_file_system_is_one_line(refused, monkeypatch, error, words):
+def test_every_file_system_error_is_one_line(refused, monkeypatch, error, words):
     fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
     monkeypatch.setattr(FailingFileSystem, "error", error)
     assert words in refused("failing://pool.jsonl")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
-def test_a_file_that_may_not_be_read(refused, write):
+def test_a_file_without_read_permission_is_an_error(refused, write):
     path = write("pool.jsonl", ROW)
     os.chmod(path, 0)
     assert "permission denied" in refused(path)

@@ -24,14 +24,14 @@ def test_the_id_is_the_digest_of_a_json_list_in_utf8():
         ("  café\nau lait\n", "\tx "),
     ],
 )
-def test_forms_of_the_same_texts_are_the_same_row(instruction, input_):
+def test_equivalent_unicode_forms_have_the_same_id(instruction, input_):
     assert row_id(instruction, input_) == row_id("café\nau lait", "x")
 
 
-def test_an_absent_and_a_blank_input_are_the_same():
+def test_an_absent_and_a_blank_input_have_the_same_id():
     assert row_id("a", None) == row_id("a", "") == row_id("a", " \r\n")
 
 
-def test_what_a_model_would_read_differently_is_another_row():
+def test_texts_that_a_model_reads_differently_have_different_ids():
     ids = {row_id("a", "b"), row_id("A", "b"), row_id("a b", None), row_id("b", "a"), row_id("a", None)}
     assert len(ids) == 5

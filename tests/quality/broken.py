@@ -1,4 +1,4 @@
-"""A corpus of broken pools, and what is to become of each: files under data/broken, and larger ones that are made here.
+"""A corpus of broken pools and their expected results: files under data/broken, and larger generated files.
 
 A case is a Case, or the words of the PoolError about a file that is no table, or has no row at all: nothing in it can
 be validated.
@@ -32,7 +32,7 @@ class Case:
 
     @property
     def critical(self) -> list[str]:
-        """The critical ones among the rules that fail."""
+        """The critical rules among those that fail."""
         return sorted(CRITICAL & set(self.failed))
 
 
@@ -53,7 +53,7 @@ def unreadable(kept: int, **reasons: int) -> Case:
 
 
 def useless(rule: str, first: str, **reasons: int) -> Case:
-    """A file of which no row's texts can be looked at."""
+    """A file without any readable row texts."""
     rows = sum(reasons.values())
     refused = f"has no usable row: row 1: {first}"
     return Case(0, reasons, failed={rule: rows, "usable_rows": rows}, checked=9, refused=refused)
@@ -205,13 +205,13 @@ def _huge_rows() -> bytes:
 
 
 def _swallowed_csv() -> bytes:
-    """A closing quote that comes a whole file too late."""
+    """A CSV file whose closing quote is at its end."""
     lines = "".join(f"Name river number {row},x\n" for row in range(9_000))
     return f'instruction,input\nName a lake.,x\n"Name a sea.\n{lines}",y\n'.encode()
 
 
 def _many_faults() -> bytes:
-    """Of every ten rows one is empty, one near-empty, one a repeat and one holds a control character."""
+    """Of every ten rows, one is empty, one near-empty, one a duplicate, and one contains a control character."""
     odd = {3: "", 5: "?!", 7: "Say it again.", 9: "Ring \x07."}
     return _lines({"instruction": odd.get(row % 10, f"Tell me of number {row}.")} for row in range(3_000))
 

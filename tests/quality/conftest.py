@@ -11,7 +11,7 @@ from tests.quality.samples import read_and_validate, suite_of, write_rows
 
 @pytest.fixture
 def validate_by(tmp_path: Path) -> Callable[..., tuple[Pool, Verdict]]:
-    """Reads a pool of 30 rows, a repeat and a row without letters, and validates it by a user's own expectations."""
+    """Reads a pool of 30 rows, a repeat and a row without letters, and validates it with user expectations."""
     rows = [
         {"instruction": f"Task number {n}", "kind": "abc"[n % 3], "n": n, "tags": ["x"], "deep": {"a": None}}
         for n in range(30)

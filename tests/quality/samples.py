@@ -1,4 +1,4 @@
-"""Pools, suites, embeddings and rankings that the tests of quality validate, and what they look for in verdicts."""
+"""Pools, suites, embeddings and rankings for the tests of validation, and helpers to read verdicts."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def read_and_validate(location: str | Path, suite: Suite | None = None) -> tuple
 
 
 def read_and_check(location: str | Path) -> tuple[Pool, Verdict]:
-    """As `read_and_validate` with the cheap form of the same rules alone, which takes no time."""
+    """Like `read_and_validate`, but only with the fast form of the rules."""
     parsed = pool.parse(pool.fetch(str(location)), Columns())
     check = quality.check_pool(parsed)
     findings = [result.finding for table in check.tables for result in table.check()]
@@ -80,7 +80,7 @@ def vectors_of(vectors: np.ndarray, ids: list[str] | None = None) -> pa.Table:
 
 
 def changed(row: int, value: Any) -> np.ndarray:
-    """Good vectors, but for one."""
+    """Valid vectors with one changed vector."""
     vectors = UNIT.copy()
     vectors[row] = value
     return vectors

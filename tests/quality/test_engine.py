@@ -1,4 +1,4 @@
-"""Rules in both their forms, and Great Expectations itself: quiet, on this machine, and beside other threads."""
+"""Rules in both forms, and Great Expectations: quiet, without network, and safe with other threads."""
 
 import logging
 import subprocess
@@ -32,7 +32,7 @@ from tests.quality.broken import FOLDER
 from tests.quality.samples import HOMES, ROWS, UNIT, changed, finding_of, ranks, vectors_of
 
 
-def test_every_rule_of_ours_has_a_name_of_its_own():
+def test_every_built_in_rule_has_a_unique_name():
     names = [rule.name for rule in (*ALL_ROWS, *USABLE_ROWS)]
     assert len(set(names)) == len(names)
 
@@ -66,7 +66,7 @@ FACTS = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(rows=FACTS)
-def test_both_forms_of_a_rule_have_one_result_on_any_facts(rows):
+def test_both_forms_of_a_rule_agree_on_any_facts(rows):
     text, is_true, number, count, other = (list(column) for column in zip(*rows, strict=True))
     facts = {
         "row": np.arange(len(rows)),
@@ -91,7 +91,7 @@ def test_both_forms_of_a_rule_have_one_result_on_any_facts(rows):
         (OBSERVED, "expect_column_mean_to_be_between", lambda *_: 2.0, share("good", "n", 1)),
     ],
 )
-def test_two_forms_that_differ_are_a_defect(monkeypatch, forms, type_, wrong, rule):
+def test_two_forms_that_disagree_raise_an_error(monkeypatch, forms, type_, wrong, rule):
     monkeypatch.setitem(forms, type_, wrong)
     table = FactTable("row", {"row": np.arange(2), "n": np.array([1, 1])}, (rule,))
     with pytest.raises(
@@ -100,7 +100,7 @@ def test_two_forms_that_differ_are_a_defect(monkeypatch, forms, type_, wrong, ru
         validate(table)
 
 
-def test_a_check_finds_what_validation_finds_first():
+def test_a_cheap_check_finds_the_first_finding_of_validation():
     table = ranks((2, "rank", 4))
     with pytest.raises(ContractError) as raised:
         check_rankings(table, HOMES)
@@ -108,7 +108,7 @@ def test_a_check_finds_what_validation_finds_first():
     assert finding == finding_of(validate_rankings(table, HOMES, max_abstained=1), finding.rule)
 
 
-def test_validation_from_several_threads():
+def test_validation_works_from_several_threads():
     tables = [vectors_of(changed(row, np.nan)) for row in range(8)]
     with ThreadPoolExecutor(4) as threads:
         verdicts = list(threads.map(lambda table: validate_embeddings(table, ROWS), tables))
@@ -121,7 +121,7 @@ def test_a_rule_that_cannot_be_evaluated_gives_no_verdict():
         evaluate(FactTable("id", {"id": np.array(["a"])}, (rule,)))
 
 
-def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
+def test_a_missing_package_error_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "great_expectations", raising=False)
     monkeypatch.setattr("selectllm.quality.gx.find_spec", lambda _name: None)
     for work in (
@@ -133,19 +133,19 @@ def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
             work()
 
 
-def test_every_error_here_is_one_of_ours():
+def test_quality_errors_are_selectllm_errors():
     assert issubclass(CannotValidate, QualityError)
     assert issubclass(QualityError, SelectLLMError)
     assert QualityError.exit_code == 1
 
 
-def test_a_quiet_thread_leaves_the_warnings_of_others_as_they_are():
+def test_a_quiet_thread_keeps_the_warnings_of_other_threads():
     is_quiet, may_leave, has_left = threading.Event(), threading.Event(), threading.Event()
     before = list(warnings.filters)
 
     def work() -> None:
         with quiet(), warnings.catch_warnings(record=True) as recorded:
-            warnings.simplefilter("error")  # does nothing, and so cannot change what others see
+            warnings.simplefilter("error")  # does nothing, so other threads are not affected
             logging.captureWarnings(True)
             is_quiet.set()
             assert may_leave.wait(10)
@@ -223,7 +223,7 @@ def test_the_cheap_check_needs_neither_pandas_nor_great_expectations():
     subprocess.run([sys.executable, "-c", CHECKED, str(FOLDER / "controls.jsonl")], check=True)
 
 
-def test_validation_is_quiet_stays_on_this_machine_and_leaves_other_threads_alone(tmp_path):
+def test_validation_prints_nothing_sends_nothing_and_does_not_affect_other_threads(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", BESIDE_OTHERS, str(FOLDER / "controls.jsonl"), str(tmp_path / "docs")],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Expectations of a user's own: how they are read, what becomes of rows, and what is said of mistakes."""
+"""User expectations: how they are read, what happens to rows, and the messages about mistakes."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.quality.samples import expectation, finding_of, read_and_validate, wr
     ("severity", "kept", "success"),
     [("warning", 20, True), ("info", 30, True), ("critical", 30, False), (None, 30, False)],
 )
-def test_severity_says_what_becomes_of_rows(validate_by, severity, kept, success):
+def test_severity_decides_what_happens_to_rows(validate_by, severity, kept, success):
     entry = expectation("expect_column_values_to_match_regex", severity, column="kind", regex="^(a|b)$")
     pool, verdict = validate_by(entry)
     assert (pool.table.num_rows, verdict.success) == (kept, success)
@@ -34,7 +34,7 @@ def test_an_expectation_about_the_table_quarantines_nothing(validate_by):
         validate_by(expectation(rule, min_value=100))[1].require()
 
 
-def test_what_mostly_allows_is_not_quarantined(validate_by):
+def test_rows_that_mostly_allows_are_not_quarantined(validate_by):
     rule = "expect_column_values_to_not_be_in_set"
     pool, verdict = validate_by(expectation(rule, "warning", column="kind", value_set=["c"], mostly=0.5))
     assert pool.table.num_rows == 30
@@ -49,7 +49,7 @@ def test_what_mostly_allows_is_not_quarantined(validate_by):
         (expectation("expect_compound_columns_to_be_unique", "warning", column_list=["kind", "input"]), 3),
     ],
 )
-def test_the_first_of_repeated_values_is_kept(validate_by, entry, kept):
+def test_the_first_of_duplicate_values_is_kept(validate_by, entry, kept):
     assert validate_by(entry)[0].table.num_rows == kept
 
 
@@ -76,7 +76,7 @@ expectations:
     assert reasons[30] == f"fails known_kind: a kind that we know; fails {between}"
 
 
-def test_the_digest_is_of_the_content_of_a_suite(tmp_path):
+def test_the_digest_of_a_suite_depends_on_its_content(tmp_path):
     entry = expectation("expect_column_to_exist", column="kind")
     yaml = tmp_path / "suite.yml"
     yaml.write_text("# a comment\nexpectations:\n- kwargs:\n    column: kind\n  type: expect_column_to_exist\n")
@@ -117,7 +117,7 @@ def test_the_digest_is_of_the_content_of_a_suite(tmp_path):
         ("expect_column_to_exist", "has no type"),
     ],
 )
-def test_an_invalid_entry(tmp_path, entry, message):
+def test_an_invalid_suite_entry_is_refused(tmp_path, entry, message):
     with pytest.raises(UsageError, match=message) as raised:
         load_suite(write_suite(tmp_path, entry))
     assert str(raised.value).isprintable()
@@ -136,7 +136,7 @@ def test_an_invalid_entry(tmp_path, entry, message):
         ("", None, "cannot be read: Is a directory"),
     ],
 )
-def test_an_invalid_file(tmp_path, name, content, message):
+def test_an_invalid_suite_file_is_refused(tmp_path, name, content, message):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -168,12 +168,12 @@ def test_an_invalid_file(tmp_path, name, content, message):
         ),
     ],
 )
-def test_an_expectation_that_does_not_fit_the_pool(validate_by, entry, message):
+def test_an_expectation_that_does_not_fit_the_pool_is_an_error(validate_by, entry, message):
     with pytest.raises(UsageError, match=message) as raised:
         validate_by(entry)
     assert str(raised.value).isprintable()
 
 
-def test_a_column_that_should_exist_may_be_absent(validate_by):
+def test_a_missing_expected_column_is_a_finding(validate_by):
     assert not validate_by(expectation("expect_column_to_exist", column="nope"))[1].success
     assert validate_by(expectation("expect_column_to_exist", column="deep"))[1].success

@@ -1,4 +1,4 @@
-"""What becomes of the rows of a pool that is validated."""
+"""Validation of pools: which rows are kept and which are quarantined."""
 
 import re
 from collections import Counter
@@ -31,7 +31,7 @@ Read = Callable[[Path], tuple[Pool, Verdict]]
 
 
 def check(path: Path, case: Case | str, read: Read = read_and_check) -> None:
-    """What becomes of a pool's file is what its case says, and its counts add up."""
+    """Check that a file gives the results of its case, and that the counts add up."""
     if isinstance(case, str):
         with pytest.raises(PoolError, match=re.escape(case)) as raised:
             read(path)
@@ -57,25 +57,25 @@ def check(path: Path, case: Case | str, read: Read = read_and_check) -> None:
     assert "--no-validate" in str(raised_here.value)
 
 
-def test_every_file_of_the_corpus_has_a_case():
+def test_every_corpus_file_has_a_test_case():
     assert {path.name for path in FOLDER.glob("[!.]*")} == set(FILES)
     assert sum(isinstance(case, Case) and bool(case.failed) for case in FILES.values()) >= 40
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_broken_file(name):
+def test_a_broken_file_gives_the_expected_verdict(name):
     check(FOLDER / name, FILES[name])
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (n % 8 != 0)) for n, name in enumerate(FILES)]
 )
-def test_great_expectations_finds_the_same_in_a_broken_file(name):
+def test_great_expectations_agrees_on_a_broken_file(name):
     check(FOLDER / name, FILES[name], read_and_validate)
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_large_broken_file(name, tmp_path):
+def test_a_large_broken_file_gives_the_expected_verdict(name, tmp_path):
     content, case = LARGE[name]
     path = tmp_path / name
     path.write_bytes(content())
@@ -87,20 +87,20 @@ def test_without_validation_only_the_structure_of_rows_is_checked():
     assert (pool.quarantined, pool.table.num_rows) == (0, 9)
 
 
-def test_the_example_pool_is_good():
+def test_the_example_pool_passes_validation():
     pool, _ = read_and_validate(ROOT / "examples" / "pool.jsonl")
     assert pool.quarantine.select(["row", "reason"]).to_pylist() == [
         {"row": 33, "reason": "has fewer than 2 letters or digits"}  # ???
     ]
 
 
-def test_real_instructions_pass(shared):
+def test_real_instructions_pass_validation(shared):
     pool, verdict = read_and_validate(shared / "dolly_3k.jsonl")
     assert (pool.quarantined, pool.duplicates, pool.table.num_rows) == (0, 15, 2981)
     assert failed(verdict) == {"unique_id": 15}
 
 
-def test_a_repeat_of_a_row_at_fault_takes_its_place(tmp_path):
+def test_a_duplicate_replaces_an_invalid_first_row(tmp_path):
     path = write_rows(
         tmp_path / "pool.jsonl",
         {"instruction": "Name a river.", "kind": "bad"},
@@ -131,7 +131,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampl
 
 @settings(max_examples=5, deadline=None)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=8))
-def test_for_any_texts_the_counts_add_up(texts, tmp_path_factory):
+def test_counts_add_up_for_any_texts(texts, tmp_path_factory):
     path = write_rows(tmp_path_factory.getbasetemp() / "any.jsonl", *({"instruction": text} for text in texts))
     pool, verdict = read_and_validate(path)
     assert pool.rows_read == len(texts) == pool.quarantined + pool.duplicates + pool.table.num_rows

@@ -1,4 +1,4 @@
-"""What embeddings and rankings must hold to, by the cheap checks and by Great Expectations."""
+"""The rules for embeddings and rankings, by cheap checks and by Great Expectations."""
 
 import pickle
 
@@ -54,14 +54,14 @@ LISTS = [list(map(float, row)) for row in UNIT]
         (pa.table([IDS, IDS, LISTS], ["id", "id", "vector"]), None, {"columns": 1}),
     ],
 )
-def test_embeddings(table, dimension, broken):
+def test_embeddings_are_validated(table, dimension, broken):
     verdict = validate_embeddings(table, ROWS, dimension)
     assert (failed(verdict), verdict.success) == (broken, not broken)
     assert all(finding.severity == "critical" for finding in verdict.findings)
     assert verdict.checked == (1 if "columns" in broken else 6)
 
 
-def test_embeddings_that_fail_name_ids_and_what_to_do():
+def test_failed_embeddings_name_ids_and_what_to_do():
     with pytest.raises(QualityError) as raised:
         validate_embeddings(vectors_of(changed(3, np.nan)), ROWS).require()
     assert str(raised.value) == (
@@ -95,7 +95,7 @@ def test_embeddings_that_fail_name_ids_and_what_to_do():
         (ranks().set_column(0, "query_id", pa.array([None] + [0] * 17)), 0, {"columns": 1}),
     ],
 )
-def test_rankings(table, abstained, broken):
+def test_rankings_are_validated(table, abstained, broken):
     verdict = validate_rankings(table, HOMES, max_abstained=0.2, abstained=abstained)
     assert (failed(verdict), verdict.success) == (broken, not broken)
     assert all(finding.severity == "critical" for finding in verdict.findings)
@@ -104,7 +104,7 @@ def test_rankings(table, abstained, broken):
             verdict.require()
 
 
-def test_the_last_one_left_of_a_query_needs_no_reply():
+def test_the_last_row_of_a_query_needs_no_reply():
     last = ({"query_id": 0, "rank": 4, "id": IDS[3], "score": None, "reply": "r"},)
     last += ({"query_id": 0, "rank": 5, "id": IDS[4], "score": None, "reply": ""},)
     assert validate_rankings(ranks(more=last), HOMES, max_abstained=0).success
@@ -123,7 +123,7 @@ def test_queries_without_a_rank_are_named():
     assert finding.observed == pytest.approx(1 / 3)
 
 
-# The cheap checks, which come first
+# The cheap checks, which run first
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_queries_without_a_rank_are_named():
         (lambda: check_queries(HOMES, ROWS["id"].slice(2)), None, 0, (IDS[0], IDS[1])),
     ],
 )
-def test_an_error_of_a_check_names_the_first_ids_and_has_a_verdict(check, rule, count, first):
+def test_a_failed_check_names_the_first_ids_and_carries_a_verdict(check, rule, count, first):
     with pytest.raises(ContractError) as raised:
         check()
     assert ", ".join(first[:3]) in str(raised.value)

@@ -1,4 +1,4 @@
-"""Validation as a part of a run: what it quarantines, what it stops, what it costs, and where its verdicts stand."""
+"""Validation as a part of a run: quarantine, stops, costs, and the storage of verdicts."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def with_validation(make_run: MakeRun, **fields: Any) -> RunSettings:
 
 
 def check_kept(case: Case, store: Path) -> None:
-    """The store holds the verdict of a case, its quarantine and its rows, whatever became of the run."""
+    """Check that the store contains verdict, quarantine and rows of a case, even after a failed run."""
     (verdict,) = map(json_in, store.glob("v1/verdicts/pool/*.json"))
     failed = [finding for finding in verdict["findings"] if not finding["success"]]
     assert {finding["rule"]: finding["count"] for finding in failed} == case.failed
@@ -55,7 +55,7 @@ def check_kept(case: Case, store: Path) -> None:
 
 
 def check_summed(case: Case, out: Path) -> None:
-    """The output folder of a run that went on says the same."""
+    """Check that the output folder of a successful run has the same counts."""
     summary = json_in(out / "summary.json")
     assert {entry["rule"]: entry["count"] for entry in summary["validation"]["pool"]["failed"]} == case.failed
     assert {name: summary["pool"][name] for name in ("quarantined", "duplicates", "kept")} == {
@@ -73,7 +73,7 @@ def reasons_in(quarantine: Path) -> dict[str, int]:
     return {reason: count for reason, count in reasons.items() if not reason.startswith("duplicate of")}
 
 
-def test_the_verdicts_stand_in_the_summary_and_in_the_store(make_run: MakeRun) -> None:
+def test_verdicts_are_in_the_summary_and_in_the_store(make_run: MakeRun) -> None:
     settings = with_validation(make_run)
     result = select(settings)
     validation = result.summary["validation"]
@@ -85,7 +85,7 @@ def test_the_verdicts_stand_in_the_summary_and_in_the_store(make_run: MakeRun) -
     assert all(finding["rule"] for verdict in verdicts for finding in verdict["findings"])
 
 
-def test_what_was_validated_once_is_not_validated_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_reuses_stored_verdicts(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = with_validation(make_run)
     first = select(settings)
     for name in ("validate_embeddings", "validate_rankings", "validate_pool", "check_pool", "load_suite"):
@@ -96,7 +96,7 @@ def test_what_was_validated_once_is_not_validated_again(make_run: MakeRun, monke
     assert select(with_validation(make_run, budget=4)).summary["validation"] == first.summary["validation"]
 
 
-def test_a_verdict_that_was_lost_is_made_again(make_run: MakeRun) -> None:
+def test_a_lost_verdict_is_computed_again(make_run: MakeRun) -> None:
     settings = with_validation(make_run)
     first = select(settings)
     for path in Path(settings.store).rglob("verdicts/*/*.json"):
@@ -106,7 +106,7 @@ def test_a_verdict_that_was_lost_is_made_again(make_run: MakeRun) -> None:
     assert again.summary["artifacts"] == first.summary["artifacts"]
 
 
-def test_without_validation_there_is_no_verdict_and_nothing_is_ranked_anew(make_run: MakeRun) -> None:
+def test_a_run_without_validation_has_no_verdicts_and_the_same_rankings(make_run: MakeRun) -> None:
     settings = with_validation(make_run)
     first = select(settings)
     without = select(settings.model_copy(update={"quality": settings.quality.model_copy(update={"no_validate": True})}))
@@ -122,27 +122,27 @@ from selectllm.cli import main as cli
 from selectllm.embedding import models
 
 models.open_embedder = lambda _: HashEmbedder()
-door, arguments = sys.argv[1], sys.argv[2:]
+entry, arguments = sys.argv[1], sys.argv[2:]
 for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
-    if door == "library":
+    if entry == "library":
         assert cli.main(["select", *arguments, *options]) == 0
     else:
-        sys.argv = [door, *arguments, *options]
+        sys.argv = [entry, *arguments, *options]
         try:
-            runpy.run_module(door, run_name="__main__", alter_sys=True)
+            runpy.run_module(entry, run_name="__main__", alter_sys=True)
         except SystemExit as end:
             assert not end.code
     assert "great_expectations" not in sys.modules, options
 """
 
 
-def check_unused(door: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
-    """Great Expectations is not imported by a run that validates nothing, or finds all verdicts in the store."""
+def check_unused(entry: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
+    """Check that a run does not import Great Expectations if validation is off or all verdicts are stored."""
     suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
     for quality in ({}, {"expectations": str(suite)}):
         select(RunSettings.model_validate(settings.model_dump() | {"quality": quality}))
     options = ["--budget", str(settings.budget), "--selector", settings.selector, "--store", settings.store]
-    command = [sys.executable, "-c", UNUSED, door, settings.pool, *options, str(suite)]
+    command = [sys.executable, "-c", UNUSED, entry, settings.pool, *options, str(suite)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
 
@@ -152,7 +152,7 @@ def test_great_expectations_is_imported_only_when_it_is_used(make_run: MakeRun, 
 
 
 @pytest.mark.parametrize("name", BY_EVERY_DOOR)
-def test_a_broken_pool_by_the_command_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_reports_a_broken_pool(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = FILES[name]
     assert isinstance(case, Case)
     out = tmp_path / "out"
@@ -192,7 +192,7 @@ def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(make_run: MakeR
 
 
 def broken_in(store: str, boundary: str) -> list[dict[str, str]]:
-    """Of each kept verdict that fails, the rules that are broken and the first row that breaks each."""
+    """For each stored verdict that fails: the broken rules and the first row of each."""
     verdicts = map(json_in, Path(store).glob(f"v1/verdicts/{boundary}/*.json"))
     broken = (
         {finding["rule"]: finding["first"][0] for finding in verdict["findings"] if not finding["success"]}
@@ -229,7 +229,7 @@ def no_replies(table: pa.Table) -> pa.Table:
         ("rankings", no_replies, "reply_recorded", 0, {"pool", "embeddings", "rankings"}),
     ],
 )
-def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
+def test_an_artifact_that_fails_an_expectation_stops_the_run_and_names_rows(
     kind: str,
     change: Callable[[pa.Table], pa.Table],
     rule: str,
@@ -252,7 +252,7 @@ def test_an_artifact_that_breaks_an_expectation_stops_the_run_and_names_rows(
 
 
 def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Have vectors come back too long from their cache; the boundary, and the rule that they break."""
+    """Make the cache return too long vectors; returns the boundary and the broken rule."""
     gather = VectorCache.gather
     monkeypatch.setattr(
         VectorCache, "gather", lambda cache, ids: (too_long(gather(cache, ids)[0]), gather(cache, ids)[1])
@@ -261,7 +261,7 @@ def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """Have the second ranks of all queries be the fourth."""
+    """Change the second rank of every query to the fourth."""
     rank_queries = batches.rank_queries
 
     async def with_gaps(*arguments: Any) -> list[batches.Rank]:
@@ -272,7 +272,7 @@ def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("bad", [bad_vectors, bad_ranks])
-def test_what_a_cheap_check_finds_is_named_and_kept_as_a_verdict(
+def test_findings_of_a_cheap_check_are_reported_and_stored_as_a_verdict(
     bad: Bad, make_run: MakeRun, tmp_path: Path, fake_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fake_model()
@@ -291,7 +291,7 @@ def test_what_a_cheap_check_finds_is_named_and_kept_as_a_verdict(
     assert not broken_in(without.store, boundary)
 
 
-def test_a_users_expectations_quarantine_or_stop(make_run: MakeRun, tmp_path: Path) -> None:
+def test_user_expectations_quarantine_rows_or_stop_the_run(make_run: MakeRun, tmp_path: Path) -> None:
     suite = tmp_path / "own.yaml"
     rule = "expectations:\n- type: expect_column_values_to_be_between\n  kwargs: {column: tag, max_value: 49}\n"
     suite.write_text(rule + "  severity: warning\n  description: made before the flood\n")
@@ -307,12 +307,12 @@ def test_a_users_expectations_quarantine_or_stop(make_run: MakeRun, tmp_path: Pa
         select(settings)
 
 
-def test_data_docs_are_written_into_the_folder_that_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+def test_data_docs_are_written_into_the_named_folder(make_run: MakeRun, tmp_path: Path) -> None:
     select(with_validation(make_run, quality={"data_docs": str(tmp_path / "docs")}))
     assert pages_in(tmp_path / "docs") == {"pool", "embeddings", "rankings"}
 
 
-def test_pages_that_cannot_be_written_do_not_hide_why_a_run_failed(
+def test_an_error_writing_data_docs_does_not_hide_the_error_of_the_run(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: Any) -> None:
@@ -325,6 +325,6 @@ def test_pages_that_cannot_be_written_do_not_hide_why_a_run_failed(
     assert "no space for pages" in caplog.text
 
 
-def test_validation_cannot_be_off_and_on(make_run: MakeRun) -> None:
+def test_validation_settings_that_contradict_are_refused(make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="--no-validate leaves nothing for --expectations"):
         make_run(quality={"no_validate": True, "expectations": "own.yaml"})

@@ -25,7 +25,7 @@ from tests.quality.samples import (
 )
 
 
-def test_a_verdict_is_data():
+def test_a_verdict_survives_a_json_round_trip():
     verdict = verdict_of(FOLDER / "mostly_repeats.jsonl")
     assert verdict.summary() == {
         "success": False,
@@ -39,7 +39,7 @@ def test_a_verdict_is_data():
     assert Verdict.model_validate(json.loads(json.dumps(verdict.model_dump(mode="json")))) == verdict
 
 
-def test_no_text_of_a_pool_is_in_a_verdict_or_what_is_made_of_it(tmp_path):
+def test_verdicts_and_their_pages_contain_no_pool_text(tmp_path):
     suite = suite_of(
         tmp_path,
         expectation("expect_column_values_to_match_regex", "warning", column="input", regex="<b>&"),
@@ -57,7 +57,7 @@ def test_no_text_of_a_pool_is_in_a_verdict_or_what_is_made_of_it(tmp_path):
     assert not any("<b>" in page for page in pages if "input" in page and "&lt;b&gt;" not in page)
 
 
-def test_a_verdict_as_markdown_has_no_marks_but_its_own(validate_by):
+def test_a_verdict_in_markdown_escapes_foreign_markup(validate_by):
     entry = {**expectation("expect_column_to_exist", column="x"), "meta": {"rule": "<img src=x> | `a` [b](c) *d*\n# e"}}
     _, verdict = validate_by(entry, expectation("expect_column_values_to_be_in_set", column="kind", value_set=["z"]))
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(verdict))
@@ -68,7 +68,7 @@ def test_a_verdict_as_markdown_has_no_marks_but_its_own(validate_by):
     assert "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..." in html
 
 
-def test_data_docs_are_pages_of_every_boundary(tmp_path):
+def test_data_docs_have_a_page_for_every_boundary(tmp_path):
     verdicts = [
         verdict_of(FOLDER / "controls.jsonl"),
         validate_embeddings(vectors_of(changed(3, np.nan)), ROWS),

@@ -16,7 +16,7 @@ from selectllm.ranking import answers
         (' {"ranking":\n[3,1,2]} ', (3, 1, 2)),
     ],
 )
-def test_a_strict_answer_is_taken_as_it_is(text: str, numbers: tuple[int, ...]) -> None:
+def test_a_strict_answer_is_used_unchanged(text: str, numbers: tuple[int, ...]) -> None:
     assert answers.read(text, 3, 5) == answers.Answer(numbers)
 
 
@@ -39,7 +39,7 @@ def test_a_strict_answer_is_taken_as_it_is(text: str, numbers: tuple[int, ...]) 
         "[٣, ١, ٢]",
     ],
 )
-def test_what_can_be_read_in_one_way_is_repaired(text: str) -> None:
+def test_an_unambiguous_answer_is_repaired(text: str) -> None:
     assert answers.read(text, 3, 5) == answers.Answer((3, 1, 2), repaired=True)
 
 
@@ -74,7 +74,7 @@ def test_what_can_be_read_in_one_way_is_repaired(text: str) -> None:
         ("9" * 10_000, "not one JSON list"),
     ],
 )
-def test_anything_else_is_a_fault_that_can_be_told(text: str, fault: str) -> None:
+def test_any_other_answer_has_an_error_message(text: str, fault: str) -> None:
     answer = answers.read(text, 3, 5)
     assert answer.numbers == ()
     assert fault in (answer.fault or "")
@@ -87,14 +87,14 @@ replies = st.one_of(
 )
 
 
-@given(text=replies, wanted=st.integers(1, 8), more=st.integers(0, 8))
-@example(text='{"ranking": [1, 1]}', wanted=1, more=0)
-def test_no_number_comes_out_that_the_reply_did_not_name(text: str, wanted: int, more: int) -> None:
-    shown = wanted + more
-    answer = answers.read(text, wanted, shown)
+@given(text=replies, top_k=st.integers(1, 8), more=st.integers(0, 8))
+@example(text='{"ranking": [1, 1]}', top_k=1, more=0)
+def test_an_answer_contains_only_numbers_of_the_reply(text: str, top_k: int, more: int) -> None:
+    shown = top_k + more
+    answer = answers.read(text, top_k, shown)
     assert len(set(answer.numbers)) == len(answer.numbers)
     assert all(1 <= number <= shown for number in answer.numbers)
-    plain = "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in text)
+    plain = "".join(str(unicodedata.decimal(character)) if character.isdecimal() else character for character in text)
     assert set(map(str, answer.numbers)) <= {number.lstrip("0") for number in re.findall("[0-9]+", plain)}
-    assert (len(answer.numbers) == wanted) == (answer.fault is None)
-    assert not answer.numbers or len(answer.numbers) == wanted
+    assert (len(answer.numbers) == top_k) == (answer.fault is None)
+    assert not answer.numbers or len(answer.numbers) == top_k

@@ -26,7 +26,7 @@ def run(model: FakeModel, folder: Path, asked: list[Query], depth: int = 2) -> l
     return asyncio.run(ask())
 
 
-def test_the_best_of_each_query_are_ranked_in_the_order_of_the_queries(tmp_path: Path) -> None:
+def test_ranks_are_in_the_order_of_the_queries(tmp_path: Path) -> None:
     ranks = run(FakeModel(by_id), tmp_path, queries(30))
     assert [(rank.query_id, rank.rank, rank.id) for rank in ranks] == [
         (number, rank, f"{number:03}-{rank - 1}") for number in range(30) for rank in (1, 2)
@@ -34,24 +34,24 @@ def test_the_best_of_each_query_are_ranked_in_the_order_of_the_queries(tmp_path:
     assert all(rank.reply and rank.score is None for rank in ranks)
 
 
-def test_later_ranks_follow_the_earlier_ones_and_their_question_says_so(tmp_path: Path) -> None:
+def test_later_ranks_continue_the_earlier_ranks_and_are_labelled_so(tmp_path: Path) -> None:
     model = FakeModel(by_id)
     assert [rank.rank for rank in run(model, tmp_path, queries(1, ranked=3))] == [4, 5]
     assert model.asked[0].question == "query 0 from rank 4"
 
 
-def test_about_a_query_of_one_nothing_is_asked(tmp_path: Path) -> None:
+def test_a_query_of_one_row_needs_no_request(tmp_path: Path) -> None:
     model = FakeModel(by_id)
     assert run(model, tmp_path, queries(1, size=1)) == [Rank(0, 1, "000-0", None, "")]
     assert not model.asked
 
 
-def test_a_query_that_abstains_ranks_nothing(tmp_path: Path) -> None:
+def test_a_query_that_abstains_has_no_ranks(tmp_path: Path) -> None:
     model = FakeModel(lambda request: "no" if "001-0" in request.shown else by_id(request))
     assert {rank.query_id for rank in run(model, tmp_path, queries(3))} == {0, 2}
 
 
-def test_one_by_one_candidates_are_ranked_by_their_scores(tmp_path: Path) -> None:
+def test_pointwise_candidates_are_ranked_by_their_scores(tmp_path: Path) -> None:
     odds = {"000-0": -2.0, "000-1": -0.1, "000-2": -0.1}
 
     def answer(request: Request) -> Reply:
@@ -67,7 +67,7 @@ def test_one_by_one_candidates_are_ranked_by_their_scores(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["listwise", "pointwise"])
-def test_of_many_queries_only_a_few_are_begun(mode: str, tmp_path: Path) -> None:
+def test_only_a_few_queries_are_started_at_once(mode: str, tmp_path: Path) -> None:
     most = 0
 
     class Counting(FakeModel):
@@ -84,7 +84,7 @@ def test_of_many_queries_only_a_few_are_begun(mode: str, tmp_path: Path) -> None
     assert most < 60
 
 
-def test_a_failure_of_one_query_ends_all(tmp_path: Path) -> None:
+def test_a_failure_of_one_query_ends_all_queries(tmp_path: Path) -> None:
     def answer(request: Request) -> str:
         if "005-0" in request.shown:
             raise ModelError("gone")

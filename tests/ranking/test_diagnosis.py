@@ -11,7 +11,7 @@ def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
     return code, {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
 
 
-def test_of_a_healthy_server_every_check_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama(delay=0.05, parallel=2) as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 0
@@ -19,7 +19,7 @@ def test_of_a_healthy_server_every_check_is_well(capsys: pytest.CaptureFixture[s
     assert all(finding["ok"] for finding in checks.values())
     assert server.digest[:12] in str(checks["model"]["seen"])
     at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
-    assert 1.3 < at_once < 3, "two are answered at a time"
+    assert 1.3 < at_once < 3, "the server answers two requests at a time"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_of_a_healthy_server_every_check_is_well(capsys: pytest.CaptureFixture[s
         ({}, 2048, "context", "--query-size"),
     ],
 )
-def test_what_is_not_well_is_named_with_what_to_do(
+def test_a_failed_check_is_named_with_what_to_do(
     faults: dict[str, float], context: int, name: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FaultyOllama(faults, context_length=context, most_in_a_row=1000) as server:
@@ -48,7 +48,7 @@ def test_each_host_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ollama serve" in str(checks["http://127.0.0.1:9 server"]["seen"])
 
 
-def test_a_model_that_is_not_there_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama() as server:
         assert main(["doctor", "--selector", "ollama:gemma2:27b", "--host", server.host]) == 1
     assert "ollama pull gemma2:27b" in capsys.readouterr().out

@@ -46,13 +46,13 @@ def score(model: FakeModel, folder: Path) -> tuple[Outcome, Ranker]:
     return run(model, folder, lambda ranker: ranker.score(CANDIDATES[0], "candidate 00 of query 0"))
 
 
-def test_the_answer_is_in_ids_whatever_the_order_shown(tmp_path: Path) -> None:
+def test_a_ranking_is_given_in_ids_whatever_the_shown_order(tmp_path: Path) -> None:
     outcome, ranker = rank(FakeModel(by_id), tmp_path)
     assert outcome.ids == ("00", "01", "02")
     assert (ranker.stats.ranked, ranker.stats.usage.asked, ranker.stats.usage.prompt_tokens) == (1, 1, 10)
 
 
-def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
+def test_a_second_run_sends_no_request(tmp_path: Path) -> None:
     first, _ = rank(FakeModel(by_id), tmp_path)
     model = FakeModel(by_id)
     second, ranker = rank(model, tmp_path)
@@ -61,7 +61,7 @@ def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
     assert (ranker.stats.usage.asked, ranker.stats.usage.replies, ranker.stats.ranked) == (0, 1, 1)
 
 
-def test_after_a_bad_answer_the_question_is_put_again_and_names_the_error(tmp_path: Path) -> None:
+def test_after_an_unusable_answer_the_model_is_asked_again_with_the_error(tmp_path: Path) -> None:
     def bad_once(request: Request) -> str:
         return "[99, 1, 2]" if request.attempt == 1 else by_id(request)
 
@@ -74,7 +74,7 @@ def test_after_a_bad_answer_the_question_is_put_again_and_names_the_error(tmp_pa
 
 
 @pytest.mark.parametrize("answer", ["", "I refuse.", "[1, 1, 1]", "[0, 7, 8]", '{"ranking": [1, 2'])
-def test_a_model_that_never_answers_usably_abstains(answer: str, tmp_path: Path) -> None:
+def test_a_query_without_a_usable_answer_abstains(answer: str, tmp_path: Path) -> None:
     model = FakeModel(lambda _: answer)
     outcome, ranker = rank(model, tmp_path)
     assert outcome.abstained
@@ -86,7 +86,7 @@ def test_a_model_that_never_answers_usably_abstains(answer: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("done_reason", ["length", "unfinished", "load"])
-def test_an_answer_that_was_cut_off_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
+def test_a_truncated_answer_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
     whole = json.dumps({"ranking": [1, 2, 3]})
     outcome, _ = rank(FakeModel(lambda _: Reply(whole, done_reason)), tmp_path)
     assert outcome.abstained
@@ -100,9 +100,7 @@ def test_a_score_is_the_log_odds_of_yes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("logprobs", [{}, {" yes": -0.5}, {" yes": -0.5, " no": float("-inf")}, {"y": -1, "n": -1}])
-def test_odds_that_cannot_be_read_are_an_abstention_and_not_asked_again(
-    logprobs: dict[str, float], tmp_path: Path
-) -> None:
+def test_unreadable_odds_are_an_abstention_without_a_second_request(logprobs: dict[str, float], tmp_path: Path) -> None:
     model = FakeModel(lambda _: Reply(" ?", "length", logprobs=logprobs))
     outcome, ranker = score(model, tmp_path)
     assert outcome.abstained
@@ -117,7 +115,7 @@ def test_other_spellings_of_the_labels_count_too(tmp_path: Path) -> None:
     assert score(model, tmp_path)[0].score == pytest.approx(math.log(3))
 
 
-def test_an_answer_that_was_cut_off_gets_more_room(tmp_path: Path) -> None:
+def test_after_a_truncated_answer_more_tokens_are_allowed(tmp_path: Path) -> None:
     def needs_room(request: Request) -> Reply | str:
         return by_id(request) if request.max_tokens == 224 else Reply("{", "length")
 
@@ -128,7 +126,7 @@ def test_an_answer_that_was_cut_off_gets_more_room(tmp_path: Path) -> None:
     assert ranker.stats.errors_by_kind == {"cut off": 2}
 
 
-def test_a_list_that_does_not_fit_is_halved_and_the_best_of_both_are_merged(tmp_path: Path) -> None:
+def test_a_list_that_does_not_fit_is_halved_and_merged(tmp_path: Path) -> None:
     def small(request: Request) -> str:
         if len(request.shown) > 4:
             raise ContextLengthExceeded("too long")
@@ -144,7 +142,7 @@ def test_a_list_that_does_not_fit_is_halved_and_the_best_of_both_are_merged(tmp_
 
 
 @pytest.mark.parametrize("most", [2, 3, 4])
-def test_a_list_that_does_not_fit_is_ranked_whole_all_the_same(most: int, tmp_path: Path) -> None:
+def test_a_list_that_does_not_fit_is_still_ranked_completely(most: int, tmp_path: Path) -> None:
     def small(request: Request) -> str:
         if len(request.shown) > most:
             raise ContextLengthExceeded("too long")
@@ -154,10 +152,10 @@ def test_a_list_that_does_not_fit_is_ranked_whole_all_the_same(most: int, tmp_pa
     assert outcome.ids == ("00", "01", "02", "03", "04", "05")
     assert (ranker.stats.abstained, ranker.stats.ranked) == (0, 1)
     keys = (outcome.reply or "").split(",")
-    assert len(set(keys)) == len(keys) == ranker.stats.usage.replies, "it rests on all of them"
+    assert len(set(keys)) == len(keys) == ranker.stats.usage.replies, "the outcome depends on all replies"
 
 
-def test_the_deadline_holds_for_all_requests_of_a_question_together(tmp_path: Path) -> None:
+def test_one_deadline_covers_all_requests_of_a_question(tmp_path: Path) -> None:
     class Slow(FakeModel):
         async def answer(self, request: Request) -> Reply:
             await asyncio.sleep(0.1)
@@ -179,7 +177,7 @@ def test_a_list_that_never_fits_abstains(tmp_path: Path) -> None:
     assert ranker.stats.errors_by_kind["too long"] >= 1
 
 
-def test_an_answer_that_never_ends_is_not_taken_for_a_list_that_does_not_fit(tmp_path: Path) -> None:
+def test_an_endless_answer_does_not_halve_the_list(tmp_path: Path) -> None:
     def thinks_for_ever(request: Request) -> Reply:
         if request.max_tokens > 112:
             raise ContextLengthExceeded("no room")
@@ -192,7 +190,7 @@ def test_an_answer_that_never_ends_is_not_taken_for_a_list_that_does_not_fit(tmp
     assert ranker.stats.errors_by_kind == {"cut off": 2, "too long": 1}
 
 
-def test_a_host_that_keeps_failing_costs_the_question_and_nothing_is_kept(tmp_path: Path) -> None:
+def test_a_failing_host_makes_the_question_abstain_and_no_reply_is_stored(tmp_path: Path) -> None:
     def broken(_: Request) -> str:
         raise TransientError("busy", "busy")
 
@@ -203,7 +201,7 @@ def test_a_host_that_keeps_failing_costs_the_question_and_nothing_is_kept(tmp_pa
     assert rank(FakeModel(by_id), tmp_path)[0].ids, "a later run asks again"
 
 
-def test_no_more_requests_are_in_flight_than_the_hosts_have_places(tmp_path: Path) -> None:
+def test_requests_in_flight_never_exceed_the_host_capacity(tmp_path: Path) -> None:
     in_flight = most = 0
 
     class Slow(FakeModel):
@@ -223,7 +221,7 @@ def test_no_more_requests_are_in_flight_than_the_hosts_have_places(tmp_path: Pat
     assert most == 3
 
 
-def test_one_failure_cancels_the_others_and_is_raised_as_it_is() -> None:
+def test_one_failure_cancels_the_other_requests_and_is_raised_unchanged() -> None:
     finished = []
 
     async def fail() -> None:
@@ -238,7 +236,7 @@ def test_one_failure_cancels_the_others_and_is_raised_as_it_is() -> None:
     assert not finished
 
 
-def test_each_pass_is_a_question_of_its_own_with_its_own_order(tmp_path: Path) -> None:
+def test_each_pass_is_a_separate_question_with_its_own_order(tmp_path: Path) -> None:
     model = FakeModel(by_id)
     options = RankingOptions(passes=3)
     outcome, ranker = run(model, tmp_path, lambda ranker: ranker.rank(CANDIDATES, 3, "query 4"), options)
@@ -250,7 +248,7 @@ def test_each_pass_is_a_question_of_its_own_with_its_own_order(tmp_path: Path) -
     assert ranker.stats.agreement_by_question == {"query 4": 1.0}
 
 
-def test_the_ledger_says_what_each_reply_gave_and_for_which_question(tmp_path: Path) -> None:
+def test_the_ledger_records_outcome_and_question_of_each_reply(tmp_path: Path) -> None:
     rank(FakeModel(lambda request: "[1, 2, 3]" if request.attempt > 1 else "no"), tmp_path)
     score(FakeModel(lambda _: Reply("?", "length")), tmp_path)
     lines = [json.loads(line) for path in tmp_path.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
@@ -261,7 +259,7 @@ def test_the_ledger_says_what_each_reply_gave_and_for_which_question(tmp_path: P
     ]
 
 
-def test_too_many_abstentions_end_the_asking_with_their_names_and_all_errors(tmp_path: Path) -> None:
+def test_too_many_abstentions_stop_the_run_and_are_named_with_their_errors(tmp_path: Path) -> None:
     busy = [TransientError("busy", "busy")]
 
     def answer(_: Request) -> str:
@@ -278,7 +276,7 @@ def test_too_many_abstentions_end_the_asking_with_their_names_and_all_errors(tmp
     assert str(raised.value).endswith("Errors: 8 unreadable, 1 busy")
 
 
-def test_progress_is_one_call_a_question(tmp_path: Path) -> None:
+def test_progress_is_reported_once_per_question(tmp_path: Path) -> None:
     done = 0
 
     def on_progress() -> None:

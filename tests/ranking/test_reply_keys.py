@@ -1,4 +1,4 @@
-"""Reply keys never change: a store's ledger, which was paid for, is read by them."""
+"""Reply keys never change, because they give access to paid replies in the ledgers of stores."""
 
 import json
 from pathlib import Path
@@ -30,23 +30,23 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_reply_key_is_what_it_always_was(key: str) -> None:
+def test_reply_keys_never_change(key: str) -> None:
     assert KEYS[key].key(INFO) == key
 
 
-def test_a_key_rests_on_nothing_but_what_decides_the_reply() -> None:
+def test_a_reply_key_depends_only_on_what_decides_the_reply() -> None:
     request = LISTWISE.request(seed=7)
     for notes in ({"question": "query 3"}, {"attempt": 3}, {"describe": lambda _: "used"}):
         assert LISTWISE.request(seed=7, **notes).key(INFO) == request.key(INFO)
     assert isinstance(request, Request)
 
 
-def test_a_model_keeps_its_folder() -> None:
+def test_the_folder_of_a_model_never_changes() -> None:
     assert INFO.key == "3be10a1d18770263cdfe452f11f31e09"
 
 
 def test_lines_of_version_0_1_are_read(tmp_path: Path) -> None:
-    """They have no question."""
+    """Lines of version 0.1 have no question."""
     fields = {"key": next(iter(KEYS)), "at": 1, "prompt": "p", "model": "m", "shown": ["01", "00"], "attempt": 1}
     reply = {"text": "x", "done_reason": "stop", "prompt_tokens": 1, "logprobs": {}}
     line = json.dumps({**fields, "seed": 7, "outcome": "used", "reply": reply}).encode()

@@ -24,7 +24,7 @@ def test_stats_of_batches_add_up() -> None:
     assert total.abstained_questions == {"query 1": 1, "query 2": 1}
 
 
-def test_the_facts_of_a_step_are_flat_and_hold_what_no_run_paid_alone() -> None:
+def test_the_facts_of_a_step_have_fixed_names() -> None:
     facts = stats(1).facts()
     assert list(facts) == [
         "replies", "prompt_tokens", "output_tokens", "queued_seconds", "errors_by_kind", "ranked", "abstained",
@@ -33,7 +33,7 @@ def test_the_facts_of_a_step_are_flat_and_hold_what_no_run_paid_alone() -> None:
     assert facts["errors_by_kind"] == {"busy": 1, "empty": 1}
 
 
-def test_facts_of_steps_are_merged_whatever_else_they_hold() -> None:
+def test_facts_of_steps_are_merged_including_facts_of_other_kinds() -> None:
     merged = merge(stats(1).facts() | {"pages": 1}, stats(2).facts() | {"pages": 1, "rounds": 3})
     assert (merged["ranked"], merged["pages"], merged["rounds"]) == (3, 2, 3)
     assert merged["errors_by_kind"] == {"busy": 2, "empty": 2}
@@ -41,7 +41,7 @@ def test_facts_of_steps_are_merged_whatever_else_they_hold() -> None:
     assert agreement(RankingStats().facts()) is None
 
 
-def test_a_bias_for_a_position_shows() -> None:
+def test_a_position_bias_is_reported() -> None:
     one_sided, even = RankingStats(), RankingStats()
     for number in range(140):
         one_sided.first_picks["14:0"] += 1

@@ -38,14 +38,14 @@ def test_every_row_has_a_place_and_the_best_is_first(
     assert len(model.asked) == sum(tournament.question_counts(rows, size))
 
 
-def test_questions_are_named_by_their_round(tmp_path: Path) -> None:
+def test_tournament_questions_are_labelled_with_their_round(tmp_path: Path) -> None:
     model = FakeModel(by_id)
     run(4, 2, model, tmp_path)
     names = [request.question for request in model.asked]
     assert sorted(names) == ["query 0 of round 1", "query 0 of round 2", "query 1 of round 1"]
 
 
-def test_the_cost_is_about_one_query_for_each_seat_but_one() -> None:
+def test_a_tournament_costs_about_one_query_per_place_minus_one() -> None:
     assert sum(tournament.question_counts(1000, 14)) == 72 + 6 + 1
     assert sum(tournament.question_counts(1000, 14)) == pytest.approx(1000 / 13, rel=0.05)
     assert tournament.question_counts(1, 14) == []
@@ -59,7 +59,7 @@ def test_ties_of_a_round_are_broken_by_rank_then_by_the_winners_place(tmp_path: 
     assert [row.rank for row in out] == [2, 2, 2, 3, 3, 3]
 
 
-def test_rows_of_a_query_that_abstains_go_no_further_and_come_last_in_their_round(tmp_path: Path) -> None:
+def test_rows_of_an_abstaining_query_are_last_in_their_round(tmp_path: Path) -> None:
     def silent_about_the_best(request: Request) -> str:
         return "no idea" if "0000" in request.shown else by_id(request)
 
@@ -70,7 +70,7 @@ def test_rows_of_a_query_that_abstains_go_no_further_and_come_last_in_their_roun
     assert ranks[0].round == 2
 
 
-def test_with_no_answer_at_all_the_order_is_that_of_ids(tmp_path: Path) -> None:
+def test_without_any_answer_rows_are_ordered_by_id(tmp_path: Path) -> None:
     ranks = run(9, 3, FakeModel(lambda _: ""), tmp_path)
     assert [row.id for row in ranks] == sorted(row.id for row in ranks)
     assert {row.rank for row in ranks} == {None}

@@ -1,4 +1,4 @@
-"""Which steps a second run makes anew: those that a change bears on, and no other."""
+"""A second run computes only the steps that a change affects."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def since(step: str) -> set[str]:
     return set(STEPS[STEPS.index(step) :])
 
 
-def made(result: Result) -> set[str]:
+def computed_steps(result: Result) -> set[str]:
     return set(result.summary["seconds"]) - set(result.summary["cached"])
 
 
@@ -51,13 +51,13 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_anew_what_it_bears_on(
+def test_a_changed_setting_recomputes_only_the_steps_it_affects(
     change: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     changed, expected = CHANGES[change]
     select(make_run(budget=7))
-    assert made(select(make_run(**{"budget": 7, **changed}))) == expected
+    assert computed_steps(select(make_run(**{"budget": 7, **changed}))) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,39 +74,39 @@ def test_a_change_makes_anew_what_it_bears_on(
         ("selectllm.steps.choose.CODE_VERSION", "selection"),
     ],
 )
-def test_a_raised_code_version_makes_its_step_and_those_after_it_anew(
+def test_a_raised_code_version_recomputes_its_step_and_later_steps(
     version: str, first: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(budget=7)
     select(settings)
     monkeypatch.setattr(version, 99)
-    assert made(select(settings)) == since(first)
+    assert computed_steps(select(settings)) == since(first)
 
 
-def test_another_embedding_model_or_pool_makes_all_after_it_anew(
+def test_another_embedding_model_or_pool_recomputes_later_steps(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run(budget=7)
     select(settings)
     with monkeypatch.context() as patch:
         patch.setattr("selectllm.embedding.models.open_embedder", lambda _name: OtherEmbedder())
-        assert made(select(settings)) == since("embeddings")
+        assert computed_steps(select(settings)) == since("embeddings")
     write_pool(Path(settings.pool), 61)
-    assert made(select(settings)) == set(STEPS)
+    assert computed_steps(select(settings)) == set(STEPS)
 
 
 @pytest.mark.parametrize("change", ["grew", "shrank"])
-def test_a_pool_that_changed_is_divided_on_top_of_what_stands(change: str, make_run: MakeRun) -> None:
-    """Every step's table is another; what is in it of the old rows, test_incremental.py looks at."""
+def test_a_changed_pool_extends_the_existing_queries(change: str, make_run: MakeRun) -> None:
+    """The tables of all steps change. test_incremental.py checks the old rows in them."""
     settings = make_run(budget=7)
     first = select(settings)
     lines = Path(settings.pool).read_text(encoding="utf-8").splitlines()
     lines = [*lines, json.dumps({"instruction": "A new one"})] if change == "grew" else lines[:-1]
     Path(settings.pool).write_text("\n".join(lines), encoding="utf-8")
     second = select(settings)
-    assert made(second) == set(STEPS)
+    assert computed_steps(second) == set(STEPS)
     queries = second.store.manifest(Artifact(kind="queries", key=second.summary["artifacts"]["queries"]))
     assert queries is not None
     assert queries.made_from["queries"] == first.summary["artifacts"]["queries"]
     assert queries.facts["formed"] < 30
-    assert made(select(make_run(budget=7, requery=True))) == since("queries")
+    assert computed_steps(select(make_run(budget=7, requery=True))) == since("queries")

@@ -26,14 +26,14 @@ def test_vectors_are_float32_of_unit_length_in_the_order_of_the_texts(vectors: n
 
 
 @bundled
-def test_vectors_are_the_same_on_every_run_and_hardly_depend_on_company(vectors: np.ndarray) -> None:
+def test_vectors_are_reproducible_and_nearly_independent_of_the_batch(vectors: np.ndarray) -> None:
     embedder = models.open_embedder("sentence-transformers/all-MiniLM-L6-v2")
     assert (embedder.embed(TEXTS) == vectors).all()
     assert np.allclose(embedder.embed(TEXTS[:1])[0], vectors[0], atol=1e-5)
 
 
 @bundled
-def test_the_digest_is_of_the_weights_not_of_where_they_lie(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_weights_and_not_on_their_folder(tmp_path: Path) -> None:
     here = models.open_embedder("all-MiniLM-L6-v2")
     assert isinstance(here, models.SentenceTransformerEmbedder)
     copy = tmp_path / "copy"
@@ -54,12 +54,12 @@ def test_the_input_is_embedded_with_its_instruction() -> None:
     assert models.text("Sum up", None) == "Sum up"
 
 
-def test_a_folder_that_is_no_model_is_bad_usage(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_bad_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"modules\.json"):
         models.open_embedder(str(tmp_path))
 
 
-def test_a_model_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_embedding_model_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to the hub")
 
@@ -68,7 +68,7 @@ def test_a_model_that_cannot_be_had_is_bad_usage(monkeypatch: pytest.MonkeyPatch
         models.open_embedder("nobody/no-such-model")
 
 
-def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_for_a_missing_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[embed\]'"):
         models.open_embedder("all-MiniLM-L6-v2")

@@ -25,28 +25,28 @@ def ids(result: Result) -> list[str]:
     return result.table()["id"].to_pylist()
 
 
-def test_nights_never_choose_a_row_twice_and_cost_the_tournament_at_most(
+def test_slots_never_choose_a_row_twice_and_need_only_tournament_requests(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
     run = make_run(rows=140, budget=12, history="nightly")
     chosen: list[str] = []
     asked = []
-    for _ in range(5):  # two levels and a half of ten queries, three of which are ranked
+    for _ in range(5):  # two and a half tiers of ten queries; three tiers are ranked
         before = len(model.asked)
         chosen += ids(select(run))
         asked.append(len(model.asked) - before)
     assert len(chosen) == len(set(chosen)) == 60
-    assert asked[0] > 10, "the first ranks all queries"
-    assert all(one <= 12 for one in asked[1:3]), "then only the levels that are cut are put in order"
+    assert asked[0] > 10, "the first slot ranks all queries"
+    assert all(count <= 12 for count in asked[1:3]), "later slots only order the tiers that are cut"
 
 
-def test_nights_choose_what_one_large_budget_would_have(
+def test_slots_choose_the_same_rows_as_one_large_budget(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     fake_model()
     night = make_run(rows=140, budget=10, history="h")
-    nights = [one for _ in range(3) for one in ids(select(night))]
+    nights = [id for _ in range(3) for id in ids(select(night))]
     at_once = ids(select(make_run(rows=140, budget=30, store=night.store + " apart")))
     assert set(nights) == set(at_once)
 
@@ -76,7 +76,7 @@ def test_a_filled_slot_keeps_its_rows_when_the_pool_changes(
     Path(first.path()).unlink()
     with pytest.raises(StoreError, match="no longer in the store"):
         select(other)
-    assert ids(select(run)) == ids(first), "but what it was made from makes it again"
+    assert ids(select(run)) == ids(first), "the same inputs give the same rows again"
 
 
 def test_a_filled_slot_takes_no_other_budget(make_run: MakeRun) -> None:
@@ -86,9 +86,7 @@ def test_a_filled_slot_takes_no_other_budget(make_run: MakeRun) -> None:
         select(run.model_copy(update={"budget": 6}))
 
 
-def test_a_run_that_dies_before_its_commit_has_chosen_nothing(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_dies_before_its_commit_fills_no_slot(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(rows=60, budget=5, history="h")
     with monkeypatch.context() as patch:
         patch.setattr(History, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -99,7 +97,7 @@ def test_a_run_that_dies_before_its_commit_has_chosen_nothing(
     assert ids(select(run)) == ids(apart)
 
 
-def test_a_run_that_dies_after_its_commit_gives_its_rows_when_run_again(
+def test_a_run_that_dies_after_its_commit_gives_the_same_rows_on_rerun(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(rows=60, budget=5, history="h", slot="s")
@@ -127,7 +125,7 @@ def test_a_filled_slot_needs_no_model_and_no_pool(make_run: MakeRun, tmp_path: P
     assert (tmp_path / "out" / "quarantine.parquet").is_file()
 
 
-def test_a_run_overtaken_where_others_are_yet_to_be_ranked_asks_for_them(
+def test_a_run_in_conflict_ranks_missing_rows_and_chooses_again(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(rows=140, budget=12, history="h", slot="slow")
@@ -145,16 +143,16 @@ def test_a_run_overtaken_where_others_are_yet_to_be_ranked_asks_for_them(
     assert not set(quick) & set(slow)
 
 
-def test_a_run_overtaken_by_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_conflict_with_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(rows=140, budget=4, history="h", slot="slow")
-    select(make_run(rows=140, budget=4, store=run.store))  # ranks, so that the fast one asks nothing
+    select(make_run(rows=140, budget=4, store=run.store))  # ranks all rows, so that the fast run needs no request
     whole = choose_step._chosen
 
-    def while_another_runs(*given: object) -> object:
-        made = whole(*given)  # type: ignore[arg-type]
+    def while_another_runs(*arguments: object) -> object:
+        table = whole(*arguments)  # type: ignore[arg-type]
         monkeypatch.setattr(choose_step, "_chosen", whole)
         select(run.model_copy(update={"slot": "fast"}))
-        return made
+        return table
 
     monkeypatch.setattr(choose_step, "_chosen", while_another_runs)
     slow = ids(select(run))
@@ -165,7 +163,7 @@ def test_a_run_overtaken_by_another_chooses_again(make_run: MakeRun, monkeypatch
 
 
 @pytest.mark.parametrize("place", ["local", "memory", "a disk without locks"])
-def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_runs_of_a_history_share_no_row(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     location = f"memory://{tmp_path}" if place == "memory" else str(tmp_path)
     if place == "a disk without locks":
         fcntl = pytest.importorskip("fcntl")
@@ -180,9 +178,9 @@ def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkey
         history = History(Store(location), "h")
         while True:
             before = chosen_before(history.commits(), str(slot))
-            taken = {id for one in before for id in one.ids}
+            taken = {id for commit in before for id in commit.ids}
             mine = [id for id in rows if id not in taken][:4]
-            after = tuple(one.slot for one in before)
+            after = tuple(commit.slot for commit in before)
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=4, after=after, ids=tuple(mine)))
             except Conflict:
@@ -194,11 +192,11 @@ def test_of_many_at_once_each_row_goes_to_one(place: str, tmp_path: Path, monkey
         thread.start()
     for thread in threads:
         thread.join()
-    chosen = [id for one in History(Store(location), "h").commits().values() for id in one.ids]
+    chosen = [id for commit in History(Store(location), "h").commits().values() for id in commit.ids]
     assert sorted(chosen) == rows
 
 
-def test_a_history_that_cannot_be_read_stops_the_run_rather_than_choose_twice(make_run: MakeRun) -> None:
+def test_an_unreadable_history_stops_the_run(make_run: MakeRun) -> None:
     run = make_run(rows=60, budget=5, history="h", slot="s")
     select(run)
     path = Path(run.store) / "v1" / "history" / "h" / "s.json"
@@ -208,16 +206,16 @@ def test_a_history_that_cannot_be_read_stops_the_run_rather_than_choose_twice(ma
 
 
 @pytest.mark.parametrize("left", [b"", b"another's"])
-def test_a_lock_whose_holder_died_is_taken_over(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_of_a_dead_process_is_taken_over(left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selectllm.store.locks.LEASE_SECONDS", 0.3)
     store = Store(f"memory://{tmp_path}")
     store.write_bytes("history/h/.lock", left)
     with store.lock("history/h"):
         store.write_bytes("history/h/.lock", b"taken over by another")
-    assert store.read_bytes("history/h/.lock") == b"taken over by another", "only one's own is let go"
+    assert store.read_bytes("history/h/.lock") == b"taken over by another", "only the owner removes the lock"
 
 
-def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
+def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path) -> None:
     store = Store(f"memory://{tmp_path}")
     store.write_bytes("history/h/.lock", b"another's")
     cancellation.cancel()
@@ -225,10 +223,10 @@ def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
         pass
 
 
-def test_a_filled_slot_keeps_its_rows_when_a_lost_answer_comes_in(
+def test_a_filled_slot_keeps_its_rows_when_an_abstention_is_answered_later(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
-    """A query that a host failed is asked again by the next run, and then ranks rows that it had not ranked."""
+    """The next run asks a failed query again. It then ranks rows that had no rank."""
     lost = True
 
     def at_times(request: Request) -> str:
@@ -249,7 +247,7 @@ def test_a_filled_slot_keeps_its_rows_when_a_lost_answer_comes_in(
     assert set(ids(select(run.model_copy(update={"slot": "tue"})))).isdisjoint(before)
 
 
-def test_a_new_run_of_a_history_gets_a_slot_of_its_own(make_run: MakeRun) -> None:
+def test_each_new_run_of_a_history_gets_its_own_slot(make_run: MakeRun) -> None:
     run = make_run(history="h")
     assert with_slot(run).slot != with_slot(run).slot
     assert with_slot(run, "given").slot == "given"
@@ -258,7 +256,7 @@ def test_a_new_run_of_a_history_gets_a_slot_of_its_own(make_run: MakeRun) -> Non
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "x" * 101, "a b", "a\n"])
-def test_names_that_are_no_file_names_are_refused(name: str, make_run: MakeRun) -> None:
+def test_history_names_that_are_not_file_names_are_refused(name: str, make_run: MakeRun) -> None:
     with pytest.raises(ValueError, match="history"):
         make_run(history=name)
 
@@ -272,7 +270,7 @@ def excluding(run: RunSettings, *files: Path) -> RunSettings:
     return run.model_copy(update={"exclude": tuple(map(str, files))})
 
 
-def test_files_of_every_kind_exclude_their_rows(make_run: MakeRun, tmp_path: Path) -> None:
+def test_exclude_files_of_every_format_exclude_their_rows(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(rows=60, budget=6, out=str(tmp_path / "out"))
     first = select(run)
     chosen = ids(first)
@@ -285,18 +283,18 @@ def test_files_of_every_kind_exclude_their_rows(make_run: MakeRun, tmp_path: Pat
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    found = {
+    results = {
         name: select(excluding(run, tmp_path / name).model_copy(update={"out": None}))
         for name in (*files, "out/selection.parquet", "out/selection.jsonl")
     }
-    for name, result in found.items():
+    for name, result in results.items():
         assert set(ids(result)).isdisjoint(chosen), name
         assert result.summary["selection"] == {"budget": 6, "selected": 6, "excluded": 6}
         assert set(result.table("excluded")["reason"].to_pylist()) == {f"named by {tmp_path / name}"}
-    assert len({tuple(ids(result)) for result in found.values()}) == 1
+    assert len({tuple(ids(result)) for result in results.values()}) == 1
 
 
-def test_exclusion_leaves_pool_queries_and_ranks_as_they_were(
+def test_exclusion_does_not_change_pool_queries_or_ranks(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
     model = fake_model()
@@ -307,10 +305,10 @@ def test_exclusion_leaves_pool_queries_and_ranks_as_they_were(
     second = select(excluding(run, tmp_path / "x.txt"))
     same = {kind for kind, key in first.summary["artifacts"].items() if second.summary["artifacts"][kind] == key}
     assert same == {"pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences"}
-    assert len(model.asked) == asked, "the same level is cut: its order is known"
+    assert len(model.asked) == asked, "the same tier is cut, so its order is known"
 
 
-def test_too_few_rows_left_are_told_before_a_model_is_asked(
+def test_too_few_remaining_rows_are_an_error_before_any_request(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
     model = fake_model()
@@ -324,7 +322,7 @@ def test_too_few_rows_left_are_told_before_a_model_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("x.txt", "no ids here\n", "names no row"),
         ("x.csv", "a,b\n1,2\n", "names no row"),
@@ -332,16 +330,16 @@ def test_too_few_rows_left_are_told_before_a_model_is_asked(
         ("missing.txt", None, "does not exist"),
     ],
 )
-def test_a_file_that_names_no_row_is_an_error(
-    name: str, content: str | None, said: str, make_run: MakeRun, tmp_path: Path
+def test_an_exclude_file_without_rows_is_an_error(
+    name: str, content: str | None, message: str, make_run: MakeRun, tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         select(excluding(make_run(), tmp_path / name))
 
 
-def test_rows_that_are_not_in_the_pool_are_warned_of(
+def test_excluded_rows_outside_the_pool_cause_a_warning(
     make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "x.txt").write_text("0" * 32, encoding="utf-8")
@@ -349,7 +347,7 @@ def test_rows_that_are_not_in_the_pool_are_warned_of(
     assert "none of the rows" in caplog.text
 
 
-def test_an_id_of_another_system_does_not_hide_a_rows_texts(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_foreign_id_column_does_not_prevent_matching_by_text(make_run: MakeRun, tmp_path: Path) -> None:
     first = select(make_run())
     rows = [{"id": f"{n:032x}", "instruction": row["instruction"]} for n, row in enumerate(first.table().to_pylist())]
     (tmp_path / "done.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -358,7 +356,7 @@ def test_an_id_of_another_system_does_not_hide_a_rows_texts(make_run: MakeRun, t
         assert select(excluding(make_run(), tmp_path / name)).summary["selection"]["excluded"] == 5
 
 
-def test_a_store_may_lie_in_a_folder_with_brackets(make_run: MakeRun) -> None:
+def test_a_store_works_in_a_folder_with_brackets(make_run: MakeRun) -> None:
     run = make_run(store=make_run().store + "/data [2024]*")
     assert set(select(run).summary["cached"]) == set()
     again = select(run)

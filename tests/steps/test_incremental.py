@@ -1,4 +1,4 @@
-"""A store that is used again: pools that grow, files that are damaged, steps that change."""
+"""Later runs over the same store: grown pools, damaged files and changed steps."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 
 def grow(run: RunSettings, rows: Sequence[dict[str, Any]], *, without: int = 0) -> RunSettings:
-    """A run on another file: the run's pool without its first rows, and more rows."""
+    """Settings for another file: the same pool without its first rows, plus new rows."""
     old = Path(run.pool)
     kept = old.read_text(encoding="utf-8").splitlines()[without:]
     new = old.with_name(f"grown{len(rows)}-{without}.jsonl")
@@ -42,7 +42,7 @@ def new_rows(count: int, name: str = "new") -> list[dict[str, Any]]:
     return [{"instruction": f"A {name} question, number {n}: why?"} for n in range(count)]
 
 
-def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
+def test_a_pool_that_grew_slightly_needs_requests_only_for_new_rows(
     make_run: MakeRun, quick_embedding: type[HashEmbedder]
 ) -> None:
     run = make_run(rows=3000, budget=200)
@@ -53,33 +53,31 @@ def test_a_pool_that_grew_by_a_hundredth_asks_about_the_new_rows_alone(
     calls = pc.count_distinct(first.table("queries")["query_id"]).as_py()
     played = sum(tournament.question_counts(len(second.table("tournament")), 14))
     assert second.summary["ranking"]["asked"] <= 0.02 * calls + played
-    assert first.summary["ranking"]["asked"] > 0.98 * calls, "it was the replies that saved the asking"
+    assert first.summary["ranking"]["asked"] > 0.98 * calls, "the stored replies made requests unnecessary"
     old, new = (result.table("queries") for result in (first, second))
-    assert new.slice(0, len(old)).equals(old), "the old queries stand as they were"
+    assert new.slice(0, len(old)).equals(old), "the old queries are unchanged"
     assert len(new) == 3030
 
 
-def test_generation_follows_generation_and_requery_starts_afresh(make_run: MakeRun) -> None:
+def test_generations_are_counted_and_requery_starts_again(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     select(run)
     second = grow(run, new_rows(20))
     third = grow(run, new_rows(20) + new_rows(20, "newer"))
-    found = [select(one) for one in (second, third)]
-    facts = [one.store.manifest(one._artifact("queries")).facts for one in found]  # type: ignore[union-attr]
-    assert [(one["generation"], one["formed"]) for one in facts] == [(1, 20), (2, 20)]
+    results = [select(run) for run in (second, third)]
+    facts = [result.store.manifest(result._artifact("queries")).facts for result in results]  # type: ignore[union-attr]
+    assert [(fact["generation"], fact["formed"]) for fact in facts] == [(1, 20), (2, 20)]
     assert facts[0]["centroids"] == facts[1]["centroids"] is not None
     afresh = select(third.model_copy(update={"requery": True}))
     manifest = afresh.store.manifest(afresh._artifact("queries"))
     assert manifest is not None
     assert (manifest.facts["generation"], manifest.facts["formed"]) == (0, 320)
-    assert select(third).summary["artifacts"] == afresh.summary["artifacts"], (
-        "what was formed afresh stands from then on"
-    )
+    assert select(third).summary["artifacts"] == afresh.summary["artifacts"], "the newly formed queries remain"
     apart = select(third.model_copy(update={"store": run.store + " apart"}))
-    assert apart.table().equals(afresh.table()), "and is what a store without a past would have"
+    assert apart.table().equals(afresh.table()), "the result equals that of an empty store"
 
 
-def test_queries_that_lost_a_row_are_dissolved_and_no_other(make_run: MakeRun) -> None:
+def test_only_queries_that_lost_a_row_are_dissolved(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     before = select(run).table("queries")
     lost = set(pc.unique(before["query_id"]).to_pylist())
@@ -92,16 +90,16 @@ def test_queries_that_lost_a_row_are_dissolved_and_no_other(make_run: MakeRun) -
         assert rows[0].equals(rows[1])
 
 
-def test_a_single_new_row_meets_others(make_run: MakeRun) -> None:
+def test_a_single_new_row_shares_a_query_with_other_rows(make_run: MakeRun) -> None:
     run = make_run(rows=280, budget=20)
     select(run)
     table = select(grow(run, new_rows(1))).table("queries")
     last = table.filter(pc.greater_equal(table["query_id"], 19))
     assert len(last) == 15
-    assert sorted(one["counts"].as_py() for one in last["query_id"].value_counts()) == [7, 8]
+    assert sorted(size["counts"].as_py() for size in last["query_id"].value_counts()) == [7, 8]
 
 
-def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
+def test_a_mostly_new_pool_is_divided_again(make_run: MakeRun) -> None:
     run = make_run(rows=60, budget=5)
     select(run)
     big = grow(run, new_rows(100))
@@ -112,7 +110,7 @@ def test_a_pool_that_is_mostly_new_is_divided_afresh(make_run: MakeRun) -> None:
     )
 
 
-def test_other_columns_or_another_order_form_no_query_anew(
+def test_other_columns_or_another_order_change_no_query(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
@@ -130,7 +128,7 @@ def test_other_columns_or_another_order_form_no_query_anew(
     assert len(model.asked) == asked
 
 
-def test_an_embedding_cut_off_goes_on_where_it_was(
+def test_an_interrupted_embedding_continues(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "SHARD_ROWS", 10)
@@ -154,7 +152,7 @@ def test_an_embedding_cut_off_goes_on_where_it_was(
     assert result.summary["artifacts"] == apart.summary["artifacts"]
 
 
-def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> None:
+def test_a_smaller_pool_in_between_changes_no_query(make_run: MakeRun) -> None:
     run = make_run(rows=700, budget=5)
     first = select(run)
     lines = Path(run.pool).read_text(encoding="utf-8").splitlines()
@@ -167,7 +165,7 @@ def test_a_smaller_pool_in_between_forms_no_query_anew(make_run: MakeRun) -> Non
 
 @pytest.mark.parametrize("kind", ["queries", "centroids"])
 @pytest.mark.parametrize("damage", ["deleted", "altered"])
-def test_what_the_next_generation_needs_is_made_again_as_it_was(
+def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     kind: str, damage: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(rows=280, budget=20)
@@ -175,8 +173,8 @@ def test_what_the_next_generation_needs_is_made_again_as_it_was(
     second = grow(run, new_rows(20))
     key = select(second).summary["artifacts"]["queries"]
     third = grow(run, new_rows(20) + new_rows(20, "newer"))
-    wanted = select(third).table("queries")
-    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # as before the third
+    expected = select(third).table("queries")
+    for path in (Path(run.store) / "v1" / "artifacts" / "queries").glob("*.json"):  # the state before the third run
         if json.loads(path.read_text())["rows"] == 320:
             path.unlink()
             path.with_suffix(".parquet").unlink()
@@ -187,12 +185,12 @@ def test_what_the_next_generation_needs_is_made_again_as_it_was(
     if damage == "altered":
         path.write_bytes(content[:-1] + b"\0")
     with caplog.at_level(logging.WARNING, "selectllm"):
-        assert select(third).table("queries").equals(wanted)
+        assert select(third).table("queries").equals(expected)
     assert path.read_bytes() == content
     assert path.name in caplog.text
 
 
-def test_vectors_that_nobody_can_use_are_not_kept(
+def test_unusable_vectors_are_not_stored(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = HashEmbedder.embed
@@ -207,10 +205,10 @@ def test_vectors_that_nobody_can_use_are_not_kept(
         patch.setattr(HashEmbedder, "embed", sick)
         with pytest.raises(ContractError, match="vectors are not finite"):
             select(run)
-    assert len(select(run).table()) == 5, "the next run, with a model that is well again"
+    assert len(select(run).table()) == 5, "the next run has a working model"
 
 
-def test_another_way_of_embedding_embeds_every_row_anew(
+def test_a_new_embedding_code_version_embeds_every_row_again(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(rows=60)
@@ -224,7 +222,7 @@ def test_another_way_of_embedding_embeds_every_row_anew(
     "kind", ["pool", "quarantine", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"]
 )
 @pytest.mark.parametrize("damage", ["deleted", "cut short", "altered", "no manifest"])
-def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
+def test_a_damaged_artifact_is_detected_logged_and_rebuilt(
     kind: str, damage: str, make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = fake_model()
@@ -243,13 +241,13 @@ def test_a_damaged_artifact_is_noticed_told_of_and_made_again(
         second = select(run)
     assert path.read_bytes() == content
     assert second.table().equals(first.table())
-    assert len(model.asked) == asked, "the replies are kept"
+    assert len(model.asked) == asked, "the replies remain"
     remade = {"quarantine": "pool"}.get(kind, kind)
     assert set(second.summary["seconds"]) - set(second.summary["cached"]) == {remade}
     assert (path.name in caplog.text) == (damage != "no manifest")
 
 
-def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun) -> None:
+def test_a_run_removes_old_temporary_files_and_keeps_recent_ones(make_run: MakeRun) -> None:
     import os
     import time
 
@@ -263,10 +261,10 @@ def test_old_temporary_files_are_swept_and_young_ones_are_not(make_run: MakeRun)
     os.utime(old, (hours_ago, hours_ago))
     select(run)
     assert not old.exists()
-    assert young.exists(), "its writer may still be at work"
+    assert young.exists(), "its writer may still be active"
 
 
-def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
+def test_a_budget_beyond_the_depth_is_announced_before_more_requests(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = fake_model()
@@ -278,7 +276,7 @@ def test_a_budget_beyond_the_depth_says_that_more_is_asked_before_it_is(
     assert len(model.asked) > asked
 
 
-def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(make_run: MakeRun) -> None:
+def test_a_concurrent_result_is_used_unless_it_is_unacceptable(make_run: MakeRun) -> None:
     run = make_run()
     store, table = Store(run.store), pa.table({"id": ["a"]})
 
@@ -294,10 +292,10 @@ def test_what_another_run_made_meanwhile_counts_unless_this_one_wants_better(mak
     assert store.read(own.artifact)["id"].to_pylist() == ["c"]
 
 
-def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
+def test_two_concurrent_runs_agree_with_a_nondeterministic_model(
     make_run: MakeRun, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which reply and which table counts must be one thing for all, however slow the disk of one of them is."""
+    """All runs must use the same replies and tables, even if the disk of one run is slow."""
     dice = random.Random(0)
 
     def rolled(request: Request) -> str:
@@ -314,25 +312,25 @@ def test_two_runs_at_once_of_a_model_that_never_says_the_same_twice(
     monkeypatch.setattr(Ledger, "_append_to", slow)
     run = make_run(rows=140, budget=12, queries={"size": 5})
     with ThreadPoolExecutor(2) as threads:
-        one, other = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
-    assert one.table().equals(other.table())
-    assert one.summary["artifacts"] == other.summary["artifacts"]
+        first, second = [future.result() for future in [threads.submit(select, run) for _ in range(2)]]
+    assert first.table().equals(second.table())
+    assert first.summary["artifacts"] == second.summary["artifacts"]
     again = select(run.model_copy(update={"refresh": ("rankings", "tournament", "selection")}))
     assert again.summary["ranking"]["asked"] == 0
-    assert again.table().equals(one.table()), "and for whoever reads the replies later"
+    assert again.table().equals(first.table()), "a later reader of the replies gets the same rows"
 
 
-def test_two_runs_at_once_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
+def test_two_concurrent_runs_neither_corrupt_nor_block_each_other(make_run: MakeRun) -> None:
     with FaultyOllama(delay=0.02, parallel=8) as server:
         asking = {"hosts": [server.host], "concurrency": 4}
         run = make_run(rows=300, budget=25, selector=f"ollama:{server.model}", ranking=asking, queries={"size": 5})
         with ThreadPoolExecutor(2) as threads:
-            both = [one.result() for one in [threads.submit(select, run) for _ in range(2)]]
+            both = [future.result() for future in [threads.submit(select, run) for _ in range(2)]]
         asked = len(server.asked)
         third = select(run)
         apart = select(run.model_copy(update={"store": run.store + " apart"}))
         alone = len(server.asked) - asked
     assert third.summary["ranking"]["asked"] == 0
-    assert set(third.summary["cached"]) == set(third.summary["seconds"]), "what they left is whole"
-    assert all(one.table().equals(apart.table()) for one in (*both, third))
-    assert asked <= 2 * alone, "neither asks more than it would alone"
+    assert set(third.summary["cached"]) == set(third.summary["seconds"]), "the files of both runs are complete"
+    assert all(result.table().equals(apart.table()) for result in (*both, third))
+    assert asked <= 2 * alone, "no run sends more requests than it would alone"

@@ -18,7 +18,6 @@ from selectllm.report.result import Result
 from selectllm.settings import QualitySettings, RunSettings
 from tests.conftest import FakeModel, HashEmbedder, by_id, top_k
 
-ALL_STEPS = {"pool", "embeddings", "queries", "rankings", "tournament", "preferences", "selection"}
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
@@ -28,7 +27,7 @@ def adds_up(summary: dict[str, Any]) -> bool:
     return pool["rows_read"] == pool["quarantined"] + pool["duplicates"] + pool["kept"]
 
 
-def test_a_run_leaves_what_it_promises(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_run_writes_all_documented_results(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(rows=60, budget=7, out=str(tmp_path / "out"))
     result = select(run)
     out = tmp_path / "out"
@@ -61,7 +60,7 @@ def test_a_run_leaves_what_it_promises(make_run: MakeRun, tmp_path: Path) -> Non
     assert (Path(run.store) / f"v1/runs/{latest['run']}.json").is_file()
 
 
-def test_a_second_run_makes_and_asks_nothing(make_run: MakeRun, quick_embedding: type[HashEmbedder]) -> None:
+def test_a_second_run_is_cached_and_sends_no_request(make_run: MakeRun, quick_embedding: type[HashEmbedder]) -> None:
     first = select(make_run(budget=7))
     embedded = quick_embedding.texts
     second = select(make_run(budget=7))
@@ -73,19 +72,19 @@ def test_a_second_run_makes_and_asks_nothing(make_run: MakeRun, quick_embedding:
 
 
 @pytest.mark.parametrize("budget", [1, 4, 5, 6, 15, 16, 59, 60])
-def test_any_budget_up_to_the_pool_is_met_exactly(budget: int, make_run: MakeRun) -> None:
+def test_any_budget_up_to_the_pool_size_is_selected_exactly(budget: int, make_run: MakeRun) -> None:
     chosen = select(make_run(rows=60, budget=budget)).table()
     assert len(chosen) == len(set(chosen["id"].to_pylist())) == budget
 
 
-def test_another_budget_within_the_depth_asks_for_the_tournament_at_most(make_run: MakeRun) -> None:
+def test_another_budget_within_the_depth_needs_only_tournament_requests(make_run: MakeRun) -> None:
     assert select(make_run(budget=6)).summary["ranking"]["asked"] == 5 + 1
-    assert select(make_run(budget=8)).summary["ranking"]["asked"] == 0, "the same level is cut"
-    assert select(make_run(budget=10)).summary["ranking"]["asked"] == 0, "no level is cut"
-    assert select(make_run(budget=12)).summary["ranking"]["asked"] == 1, "a level that none has cut before"
+    assert select(make_run(budget=8)).summary["ranking"]["asked"] == 0, "the same tier is cut"
+    assert select(make_run(budget=10)).summary["ranking"]["asked"] == 0, "no tier is cut"
+    assert select(make_run(budget=12)).summary["ranking"]["asked"] == 1, "a tier that no earlier budget cut"
 
 
-def test_the_depth_grows_by_blocks_and_asks_only_for_what_is_missing(make_run: MakeRun) -> None:
+def test_the_depth_grows_by_pages_and_only_missing_ranks_are_requested(make_run: MakeRun) -> None:
     assert select(make_run(rows=60, budget=15)).summary["ranking"]["asked"] == 5
     deeper = select(make_run(rows=60, budget=30)).summary["ranking"]
     assert (deeper["asked"], deeper["pages"]) == (5, 2)
@@ -93,14 +92,14 @@ def test_the_depth_grows_by_blocks_and_asks_only_for_what_is_missing(make_run: M
     assert sorted(set(ranks["rank"].to_pylist())) == [1, 2, 3, 4, 5, 6]
 
 
-def test_more_than_the_pool_is_refused_before_anything_is_asked(make_run: MakeRun, fake_model: Any) -> None:
+def test_a_budget_above_the_pool_size_is_refused_before_any_request(make_run: MakeRun, fake_model: Any) -> None:
     model = fake_model()
     with pytest.raises(UsageError, match="the budget is 61, but the pool holds 60 usable rows"):
         select(make_run(rows=60, budget=61))
     assert not model.asked
 
 
-def test_a_model_that_never_answers_usably_fails_the_run_and_keeps_its_replies(
+def test_a_model_without_usable_answers_fails_the_run_and_replies_are_kept(
     make_run: MakeRun, fake_model: Any, tmp_path: Path
 ) -> None:
     fake_model(lambda _: "I would rather not.")
@@ -113,16 +112,16 @@ def test_a_model_that_never_answers_usably_fails_the_run_and_keeps_its_replies(
     assert len(replies) == 5 * 4
 
 
-def test_beyond_the_most_abstentions_the_asking_stops_and_names_the_queries(make_run: MakeRun, fake_model: Any) -> None:
+def test_a_run_above_the_abstention_limit_stops_and_names_the_queries(make_run: MakeRun, fake_model: Any) -> None:
     model = fake_model(lambda _: "I would rather not.")
-    run = make_run(rows=600, ranking={"concurrency": 1, "max_abstained": 0.05})  # 43 queries, two of which may abstain
+    run = make_run(rows=600, ranking={"concurrency": 1, "max_abstained": 0.05})  # 43 queries; two can abstain
     with pytest.raises(TooManyAbstained, match=r"query \d+, query \d+, query \d+: more than --max-abstained") as error:
         select(run)
     assert "unreadable" in str(error.value)
-    assert len(model.asked) <= 5 * 4, "it stops at the third of 43 queries, with at most two more begun"
+    assert len(model.asked) <= 5 * 4, "it stops at the third of 43 queries, and at most two more were started"
 
 
-def test_a_query_that_abstains_leaves_its_places_to_others(make_run: MakeRun, fake_model: Any) -> None:
+def test_places_of_an_abstaining_query_go_to_other_queries(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
         return "no" if "Task 7:" in request.text else by_id(request)
 
@@ -133,7 +132,7 @@ def test_a_query_that_abstains_leaves_its_places_to_others(make_run: MakeRun, fa
     assert result.summary["ranking"]["pages"] == 2
 
 
-def test_a_model_that_fails_half_way_loses_nothing(make_run: MakeRun, fake_model: Any) -> None:
+def test_a_model_failure_during_a_run_loses_no_reply(make_run: MakeRun, fake_model: Any) -> None:
     answered = 0
 
     def dies(request: Request) -> str:
@@ -161,25 +160,25 @@ def test_the_order_of_the_answers_does_not_matter(make_run: MakeRun, fake_model:
             return await super().answer(request)
 
     first = select(make_run(budget=7))
-    told = fake_model(by_id)
-    told.__class__ = Late
-    one = select(make_run(budget=7, store=str(tmp_path / "one"), ranking={"concurrency": 16}))
+    model = fake_model(by_id)
+    model.__class__ = Late
+    late = select(make_run(budget=7, store=str(tmp_path / "one"), ranking={"concurrency": 16}))
     other = select(make_run(budget=7, store=str(tmp_path / "other"), ranking={"concurrency": 1}))
-    assert one.table().equals(other.table())
+    assert late.table().equals(other.table())
     assert len(first.table()) == 7
 
 
-def test_several_passes_are_put_together_and_their_agreement_is_told(make_run: MakeRun, fake_model: Any) -> None:
+def test_several_passes_are_aggregated_and_their_agreement_is_reported(make_run: MakeRun, fake_model: Any) -> None:
     model = fake_model(by_id)
     summary = select(make_run(rows=60, budget=5, ranking={"passes": 3})).summary
     assert summary["ranking"]["asked"] == len(model.asked) == 15
     assert (summary["ranking"]["ranked"], summary["ranking"]["agreement"]) == (5, 1.0)
-    assert len({request.text for request in model.asked}) == 15, "each pass shuffles anew"
+    assert len({request.text for request in model.asked}) == 15, "each pass has its own order"
     ids = select(make_run(rows=60, budget=5, ranking={"passes": 3})).table()["id"].to_pylist()
     assert ids == select(make_run(rows=60, budget=5)).table()["id"].to_pylist()
 
 
-def test_a_selector_that_goes_by_position_is_found_out(make_run: MakeRun, fake_model: Any) -> None:
+def test_a_position_biased_selector_is_detected(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(lambda request: json.dumps({"ranking": list(range(1, top_k(request) + 1))}))
     biased = select(make_run(rows=1400, budget=100))
     assert biased.summary["ranking"]["position_bias_pvalue"] < 1e-6
@@ -188,8 +187,8 @@ def test_a_selector_that_goes_by_position_is_found_out(make_run: MakeRun, fake_m
     assert fair.summary["ranking"]["position_bias_pvalue"] > 0.001
 
 
-def test_a_run_stops_at_its_most_cost_and_goes_on_when_it_is_raised(make_run: MakeRun, fake_model: Any) -> None:
-    fake_model(by_id)  # 10 tokens in and 2 out each
+def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_limit(make_run: MakeRun, fake_model: Any) -> None:
+    fake_model(by_id)  # each request has 10 input and 2 output tokens
     prices = {"concurrency": 1, "price_in": 100_000, "price_out": 0}  # so that a question costs 1
     with pytest.raises(CostExceeded, match=r"cost [34]\.00"):
         select(make_run(budget=5, ranking={**prices, "max_cost": 3}))
@@ -199,14 +198,14 @@ def test_a_run_stops_at_its_most_cost_and_goes_on_when_it_is_raised(make_run: Ma
     assert select(make_run(budget=5)).summary["cost"] is None
 
 
-def test_the_most_cost_is_of_the_whole_run_not_of_a_block(make_run: MakeRun, fake_model: Any) -> None:
+def test_the_cost_limit_covers_the_whole_run(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(by_id)
-    asked = {"concurrency": 1, "depth": 1, "price_in": 100_000, "max_cost": 8}  # a question costs 1, a block 5
+    asked = {"concurrency": 1, "depth": 1, "price_in": 100_000, "max_cost": 8}  # a question costs 1, a page costs 5
     with pytest.raises(CostExceeded, match=r"cost [89]\.00"):
         select(make_run(rows=60, budget=20, ranking=asked))
 
 
-def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, fake_model: Any) -> None:
+def test_requests_in_flight_at_the_cost_limit_are_stored(make_run: MakeRun, fake_model: Any) -> None:
     class Slow(FakeModel):
         async def answer(self, request: Request) -> Reply:
             reply = await super().answer(request)
@@ -221,7 +220,7 @@ def test_what_is_under_way_when_the_cost_is_reached_is_kept(make_run: MakeRun, f
     assert len(kept) == len(model.asked) == 4
 
 
-def test_fewer_abstentions_allowed_are_fewer_also_of_what_is_in_the_store(make_run: MakeRun, fake_model: Any) -> None:
+def test_a_lower_abstention_limit_also_applies_to_stored_rankings(make_run: MakeRun, fake_model: Any) -> None:
     def sullen(request: Request) -> str:
         return "no" if "Task 7:" in request.text else by_id(request)
 
@@ -250,7 +249,7 @@ def test_clipped_candidates_are_counted(make_run: MakeRun) -> None:
     assert select(make_run(rows=60)).summary["ranking"]["clipped"] == 0
 
 
-def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, fake_model: Any) -> None:
+def test_results_of_lost_replies_are_computed_again(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(by_id)
     first = select(make_run(budget=8))
     chosen = first.table()
@@ -269,7 +268,7 @@ def test_what_was_made_from_lost_replies_is_made_anew(make_run: MakeRun, fake_mo
     assert not again.table().equals(chosen)
 
 
-def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: MakeRun, fake_model: Any) -> None:
+def test_the_next_run_repeats_queries_that_failed_with_a_host(make_run: MakeRun, fake_model: Any) -> None:
     def fails_one(request: Request) -> str:
         if "Task 7:" in request.text:
             raise TransientError("busy", "busy")
@@ -285,7 +284,7 @@ def test_a_query_that_a_host_failed_is_asked_again_by_the_next_run(make_run: Mak
     assert select(run).summary["ranking"]["asked"] == 0
 
 
-def test_numbers_that_json_does_not_know_are_null(make_run: MakeRun, tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_represent_are_null(make_run: MakeRun, tmp_path: Path) -> None:
     pool = tmp_path / "nan.jsonl"
     pool.write_text('{"instruction": "one", "weight": NaN}\n{"instruction": "two", "weight": 1.5}\n')
     select(make_run(pool=str(pool), budget=2, out=str(tmp_path / "out")))
@@ -294,7 +293,7 @@ def test_numbers_that_json_does_not_know_are_null(make_run: MakeRun, tmp_path: P
     assert "NaN" not in text
 
 
-def test_a_plan_can_be_made_again_and_again(make_run: MakeRun) -> None:
+def test_planning_can_be_repeated(make_run: MakeRun) -> None:
     import selectllm
 
     assert selectllm.plan_run(make_run()) == selectllm.plan_run(make_run())
@@ -308,7 +307,7 @@ def test_small_pools_work(rows: int, budget: int, make_run: MakeRun) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_run_works_where_a_loop_is_running_as_in_a_notebook(make_run: MakeRun) -> None:
+async def test_a_run_works_inside_a_running_event_loop(make_run: MakeRun) -> None:
     assert len(select(make_run()).table()) == 5
 
 
@@ -318,7 +317,7 @@ async def test_a_run_works_where_a_loop_is_running_as_in_a_notebook(make_run: Ma
     seed=st.integers(0, 3),
 )
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_texts_give_exactly_the_budget(
+def test_any_texts_give_a_selection_of_exactly_the_budget(
     texts: list[str], budget: int, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -340,7 +339,7 @@ def test_any_texts_give_exactly_the_budget(
     assert adds_up(result.summary)
 
 
-def test_the_real_pool(shared: Path, tmp_path: Path) -> None:
+def test_a_run_works_on_the_real_pool(shared: Path, tmp_path: Path) -> None:
     def run(budget: int) -> Result:
         return select(
             RunSettings(

@@ -31,7 +31,7 @@ def distances(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("composition", COMPOSITIONS)
 @given(rows=st.integers(0, 90), size=st.integers(1, 20), seed=st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
-def test_every_row_stands_in_exactly_one_place(composition: Composition, rows: int, size: int, seed: int) -> None:
+def test_every_row_has_exactly_one_position(composition: Composition, rows: int, size: int, seed: int) -> None:
     queries = build_queries(unit_vectors(rows, seed), size, composition, seed)
     filled = queries != EMPTY
     assert queries.shape == (-(-rows // size), size)
@@ -45,7 +45,7 @@ def test_every_row_stands_in_exactly_one_place(composition: Composition, rows: i
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
-def test_same_seed_same_queries_and_another_seed_others(composition: Composition) -> None:
+def test_queries_depend_on_the_seed(composition: Composition) -> None:
     vectors = unit_vectors(200)
     first, again, other = (build_queries(vectors, 10, composition, seed) for seed in (3, 3, 4))
     assert (first == again).all()
@@ -53,7 +53,7 @@ def test_same_seed_same_queries_and_another_seed_others(composition: Composition
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
-def test_rows_that_are_all_alike_are_divided_too(composition: Composition) -> None:
+def test_identical_rows_are_divided_into_queries(composition: Composition) -> None:
     queries = build_queries(np.tile(unit_vectors(1), (50, 1)), 7, composition)
     assert sorted(queries[queries != EMPTY]) == list(range(50))
 
@@ -66,14 +66,18 @@ def test_paper_reproduces_the_published_composition(shared: Path) -> None:
 
 def test_matched_queries_are_more_diverse_than_the_papers(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    paper, matched = (distances(vectors, build_queries(vectors, 15, one)) for one in ("paper", "matched"))
+    paper, matched = (
+        distances(vectors, build_queries(vectors, 15, composition)) for composition in ("paper", "matched")
+    )
     assert matched.mean() > paper.mean() + 0.02
     assert np.percentile(matched, 5) > np.percentile(paper, 5) + 0.05
 
 
 def test_similar_queries_hold_neighbours(shared: Path) -> None:
     vectors = np.load(shared / "query_parity_3000.npz")["embeddings"]
-    similar, random = (distances(vectors, build_queries(vectors, 15, one)) for one in ("similar", "random"))
+    similar, random = (
+        distances(vectors, build_queries(vectors, 15, composition)) for composition in ("similar", "random")
+    )
     assert similar.mean() < random.mean() - 0.1
 
 
@@ -91,6 +95,6 @@ def test_ties_go_to_the_earlier_row() -> None:
 @pytest.mark.parametrize(
     ("composition", "size", "centroids"), [("nearest", 5, None), ("matched", 0, None), ("paper", 5, unit_vectors(3))]
 )
-def test_wrong_use_is_told(composition: Composition, size: int, centroids: np.ndarray | None) -> None:
+def test_invalid_arguments_are_errors(composition: Composition, size: int, centroids: np.ndarray | None) -> None:
     with pytest.raises(UsageError):
         build_queries(unit_vectors(20), size, composition, centroids=centroids)

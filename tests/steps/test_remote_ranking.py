@@ -1,4 +1,4 @@
-"""Ranking by other processes: batches are asked for one after the other, within the run's limits."""
+"""Ranking in other processes: batches start in order, within the limits of the run."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 
 class Workers:
-    """Two workers as the run sees them; its pieces run in this process."""
+    """Two workers from the view of the run. The pieces run in this process."""
 
     workers = 2
     is_remote = True
@@ -52,7 +52,7 @@ def run(settings: RunSettings, workers: Workers) -> Any:
     return pipeline.run(Context(settings, Store(settings.store), executor=workers))
 
 
-def test_batches_give_the_ranks_of_a_run_in_one_process(
+def test_remote_batches_give_the_same_ranks_as_one_process(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel], tmp_path: Any
 ) -> None:
     fake_model()
@@ -61,10 +61,10 @@ def test_batches_give_the_ranks_of_a_run_in_one_process(
     here = select(settings.model_copy(update={"store": str(tmp_path / "here")}))
     assert by_workers.table("rankings").equals(here.table("rankings"))
     assert [len(batch.queries) for batch in workers.batches] == [10] * 6
-    assert workers.shares == [2, 1], "the concurrency is shared out"
+    assert workers.shares == [2, 1], "the concurrency is divided among the workers"
 
 
-def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(
+def test_no_batch_starts_after_the_cost_limit(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()  # 10 tokens of a prompt and 2 of an answer, each time
@@ -75,7 +75,7 @@ def test_no_more_batches_are_asked_about_once_the_run_has_cost_too_much(
     assert [batch.job.paid_before for batch in workers.batches] == [(0, 0), (100, 20), (200, 40)]
 
 
-def test_no_more_batches_are_asked_about_once_too_many_have_abstained(
+def test_no_batch_starts_after_too_many_abstentions(
     make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel]
 ) -> None:
     fake_model(lambda _: "I would rather talk.")

@@ -1,4 +1,4 @@
-"""The seam of strategies: ours, others' by entry point, and what each of them needs."""
+"""Strategies: built-in ones, ones from entry points, and the steps that each of them needs."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ class Few(Shortest):
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with strategies of its own, as pip would install it."""
+    """A package with strategies, as installed by pip."""
     (tmp_path / "own_strategies.py").write_text(OWN_STRATEGY)
     info = tmp_path / "own_strategies-1.0.dist-info"
     info.mkdir()
@@ -63,7 +63,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["random", "longest"])
-def test_a_strategy_without_a_model_asks_none_and_embeds_nothing(
+def test_a_strategy_without_a_model_sends_no_request_and_embeds_nothing(
     name: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _: pytest.fail("embeds"))
@@ -81,14 +81,14 @@ def test_a_strategy_without_a_model_asks_none_and_embeds_nothing(
         assert render_explanation(explanation)
 
 
-def test_longest_takes_the_longest(make_run: MakeRun) -> None:
+def test_longest_chooses_the_longest_rows(make_run: MakeRun) -> None:
     result = select(make_run(budget=7, strategy="longest"))
     lengths = sorted(map(len, result.table("pool")["instruction"].to_pylist()), reverse=True)
     assert list(map(len, result.table()["instruction"].to_pylist())) == lengths[:7]
     assert result.table()["score"].to_pylist() == [float(length) for length in lengths[:7]]
 
 
-def test_random_is_drawn_by_the_seed_and_stays_when_the_pool_grows(make_run: MakeRun) -> None:
+def test_random_depends_on_the_seed_and_is_stable_when_the_pool_grows(make_run: MakeRun) -> None:
     first = select(make_run(budget=20, strategy="random")).table()["id"].to_pylist()
     assert select(make_run(budget=20, strategy="random", store="memory://other")).table()["id"].to_pylist() == first
     assert select(make_run(budget=20, strategy="random", seed=1)).table()["id"].to_pylist() != first
@@ -96,7 +96,7 @@ def test_random_is_drawn_by_the_seed_and_stays_when_the_pool_grows(make_run: Mak
     assert [id for id in grown if id in first] == [id for id in first if id in grown]
 
 
-def test_excluded_rows_are_passed_over(make_run: MakeRun, tmp_path: Path) -> None:
+def test_excluded_rows_are_never_chosen(make_run: MakeRun, tmp_path: Path) -> None:
     first = select(make_run(budget=5, strategy="longest")).table()["id"].to_pylist()
     (tmp_path / "ids.txt").write_text("\n".join(first[:2]))
     second = select(make_run(budget=5, strategy="longest", exclude=(str(tmp_path / "ids.txt"),)))
@@ -111,7 +111,7 @@ def test_a_strategy_of_another_package_is_loaded(make_run: MakeRun) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_strategy_that_breaks_its_promise_is_named(make_run: MakeRun) -> None:
+def test_an_error_names_a_strategy_with_invalid_preferences(make_run: MakeRun) -> None:
     with pytest.raises(ContractError, match="preferences"):
         select(make_run(budget=2, strategy="repeats"))
     with pytest.raises(TooFewRanked, match="the strategy few names 2 rows"):
@@ -127,7 +127,7 @@ def test_a_strategy_that_breaks_its_promise_is_named(make_run: MakeRun) -> None:
         ("no-strategy", "'no-strategy' of own_strategies:pa cannot be loaded"),
     ],
 )
-def test_what_cannot_be_loaded_is_bad_usage(name: str, message: str) -> None:
+def test_a_strategy_that_cannot_be_loaded_is_bad_usage(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_strategy(name)
 
@@ -138,7 +138,7 @@ def test_the_method_is_the_first_strategy(make_run: MakeRun, quick_embedding: ob
     assert table["rank"].null_count == 0
 
 
-def test_strategies_are_loaded_when_they_are_used() -> None:
+def test_strategies_are_loaded_only_when_used() -> None:
     program = "import sys, selectllm.strategies; print([m for m in sys.modules if 'strategies.' in m])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['selectllm.strategies.strategy']"

@@ -1,4 +1,4 @@
-"""A store that version 0.1.0 wrote: what was paid for is read, and a run over it asks nothing."""
+"""A store of version 0.1.0 is read, and a run over it sends no request."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def store(folder: Path) -> Store:
 
 
 def settings(folder: Path, host: str, **fields: object) -> RunSettings:
-    """The settings of the run that made the store, but for its slot."""
+    """The settings of the run that made the store, without its slot."""
     return RunSettings.model_validate(
         {
             "pool": str(folder / "pool.jsonl"),
@@ -56,7 +56,7 @@ def model_info(store: Store) -> ModelInfo:
     return ModelInfo(**(load_run(store).model or {}))
 
 
-def test_its_run_record_is_read(store: Store) -> None:
+def test_old_run_records_are_read(store: Store) -> None:
     record = load_run(store)
     assert list_runs(store) == [record.run]
     assert (record.strategy, model_info(store).kind) == ("selectllm", "model")
@@ -66,7 +66,7 @@ def test_its_run_record_is_read(store: Store) -> None:
     assert store.read(selection)["id"].to_pylist() == EXPECTED["ids"]
 
 
-def test_its_manifests_are_read_and_its_tables_are_intact(store: Store) -> None:
+def test_old_manifests_are_read_and_tables_are_intact(store: Store) -> None:
     infos = scan(store).artifacts
     assert len(infos) == 8
     for info in infos:
@@ -78,7 +78,7 @@ def test_its_manifests_are_read_and_its_tables_are_intact(store: Store) -> None:
         assert len(store.read(info.artifact)) == info.manifest.rows
 
 
-def test_its_ledger_is_read_whole_and_names_no_question(store: Store) -> None:
+def test_the_old_ledger_is_read_completely_and_names_no_question(store: Store) -> None:
     info = model_info(store)
     lines = [line for name in store.list(f"replies/{info.key}") for line in store.read_bytes(name).splitlines()]
     entries = [entry for entry in map(Entry.parse, lines) if entry]
@@ -89,7 +89,7 @@ def test_its_ledger_is_read_whole_and_names_no_question(store: Store) -> None:
     assert set(store.read(rankings)["reply"].to_pylist()) <= {entry.key for entry in entries}
 
 
-def test_its_vectors_are_read(store: Store) -> None:
+def test_old_vectors_are_read(store: Store) -> None:
     embeddings = load_run(store).artifact("embeddings")
     assert embeddings is not None
     table = store.read(embeddings)
@@ -99,14 +99,14 @@ def test_its_vectors_are_read(store: Store) -> None:
     assert np.array_equal(vectors, np.array(table["vector"].to_pylist(), dtype=np.float32))
 
 
-def test_its_slot_is_read(store: Store) -> None:
+def test_old_slots_are_read(store: Store) -> None:
     commit = History(store, "nightly").commits()["one"]
     assert list(commit.ids) == EXPECTED["ids"]
     assert load_run(store).artifact("selection") == Artifact(kind="selection", key=commit.selection)
 
 
 @pytest.mark.parametrize("slot", [{}, {"history": "nightly", "slot": "one"}], ids=["no slot", "its slot"])
-def test_a_run_over_it_asks_nothing_embeds_nothing_and_chooses_the_same_rows(
+def test_a_run_over_an_old_store_reuses_everything_and_chooses_the_same_rows(
     slot: dict[str, str], folder: Path, quick_embedding: type[HashEmbedder]
 ) -> None:
     with FaultyOllama() as server:
@@ -117,7 +117,9 @@ def test_a_run_over_it_asks_nothing_embeds_nothing_and_chooses_the_same_rows(
     assert result.summary["ranking"]["abstained_questions"] == []
 
 
-def test_vectors_and_replies_are_enough(folder: Path, store: Store, quick_embedding: type[HashEmbedder]) -> None:
+def test_old_vectors_and_replies_are_sufficient_for_a_run(
+    folder: Path, store: Store, quick_embedding: type[HashEmbedder]
+) -> None:
     for info in scan(store).artifacts:
         store.remove(info.artifact)
     with FaultyOllama() as server:
@@ -127,7 +129,7 @@ def test_vectors_and_replies_are_enough(folder: Path, store: Store, quick_embedd
     assert result.table()["id"].to_pylist() == EXPECTED["ids"]
 
 
-def test_its_rows_are_explained_by_the_replies_that_ranks_rest_on(store: Store) -> None:
+def test_old_rows_are_explained_by_their_replies(store: Store) -> None:
     for id in EXPECTED["ids"]:
         explanation = explain(store, id)
         assert explanation.decision.chosen
@@ -135,5 +137,5 @@ def test_its_rows_are_explained_by_the_replies_that_ranks_rest_on(store: Store) 
         assert len(explanation.rounds) == max(answer.round for answer in explanation.answers)
 
 
-def test_pruning_keeps_what_its_selection_was_made_from(store: Store) -> None:
+def test_pruning_an_old_store_keeps_the_inputs_of_its_selection(store: Store) -> None:
     assert prune(store, 0, dry_run=True).removed == ()

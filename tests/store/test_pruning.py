@@ -25,7 +25,7 @@ MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 LATER = datetime.now(UTC) + timedelta(days=10)
-"""A time at which all that the tests make is ten days old."""
+"""A time at which all artifacts of the tests are ten days old."""
 
 
 def names(store: Store) -> set[tuple[str, str]]:
@@ -33,22 +33,22 @@ def names(store: Store) -> set[tuple[str, str]]:
 
 
 def closure(store: Store, kind: str, key: str) -> set[tuple[str, str]]:
-    """An artifact with all that it was made from; fails where any of it is not whole."""
+    """An artifact and all its inputs; fails if one of them is damaged."""
     artifact = Artifact(kind=kind, key=key)
     manifest = store.manifest(artifact)
     assert manifest is not None
     assert store.is_intact(artifact)
-    found = {(kind, key)}
+    artifacts = {(kind, key)}
     for name in manifest.inputs:
-        found |= closure(store, name, manifest.made_from[name])
+        artifacts |= closure(store, name, manifest.made_from[name])
     for maker, name in (("pool", "quarantine"), ("queries", "centroids")):
         if kind == maker and manifest.facts.get(name):
-            found |= closure(store, name, manifest.facts[name])
-    return found
+            artifacts |= closure(store, name, manifest.facts[name])
+    return artifacts
 
 
 def lasting(store: Store) -> set[tuple[str, str]]:
-    """What always stays."""
+    """The files that are never removed."""
     return {(kind, key) for kind, key in names(store) if kind in ("queries", "centroids")}
 
 
@@ -57,7 +57,7 @@ def of(result: Result) -> str:
 
 
 def fill(store: Store, slot: str, selection: str) -> None:
-    """Have a history name a selection."""
+    """Make a history name a selection."""
     commit = {"slot": slot, "selection": selection, "budget": 1, "after": [], "ids": []}
     store.write_bytes(f"history/weekly/{slot}.json", json.dumps(commit).encode())
 
@@ -78,7 +78,7 @@ def store(results: list[Result]) -> Store:
     return results[0].store
 
 
-def test_what_the_latest_selection_was_made_from_stays_and_nothing_else(store: Store, results: list[Result]) -> None:
+def test_prune_keeps_only_the_inputs_of_the_latest_selection(store: Store, results: list[Result]) -> None:
     before = names(store)
     done = prune(store, 5, now=LATER)
     assert names(store) == closure(store, "selection", of(results[-1])) | lasting(store)
@@ -89,7 +89,7 @@ def test_what_the_latest_selection_was_made_from_stays_and_nothing_else(store: S
     assert len(files) == 2 * done.kept
 
 
-def test_selections_that_a_history_names_stay(store: Store, results: list[Result]) -> None:
+def test_prune_keeps_selections_that_a_history_names(store: Store, results: list[Result]) -> None:
     fill(store, "monday", of(results[1]))
     prune(store, 0, now=LATER)
     kept = [closure(store, "selection", of(result)) for result in results[1:]]
@@ -97,22 +97,22 @@ def test_selections_that_a_history_names_stay(store: Store, results: list[Result
 
 
 @pytest.mark.parametrize("days", [11, 1e300, math.inf])
-def test_the_young_stay(days: float, store: Store) -> None:
+def test_prune_keeps_recent_artifacts(days: float, store: Store) -> None:
     before = names(store)
     assert prune(store, days, now=LATER).removed == ()
     assert names(store) == before
 
 
-def test_nothing_of_the_last_hour_goes_whatever_the_days(store: Store) -> None:
+def test_prune_never_removes_files_of_the_last_hour(store: Store) -> None:
     assert prune(store, 0).removed == ()
     assert prune(store, 0, now=datetime.now(UTC) + timedelta(minutes=59)).removed == ()
     assert prune(store, 0, now=datetime.now(UTC) + timedelta(minutes=61)).removed
 
 
-def test_what_a_young_run_found_and_did_not_make_stays(
+def test_prune_keeps_older_artifacts_that_a_recent_run_reused(
     store: Store, runs: list[RunSettings], results: list[Result]
 ) -> None:
-    # Its selection is old, it is not the latest, and no history names it: only the record of the run is young.
+    # Its selection is old, not the latest, and named by no history. Only the record of the run is recent.
     name = f"{LATER - timedelta(days=1):%Y%m%dT%H%M%SZ}-00000000"
     store.write_bytes(
         f"runs/{name}.json",
@@ -123,7 +123,7 @@ def test_what_a_young_run_found_and_did_not_make_stays(
     assert ("selection", of(results[1])) not in names(store)
 
 
-def test_what_was_paid_for_and_what_was_done_is_never_removed(store: Store, results: list[Result]) -> None:
+def test_prune_never_removes_replies_vectors_histories_or_records(store: Store, results: list[Result]) -> None:
     fill(store, "monday", of(results[0]))
     folders = ("replies", "vectors", "runs", "latest", "history")
 
@@ -135,7 +135,7 @@ def test_what_was_paid_for_and_what_was_done_is_never_removed(store: Store, resu
     assert kept() == before
 
 
-def test_a_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
+def test_a_dry_run_reports_the_same_and_removes_nothing(store: Store) -> None:
     before = names(store)
     dry = prune(store, 0, dry_run=True, now=LATER)
     assert names(store) == before
@@ -143,9 +143,7 @@ def test_a_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
     assert "Would remove" in format_pruned(dry)
 
 
-def test_a_pruned_store_still_serves_every_rerun_and_asks_nothing(
-    make_run: MakeRun, fake_model: Callable[..., FakeModel]
-) -> None:
+def test_reruns_over_a_pruned_store_send_no_request(make_run: MakeRun, fake_model: Callable[..., FakeModel]) -> None:
     model = fake_model()
     runs = [make_run(budget=7), make_run(budget=20), make_run(budget=5)]
     chosen = [select(run).table() for run in runs]
@@ -155,7 +153,7 @@ def test_a_pruned_store_still_serves_every_rerun_and_asks_nothing(
     assert len(model.asked) == asked
 
 
-def test_a_pool_that_grows_after_a_prune_is_asked_about_its_new_rows_alone(
+def test_a_pool_that_grows_after_a_prune_needs_requests_only_for_new_rows(
     make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
@@ -175,7 +173,7 @@ def test_a_pool_that_grows_after_a_prune_is_asked_about_its_new_rows_alone(
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_after_any_runs_every_kept_selection_is_whole_and_a_rerun_makes_nothing(
+def test_after_any_prune_kept_selections_are_complete_and_reruns_are_cached(
     data: st.DataObject, make_run: MakeRun, tmp_path: Path
 ) -> None:
     location = tmp_path / "property"
@@ -207,7 +205,7 @@ def test_after_any_runs_every_kept_selection_is_whole_and_a_rerun_makes_nothing(
     assert names(store) == needed
 
 
-def test_when_it_is_interrupted_what_is_left_is_complete(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_prune_leaves_complete_artifacts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     remove, removed = Store.remove, []
 
     def interrupted(self: Store, artifact: Artifact) -> None:
@@ -226,7 +224,7 @@ def test_when_it_is_interrupted_what_is_left_is_complete(store: Store, monkeypat
 TORN = (b"", b"{", b"[]", b"{}", b'{"selection": null}', b'{"selection": 5}', b"\xff", b"[" * 99_999)
 
 
-def test_a_slot_that_cannot_be_read_stops_everything(store: Store) -> None:
+def test_an_unreadable_slot_stops_the_prune(store: Store) -> None:
     before = names(store)
     for torn in TORN:
         store.write_bytes("history/weekly/monday.json", torn)
@@ -236,7 +234,7 @@ def test_a_slot_that_cannot_be_read_stops_everything(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["latest/selection.json", "runs/20260101T000000Z-00000000.json"])
-def test_a_record_that_cannot_be_read_stops_everything(name: str, store: Store) -> None:
+def test_an_unreadable_record_stops_the_prune(name: str, store: Store) -> None:
     store.write_bytes(name, b'{"run": ')
     before = names(store)
     with pytest.raises(StoreError, match="nothing was removed"):
@@ -244,7 +242,7 @@ def test_a_record_that_cannot_be_read_stops_everything(name: str, store: Store) 
     assert names(store) == before
 
 
-def test_a_kept_selection_that_nobody_knows_stops_everything(store: Store) -> None:
+def test_an_unknown_selection_in_a_history_stops_the_prune(store: Store) -> None:
     fill(store, "monday", "0" * 32)
     before = names(store)
     with pytest.raises(StoreError, match="no record says what it was made from"):
@@ -252,7 +250,7 @@ def test_a_kept_selection_that_nobody_knows_stops_everything(store: Store) -> No
     assert names(store) == before
 
 
-def test_of_a_kept_selection_that_has_gone_the_inputs_stay(store: Store, results: list[Result]) -> None:
+def test_prune_keeps_the_inputs_of_a_missing_selection(store: Store, results: list[Result]) -> None:
     fill(store, "monday", of(results[0]))
     needed = closure(store, "selection", of(results[0]))
     store.remove(Artifact(kind="selection", key=of(results[0])))
@@ -261,7 +259,7 @@ def test_of_a_kept_selection_that_has_gone_the_inputs_stay(store: Store, results
 
 
 @pytest.mark.parametrize("damage", ["remove", "tear"])
-def test_what_may_have_gone_into_a_kept_selection_stays(damage: str, store: Store, results: list[Result]) -> None:
+def test_prune_keeps_possible_inputs_of_a_kept_selection(damage: str, store: Store, results: list[Result]) -> None:
     lost = Artifact(kind="queries", key=results[-1].summary["artifacts"]["queries"])
     if damage == "remove":
         store.remove(lost)
@@ -274,7 +272,7 @@ def test_what_may_have_gone_into_a_kept_selection_stays(damage: str, store: Stor
     assert "so nothing older was removed" in format_pruned(done)
 
 
-def test_what_a_dead_writer_left_goes_when_it_is_old(store: Store) -> None:
+def test_prune_removes_old_files_of_dead_writers(store: Store) -> None:
     for number, ends in enumerate((["parquet"], ["parquet", "json"], ["json"])):
         for end in ends:
             store.write_bytes(f"artifacts/queries/{number:032}.{end}", b"{")
@@ -286,7 +284,7 @@ def test_what_a_dead_writer_left_goes_when_it_is_old(store: Store) -> None:
     assert not left & names(store)
 
 
-def test_days_are_a_number_of_days(tmp_path: Path) -> None:
+def test_an_invalid_number_of_days_is_refused(tmp_path: Path) -> None:
     for days in (-1, -0.001, math.nan):
         with pytest.raises(UsageError, match="--keep-days"):
             prune(Store(str(tmp_path)), days)
@@ -298,7 +296,7 @@ def test_an_empty_store_has_nothing_to_prune(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_object_stores_are_pruned_too(make_run: MakeRun) -> None:
+def test_object_stores_can_be_pruned(make_run: MakeRun) -> None:
     fsspec.filesystem("memory").store.clear()
     runs = [make_run(budget=budget, store="memory://pruning") for budget in (7, 20)]
     results = [select(run) for run in runs]
@@ -310,7 +308,7 @@ def test_object_stores_are_pruned_too(make_run: MakeRun) -> None:
 
 
 def made_old(store: Store) -> None:
-    """Set all artifacts and runs of a store back by ten days."""
+    """Make all artifacts and runs of a store ten days older."""
     for item in scan(store).artifacts:
         assert item.manifest
         older = item.manifest.model_copy(update={"created": (datetime.now(UTC) - timedelta(days=10)).isoformat()})
@@ -321,25 +319,27 @@ def made_old(store: Store) -> None:
         store.write_bytes(name, json.dumps(record | {"run": "20200101T000000Z-00000000"}).encode())
 
 
-def test_the_command_says_what_went_and_what_it_freed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_prune_command_prints_removed_files_and_freed_bytes(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     made_old(store)
     arguments = ["artifacts", "prune", "--keep-days", "0.5", "--store", store.location]
     assert main([*arguments, "--dry-run", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     before = sum(item.bytes for item in scan(store).artifacts)
     assert main(arguments) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert f"Removed {len(planned['removed'])} artifacts, " in told.out
-    assert f"; {planned['kept']} stay." in told.out
-    assert all(item["key"][:12] in told.out for item in planned["removed"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert f"Removed {len(planned['removed'])} artifacts, " in printed.out
+    assert f"; {planned['kept']} stay." in printed.out
+    assert all(item["key"][:12] in printed.out for item in planned["removed"])
     assert before - sum(item.bytes for item in scan(store).artifacts) == planned["bytes"] > 0
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         ([], 2, "--keep-days"),
         (["--keep-days", "soon"], 2, "--keep-days"),
@@ -348,19 +348,19 @@ def test_the_command_says_what_went_and_what_it_freed(store: Store, capsys: pyte
         (["--keep-days", "1"], 1, "monday.json"),
     ],
 )
-def test_errors_are_one_line(
-    arguments: list[str], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_prune_errors_are_one_line(
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Store(str(tmp_path)).write_bytes("history/weekly/monday.json", b"{")
     assert main(["artifacts", "prune", *arguments, "--store", str(tmp_path)]) == code
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert said in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
 
 
-def test_help_says_what_is_never_removed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_help_lists_what_is_never_removed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["artifacts", "prune", "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    help_text = " ".join(capsys.readouterr().out.split())
     for words in ("never removed", "--keep-days 30 --dry-run", "less than an hour"):
-        assert words in said
+        assert words in help_text

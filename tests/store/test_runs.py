@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_a_record_is_read_as_it_was_written_and_the_last_one_is_the_latest(store: Store) -> None:
+def test_a_record_reads_back_unchanged_and_the_last_is_the_latest(store: Store) -> None:
     assert (load_latest(store), load_runs(store)) == (None, [])
     records = [record("20260101T000000Z-a"), record("20260102T000000Z-b", strategy="random")]
     for each in records:
@@ -50,7 +50,7 @@ def test_a_run_records_its_steps_in_order_with_their_facts(make_run: MakeRun, qu
     store = Store(settings.store)
     latest = load_latest(store)
     assert latest is not None
-    first = next(run for run in load_runs(store) if run != latest)  # their names sort by the second alone
+    first = next(run for run in load_runs(store) if run != latest)  # their names contain only seconds
     assert [step.kind for step in first.steps] == [
         *("pool", "embeddings", "queries", "rankings", "tournament", "preferences", "selection")
     ]
@@ -87,7 +87,7 @@ BROKEN = (
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_what_is_no_record_is_refused_in_one_sentence_that_names_the_file(content: bytes, store: Store) -> None:
+def test_an_invalid_record_is_one_error_that_names_the_file(content: bytes, store: Store) -> None:
     for name in ("runs/x.json", "latest/selection.json"):
         store.write_bytes(name, content)
     for load, name in (
@@ -110,7 +110,7 @@ def test_what_is_no_record_is_refused_in_one_sentence_that_names_the_file(conten
         (None, None),
     ],
 )
-def test_a_run_that_is_not_there_is_bad_usage(run: str | None, message: str | None, store: Store) -> None:
+def test_an_unknown_run_is_bad_usage(run: str | None, message: str | None, store: Store) -> None:
     if message is None:
         with pytest.raises(UsageError, match=r"has no run yet. Choose rows first"):
             load_run(store)

@@ -16,13 +16,13 @@ from tests.conftest import FakeModel
 MakeRun = Callable[..., RunSettings]
 pytestmark = [
     pytest.mark.usefixtures("quick_embedding"),
-    # aiobotocore leaves its session to the garbage collector; nothing of ours does.
+    # aiobotocore closes its session only by garbage collection; our code does not.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
 ]
 
 
-def test_a_store_on_s3_holds_what_a_folder_would(
+def test_a_store_on_s3_has_the_same_files_as_a_folder(
     s3: str, make_run: MakeRun, fake_model: Callable[..., FakeModel]
 ) -> None:
     model = fake_model()
@@ -36,12 +36,10 @@ def test_a_store_on_s3_holds_what_a_folder_would(
     assert len(model.asked) == asked
     assert first.path().startswith(f"{s3}/v1/artifacts/selection/")
     files = fsspec.filesystem("s3").find(s3)
-    assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock, nothing half-written"
+    assert {name.rsplit(".", 1)[-1] for name in files} == {"parquet", "json", "jsonl"}, "no lock and no incomplete file"
 
 
-def test_a_damaged_object_is_noticed_and_made_again(
-    s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_object_is_detected_and_rebuilt(s3: str, make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     run = make_run(budget=7, store=s3)
     first = select(run)
     files = fsspec.filesystem("s3")
@@ -54,14 +52,14 @@ def test_a_damaged_object_is_noticed_and_made_again(
     assert files.cat_file(path) == content
 
 
-def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
+def test_concurrent_slots_share_no_row(s3: str) -> None:
     rows = [f"{n:032x}" for n in range(8)]
 
     def take_two(slot: int) -> None:
         history = History(Store(s3), "h")
         while True:
             before = history.commits()
-            taken = {id for one in before.values() for id in one.ids}
+            taken = {id for commit in before.values() for id in commit.ids}
             mine = tuple(id for id in rows if id not in taken)[:2]
             try:
                 history.commit(Commit(slot=str(slot), selection="k", budget=2, after=tuple(before), ids=mine))
@@ -74,10 +72,10 @@ def test_of_many_slots_at_once_each_row_goes_to_one(s3: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(id for one in History(Store(s3), "h").commits().values() for id in one.ids) == rows
+    assert sorted(id for commit in History(Store(s3), "h").commits().values() for id in commit.ids) == rows
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_error(s3: str, make_run: MakeRun) -> None:
+def test_a_missing_bucket_is_one_clear_error(s3: str, make_run: MakeRun) -> None:
     from selectllm.errors import StoreError
 
     with pytest.raises(StoreError, match="cannot be written"):

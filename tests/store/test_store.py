@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store("memory://store")
 
 
-def test_what_is_written_is_whole_and_reads_back(store: Store) -> None:
+def test_a_written_artifact_is_intact_and_can_be_read(store: Store) -> None:
     assert not store.is_intact(TARGET)
     manifest = write(store)
     assert store.is_intact(TARGET)
@@ -42,7 +42,7 @@ def test_what_is_written_is_whole_and_reads_back(store: Store) -> None:
     assert "pyarrow" in manifest.versions
 
 
-def test_paths_are_what_other_programs_open(store: Store) -> None:
+def test_artifact_paths_are_stable(store: Store) -> None:
     write(store)
     with fsspec.open(store.path(TARGET)) as file:
         assert hashlib.sha256(file.read()).hexdigest() == store.manifest(TARGET).sha256  # type: ignore[union-attr]
@@ -50,7 +50,7 @@ def test_paths_are_what_other_programs_open(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "alter", "no manifest", "torn manifest", "foreign manifest"])
-def test_damage_is_noticed(damage: str, tmp_path: Path) -> None:
+def test_damage_is_detected(damage: str, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     write(store)
     parquet = Path(store.path(TARGET))
@@ -74,25 +74,25 @@ def test_damage_is_noticed(damage: str, tmp_path: Path) -> None:
     assert store.is_intact(TARGET)
 
 
-def test_reading_what_is_not_there_says_what_to_do(store: Store) -> None:
+def test_an_error_for_a_missing_artifact_says_what_to_do(store: Store) -> None:
     with pytest.raises(StoreError, match="run again"):
         store.read(TARGET)
 
 
-def test_keys_depend_on_content_alone() -> None:
+def test_keys_depend_only_on_content() -> None:
     key = content_key("kind", 1, {"a": "x", "b": "y"}, {"size": 3})
     assert key == content_key("kind", 1, {"b": "y", "a": "x"}, {"size": 3})
     others = [("other", 1, {"a": "x"}, {}), ("kind", 2, {"a": "x"}, {}), ("kind", 1, {"a": "y"}, {})]
-    assert len({key, *(content_key(*one) for one in others)}) == 4
+    assert len({key, *(content_key(*parts) for parts in others)}) == 4
     assert len(key) == 32
 
 
 def test_a_key_never_changes() -> None:
-    # Other programs keep these: a change here means that every artifact of every store is made anew.
+    # Other programs store these keys. If one changes, every artifact of every store is computed again.
     assert content_key("pool", 1, {"file": "ab"}, {"format": ".jsonl"}) == "802da242bfe20fa54f2fcf7767a7dd38"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
@@ -106,7 +106,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_store_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_store_without_write_permission_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "v1").write_text("a file, where a folder must be")
     with pytest.raises(StoreError, match="cannot be"):
         write(Store(str(tmp_path)))

@@ -16,35 +16,33 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(str(tmp_path) if request.param == "local" else f"memory://{tmp_path}")
 
 
-def test_vectors_come_back_in_the_order_asked_for(store: Store) -> None:
+def test_vectors_are_returned_in_the_requested_order(store: Store) -> None:
     VectorCache(store, "m").add(IDS[:4], POINTS[:4])
-    found, known = VectorCache(store, "m").gather([IDS[5], IDS[3], IDS[0]])
+    vectors, known = VectorCache(store, "m").gather([IDS[5], IDS[3], IDS[0]])
     assert known.tolist() == [False, True, True]
-    assert (found == [np.zeros(6), POINTS[3], POINTS[0]]).all()
-    assert found.dtype == np.float32
+    assert (vectors == [np.zeros(6), POINTS[3], POINTS[0]]).all()
+    assert vectors.dtype == np.float32
 
 
-def test_another_model_has_vectors_of_its_own(store: Store) -> None:
+def test_each_model_has_its_own_vectors(store: Store) -> None:
     VectorCache(store, "m").add(IDS, POINTS)
-    found, known = VectorCache(store, "n").gather(IDS)
+    vectors, known = VectorCache(store, "n").gather(IDS)
     assert not known.any()
-    assert found.shape == (6, 0)
+    assert vectors.shape == (6, 0)
 
 
-def test_of_two_writers_the_earlier_counts_for_everybody(store: Store) -> None:
-    one, other = VectorCache(store, "m"), VectorCache(store, "m")
-    one.add(IDS[:3], POINTS[:3])
-    other.add(IDS[1:], POINTS[:5])
-    for reader in (one, other):
-        found, known = reader.gather(IDS)
+def test_the_vectors_of_the_earlier_writer_are_used_by_every_reader(store: Store) -> None:
+    first, second = VectorCache(store, "m"), VectorCache(store, "m")
+    first.add(IDS[:3], POINTS[:3])
+    second.add(IDS[1:], POINTS[:5])
+    for reader in (first, second):
+        vectors, known = reader.gather(IDS)
         assert known.all()
-        assert (found == POINTS[[0, 1, 2, 2, 3, 4]]).all()
+        assert (vectors == POINTS[[0, 1, 2, 2, 3, 4]]).all()
 
 
 @pytest.mark.parametrize("damage", ["altered", "cut short", "emptied"])
-def test_a_damaged_shard_is_noticed_and_passed_over(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_shard_is_logged_and_skipped(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = VectorCache(Store(str(tmp_path)), "m")
     kept.add(IDS[:3], POINTS[:3])
     kept.add(IDS[3:], POINTS[3:])
