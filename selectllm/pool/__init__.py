@@ -10,6 +10,15 @@ from selectllm.pool.rows import row_id
 from selectllm.pool.source import PoolFile, fetch
 
 __all__ = [
-    "Columns", "ParsedPool", "Pool", "PoolFile", "fetch", "file_format", "named_ids", "parse", "partition", "refusal",
+    "Columns",
+    "ParsedPool",
+    "Pool",
+    "PoolFile",
+    "fetch",
+    "file_format",
+    "named_ids",
+    "parse",
+    "partition",
+    "refusal",
     "row_id",
-]  # fmt: skip
+]

@@ -21,7 +21,23 @@ from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, va
 from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [
-    "CODE_VERSION", "Boundary", "PoolCheck", "Suite", "Verdict", "check_embeddings", "check_pool", "check_pool_table",
-    "check_preferences", "check_queries", "check_rankings", "check_selection", "check_tournament", "load_suite",
-    "suite_digest", "validate_embeddings", "validate_pool", "validate_rankings", "write_data_docs",
-]  # fmt: skip
+    "CODE_VERSION",
+    "Boundary",
+    "PoolCheck",
+    "Suite",
+    "Verdict",
+    "check_embeddings",
+    "check_pool",
+    "check_pool_table",
+    "check_preferences",
+    "check_queries",
+    "check_rankings",
+    "check_selection",
+    "check_tournament",
+    "load_suite",
+    "suite_digest",
+    "validate_embeddings",
+    "validate_pool",
+    "validate_rankings",
+    "write_data_docs",
+]
