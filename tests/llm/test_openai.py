@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette import requests
 from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -65,11 +65,11 @@ class Server:
             ]
         )
 
-    async def listing(self, request: HttpRequest) -> Response:
+    async def listing(self, request: requests.Request) -> Response:
         self.headers.append(dict(request.headers))
         return await self._respond(self.models)
 
-    async def reply(self, request: HttpRequest) -> Response:
+    async def reply(self, request: requests.Request) -> Response:
         self.seen.append(json.loads(await request.body()))
         self.headers.append(dict(request.headers))
         return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])

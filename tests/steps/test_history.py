@@ -11,7 +11,7 @@ from selectllm.errors import Stopped, StoreError, TransientError, UsageError
 from selectllm.llm.model import Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from selectllm.steps import choose as choose_step
+from selectllm.steps import choose
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -146,15 +146,15 @@ def test_a_run_in_conflict_ranks_missing_rows_and_chooses_again(
 def test_a_run_in_conflict_with_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(rows=140, budget=4, history="h", slot="slow")
     select(make_run(rows=140, budget=4, store=run.store))  # ranks all rows, so that the fast run needs no request
-    whole = choose_step._chosen
+    whole = choose._chosen
 
     def while_another_runs(*arguments: object) -> object:
         table = whole(*arguments)  # type: ignore[arg-type]
-        monkeypatch.setattr(choose_step, "_chosen", whole)
+        monkeypatch.setattr(choose, "_chosen", whole)
         select(run.model_copy(update={"slot": "fast"}))
         return table
 
-    monkeypatch.setattr(choose_step, "_chosen", while_another_runs)
+    monkeypatch.setattr(choose, "_chosen", while_another_runs)
     slow = ids(select(run))
     commits = History(Store(run.store), "h").commits()
     assert commits["slow"].after == ("fast",)
