@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
+from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.hosts import Connect, HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
@@ -50,6 +51,10 @@ async def open_model(
 
 
 async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
+    return ContextGuard(await _open(selector, host, settings, keys))
+
+
+async def _open(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
     kind, _, name = selector.partition(":")
     mode = mode_of(selector, settings.mode)
     if kind == "scripted":

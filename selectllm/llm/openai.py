@@ -21,7 +21,7 @@ from selectllm.errors import (
 from selectllm.llm.backoff import retry_after_seconds
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.openai_client import OPENAI, check_listed, connect, message_of, safe, shown_url, signs_of
+from selectllm.llm.openai_client import OPENAI, connect, context_of, listed_model, message_of, safe, shown_url, signs_of
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -47,9 +47,9 @@ DONE_REASONS: Final = frozenset({"stop", "length", "content_filter"})
 class OpenAIModel:
     """One model of one server that speaks OpenAI's API."""
 
-    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
+    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float, context: int | None) -> None:
         self.info = info
-        self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
+        self.context = context  # as the list of models says, which is no part of the API
         self._client, self._timeout = client, timeout
         self._given_up: set[str] = set()
 
@@ -177,7 +177,7 @@ async def open_openai(
     where, client = shown_url(base), connect(base, keys.for_host("openai", host), timeout)
     try:
         async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
-            await check_listed(client, name, where)
+            listed = await listed_model(client, name, where)
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
@@ -192,7 +192,7 @@ async def open_openai(
         raise
     # The API says nothing of the weights: replies can be kept under the name alone.
     info = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
-    return OpenAIModel(client, info, timeout)
+    return OpenAIModel(client, info, timeout, context_of(listed))
 
 
 def _refused(error: "APIStatusError") -> set[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 OPENAI: Final = "https://api.openai.com/v1"
+CONTEXT_FIELDS: Final = ("max_model_len", "context_length", "context_window")  # vLLM, OpenRouter, Groq
 NO_KEY: Final = "no-key"  # where there is none to send: the client insists on one, and servers that want none ignore it
 
 
@@ -27,15 +28,15 @@ def connect(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     return client
 
 
-async def check_listed(client: "AsyncOpenAI", name: str, where: str) -> None:
-    """Check that the model is listed; where no list is kept, that the server has a chat at least."""
+async def listed_model(client: "AsyncOpenAI", name: str, where: str) -> dict[str, Any]:
+    """What the server's list says of the model; nothing where no list is kept and the server has a chat at least."""
     _, models = await _get(client, "/models")
     rows = models.get("data") if isinstance(models, dict) else None
-    known = [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
+    known = {str(row["id"]): row for row in rows or () if isinstance(row, dict) and "id" in row}
     if name in known:
-        return
+        return known[name]
     if known:
-        closest = ", ".join(get_close_matches(name, known, n=5, cutoff=0.0))
+        closest = ", ".join(get_close_matches(name, list(known), n=5, cutoff=0.0))
         raise SelectorUnavailable(
             f"the server at {where} does not have the model {name!r}. Of the {len(known)} that it has, the closest by "
             f"name: {closest}"
@@ -46,6 +47,14 @@ async def check_listed(client: "AsyncOpenAI", name: str, where: str) -> None:
         raise SelectorUnavailable(
             f"the server at {where} does not answer as OpenAI's does. Name its base URL with --host: most end in /v1"
         )
+    return {}
+
+
+def context_of(row: dict[str, Any]) -> int | None:
+    """The context of a listed model in tokens, by whichever name its server has for it; None where it does not say."""
+    meta = row.get("meta")
+    values = [row.get(name) for name in CONTEXT_FIELDS] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
+    return min((value for value in values if type(value) is int and value > 0), default=None)
 
 
 async def _get(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = None) -> tuple[int, object]:

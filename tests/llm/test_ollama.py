@@ -214,7 +214,6 @@ async def _no_json() -> Response:
         (_late, "timeout"),
         (_no_json, "cut off"),
         (GOOD | {"done": False}, "unfinished"),
-        (GOOD | {"prompt_eval_count": 40}, "low count"),
     ],
 )
 @pytest.mark.asyncio
@@ -244,51 +243,6 @@ async def test_a_prompt_that_does_not_fit_has_its_own_error_type() -> None:
     server = Server((400, {"error": "the input length exceeds the context length"}))
     with pytest.raises(ContextLengthExceeded):
         await (await opened(server)).answer(QUESTION)
-
-
-@pytest.mark.asyncio
-async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
-    server = Server(GOOD)
-    model = await opened(server)
-    await model.prepare(30_000, 500)
-    sent = len(server.seen)
-    with pytest.raises(ContextLengthExceeded, match="do not fit the 8,192 tokens"):
-        await model.answer(Request("x" * 70_000, SCHEMA, max_tokens=48))
-    assert len(server.seen) == sent
-
-
-@pytest.mark.asyncio
-async def test_a_token_count_beyond_the_context_is_ignored() -> None:
-    model = await opened(Server(GOOD | {"prompt_eval_count": 3070, "done_reason": "length"}))
-    await model.prepare(5_000, 500)
-    with pytest.raises(ContextLengthExceeded, match="more than the 3,072 that it reads"):
-        await model.answer(QUESTION)
-
-
-@pytest.mark.asyncio
-async def test_prompts_in_other_scripts_are_not_treated_as_truncated() -> None:
-    size = len(QUESTION.text.encode())
-    counts = [*[round(size / 1.4)] * 9, round(size / 4.5)]
-    model = await opened(Server(*(GOOD | {"prompt_eval_count": count} for count in counts)))
-    await model.prepare(5_000, 500)
-    for _ in range(9):
-        await model.answer(QUESTION)
-
-
-@pytest.mark.parametrize(("tokens", "is_cut"), [(1538, True), (1600, False)])
-@pytest.mark.asyncio
-async def test_a_prompt_of_half_the_context_is_treated_as_truncated(tokens: int, is_cut: bool) -> None:
-    question = Request("x" * 6400, SCHEMA, max_tokens=48)
-    model = await opened(Server(*[GOOD | {"prompt_eval_count": 2400}] * 9, GOOD | {"prompt_eval_count": tokens}))
-    await model.prepare(5_000, 500)
-    assert model.context == 3072
-    for _ in range(8):
-        await model.answer(question)
-    if is_cut:
-        with pytest.raises(TransientError, match="it was cut"):
-            await model.answer(question)
-    else:
-        assert (await model.answer(question)).prompt_tokens == tokens
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 import socket
 import subprocess
 import sys
@@ -13,85 +12,21 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
-from selectllm.llm.openai import OpenAIModel, open_openai
+from selectllm.llm.openai import open_openai
 from selectllm.llm.openai_client import NO_KEY
 from tests.llm.in_process import in_process
-
-HOST = "http://model.example/v1"
-KEY = "sk-very-secret-0123456789"
-SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
-QUESTION = Request("Which two are best?", SCHEMA, max_tokens=48, seed=3)
-CHOICE = {
-    "index": 0,
-    "message": {"role": "assistant", "content": '{"ranking": [2, 1]}'},
-    "finish_reason": "stop",
-    "logprobs": None,
-}
-GOOD = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1_767_225_600,
-    "model": "m",
-    "choices": [CHOICE],
-    "usage": {"prompt_tokens": 321, "completion_tokens": 9, "total_tokens": 330},
-}
-LISTED = {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "tests"}]}
-
-
-def error(message: str, **fields: Any) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields}
-
-
-class Server:
-    """An app that lists one model and answers chats with given replies, in order."""
-
-    def __init__(self, *replies: Any, models: Any = LISTED) -> None:
-        self.replies = list(replies or [GOOD])
-        self.models = models
-        self.seen: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.app = Starlette(
-            routes=[
-                Route("/v1/models", self.listing),
-                Route("/v1/chat/completions", self.reply, methods=["POST"]),
-            ]
-        )
-
-    async def listing(self, request: HttpRequest) -> Response:
-        self.headers.append(dict(request.headers))
-        return await self._respond(self.models)
-
-    async def reply(self, request: HttpRequest) -> Response:
-        self.seen.append(json.loads(await request.body()))
-        self.headers.append(dict(request.headers))
-        return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
-
-    async def _respond(self, reply: Any) -> Response:
-        if isinstance(reply, Response):
-            return reply
-        if callable(reply):
-            return await reply()  # type: ignore[no-any-return]
-        status, body = reply if isinstance(reply, tuple) else (200, reply)
-        return JSONResponse(body, status)
+from tests.llm.openai_server import CHOICE, GOOD, HOST, KEY, LISTED, QUESTION, SCHEMA, Server, error, opened
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID", "ADMIN_KEY", "CUSTOM_HEADERS"):
         monkeypatch.delenv(f"OPENAI_{name}", raising=False)
-
-
-async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:
-    with in_process(server.app):
-        return await open_openai(name, host=host, keys=ApiKeys.from_environment(), timeout=timeout)
 
 
 @asynccontextmanager
@@ -114,11 +49,22 @@ async def test_a_model_is_known_by_its_name() -> None:
     assert (info.server_version, info.kind, info.mode) == ("unknown", "model", "listwise")
 
 
+@pytest.mark.parametrize(
+    ("fields", "context"),
+    [
+        ({}, None),
+        ({"max_model_len": 8192}, 8192),  # vLLM
+        ({"meta": {"n_ctx": 4096, "n_ctx_train": 131_072}}, 4096),  # llama.cpp
+        ({"context_length": 32_768}, 32_768),
+        ({"context_window": 131_072}, 131_072),
+        ({"max_model_len": None, "meta": None}, None),
+    ],
+)
 @pytest.mark.asyncio
-async def test_no_context_size_is_assumed() -> None:
-    model = await opened(Server())
+async def test_the_context_is_what_the_list_of_models_says(fields: dict[str, Any], context: int | None) -> None:
+    model = await opened(Server(models={"data": [LISTED["data"][0] | fields]}))
     await model.prepare(5_000_000, 500)
-    assert model.context is None
+    assert model.context == context
 
 
 @pytest.mark.asyncio
