@@ -1,5 +1,6 @@
-"""The connection to a server that speaks OpenAI's API: the official client, and what its errors say."""
+"""The connection to a server that speaks OpenAI's API: the official client, and the server's list of models."""
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -7,13 +8,13 @@ import httpx
 
 from selectllm.errors import SelectorUnavailable
 from selectllm.llm.keys import ProviderKey
-from selectllm.text import sanitize
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 OPENAI: Final = "https://api.openai.com/v1"
 CONTEXT_FIELDS: Final = ("max_model_len", "context_length", "context_window")  # vLLM, OpenRouter, Groq
+OLLAMA_OWNER: Final = "library"  # of models of its own registry, in Ollama's list
 NO_KEY: Final = "no-key"  # where there is none to send: the client insists on one, and servers that want none ignore it
 
 
@@ -28,13 +29,22 @@ def connect(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
     return client
 
 
-async def listed_model(client: "AsyncOpenAI", name: str, where: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Listed:
+    """What a server's list of models says of one: its context in tokens, and whether the server is Ollama."""
+
+    context: int | None = None
+    is_ollama: bool = False
+
+
+async def listed_model(client: "AsyncOpenAI", name: str, where: str) -> Listed:
     """What the server's list says of the model; nothing where no list is kept and the server has a chat at least."""
     _, models = await _get(client, "/models")
     rows = models.get("data") if isinstance(models, dict) else None
     known = {str(row["id"]): row for row in rows or () if isinstance(row, dict) and "id" in row}
     if name in known:
-        return known[name]
+        is_ollama = any(row.get("owned_by") == OLLAMA_OWNER for row in known.values())
+        return Listed(_context(known[name]), is_ollama)
     if known:
         closest = ", ".join(get_close_matches(name, list(known), n=5, cutoff=0.0))
         raise SelectorUnavailable(
@@ -47,11 +57,11 @@ async def listed_model(client: "AsyncOpenAI", name: str, where: str) -> dict[str
         raise SelectorUnavailable(
             f"the server at {where} does not answer as OpenAI's does. Name its base URL with --host: most end in /v1"
         )
-    return {}
+    return Listed()
 
 
-def context_of(row: dict[str, Any]) -> int | None:
-    """The context of a listed model in tokens, by whichever name its server has for it; None where it does not say."""
+def _context(row: dict[str, Any]) -> int | None:
+    """A listed model's context, by whichever name its server has for it."""
     meta = row.get("meta")
     values = [row.get(name) for name in CONTEXT_FIELDS] + [meta.get("n_ctx") if isinstance(meta, dict) else None]
     return min((value for value in values if type(value) is int and value > 0), default=None)
@@ -82,20 +92,3 @@ def shown_url(base: str) -> str:
     if url.scheme not in ("http", "https") or not url.host:
         raise SelectorUnavailable("the host is no URL: write a base URL in full, such as http://127.0.0.1:8000/v1")
     return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
-
-
-def signs_of(error: "APIStatusError") -> str:
-    """What a refusal is about, wherever the server says it."""
-    # Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
-    return f"{error.code} {error.type} {message_of(error)[:500]}"
-
-
-def message_of(error: "APIStatusError") -> str:
-    """What a server says, in its own words."""
-    body = error.body
-    return str(body.get("message") or body.get("detail") or body if isinstance(body, dict) else body)
-
-
-def safe(message: object, key: str) -> str:
-    """On one line, not too long, and without the key, which some servers repeat."""
-    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])

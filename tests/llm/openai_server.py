@@ -1,8 +1,14 @@
 """An app that speaks OpenAI's API and fails on demand, and a model that is connected to it without a network."""
 
 import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -72,6 +78,59 @@ class Server:
             return await reply()  # type: ignore[no-any-return]
         status, body = reply if isinstance(reply, tuple) else (200, reply)
         return JSONResponse(body, status)
+
+
+class RankingServer(Server):
+    """Ranks the candidates shown, the longest first, or gives the same numbers to every question.
+
+    It reads `cut_at` tokens of a prompt and does not say so, keeps to those of the `limits` that it knows, and shows
+    the log-probabilities of yes and no.
+    """
+
+    def __init__(
+        self,
+        *,
+        cut_at: int = 2**31,
+        limits: tuple[str, ...] = ("max_completion_tokens", "max_tokens"),
+        is_constant: bool = False,
+        models: Any = LISTED,
+    ) -> None:
+        super().__init__(models=models)
+        self._cut_at, self._limits, self._is_constant = cut_at, limits, is_constant
+
+    async def reply(self, request: HttpRequest) -> Response:
+        body = json.loads(await request.body())
+        self.seen.append(body)
+        text = body["messages"][0]["content"]
+        answer = [f"{number} " for number in range(1, 101)]
+        if form := body.get("response_format"):
+            lines = [json.loads(line) for line in text.split("\n") if line.startswith('{"number": ')]
+            if not self._is_constant:
+                lines.sort(key=lambda line: -len(line["instruction"]))
+            count = form["json_schema"]["schema"]["properties"]["ranking"]["minItems"]
+            answer = [json.dumps({"ranking": [line["number"] for line in lines[:count]]})]
+        limits = [body[name] for name in self._limits if name in body]
+        answer = answer[: min(limits, default=None)]
+        usage = {"prompt_tokens": min(len(text) // 4 + 8, self._cut_at), "completion_tokens": len(answer)}
+        choice = CHOICE | {"message": {"role": "assistant", "content": "".join(answer)}}
+        if body.get("logprobs"):
+            tops = [{"token": "yes", "logprob": -0.5}, {"token": "no", "logprob": -1.0}]
+            choice |= {"logprobs": {"content": [tops[0] | {"top_logprobs": tops}]}}
+        return JSONResponse(GOOD | {"choices": [choice], "usage": usage})
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
+    """Serve an app on a port of this machine, from another thread; gives its base URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    server.should_exit = True
+    thread.join(10)
 
 
 async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
 from selectllm.llm.openai import open_openai
@@ -134,6 +135,67 @@ async def test_an_answer_without_content_is_empty_and_has_its_finish_reason(choi
     assert (reply.text, reply.done_reason, reply.prompt_tokens) == ("", done_reason, 0)
 
 
+@pytest.mark.parametrize(
+    ("word", "done_reason"),
+    [
+        *[(word, "stop") for word in ("stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence")],
+        *[(word, "length") for word in ("length", "max_tokens", "MAX_TOKENS")],
+        ("content_filter", "content_filter"),
+        ("error", "unfinished"),
+        (None, "unfinished"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_finish_reasons_of_all_servers_are_understood(word: str | None, done_reason: str) -> None:
+    reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"finish_reason": word}]}))).answer(QUESTION)
+    assert reply.done_reason == done_reason
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+@pytest.mark.parametrize(
+    ("thought", "is_answer"), [('{"ranking": [2, 1]}', True), ("I think [2, 1].", False), ("[2, 1]", False)]
+)
+@pytest.mark.asyncio
+async def test_a_json_answer_that_came_as_a_thought_is_an_answer(
+    content: str | None, thought: str, is_answer: bool
+) -> None:
+    message = {"role": "assistant", "content": content, "reasoning_content": thought}
+    reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"message": message}]}))).answer(QUESTION)
+    assert (reply.text, reply.thinking) == ((thought, "") if is_answer else (content or "", thought))
+
+
+@pytest.mark.asyncio
+async def test_an_alternative_without_a_log_probability_is_left_out() -> None:
+    tops = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": None}, {"token": "maybe"}]
+    choice = CHOICE | {"logprobs": {"content": [{"token": "yes", "logprob": None, "top_logprobs": tops}]}}
+    reply = await (await opened(Server(GOOD | {"choices": [choice]}))).answer(Request("Worth it:", logprobs=True))
+    assert reply.logprobs == {"yes": -0.1}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error("Invalid value for 'top_logprobs': must be less than or equal to 5.", param="top_logprobs"),
+        error("Provider returned error", code=400, metadata={"raw": '{"error": "top_logprobs: at most 5"}'}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_fewer_log_probabilities_are_asked_for_where_many_are_refused(refusal: Any) -> None:
+    server = Server((400, refusal), GOOD)
+    model = await opened(server)
+    for _ in range(2):
+        await model.answer(Request("Worth it:", logprobs=True))
+    assert [(sent["logprobs"], sent["top_logprobs"]) for sent in server.seen] == [(True, 20), (True, 5), (True, 5)]
+
+
+@pytest.mark.asyncio
+async def test_refused_log_probabilities_are_an_error() -> None:
+    server = Server((400, error("This model does not support logprobs", param="logprobs")))
+    with pytest.raises(ModelError, match="does not support logprobs"):
+        await (await opened(server)).answer(Request("Worth it:", logprobs=True))
+    assert len(server.seen) == 2
+
+
 @pytest.mark.asyncio
 async def test_content_parts_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": '{"ranking": '}, {"text": "[1, 2]}"}]
@@ -164,6 +226,8 @@ NO_TEMPERATURE = (
         code="unsupported_value",
     ),
 )
+# What OpenRouter quotes of the server behind it, with the refusal's status or with status 200.
+QUOTED = error("Provider returned error", code=400, metadata={"raw": '{"message": "Unknown name \\"seed\\""}'})
 NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this model.", code="unsupported_parameter"))
 
 
@@ -177,6 +241,8 @@ NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this 
         (NO_GRAMMAR, "response_format"),
         (NO_TEMPERATURE, "temperature"),
         (NO_SEED, "seed"),
+        ((400, QUOTED), "seed"),
+        ((200, QUOTED), "seed"),
     ],
 )
 @pytest.mark.asyncio
@@ -190,6 +256,21 @@ async def test_a_refused_field_is_never_sent_again(refusal: Any, field: str) -> 
     for sent in later:
         replaced = {"max_tokens": QUESTION.max_tokens} if field == "max_completion_tokens" else {}
         assert sent == {key: value for key, value in first.items() if key != field} | replaced
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_is_ignored_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    long = GOOD | {"usage": {"prompt_tokens": 321, "completion_tokens": QUESTION.max_tokens + 1}}
+    server = Server(GOOD, long, long, GOOD)
+    model = await opened(server)
+    for _ in range(4):
+        assert (await model.answer(QUESTION)).text == '{"ranking": [2, 1]}'
+    limits = [(sent.get("max_completion_tokens"), sent.get("max_tokens")) for sent in server.seen]
+    assert limits == [(48, None), (48, None), (None, 48), (None, 48)]
+    assert [record.message for record in caplog.records] == [
+        "m ignores max_completion_tokens: max_tokens is sent to it from now on"
+    ]
 
 
 @pytest.mark.asyncio
@@ -287,12 +368,29 @@ async def test_a_hanging_request_times_out() -> None:
         (400, {"error": "The number of tokens to keep is greater than the context length. Load a larger one"}),
         (400, error("Input tokens exceed the configured limit of 272000 tokens.")),
         (500, error("Context size has been exceeded.", type="server_error", code=500)),
+        (200, error("This endpoint's maximum context length is 8192 tokens.", code=400)),
+        (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}),
+        (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 5000"}),
+        (413, error("Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7042")),
+        (400, error("Please reduce the length of the messages or completion.")),
+        (429, error("Request too large for m on tokens per min (TPM): Limit 10000", code="rate_limit_exceeded")),
+        (400, error("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")),
+        (400, error("prompt is too long: 208310 tokens > 200000 maximum")),
+        (400, error("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000")),
+        (413, error("Request exceeds the maximum size", type="request_too_large")),
+        (400, error("Input is too long for requested model.")),
+        (400, error("Input Tokens Exceeded: Number of input tokens exceeds maximum length")),
+        (400, error("This model's maximum prompt length is 131072 but the request contains 537812 tokens.")),
+        (400, error("Provider returned error", code=400, metadata={"raw": "prompt is too long: 9 tokens > 8 maximum"})),
+        (413, PlainTextResponse("<html><head><title>413 Request Entity Too Large</title></head></html>", 413)),
     ],
 )
 @pytest.mark.asyncio
 async def test_a_prompt_that_does_not_fit_has_its_own_error_type(status: int, body: Any) -> None:
-    server = Server((status, body))
-    with pytest.raises(ContextLengthExceeded, match=f"^m refused a prompt with status {status}: "):
+    server = Server(body if isinstance(body, Response) else (status, body))
+    with pytest.raises(
+        ContextLengthExceeded, match=f"^m refused a prompt with status {status if status != 200 else 400}: "
+    ):
         await (await opened(server)).answer(QUESTION)
     assert len(server.seen) == 1
 

@@ -1,15 +1,11 @@
 """A complete run over OpenAI's API, with the same checks, ledger and statistics as with Ollama."""
 
 import json
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +16,7 @@ from selectllm.llm import backoff
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.model import ModelInfo
 from selectllm.settings import RunSettings
+from tests.llm.openai_server import serve
 
 CONTEXT_TOKENS = 4096  # to which the server cuts a prompt without saying so, as Ollama does over this API
 
@@ -56,15 +53,8 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ASKED.clear()
     COUNTED.clear()
     routes = [Route("/v1/models", listing), Route("/v1/chat/completions", completion, methods=["POST"])]
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server.should_exit = True
-    thread.join(10)
+    with serve(Starlette(routes=routes)) as url:
+        yield url
 
 
 @pytest.mark.usefixtures("quick_embedding")
