@@ -14,6 +14,7 @@ from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavaila
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
+from selectllm.llm.ollama_names import digest_of, find
 
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
@@ -45,7 +46,10 @@ class OllamaModel:
         with self._errors_translated():
             await self._client.chat(self.info.name, [], options={"num_ctx": needed})
             running = (await self._client.ps()).models
-        contexts = [model.context_length for model in running if model.digest == self.info.digest]
+        info = self.info
+        contexts = [
+            model.context_length for model in running if info.digest == model.digest or info.name == model.model
+        ]
         self.context = min([needed, *filter(None, contexts)])
 
     async def answer(self, request: Request) -> Reply:
@@ -118,17 +122,18 @@ async def open_ollama(
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             version = await client.version()
-            digests = {model.model: str(model.digest) for model in (await client.list()).models}
-            known = name if name in digests else f"{name}:latest"
-            if known not in digests:
+            models = (await client.list()).models
+            found = find(name, models)
+            if found is None:
                 raise SelectorUnavailable(
                     f"the Ollama server at {client.url} has no model {name!r}. Get it with: ollama pull {name}"
                 )
+            known, digest = str(found.model), await digest_of(found, models, client)
             details = (await client.show(known)).modelinfo or {}
     except BaseException as error:
         await client.close()
         raise unavailable(error, client.url) from None
-    info = ModelInfo(f"ollama:{name}", known, digests[known], version, "model", mode)
+    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")
     return OllamaModel(client, info, longest_context)
 

@@ -15,9 +15,10 @@ from selectllm.errors import (
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.openai_client import OPENAI, Listed, connect, listed_model, shown_url
+from selectllm.llm.openai_client import OPENAI, connect, shown_url
 from selectllm.llm.openai_dialect import Dialect
 from selectllm.llm.openai_errors import Refusal, RefusedError, safe
+from selectllm.llm.openai_models import Listing, list_models
 from selectllm.llm.openai_replies import read_reply
 
 if TYPE_CHECKING:
@@ -29,15 +30,18 @@ OLLAMA: Final = "Ollama"
 OLLAMA_TRAP: Final = "cuts long prompts over this API without saying so, and lets no run choose a larger context"
 """Why Ollama is better asked by its own API."""
 
+_answered: set[tuple[str, str]] = set()
+"""The servers, and models that they do not list, that have answered this process."""
+
 
 class OpenAIModel:
     """One model of one server that speaks OpenAI's API."""
 
-    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float, listed: Listed) -> None:
+    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float, listing: Listing) -> None:
         self.info = info
-        self.context = listed.context
+        self.context = listing.context(info.name)
         self._client, self._timeout = client, timeout
-        self._dialect = Dialect(info.name, is_ollama=listed.is_ollama)
+        self._dialect = Dialect(info.name, is_ollama=listing.is_ollama)
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
@@ -115,7 +119,9 @@ class OpenAIModel:
 async def open_openai(
     name: str, *, host: str | None = None, keys: ApiKeys, timeout: float = 120.0, mode: Mode = "listwise"
 ) -> OpenAIModel:
-    """Open a model, after checking that the server answers, takes the key, and has the model if it lists any.
+    """Open a model, after checking that the server answers, takes the key, and has the model.
+
+    A model that is not listed is asked once.
 
     Parameters: `host`, the base URL, else the one that goes with the key, else OpenAI's own; `timeout`, seconds of one
     request.
@@ -129,7 +135,14 @@ async def open_openai(
     where, client = shown_url(base), connect(base, keys.for_host("openai", host), timeout)
     try:
         async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
-            listed = await listed_model(client, name, where)
+            listing = await list_models(client, where)
+        # The API says nothing of the weights: replies can be kept under the name alone.
+        version = OLLAMA if listing.is_ollama else "unknown"
+        info = ModelInfo(f"openai:{name}", name, f"openai:{name}", version, "model", mode)
+        model = OpenAIModel(client, info, timeout, listing)
+        if not listing.may_have(name) and (where, name) not in _answered:
+            await _check_answers(model, listing, where)
+            _answered.add((where, name))
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
@@ -142,10 +155,23 @@ async def open_openai(
             message = f"status {error.status_code}: {safe(Refusal.of(error).message, client.api_key)}"
             raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise
-    # The API says nothing of the weights: replies can be kept under the name alone.
-    version = OLLAMA if listed.is_ollama else "unknown"
-    if listed.is_ollama:
+    if listing.is_ollama:
         url = where.removesuffix("/v1")
         warn_once(f"{where} is Ollama, which {OLLAMA_TRAP}. Use --selector ollama:{name} --host {url}")
-    info = ModelInfo(f"openai:{name}", name, f"openai:{name}", version, "model", mode)
-    return OpenAIModel(client, info, timeout, listed)
+    return model
+
+
+async def _check_answers(model: OpenAIModel, listing: Listing, where: str) -> None:
+    """Ask a model that is not listed, and believe what it says: lists lack variants, deployments and aliases."""
+    name = model.info.name
+    try:
+        await model.answer(Request("Say yes.", max_tokens=16))
+    except TransientError:
+        return  # it is there, or the run will say that it is not
+    except ModelError as error:
+        if listing.refusal:
+            raise listing.refusal from None
+        raise SelectorUnavailable(
+            f"the server at {where} does not have the model {name!r}. Of the {len(listing.rows)} that it lists, the "
+            f"closest by name: {listing.closest(name)}. Asked all the same, {error}"
+        ) from None

@@ -12,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.context_guard import warn_once
@@ -26,6 +29,7 @@ from tests.llm.openai_server import CHOICE, GOOD, HOST, KEY, LISTED, QUESTION, S
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selectllm.llm.openai._answered", set())
     for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID", "ADMIN_KEY", "CUSTOM_HEADERS"):
         monkeypatch.delenv(f"OPENAI_{name}", raising=False)
 
@@ -452,11 +456,72 @@ async def test_a_host_that_cannot_answer_yet_fails_the_probe(models: Any) -> Non
 @pytest.mark.asyncio
 async def test_an_unknown_model_error_lists_the_five_closest_names() -> None:
     names = ["gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "whisper-1", "gpt-4", "dall-e-3"]
-    server = Server(models={"object": "list", "data": [{"id": name} for name in names]})
+    unknown = (404, error("no such model"))
+    server = Server(unknown, models={"object": "list", "data": [{"id": name} for name in names]})
     with pytest.raises(SelectorUnavailable, match=f"at {HOST} does not have the model 'gpt-4p'. Of the 7") as raised:
         await opened(server, "gpt-4p")
-    closest = str(raised.value).rpartition(": ")[2].split(", ")
+    message, _, said = str(raised.value).partition(". Asked all the same, ")
+    assert said == "gpt-4p refused a request with status 404: no such model"
+    closest = message.rpartition(": ")[2].split(", ")
     assert set(closest) == {"gpt-4", "gpt-4o", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini"}
+
+
+@pytest.mark.parametrize("name", ["m:nitro", "my-deployment", "openai/m", "alias"])
+@pytest.mark.parametrize(
+    "answer",
+    [GOOD, (400, error("could not finish the message because max_tokens was reached")), (429, error("busy"))],
+)
+@pytest.mark.asyncio
+async def test_a_model_that_is_not_listed_is_asked_and_believed(name: str, answer: Any) -> None:
+    server = Server(answer, models={"data": [{"id": "m"}, {"id": "openai/*"}]})
+    model = await opened(server, name)
+    assert [sent["model"] for sent in server.seen] == [name]
+    assert "response_format" not in server.seen[0]
+    assert (model.info.name, model.info.digest) == (name, f"openai:{name}")
+
+
+@pytest.mark.asyncio
+async def test_a_server_of_one_model_has_one_context() -> None:
+    server = Server(models={"data": [{"id": "m", "meta": {"n_ctx": 4096}}]})
+    assert (await opened(server, "gpt-3.5-turbo")).context == 4096
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_is_not_listed_is_asked_once() -> None:
+    server = Server()
+    for _ in range(3):
+        await opened(server, "alias")
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.asyncio
+async def test_a_key_that_may_not_list_models_may_ask_one(status: int) -> None:
+    server = Server(models=(status, error("Missing scopes: api.model.read")))
+    assert (await (await opened(server)).answer(QUESTION)).prompt_tokens == 321
+
+
+@pytest.mark.asyncio
+async def test_a_query_of_the_base_url_goes_with_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "https://my.openai.azure.example/openai/deployments/m?api-version=2024-10-21"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", host)
+    requests: list[tuple[str, str, str]] = []
+
+    async def reply(request: HttpRequest) -> Response:
+        requests.append((request.url.path, request.url.query, request.headers.get("api-key", "")))
+        return JSONResponse(GOOD if request.method == "POST" else {"data": []})
+
+    app = Starlette(routes=[Route("/{path:path}", reply, methods=["GET", "POST"])])
+    with in_process(app):
+        model = await open_openai("m", keys=ApiKeys.from_environment())
+    await model.answer(QUESTION)
+    path, query = "/openai/deployments/m", "api-version=2024-10-21"
+    assert requests == [
+        (f"{path}/models", query, KEY),
+        (f"{path}/chat/completions", query, KEY),
+        (f"{path}/chat/completions", query, KEY),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -520,7 +585,8 @@ async def test_a_host_that_is_not_a_url_is_refused(host: str) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.asyncio
 async def test_an_error_for_a_refused_key_says_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(models=(status, error(f"Incorrect API key provided: {KEY}")))
+    refusal = (status, error(f"Incorrect API key provided: {KEY}"))
+    server = Server(refusal, models=refusal)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY, and OPENAI_BASE_URL to that URL"):
         await opened(server)
