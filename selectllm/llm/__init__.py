@@ -40,8 +40,10 @@ async def open_model(
         if not infos:
             raise next(iter(absent.values()))
         if len({info.digest for info in infos}) > 1:
-            name = infos[0].name
-            advice = f"bring all hosts to one version with `ollama pull {name}`, and run again"
+            name, how = infos[0].name, ""
+            if infos[0].selector.startswith("ollama:"):
+                how = f" with `ollama pull {name}`"
+            advice = f"bring all hosts to one version{how}, and run again"
             raise SelectorUnavailable(f"{name} is not the same everywhere: {advice}")
     except BaseException:
         for model in models:

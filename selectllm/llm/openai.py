@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from selectllm.errors import (
@@ -53,7 +54,7 @@ class OpenAIModel:
                 body = self._dialect.body(request)
                 while True:
                     try:
-                        reply = read_reply(await self._post("/chat/completions", body))
+                        reply = read_reply(await self._post(self._dialect.path(request), body))
                     except RefusedError as error:
                         if error.refusal.is_out_of_room:
                             return Reply("", "length")
@@ -65,6 +66,20 @@ class OpenAIModel:
                     else:
                         self._dialect.learn_from_reply(reply, request, body)
                         return reply
+
+    async def try_raw_completions(self) -> bool:
+        """Ask for log-probabilities by a raw completion from now on, if the server has one; whether it has.
+
+        Raises TransientError when it cannot say.
+        """
+        self._dialect.continues = True
+        try:
+            self._dialect.continues = bool((await self.answer(Request("2 + 2 = 4:", logprobs=True))).logprobs)
+        except ModelError as error:
+            if isinstance(error, TransientError) and error.kind != "server error":
+                raise
+            self._dialect.continues = False
+        return self._dialect.continues
 
     async def probe(self) -> None:
         """Ask for the list of models; a refusal is an answer, too."""
@@ -143,11 +158,16 @@ async def open_openai(
         if not listing.may_have(name) and (where, name) not in _answered:
             await _check_answers(model, listing, where)
             _answered.add((where, name))
+        if mode == "pointwise" and await model.try_raw_completions():
+            # A model that continues a text is another judge than in a chat: their replies are never mixed.
+            model.info = replace(info, digest=f"{info.digest} completions")
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
             advice = "Start it, or name another's base URL with --host, such as http://127.0.0.1:8000/v1"
             raise HostUnreachable(f"no server answers at {where}. {advice}") from None
+        if isinstance(error, TransientError):
+            raise HostUnreachable(f"the server at {where} cannot be asked now: {error}. Try again later") from None
         if isinstance(error, APIStatusError):
             advice = "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             if keys.may_see("openai", host):

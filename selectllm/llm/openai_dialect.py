@@ -25,26 +25,38 @@ REPLACEABLE: Final = {"max_completion_tokens": r"max_completion_tokens", "logpro
 
 
 class Dialect:
-    """How one model of one server is asked; `refused` are the fields that are given up from then on."""
+    """How one model of one server is asked.
+
+    `refused` are the fields that are given up from then on. Where the server `continues` a raw text, it is asked for
+    log-probabilities in this way, else in a chat.
+    """
 
     def __init__(self, model: str, *, is_ollama: bool = False) -> None:
         # Ollama takes the limit, and writes on for minutes: it is not tried.
         self.refused: set[str] = {"max_completion_tokens"} if is_ollama else set()
+        self.continues = False
         self._model = model
+
+    def path(self, request: Request) -> str:
+        """Where a request goes."""
+        return "/completions" if request.logprobs and self.continues else "/chat/completions"
 
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a request, without what the server has refused."""
-        body: dict[str, Any] = {"model": self._model, "messages": [{"role": "user", "content": request.text}]}
-        limit = "max_tokens" if "max_completion_tokens" in self.refused else "max_completion_tokens"
-        body |= {"temperature": 0, "seed": request.seed, limit: request.max_tokens}
-        if request.think == "low":
-            body["reasoning_effort"] = "low"
-        if request.logprobs:
-            top = FEW_LOGPROBS if "logprobs" in self.refused else MANY_LOGPROBS
-            body |= {"logprobs": True, "top_logprobs": top}
-        elif request.schema is not None:
-            form = {"name": "answer", "strict": True, "schema": request.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        body: dict[str, Any] = {"model": self._model, "temperature": 0, "seed": request.seed}
+        top = FEW_LOGPROBS if "logprobs" in self.refused else MANY_LOGPROBS
+        if request.logprobs and self.continues:
+            body |= {"prompt": request.text, "max_tokens": request.max_tokens, "logprobs": top}
+        else:
+            limit = "max_tokens" if "max_completion_tokens" in self.refused else "max_completion_tokens"
+            body |= {"messages": [{"role": "user", "content": request.text}], limit: request.max_tokens}
+            if request.think == "low":
+                body["reasoning_effort"] = "low"
+            if request.logprobs:
+                body |= {"logprobs": True, "top_logprobs": top}
+            elif request.schema is not None:
+                form = {"name": "answer", "strict": True, "schema": request.schema}
+                body["response_format"] = {"type": "json_schema", "json_schema": form}
         return {field: value for field, value in body.items() if field not in self.refused & DISPENSABLE.keys()}
 
     def learn_from_refusal(self, refusal: Refusal, body: dict[str, Any]) -> None:

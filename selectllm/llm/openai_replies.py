@@ -19,7 +19,10 @@ def read_reply(completion: Any) -> Reply:
     try:
         choice: dict[str, Any] = next(iter(completion.get("choices") or ()), {})
         message, usage = choice.get("message") or {}, completion.get("usage") or {}
-        text, thinking = _text(message), message.get("reasoning_content") or message.get("reasoning") or ""
+        text, thinking = (
+            choice.get("text") or _text(message),
+            message.get("reasoning_content") or message.get("reasoning") or "",
+        )
         if not text.strip() and _is_json_object(thinking):  # the server took the answer for a thought
             text, thinking = thinking, ""
         return Reply(
@@ -43,9 +46,11 @@ def _text(message: dict[str, Any]) -> str:
 
 def _logprobs(logprobs: dict[str, Any]) -> dict[str, float]:
     """The log-probabilities of the first token's likeliest alternatives, those that have one."""
-    places = logprobs.get("content") or [{}]
-    tops = places[0].get("top_logprobs") or ()
-    return {top["token"]: top["logprob"] for top in tops if top.get("logprob") is not None}
+    if places := logprobs.get("content"):  # of a chat, and of llama.cpp's raw completions
+        likeliest = [(top["token"], top.get("logprob")) for top in places[0].get("top_logprobs") or ()]
+    else:  # of the raw completions of OpenAI and vLLM
+        likeliest = list(((logprobs.get("top_logprobs") or [None])[0] or {}).items())
+    return {token: logprob for token, logprob in likeliest if logprob is not None}
 
 
 def _is_json_object(text: object) -> bool:

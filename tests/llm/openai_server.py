@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.model import Request
+from selectllm.llm.model import Mode, Request
 from selectllm.llm.openai import OpenAIModel, open_openai
 from tests.llm.in_process import in_process
 
@@ -48,10 +48,12 @@ def error(message: str, **fields: Any) -> dict[str, Any]:
 
 
 class Server:
-    """An app that lists one model and answers chats with given replies, in order."""
+    """An app that lists one model and answers chats with given replies, in order, and raw completions with others."""
 
-    def __init__(self, *replies: Any, models: Any = LISTED) -> None:
+    def __init__(self, *replies: Any, models: Any = LISTED, continuations: Sequence[Any] = ()) -> None:
         self.replies = list(replies or [GOOD])
+        self.continuations = list(continuations or [(404, error("Not Found"))])
+        self.continued: list[dict[str, Any]] = []
         self.models = models
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -59,6 +61,7 @@ class Server:
             routes=[
                 Route("/v1/models", self.listing),
                 Route("/v1/chat/completions", self.reply, methods=["POST"]),
+                Route("/v1/completions", self.continuation, methods=["POST"]),
             ]
         )
 
@@ -70,6 +73,10 @@ class Server:
         self.seen.append(json.loads(await request.body()))
         self.headers.append(dict(request.headers))
         return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+
+    async def continuation(self, request: HttpRequest) -> Response:
+        self.continued.append(json.loads(await request.body()))
+        return await self._respond(self.continuations.pop(0) if len(self.continuations) > 1 else self.continuations[0])
 
     async def _respond(self, reply: Any) -> Response:
         if isinstance(reply, Response):
@@ -133,6 +140,8 @@ def serve(app: Any) -> Iterator[str]:
     thread.join(10)
 
 
-async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:
+async def opened(
+    server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0, mode: Mode = "listwise"
+) -> OpenAIModel:
     with in_process(server.app):
-        return await open_openai(name, host=host, keys=ApiKeys.from_environment(), timeout=timeout)
+        return await open_openai(name, host=host, keys=ApiKeys.from_environment(), timeout=timeout, mode=mode)
