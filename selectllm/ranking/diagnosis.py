@@ -2,20 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from selectllm.errors import ModelError, SelectLLMError, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelError, SelectLLMError, TransientError
 from selectllm.llm import open_model
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request
+from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
 from selectllm.settings import RankingSettings, RunSettings
 
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
+LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 TEXTS: Final = {
@@ -57,12 +61,16 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
 
 async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
     info = hosts.info
-    yield Finding("server", True, f"answers, version {info.server_version}")
+    if info.server_version == OLLAMA:
+        advice = f"use --selector ollama:{info.name}, and --host without /v1: no prompt is cut there"
+        yield Finding("server", False, f"is Ollama, which {OLLAMA_TRAP}", advice)
+    else:
+        yield Finding("server", True, f"answers, version {info.server_version}")
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        seconds, reply = await _timed(hosts, [0])
+        seconds, replies = await _timed(hosts, [0])
     except ModelError as error:
         advice = "check the name of the model and the key; the server's log says more"
         if isinstance(error, TransientError):
@@ -71,20 +79,58 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
                 advice = "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
         yield Finding("query", False, str(error), advice)
         return
-    yield _context(hosts, settings)
-    yield _structured(reply)
+    yield await _context(hosts, settings)
+    yield _structured(replies[0])
+    yield await _limit(hosts)
     yield await _logprobs(hosts)
-    yield await _parallel(hosts, seconds)
+    finding, more = await _parallel(hosts, seconds)
+    yield finding
+    if info.mode == "listwise" and info.kind != "scripted":
+        yield _judgement(replies + more)
 
 
-def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
-    if hosts.context is None:
-        seen = "the server names none: prompts that do not fit are its errors, and are then halved"
-        return Finding("context", True, seen)
+async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     needed = QUERY_SIZE * settings.candidate_chars // 4
     advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
+    if hosts.context is None:  # what it is shows only in how it reads a long query
+        try:
+            tokens = (await _answer_to_longest(hosts, settings.candidate_chars)).prompt_tokens
+        except ContextLengthExceeded as error:
+            return Finding("context", False, str(error), advice)
+        except ModelError as error:
+            return Finding("context", False, str(error), "lower --query-size or --candidate-chars, or raise --timeout")
+        seen = f"{tokens:,} tokens of {QUERY_SIZE} of the longest candidates were read whole"
+        return Finding("context", True, seen if tokens else "unknown: the server counts no tokens")
     seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
     return Finding("context", hosts.context >= needed, seen, advice)
+
+
+async def _answer_to_longest(hosts: HostPool, candidate_chars: int) -> Reply:
+    """The answer to the longest query; ContextLengthExceeded when it does not fit, or is cut twice."""
+    text = f"{TEXTS['rich']} " * (candidate_chars // len(TEXTS["rich"]) + 1)
+    candidates = [Candidate(str(number), text[:candidate_chars]) for number in range(QUERY_SIZE)]
+    request = listwise(candidates, 2, 0).request()
+    try:
+        return await _answer(hosts, request)
+    except TransientError as error:
+        if error.kind != LOW_COUNT:
+            raise
+    return await _answer(hosts, request)
+
+
+async def _limit(hosts: HostPool) -> Finding:
+    """Whether answers end where they are told to: one that does not takes minutes, and is paid for."""
+    request = Request("Count from 1 to 100.", max_tokens=LIMIT_TOKENS)
+    try:
+        if (await _answer(hosts, request)).output_tokens <= LIMIT_TOKENS:
+            return Finding("limit", True, f"an answer of at most {LIMIT_TOKENS} tokens had no more")
+        tokens = (await _answer(hosts, request)).output_tokens
+    except ModelError as error:
+        return Finding("limit", False, str(error), "the server's log says more")
+    if tokens <= LIMIT_TOKENS:
+        return Finding("limit", True, "max_completion_tokens is ignored: max_tokens is sent, which is heeded")
+    seen = f"an answer of at most {LIMIT_TOKENS} tokens had {tokens:,}"
+    return Finding("limit", False, seen, "answers may be long and slow: set a limit in the server's own settings")
 
 
 def _structured(reply: Reply) -> Finding:
@@ -112,23 +158,35 @@ async def _logprobs(hosts: HostPool) -> Finding:
     return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
-    """`first_seconds` is how long the first question took, which may have loaded the model."""
+async def _parallel(hosts: HostPool, first_seconds: float) -> tuple[Finding, list[Reply]]:
+    """`first_seconds` is how long the first question took, which may have loaded the model; also gives the replies."""
     try:
-        single = min(first_seconds, (await _timed(hosts, [1]))[0])
-        together, _ = await _timed(hosts, range(2, 2 + CONCURRENCY))
+        seconds, alone = await _timed(hosts, [1])
+        together, replies = await _timed(hosts, range(2, 2 + CONCURRENCY))
     except ModelError as error:
-        return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
+        return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency"), []
+    single = min(first_seconds, seconds)
     rate = CONCURRENCY * single / together
     seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {rate:.1f} at a time"
-    return Finding("parallelism", True, seen)
+    return Finding("parallelism", True, seen), alone + replies
 
 
-async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, Reply]:
-    """Seconds until a query of each of these seeds is answered, and the first reply."""
+def _judgement(replies: Sequence[Reply]) -> Finding:
+    """Whether answers depend on what is shown: each reply is to another order of the same candidates."""
+    answers = [read(reply.text, 2, len(CANDIDATES)).numbers for reply in replies]
+    usable = [numbers for numbers in answers if numbers]
+    if len(usable) < LEAST_ORDERS or len(set(usable)) > 1:
+        return Finding("judgement", True, f"{len(set(usable))} different answers to {len(usable)} orders of a query")
+    numbers = ", ".join(map(str, usable[0]))
+    seen = f"answered {numbers} to all of {len(usable)} orders of a query: it does not look at the candidates"
+    return Finding("judgement", False, seen, "choose a stronger model, or try --mode pointwise")
+
+
+async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, list[Reply]]:
+    """Seconds until a query of each of these seeds is answered, and the replies."""
     started = time.perf_counter()
     replies = await asyncio.gather(*(_answer(hosts, listwise(CANDIDATES, 2, seed).request()) for seed in seeds))
-    return time.perf_counter() - started, replies[0]
+    return time.perf_counter() - started, replies
 
 
 async def _answer(hosts: HostPool, request: Request) -> Reply:

@@ -171,7 +171,7 @@ class Ranker:
             if answer.fault is None:
                 self.stats.repaired += answer.repaired
                 self.stats.reasked += attempt > 1
-                self.stats.first_picks[f"{len(candidates)}:{answer.numbers[0] - 1}"] += 1
+                self.stats.count_answer(len(candidates), answer.numbers)
                 ids = tuple(prompt.candidates[number - 1].id for number in answer.numbers)
                 return Outcome(ids, reply=entry.key)
             self.stats.errors_by_kind[answer.kind] += 1

@@ -8,7 +8,12 @@ import pytest
 from selectllm import select
 from selectllm.cli.main import main
 from selectllm.errors import SelectorUnavailable
+from selectllm.llm.embedded import open_embedded
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.openai import open_openai
 from selectllm.llm.weights import demo_weights
+from selectllm.ranking.answers import log_odds
+from selectllm.ranking.prompts import Candidate, pointwise
 from selectllm.settings import RunSettings
 
 KEY = "the-server's-own-key"
@@ -55,7 +60,6 @@ def test_a_run_works_with_a_llama_cpp_server(
         budget=1,
         selector=f"openai:{NAME}",
         queries={"size": 3},
-        # In a chat, the demo model sometimes answers neither yes nor no. Such rows abstain.
         # Rank one row per query: a model of this size cannot follow the schema of longer lists.
         ranking={"mode": mode, "concurrency": 1, "candidate_chars": 100, "depth": 1, "max_abstained": 0.5},
     )
@@ -69,9 +73,27 @@ def test_a_run_works_with_a_llama_cpp_server(
 
 
 @pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_score_over_the_api_is_that_of_the_embedded_model(server: str) -> None:
+    """The server continues the same text with the same weights. In a chat, it is another judge."""
+    request = pointwise(Candidate("1", "Plan a week of packed lunches for a child who cannot eat nuts.")).request()
+    model = await open_openai(NAME, keys=ApiKeys.from_environment(), mode="pointwise")
+    embedded = await open_embedded(mode="pointwise")
+    try:
+        replies = [await judge.answer(request) for judge in (model, embedded)]
+    finally:
+        await model.close()
+        await embedded.close()
+    assert replies[0].prompt_tokens == replies[1].prompt_tokens, "no chat template"
+    # The server computes short batches otherwise than long ones: see `flash_attn_type` in selectllm/llm/embedded.py.
+    assert log_odds(replies[0]) == pytest.approx(log_odds(replies[1]), abs=0.5)
+
+
+@pytest.mark.slow
 def test_doctor_reports_a_healthy_llama_cpp_server(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--selector", f"openai:{NAME}"]) == 0, capsys.readouterr().out
+    assert main(["doctor", "--selector", f"openai:{NAME}", "--mode", "pointwise"]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
+    assert "8,192 tokens" in out
     assert "a query of 4 was ranked" in out
     assert "log-odds" in out
 
