@@ -106,6 +106,8 @@ class RankingSettings(Settings):
     """Further tries after failures that can pass (0 to 100)."""
     give_up_after: float = Field(900, ge=0, title="Give up after")
     """Seconds that a server which has answered may then be out (0 or more)."""
+    reask: bool = Field(False, title="Ask again")
+    """Ask once more about queries without a usable answer. A new run does so by itself where the last one failed."""
     max_abstained: float = Field(0.05, ge=0, le=1, title="Most abstentions")
     """Share of queries without a usable answer beyond which the run stops and fails (0 to 1)."""
     max_cost: float | None = Field(None, gt=0, title="Most cost")

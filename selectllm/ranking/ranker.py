@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContextLengthExceeded, TooManyAbstained, TransientError
@@ -21,6 +22,7 @@ from selectllm.ranking.stats import RankingStats
 T = TypeVar("T")
 
 ATTEMPTS: Final = 4  # a question is put once, and up to three times more, each time naming what was wrong
+MOST_ROOM: Final = 8  # times the usual tokens, for answers that were cut off
 NAMED_QUESTIONS: Final = 100  # that an error names, of those that had no usable answer
 
 
@@ -87,16 +89,23 @@ class Ranker:
 
     async def score(self, candidate: Candidate, name: str) -> Outcome:
         """Have one candidate scored by the odds of yes. Another pass would ask the very same, and is not made."""
-        request = pointwise(candidate).request(seed=self._options.seed, question=name, describe=describe_odds)
-        try:
-            entry = await self._caller.ask(request)
-        except (TransientError, ContextLengthExceeded) as error:
-            return self._counted(self._given_up(error), name)
-        odds = log_odds(entry.reply)
-        if odds is None:  # the odds are what they are: asking again would give the same
+        for attempt in count(1):
+            request = pointwise(candidate).request(
+                seed=self._options.seed + attempt - 1, attempt=attempt, question=name, describe=describe_odds
+            )
+            try:
+                entry = await self._caller.ask(request)
+            except (TransientError, ContextLengthExceeded) as error:
+                return self._counted(self._given_up(error), name)
+            odds = log_odds(entry.reply)
+            if odds is not None:
+                self.stats.reasked_old += attempt > 1
+                return self._counted(Outcome((candidate.id,), odds, entry.key), name)
             self.stats.errors_by_kind["neither yes nor no"] += 1
-            return self._counted(Outcome(), name)
-        return self._counted(Outcome((candidate.id,), odds, entry.key), name)
+            if not self._caller.may_ask_again(entry):  # asking again at once would give the same
+                self.stats.reasked_old += attempt > 1
+                break
+        return self._counted(Outcome(), name)
 
     async def _list(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
         """One pass over a list; one that does not fit is halved, and the halves' rankings are merged."""
@@ -147,10 +156,13 @@ class Ranker:
         return Outcome((*best, *left, *right)[:top_k], reply=",".join(dict.fromkeys(replies)))
 
     async def _ask(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
-        """Put a question until its answer can be used, at most `ATTEMPTS` times."""
+        """Put a question until its answer can be used, at most `ATTEMPTS` times.
+
+        When earlier runs have given it up after all these, and have ended, it is put once more.
+        """
         prompt = listwise(candidates, top_k, self._options.seed, pass_.index)
         question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in count(1):
             request = question.request(
                 think=self._options.think,
                 max_tokens_factor=max_tokens_factor,
@@ -171,13 +183,18 @@ class Ranker:
             if answer.fault is None:
                 self.stats.repaired += answer.repaired
                 self.stats.reasked += attempt > 1
+                self.stats.reasked_old += attempt > ATTEMPTS
                 self.stats.first_picks[f"{len(candidates)}:{answer.numbers[0] - 1}"] += 1
                 ids = tuple(prompt.candidates[number - 1].id for number in answer.numbers)
                 return Outcome(ids, reply=entry.key)
             self.stats.errors_by_kind[answer.kind] += 1
+            if attempt >= ATTEMPTS and not self._caller.may_ask_again(entry):
+                break
             question = prompt.again(answer.fault, attempt + 1)
-            max_tokens_factor *= 2 if answer.kind == "cut off" else 1
+            if answer.kind == "cut off":
+                max_tokens_factor = min(2 * max_tokens_factor, MOST_ROOM)
         self.stats.reasked += 1
+        self.stats.reasked_old += attempt > ATTEMPTS
         return Outcome()
 
     def _aggregated(self, candidates: Sequence[Candidate], top_k: int, usable: Sequence[Outcome], name: str) -> Outcome:
@@ -207,16 +224,17 @@ class Ranker:
 
 def check_abstained(model: str, stats: RankingStats, max_abstained: int) -> None:
     """Raise TooManyAbstained, which names the questions, when more than `max_abstained` have had no usable answer."""
-    count = len(stats.abstained_questions)
-    if count <= max_abstained:
+    abstained = len(stats.abstained_questions)
+    if abstained <= max_abstained:
         return
     names = list(stats.abstained_questions)[:NAMED_QUESTIONS]
-    more = f" and {count - NAMED_QUESTIONS} more" if count > NAMED_QUESTIONS else ""
+    more = f" and {abstained - NAMED_QUESTIONS} more" if abstained > NAMED_QUESTIONS else ""
     by_kind = (stats.errors_by_kind + stats.usage.errors_by_kind).most_common()
     errors = ", ".join(f"{number} {kind}" for kind, number in by_kind) or "none"
     raise TooManyAbstained(
         f"{model} gave no usable answer to {', '.join(names)}{more}: more than --max-abstained allows, so the asking "
-        f"stopped. All replies are kept. Errors: {errors}"
+        "stopped. All replies are kept. Mend the server or choose another model, then run again: each of these is then "
+        f"asked about once more. Errors: {errors}"
     )
 
 

@@ -23,6 +23,7 @@ class RankingStats:
     abstained: int = 0  # the same, without a usable answer
     repaired: int = 0  # answers
     reasked: int = 0  # questions that were put more than once
+    reasked_old: int = 0  # questions asked again although an earlier run had given them up
     split: int = 0  # lists that did not fit the model's context, and were halved
     ties: int = 0  # that Borda's count left between neighbours, broken by rule
     errors_by_kind: Counter[str] = field(default_factory=Counter)  # of answers; those of requests are in `usage`

@@ -62,6 +62,8 @@ def counts(summary: dict[str, Any]) -> list[str]:
             f"{ranking['repaired']:,} answers repaired, {ranking['reasked']:,} questions asked again, "
             f"{ranking['abstained']:,} without a usable answer.",
         ]
+        if reasked := ranking["reasked_old"]:
+            sentences.append(f"{reasked:,} of them were asked again because an earlier run got no usable answer.")
         if errors := ranking["errors_by_kind"]:
             listed = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
             sentences.append(f"Errors that were dealt with: {listed}.")

@@ -101,6 +101,7 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
         "asked": asked,
         "from_ledger": facts["replies"] - asked,
         **{name: facts[name] for name in RANKING_COUNTS},
+        "reasked_old": facts.get("reasked_old", 0),  # which artifacts of before 0.2 do not count
         "rounds": facts.get("rounds", 0),
         "queued_seconds": round(facts["queued_seconds"], 1),
         "abstained_questions": list(facts["abstained_questions"]),

@@ -1,17 +1,19 @@
 """What ranking and the tournament share: the model, checked and made ready, and what it gets to see."""
 
 import math
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from selectllm.errors import TooManyAbstained
 from selectllm.execution import Progress, no_progress, run_coroutine
 from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import prompts
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
@@ -72,6 +74,16 @@ async def open_ranker(
         yield Ranker(caller, options, on_answer)
 
 
+@contextmanager
+def end_noted(store: Store, model: ModelInfo) -> Iterator[None]:
+    """Note in the ledger when the block ends with TooManyAbstained: the next run then asks these questions again."""
+    try:
+        yield
+    except TooManyAbstained:
+        note_end(store, model)
+        raise
+
+
 def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit:
     """What the rest of the run may cost."""
     options = settings.ranking
@@ -93,9 +105,10 @@ def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
 def is_acceptable(settings: RunSettings, manifest: Manifest) -> bool:
     """Whether rankings that were made before are what the run wants; made again, kept replies cost nothing.
 
-    They are not where a host's failure left a query without any reply, or more abstained than this run allows.
+    They are not where a host's failure left a query without any reply, where more abstained than this run allows, or
+    where any abstained and the run is to ask about those again.
     """
-    if "given up" in manifest.facts["errors_by_kind"]:
+    if "given up" in manifest.facts["errors_by_kind"] or (settings.ranking.reask and manifest.facts["abstained"]):
         return False
     abstained, ranked = manifest.facts["abstained"], manifest.facts["ranked"]
     return bool(abstained <= settings.ranking.max_abstained * (abstained + ranked) + 1e-9)
@@ -116,5 +129,5 @@ def longest_request(candidates: Collection[Candidate], settings: RunSettings, mo
         text = prompts.pointwise(longest[0]).text
     else:
         error = "after repeats were left out, it named 100 candidates instead of 100"
-        text = prompts.listwise(longest, len(longest), 0).again(error, 2).text
+        text = prompts.listwise(longest, len(longest), 0).again(error, 9999).text
     return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, settings.ranking.think != "off"))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from selectllm import quality, selection
 from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, run_coroutine
 from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query, Rank, rank_queries
 from selectllm.ranking.prompts import Candidate
@@ -27,6 +28,7 @@ from selectllm.steps.model import (
     Job,
     cache_settings,
     cost_limit,
+    end_noted,
     is_acceptable,
     longest_request,
     max_abstained,
@@ -100,18 +102,22 @@ def _rank_page(
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
     job = Job("rankings", model, questions, longest_request(candidates.values(), settings, model), paid_before)
-    if context.executor.is_remote:
-        ranks, stats = _rank_remotely(context, job, unranked)
-    else:
-        keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
-        ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
+    with end_noted(store, model):
+        if context.executor.is_remote:
+            ranks, stats = _rank_remotely(context, job, unranked)
+        else:
+            keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
+            ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
     table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=RANKINGS)])
     table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
     quality.check_rankings(table, queries.table(store))
     facts = stats.facts() | {"pages": 1}
     if before:
         facts = merge(facts, {name: value for name, value in before.facts.items() if name != "clipped"})
-    return _with_earlier_pages(before, entry.save(table, facts | {"clipped": clipped}, **stats.paid()))
+    saved = entry.save(table, facts | {"clipped": clipped}, **stats.paid())
+    if stats.abstained:
+        note_end(store, model)
+    return _with_earlier_pages(before, saved)
 
 
 def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:

@@ -9,9 +9,11 @@ import pytest
 
 from selectllm.errors import ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
 from selectllm.llm import backoff
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions, gather_or_raise
+from selectllm.store import Store
 from tests.conftest import FakeModel, by_id, make_caller
 
 CANDIDATES = [Candidate(f"{number:02}", f"Task {number}") for number in range(6)]
@@ -81,8 +83,40 @@ def test_a_query_without_a_usable_answer_abstains(answer: str, tmp_path: Path) -
     assert len(model.asked) == ATTEMPTS
     assert (ranker.stats.abstained, ranker.stats.ranked, ranker.stats.reasked) == (1, 0, 1)
     again, ranker = rank(FakeModel(by_id), tmp_path)
-    assert again.abstained, "the same replies give the same outcome"
+    assert again.abstained, "a run that goes on with a killed one repeats no question"
     assert ranker.stats.usage.asked == 0
+
+
+def test_after_a_run_has_ended_an_abstained_query_is_asked_about_once_more(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    rank(prose := FakeModel(lambda _: "prose"), tmp_path)
+    for number in (1, 2):
+        note_end(store, prose.info)
+        still_bad = FakeModel(lambda _: "prose")
+        outcome, ranker = rank(still_bad, tmp_path)
+        assert (outcome.abstained, ranker.stats.abstained, ranker.stats.reasked_old) == (True, 1, 1)
+        assert [request.attempt for request in still_bad.asked] == [ATTEMPTS + number]
+        assert rank(FakeModel(by_id), tmp_path)[1].stats.usage.asked == 0, "without another end nothing is repeated"
+    note_end(store, prose.info)
+    outcome, ranker = rank(FakeModel(by_id), tmp_path)
+    assert (outcome.ids, ranker.stats.usage.asked) == (("00", "01", "02"), 1)
+    assert (ranker.stats.abstained, ranker.stats.reasked, ranker.stats.reasked_old) == (0, 1, 1)
+    note_end(store, prose.info)
+    assert rank(FakeModel(by_id), tmp_path)[1].stats.usage.asked == 0, "a usable answer is not asked for again"
+
+
+def test_a_candidate_without_odds_is_asked_about_again_after_the_run_has_ended(tmp_path: Path) -> None:
+    score(model := FakeModel(lambda _: Reply(" ?", "length")), tmp_path)
+    note_end(Store(str(tmp_path)), model.info)
+    outcome, ranker = score(FakeModel(lambda _: Reply("", "length", logprobs={"yes": -1.0, "no": -1.0})), tmp_path)
+    assert (outcome.score, ranker.stats.usage.asked, ranker.stats.reasked_old) == (0.0, 1, 1)
+
+
+def test_the_room_for_an_answer_that_is_cut_off_stops_growing(tmp_path: Path) -> None:
+    for _ in range(3):
+        rank(model := FakeModel(lambda _: Reply("{", "length")), tmp_path)
+        note_end(Store(str(tmp_path)), model.info)
+    assert model.asked[-1].max_tokens == 8 * 56
 
 
 @pytest.mark.parametrize("done_reason", ["length", "unfinished", "load"])
