@@ -24,8 +24,9 @@ from selectllm import pool, select
 from selectllm.errors import TooFewRanked
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking import answers
+from selectllm.ranking.lists import ATTEMPTS, Outcome
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
-from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions
+from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.report import format
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings

@@ -178,7 +178,7 @@ class Ledger:
 def note_end(store: Store, info: ModelInfo) -> None:
     """Note in the ledger that a run has ended with questions unanswered: later runs may ask each of them once more."""
     at = time.time_ns()
-    store.write_bytes(f"replies/{info.key}/{at:020d}-{secrets.token_hex(4)}-end.jsonl", b'{"ended": %d}\n' % at)
+    store.write_bytes(f"replies/{info.key}/{at:020d}-{secrets.token_hex(4)}-end.json", b'{"ended": %d}\n' % at)
 
 
 def _end(line: bytes) -> int:

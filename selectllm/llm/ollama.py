@@ -15,6 +15,7 @@ from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
 
+BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 
 # What a 500 says that can pass, and the kind of error that it is. A runner that died is started again. A model that
@@ -51,7 +52,9 @@ class OllamaModel:
         """Ask once, and check that the prompt was read whole and that the answer ended."""
         size = len(request.text.encode())
         self._guard.check_request(size, request.max_tokens)
-        options = {"temperature": 0, "seed": request.seed, "num_predict": request.max_tokens}
+        # The grammar of a schema allows blanks between all tokens: they have room of their own.
+        num_predict = request.max_tokens + (BLANK_TOKENS if request.schema else 0)
+        options = {"temperature": 0, "seed": request.seed, "num_predict": num_predict}
         if self.context:
             options["num_ctx"] = self.context
         with self._errors_translated():

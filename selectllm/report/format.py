@@ -64,6 +64,13 @@ def counts(summary: dict[str, Any]) -> list[str]:
         ]
         if reasked := ranking["reasked_old"]:
             sentences.append(f"{reasked:,} of them were asked again because an earlier run got no usable answer.")
+        if undecided := ranking["undecided"]:
+            sentences.append(
+                f"No usable answer places {undecided:,} rows of the tournament: there they stand last, by id."
+            )
+        if refused := ranking["refused_rows"]:
+            ids = fit_line(", ".join(refused), 120)
+            sentences.append(f"The provider refused the content of {len(refused):,} rows, which are not ranked: {ids}.")
         if errors := ranking["errors_by_kind"]:
             listed = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
             sentences.append(f"Errors that were dealt with: {listed}.")

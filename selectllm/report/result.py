@@ -101,7 +101,9 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
         "asked": asked,
         "from_ledger": facts["replies"] - asked,
         **{name: facts[name] for name in RANKING_COUNTS},
-        "reasked_old": facts.get("reasked_old", 0),  # which artifacts of before 0.2 do not count
+        # Older artifacts do not count these.
+        **{name: facts.get(name, 0) for name in ("reasked_old", "undecided")},
+        "refused_rows": list(facts.get("refused_rows", ())),
         "rounds": facts.get("rounds", 0),
         "queued_seconds": round(facts["queued_seconds"], 1),
         "abstained_questions": list(facts["abstained_questions"]),

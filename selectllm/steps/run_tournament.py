@@ -22,6 +22,7 @@ from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
 from selectllm.steps.model import (
     Job,
+    allowed,
     cache_settings,
     end_noted,
     is_acceptable,
@@ -30,7 +31,7 @@ from selectllm.steps.model import (
     shown_candidates,
 )
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raise it when the same replies are to give another order, or the facts of tournaments get other names."""
 
 
@@ -47,7 +48,7 @@ def run_tournament(
     if cut.is_clean or model.mode == "pointwise":
         return None
     decisive = cache_settings(settings, model) | {"level": cut.tier, "size": settings.queries.size}
-    acceptable = partial(is_acceptable, settings)
+    acceptable = partial(is_acceptable, settings, rankings.facts)
     entry = CacheEntry(store, "tournament", CODE_VERSION, {"rankings": rankings}, decisive, acceptable)
     if result := entry.load():
         return result
@@ -55,7 +56,10 @@ def run_tournament(
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    job = Job("tournament", model, questions, longest_request(candidates.values(), settings, model), paid_before)
+    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model)
+    # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
+    most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
+    job = Job("tournament", model, questions, longest, max(0, most), allowed(settings, len(candidates)), paid_before)
     with end_noted(store, model):
         ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)

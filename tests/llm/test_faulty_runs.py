@@ -12,7 +12,7 @@ import pytest
 from selectllm import plan_run, select
 from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
-from selectllm.ranking.ranker import ATTEMPTS
+from selectllm.ranking.lists import ATTEMPTS
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama

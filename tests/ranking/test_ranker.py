@@ -11,8 +11,9 @@ from selectllm.errors import ContextLengthExceeded, ModelError, TooManyAbstained
 from selectllm.llm import backoff
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Reply, Request
+from selectllm.ranking.lists import ATTEMPTS, Outcome, gather_or_raise
 from selectllm.ranking.prompts import Candidate
-from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions, gather_or_raise
+from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.store import Store
 from tests.conftest import FakeModel, by_id, make_caller
 
@@ -75,7 +76,7 @@ def test_after_an_unusable_answer_the_model_is_asked_again_with_the_error(tmp_pa
     assert (ranker.stats.reasked, ranker.stats.abstained, ranker.stats.usage.replies) == (1, 0, 2)
 
 
-@pytest.mark.parametrize("answer", ["", "I refuse.", "[1, 1, 1]", "[0, 7, 8]", '{"ranking": [1, 2'])
+@pytest.mark.parametrize("answer", ["", "I refuse.", "[1, 1, 1]", "[0, 7, 8]", '{"ranking": [1,'])
 def test_a_query_without_a_usable_answer_abstains(answer: str, tmp_path: Path) -> None:
     model = FakeModel(lambda _: answer)
     outcome, ranker = rank(model, tmp_path)
@@ -120,10 +121,46 @@ def test_the_room_for_an_answer_that_is_cut_off_stops_growing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("done_reason", ["length", "unfinished", "load"])
-def test_a_truncated_answer_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
-    whole = json.dumps({"ranking": [1, 2, 3]})
-    outcome, _ = rank(FakeModel(lambda _: Reply(whole, done_reason)), tmp_path)
+def test_an_answer_that_is_cut_off_within_its_ranking_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
+    outcome, _ = rank(FakeModel(lambda _: Reply('{"ranking": [1, ', done_reason)), tmp_path)
     assert outcome.abstained
+
+
+def test_an_answer_whose_padding_is_cut_off_is_used_at_once(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: Reply(by_id(request).removesuffix("]}") + "\t" * 80, "length"))
+    outcome, ranker = rank(model, tmp_path)
+    assert (outcome.ids, len(model.asked)) == (("00", "01", "02"), 1)
+    assert (ranker.stats.repaired, ranker.stats.errors_by_kind) == (1, {})
+
+
+def repeats_its_last(request: Request) -> str:
+    """The right answer, but its last number repeats the one before."""
+    numbers = json.loads(by_id(request))["ranking"]
+    return json.dumps({"ranking": [*numbers[:-1], numbers[-2 if len(numbers) > 1 else 0]]})
+
+
+def test_after_repeated_ids_only_the_rest_is_asked_about(tmp_path: Path) -> None:
+    model = FakeModel(repeats_its_last)
+    outcome, ranker = rank(model, tmp_path, top_k=5)
+    assert outcome.ids == ("00", "01", "02", "03", "04")
+    assert [(request.question, len(request.shown)) for request in model.asked] == [("query 0", 6), ("query 0, rest", 2)]
+    assert len((outcome.reply or "").split(",")) == 2
+    assert (ranker.stats.ranked, ranker.stats.repaired, ranker.stats.abstained) == (1, 1, 0)
+    assert ranker.stats.errors_by_kind == {"repeated ids": 1}
+    assert rank(FakeModel(by_id), tmp_path, top_k=5)[1].stats.usage.asked == 0
+
+
+def test_one_missing_id_is_known_without_a_question(tmp_path: Path) -> None:
+    model = FakeModel(repeats_its_last)
+    outcome, _ = rank(model, tmp_path, top_k=6)
+    assert outcome.ids == ("00", "01", "02", "03", "04", "05")
+    assert len(model.asked) == 1
+
+
+def test_the_beginning_of_a_ranking_stands_when_the_rest_has_no_answer(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: "no" if "rest" in request.question else repeats_its_last(request))
+    outcome, ranker = rank(model, tmp_path, top_k=3)
+    assert (outcome.ids, ranker.stats.ranked) == (("00", "01"), 1)
 
 
 def test_a_score_is_the_log_odds_of_yes(tmp_path: Path) -> None:
