@@ -79,7 +79,8 @@ def read(text: str, wanted: int, shown: int, *, is_whole: bool = True) -> Answer
     Of a text that is not whole nothing is read but the ranking that it consists of: any other may have gone on.
     """
     strict = _strict(text)
-    found = _begun(text, shown) if strict is None else strict
+    unended = _begun(text, shown) if strict is None else None
+    found = unended if strict is None else strict
     if found is None and is_whole:
         found = _tolerant(_with_plain_digits(text), wanted)
     if found is None:
@@ -94,7 +95,9 @@ def read(text: str, wanted: int, shown: int, *, is_whole: bool = True) -> Answer
         if len(distinct) < len(found):
             begun = tuple(number for place, number in enumerate(found) if len(set(found[: place + 1])) > place)
             return Answer(fault=f"after repeats were left out, {fault}", kind="repeated ids", begun=begun)
-        return Answer(fault=fault, kind="too few", begun=distinct)
+        return Answer(
+            fault=fault, kind="too few", begun=distinct if unended else ()
+        )  # a list that ends is no beginning
     # The first mention is the higher rank, and the best `wanted` of a longer ranking are its first: one reading each.
     numbers = distinct[:wanted]
     return Answer(numbers, repaired=strict is None or numbers != tuple(found))

@@ -130,6 +130,8 @@ def test_the_beginning_of_a_ranking_that_repeats_itself_is_kept() -> None:
     answer = answers.read('{"ranking": [2, 3, 5, 3, 1, 1]}', 6, 6)
     assert (answer.begun, answer.kind) == ((2, 3, 5), "repeated ids")
     assert answers.read('{"ranking": [2, 9, 5]}', 3, 6).begun == (), "wrong ids are no evidence"
+    assert answers.read('{"ranking": [2, 5]}', 3, 6).begun == (), "a list that ends is no beginning"
+    assert answers.read('{"ranking": [2, 5', 3, 6).begun == (2, 5)
 
 
 replies = st.one_of(
