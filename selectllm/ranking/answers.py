@@ -95,9 +95,8 @@ def read(text: str, wanted: int, shown: int, *, is_whole: bool = True) -> Answer
         if len(distinct) < len(found):
             begun = tuple(number for place, number in enumerate(found) if len(set(found[: place + 1])) > place)
             return Answer(fault=f"after repeats were left out, {fault}", kind="repeated ids", begun=begun)
-        return Answer(
-            fault=fault, kind="too few", begun=distinct if unended else ()
-        )  # a list that ends is no beginning
+        begun = distinct if unended else ()  # a list that ends is no beginning
+        return Answer(fault=fault, kind="too few", begun=begun)
     # The first mention is the higher rank, and the best `wanted` of a longer ranking are its first: one reading each.
     numbers = distinct[:wanted]
     return Answer(numbers, repaired=strict is None or numbers != tuple(found))
