@@ -26,7 +26,8 @@ def doctor(
 ) -> int:
     """Check whether a selector can do what a run will ask of it: server, model, context, answers, parallelism.
 
-    Asks it a handful of tiny questions. Exit code 1 where something is not well, with what to do about it.
+    Asks it a handful of tiny questions, and a long one where its context is not known. Exit code 1 where something is
+    not well, with what to do about it.
     """
     from selectllm.cli.environment import with_environment
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
+from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.hosts import Connect, HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
@@ -39,8 +40,10 @@ async def open_model(
         if not infos:
             raise next(iter(absent.values()))
         if len({info.digest for info in infos}) > 1:
-            name = infos[0].name
-            advice = f"bring all hosts to one version with `ollama pull {name}`, and run again"
+            name, how = infos[0].name, ""
+            if infos[0].selector.startswith("ollama:"):
+                how = f" with `ollama pull {name}`"
+            advice = f"bring all hosts to one version{how}, and run again"
             raise SelectorUnavailable(f"{name} is not the same everywhere: {advice}")
     except BaseException:
         for model in models:
@@ -50,6 +53,10 @@ async def open_model(
 
 
 async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
+    return ContextGuard(await _open(selector, host, settings, keys))
+
+
+async def _open(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
     kind, _, name = selector.partition(":")
     mode = mode_of(selector, settings.mode)
     if kind == "scripted":

@@ -1,63 +1,121 @@
-"""Notices prompts that do not fit a model's context, before they are sent and by the tokens that the server counted."""
+"""Notices prompts that do not fit a model's context: before they are sent, and by the tokens that the server counted.
 
-import math
+Many servers cut a prompt that is too long, and answer with status 200 as if they had read it. So every model, whoever
+serves it, stands behind this check.
+"""
+
+import logging
+import re
+from functools import cache
 from typing import Final
 
 from selectllm.errors import ContextLengthExceeded, TransientError
-from selectllm.llm.model import Reply
+from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+
+log = logging.getLogger(__name__)
+
+LOW_COUNT: Final = "low count"
+"""The kind of error of a reply whose prompt was not read whole."""
 
 CUT: Final = 2  # tokens on either side of half the context and two: what a server leaves of a prompt that it cuts
 TWICE: Final = 1.5  # a prompt of which half was cut away seems to have about twice the bytes per token
-BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
-SPARE_TOKENS: Final = (
-    512  # for what the model's template adds, and more: contexts are cheap beside loading a model anew
-)
+BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text
 MOST_BYTES_PER_TOKEN: Final = 8.0  # of a whole prompt, by any tokenizer: one counted as fewer tokens was not read whole
 OBSERVED: Final = 8  # replies after which the model's own bytes per token are known well enough to reckon with
+CONTEXT_STEP: Final = 1024  # contexts are multiples of it
+LONG_REPEAT: Final = re.compile(r"(.)\1{7,}", re.DOTALL)  # tokenizers have tokens for long repeats, such as of spaces
 
 
 class ContextGuard:
-    """Watches the context of one model; `context` is its size in tokens, once it is known."""
+    """A model whose prompts are either read whole or refused.
 
-    def __init__(self, name: str, longest_context: int | None) -> None:
-        self.context: int | None = None
-        self._name, self._longest_context = name, longest_context
+    `answer` raises ContextLengthExceeded for a prompt that cannot fit, without sending it. It raises TransientError
+    for a reply whose prompt was counted as fewer tokens than it has, and ContextLengthExceeded when the same prompt
+    gets the same low count again: then the server cuts it each time. All else is the model's own.
+    """
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
         self._most_bytes_per_token = 0.0
         self._bytes, self._tokens, self._replies = 0, 0, 0  # of all prompts that were read whole
+        self._low_counts: dict[str, int] = {}  # tokens of prompts that were counted low once, by their digests
+        self._cuts: set[int] = set()  # tokens that prompts are cut to
 
-    def needed(self, longest: int, max_tokens: int) -> int:
-        """Tokens of a context for prompts of up to `longest` bytes and answers of up to `max_tokens` tokens."""
-        needed = 1024 * math.ceil((longest / BYTES_PER_TOKEN + SPARE_TOKENS + max_tokens) / 1024)
-        return min(needed, self._longest_context or needed)
+    @property
+    def info(self) -> ModelInfo:
+        """Who the model is."""
+        return self._model.info
 
-    def check_request(self, size: int, max_tokens: int) -> None:
-        """Raise ContextLengthExceeded when a prompt of so many bytes cannot fit."""
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its answer share; None where nobody says."""
+        return self._model.context
+
+    async def prepare(self, longest: int, max_tokens: int) -> None:
+        """Get the model ready."""
+        await self._model.prepare(longest, max_tokens)
+
+    async def answer(self, request: Request) -> Reply:
+        """Answer one request, if its prompt can fit and was read whole."""
+        size = len(request.text.encode())
+        self._check_request(size, request.max_tokens)
+        reply = await self._model.answer(request)
+        if reply.prompt_tokens:  # not every server counts
+            self._check_reply(request, reply, size)
+        return reply
+
+    async def probe(self) -> None:
+        """Find out whether the host answers at all."""
+        await self._model.probe()
+
+    async def close(self) -> None:
+        """Release the model."""
+        await self._model.close()
+
+    def _check_request(self, size: int, max_tokens: int) -> None:
         bytes_per_token = self._most_bytes_per_token if self._replies >= OBSERVED else MOST_BYTES_PER_TOKEN
         if self.context and size / bytes_per_token + max_tokens > self.context:
-            context = f"the {self.context:,} tokens that {self._name} reads"
+            context = f"the {self.context:,} tokens that {self.info.name} reads"
             raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
 
-    def check_reply(self, reply: Reply, size: int, max_tokens: int) -> None:
-        """Raise ContextLengthExceeded or TransientError when the prompt was not read whole."""
-        if not reply.prompt_tokens:  # not every server counts
-            return
-        counted = f"{self._name} counted {reply.prompt_tokens:,} tokens in a prompt of {size:,} bytes"
-        if reply.done_reason != "stop" and self.context and reply.prompt_tokens + max_tokens > self.context:
+    def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
+        tokens, name = reply.prompt_tokens, self.info.name
+        counted = f"{name} counted {tokens:,} tokens in a prompt of {size:,} bytes"
+        needed = 0 if reply.done_reason == "stop" else tokens + request.max_tokens
+        if self.context and (tokens == self.context or needed > self.context):
             excess = f"more than the {self.context:,} that it reads"
             raise ContextLengthExceeded(f"{counted}: with its answer that is {excess}")
-        if self._was_cut(size, reply.prompt_tokens):
-            raise TransientError(f"{counted}: it was cut", "low count")
+        if tokens < least_tokens(request.text) or self._is_full(size, tokens):
+            if tokens in self._cuts or self._low_counts.get(request.text_digest) == tokens:
+                self._cuts.add(tokens)
+                warn_once(
+                    f"{name} cuts long prompts without saying so. Such replies are not used: the queries are halved. "
+                    "To ask about whole queries, serve the model with a larger context"
+                )
+                raise ContextLengthExceeded(f"{counted}, and no more when asked again: it cuts the prompt")
+            self._low_counts[request.text_digest] = tokens
+            raise TransientError(f"{counted}: it was cut", LOW_COUNT)
         self._bytes += size
-        self._tokens += reply.prompt_tokens
+        self._tokens += tokens
         self._replies += 1
-        self._most_bytes_per_token = max(self._most_bytes_per_token, size / reply.prompt_tokens)
+        self._most_bytes_per_token = max(self._most_bytes_per_token, size / tokens)
 
-    def _was_cut(self, size: int, tokens: int) -> bool:
-        """Whether a prompt of so many bytes was read as too few tokens to have been read whole."""
-        ratio = size / tokens
-        if ratio > MOST_BYTES_PER_TOKEN:
-            return True
+    def _is_full(self, size: int, tokens: int) -> bool:
+        """Whether a count is what servers leave of a prompt that they cut: a whole context, or half of one and two."""
+        if self.context is None:
+            return tokens % CONTEXT_STEP in (0, 2)  # by chance, too, but seldom; then a query is halved needlessly
         # Never by a ratio alone: scripts differ threefold in it, and a pool may hold several.
         usual = self._bytes / self._tokens if self._replies >= OBSERVED else BYTES_PER_TOKEN
-        half = (self.context or 0) // 2 + 2
-        return abs(tokens - half) <= CUT and ratio > TWICE * usual
+        return abs(tokens - self.context // 2 - 2) <= CUT and size / tokens > TWICE * usual
+
+
+def least_tokens(text: str) -> float:
+    """The fewest tokens that any tokenizer makes of a text: none joins words, or very many bytes."""
+    text = LONG_REPEAT.sub(r"\1", text)
+    return max(len(text.split()), len(text.encode()) / MOST_BYTES_PER_TOKEN)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a warning, the first time that this process has it."""
+    log.warning("%s", message)

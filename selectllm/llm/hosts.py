@@ -14,6 +14,7 @@ from typing import Final
 
 from selectllm.errors import ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
@@ -239,7 +240,8 @@ class HostPool:
 
     def _failed(self, host: HostState, kind: str, started: float) -> None:
         self.usage.errors_by_kind[kind] += 1
-        if kind == DEADLINE:  # the question had little time left, which says nothing of the host
+        # The question had little time left, or a long prompt: that says nothing of the host's health.
+        if kind in (DEADLINE, LOW_COUNT):
             return
         host.failures += 1
         if kind in OVERLOAD_KINDS and started > host.slowed_at:  # requests of before the last halving say nothing new

@@ -1,6 +1,7 @@
 """Models hosted by Ollama, asked through its official client. Its traps are explained where they matter."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,13 +11,17 @@ from httpx import HTTPStatusError
 from ollama import ChatResponse, GenerateResponse, ResponseError
 
 from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavailable, TransientError
-from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
+from selectllm.llm.ollama_names import digest_of, find
 
 BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
+BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
+SPARE_TOKENS: Final = (
+    512  # for what the model's template adds, and more: contexts are cheap beside loading a model anew
+)
 
 # What a 500 says that can pass, and the kind of error that it is. A runner that died is started again. A model that
 # does not fit beside others may fit later: Ollama unloads idle models.
@@ -29,29 +34,27 @@ PASSING_ERRORS: Final = {
 class OllamaModel:
     """One model of one Ollama server."""
 
-    def __init__(self, client: OllamaClient, info: ModelInfo, guard: ContextGuard) -> None:
+    def __init__(self, client: OllamaClient, info: ModelInfo, longest_context: int | None) -> None:
         self.info = info
-        self._client, self._guard = client, guard
-
-    @property
-    def context(self) -> int | None:
-        """Tokens that a prompt and its answer share, once the model is prepared."""
-        return self._guard.context
+        self.context: int | None = None
+        self._client, self._longest_context = client, longest_context
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Fix the context for the run, load the model with it, and read what context it really got."""
         # A request that asked for another context would make the server load the model anew.
-        needed = self._guard.needed(longest, max_tokens)
+        needed = 1024 * math.ceil((longest / BYTES_PER_TOKEN + SPARE_TOKENS + max_tokens) / 1024)
+        needed = min(needed, self._longest_context or needed)
         with self._errors_translated():
             await self._client.chat(self.info.name, [], options={"num_ctx": needed})
             running = (await self._client.ps()).models
-        contexts = [model.context_length for model in running if model.digest == self.info.digest]
-        self._guard.context = min([needed, *filter(None, contexts)])
+        info = self.info
+        contexts = [
+            model.context_length for model in running if info.digest == model.digest or info.name == model.model
+        ]
+        self.context = min([needed, *filter(None, contexts)])
 
     async def answer(self, request: Request) -> Reply:
-        """Ask once, and check that the prompt was read whole and that the answer ended."""
-        size = len(request.text.encode())
-        self._guard.check_request(size, request.max_tokens)
+        """Ask once, and check that the answer ended."""
         # The grammar of a schema allows blanks between all tokens: they have room of their own.
         num_predict = request.max_tokens + (BLANK_TOKENS if request.schema else 0)
         options = {"temperature": 0, "seed": request.seed, "num_predict": num_predict}
@@ -72,7 +75,6 @@ class OllamaModel:
                 reply = _reply(chat, chat.message.content or "", chat.message.thinking or "")
         if reply.done_reason == "unfinished":
             raise TransientError(f"{self.info.name} broke an answer off", "unfinished")
-        self._guard.check_reply(reply, size, request.max_tokens)
         return reply
 
     async def probe(self) -> None:
@@ -123,19 +125,20 @@ async def open_ollama(
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             version = await client.version()
-            digests = {model.model: str(model.digest) for model in (await client.list()).models}
-            known = name if name in digests else f"{name}:latest"
-            if known not in digests:
+            models = (await client.list()).models
+            found = find(name, models)
+            if found is None:
                 raise SelectorUnavailable(
                     f"the Ollama server at {client.url} has no model {name!r}. Get it with: ollama pull {name}"
                 )
+            known, digest = str(found.model), await digest_of(found, models, client)
             details = (await client.show(known)).modelinfo or {}
     except BaseException as error:
         await client.close()
         raise unavailable(error, client.url) from None
-    info = ModelInfo(f"ollama:{name}", known, digests[known], version, "model", mode)
+    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")
-    return OllamaModel(client, info, ContextGuard(known, longest_context))
+    return OllamaModel(client, info, longest_context)
 
 
 def _reply(response: ChatResponse | GenerateResponse, text: str, thinking: str = "") -> Reply:

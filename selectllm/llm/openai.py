@@ -1,79 +1,85 @@
-"""Models behind OpenAI's API, asked through its official client: ChatGPT, vLLM, llama-server, LM Studio and their like.
-
-These servers agree on the path and on little else. A field that one refuses is given up from then on; what decides that
-is always the server's own refusal, never its name.
-"""
+"""Models behind OpenAI's API, asked through its official client: ChatGPT, vLLM, llama-server, LM Studio, others."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from selectllm.errors import (
-    ContextLengthExceeded,
     HostUnreachable,
     MissingDependency,
     ModelError,
     SelectorUnavailable,
     TransientError,
 )
-from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.openai_client import OPENAI, check_listed, connect, message_of, safe, shown_url, signs_of
+from selectllm.llm.openai_client import OPENAI, connect, shown_url
+from selectllm.llm.openai_dialect import Dialect
+from selectllm.llm.openai_errors import Refusal, RefusedError, safe
+from selectllm.llm.openai_models import Listing, list_models
+from selectllm.llm.openai_replies import read_reply
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 CHECK_SECONDS: Final = 30.0  # that a server has to say what it has
-PASSING_STATUSES: Final = {408: "timeout", 409: "busy", 429: "busy", 500: "server error", 503: "busy", 504: "timeout"}
+OLLAMA: Final = "Ollama"
+"""The version of a server that is Ollama."""
+OLLAMA_TRAP: Final = "cuts long prompts over this API without saying so, and lets no run choose a larger context"
+"""Why Ollama is better asked by its own API."""
 
-# Fields that an answer can do without, each with the words of a refusal that means it.
-CAN_GIVE_UP: Final = {
-    "max_completion_tokens": r"max_completion_tokens",  # max_tokens takes its place
-    "response_format": r"response_format|schema|grammar|structured",  # the answer is read with tolerance
-    "temperature": r"\btemperature\b",
-    "seed": r"\bseed\b",
-    "reasoning_effort": r"reasoning_effort",
-}
-
-TOO_LONG: Final = re.compile(r"context[ _](length|size|window)|maximum model length|input tokens exceed", re.IGNORECASE)
-# How OpenAI says, with status 400, that a model's thinking took all tokens of the answer.
-OUT_OF_ROOM: Final = "could not finish the message because max_tokens"
-DONE_REASONS: Final = frozenset({"stop", "length", "content_filter"})
+_answered: set[tuple[str, str]] = set()
+"""The servers, and models that they do not list, that have answered this process."""
 
 
 class OpenAIModel:
     """One model of one server that speaks OpenAI's API."""
 
-    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float) -> None:
+    def __init__(self, client: "AsyncOpenAI", info: ModelInfo, timeout: float, listing: Listing) -> None:
         self.info = info
-        self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
+        self.context = listing.context(info.name)
         self._client, self._timeout = client, timeout
-        self._given_up: set[str] = set()
+        self._dialect = Dialect(info.name, is_ollama=listing.is_ollama)
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
 
     async def answer(self, request: Request) -> Reply:
         """Ask once; and again at once only where a refusal taught which field to do without."""
-        from openai import BadRequestError, UnprocessableEntityError
-
         with self._errors_translated():
             async with asyncio.timeout(self._timeout):
+                body = self._dialect.body(request)
                 while True:
-                    body = self._body(request)
                     try:
-                        return self._reply(await self._client.post("/chat/completions", body=body, cast_to=object))
-                    except (BadRequestError, UnprocessableEntityError) as error:
-                        if OUT_OF_ROOM in signs_of(error).lower():
+                        reply = read_reply(await self._post(self._dialect.path(request), body))
+                    except RefusedError as error:
+                        if error.refusal.is_out_of_room:
                             return Reply("", "length")
-                        # Compare with this body, not with `_given_up`: another request may have been refused meanwhile.
-                        refused = _refused(error) & body.keys()
-                        if not refused:
+                        refused = body
+                        self._dialect.learn_from_refusal(error.refusal, refused)
+                        body = self._dialect.body(request)
+                        if body == refused:
                             raise
-                        self._given_up |= refused
+                    else:
+                        self._dialect.learn_from_reply(reply, request, body)
+                        return reply
+
+    async def try_raw_completions(self) -> bool:
+        """Ask for log-probabilities by a raw completion from now on, if the server has one; whether it has.
+
+        Raises TransientError when it cannot say.
+        """
+        self._dialect.continues = True
+        try:
+            self._dialect.continues = bool((await self.answer(Request("2 + 2 = 4:", logprobs=True))).logprobs)
+        except ModelError as error:
+            if isinstance(error, TransientError) and error.kind != "server error":
+                raise
+            self._dialect.continues = False
+        return self._dialect.continues
 
     async def probe(self) -> None:
         """Ask for the list of models; a refusal is an answer, too."""
@@ -89,42 +95,17 @@ class OpenAIModel:
         """Close the connections."""
         await self._client.close()
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.info.name, "messages": [{"role": "user", "content": request.text}]}
-        body |= {"temperature": 0, "seed": request.seed, "max_completion_tokens": request.max_tokens}
-        if request.think == "low":
-            body["reasoning_effort"] = "low"
-        if request.logprobs:
-            body |= {"logprobs": True, "top_logprobs": 20}
-        else:
-            form = {"name": "answer", "strict": True, "schema": request.schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        if "max_completion_tokens" in self._given_up:
-            body["max_tokens"] = request.max_tokens
-        return {field: value for field, value in body.items() if field not in self._given_up}
+    async def _post(self, path: str, body: dict[str, Any]) -> object:
+        """What comes for a body; raises RefusedError, also where the server refuses with status 200."""
+        from openai import APIStatusError
 
-    def _reply(self, completion: Any) -> Reply:
-        """Read a completion; ValueError when it is none."""
         try:
-            if completion.get("error"):  # with status 200
-                error = safe(completion["error"], self._client.api_key)
-                raise TransientError(f"{self.info.name} sent an error for an answer: {error}", "server error")
-            choice: dict[str, Any] = next(iter(completion.get("choices") or ()), {})
-            message, usage = choice.get("message") or {}, completion.get("usage") or {}
-            places = (choice.get("logprobs") or {}).get("content") or [{}]
-            content, reason = message.get("content") or "", choice.get("finish_reason")
-            if not isinstance(content, str):  # Mistral sends it in parts, the thinking beside the text
-                content = "".join(part.get("text") or "" for part in content)
-            return Reply(
-                text=content,
-                thinking=message.get("reasoning_content") or message.get("reasoning") or "",  # vLLM renamed it
-                done_reason=reason if reason in DONE_REASONS else "unfinished",
-                prompt_tokens=usage.get("prompt_tokens") or 0,
-                output_tokens=usage.get("completion_tokens") or 0,
-                logprobs={token["token"]: token["logprob"] for token in places[0].get("top_logprobs") or ()},
-            )
-        except (AttributeError, KeyError, TypeError):
-            raise ValueError("what came is no chat completion") from None
+            completion = await self._client.post(path, body=body, cast_to=object)
+        except APIStatusError as error:
+            raise RefusedError(Refusal.of(error)) from None
+        if isinstance(completion, dict) and completion.get("error"):
+            raise RefusedError(Refusal.in_answer(completion["error"]))
+        return completion
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
@@ -134,20 +115,10 @@ class OpenAIModel:
         name = self.info.name
         try:
             yield
+        except RefusedError as error:
+            raise error.refusal.error(name, self._client.api_key) from None
         except APIStatusError as error:
-            status = error.status_code
-            message = f"status {status}: {safe(message_of(error), self._client.api_key)}"
-            if status in (400, 413, 422, 500) and TOO_LONG.search(signs_of(error)):
-                raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
-            then = ". To go on: look at OPENAI_API_KEY" if status in (401, 403) else ""
-            # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
-            kind = PASSING_STATUSES.get(status, "server error" if status > 501 else None)
-            if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
-                kind, then = None, ". To go on: look at the account's plan"
-            if kind:
-                retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
-                raise TransientError(f"{name} failed with {message}", kind, retry_after) from None
-            raise ModelError(f"{name} refused a request with {message}{then}") from None
+            raise Refusal.of(error).error(name, self._client.api_key) from None
         except (APITimeoutError, TimeoutError):
             raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None
         except APIConnectionError as error:
@@ -163,7 +134,9 @@ class OpenAIModel:
 async def open_openai(
     name: str, *, host: str | None = None, keys: ApiKeys, timeout: float = 120.0, mode: Mode = "listwise"
 ) -> OpenAIModel:
-    """Open a model, after checking that the server answers, takes the key, and has the model if it lists any.
+    """Open a model, after checking that the server answers, takes the key, and has the model.
+
+    A model that is not listed is asked once.
 
     Parameters: `host`, the base URL, else the one that goes with the key, else OpenAI's own; `timeout`, seconds of one
     request.
@@ -177,27 +150,48 @@ async def open_openai(
     where, client = shown_url(base), connect(base, keys.for_host("openai", host), timeout)
     try:
         async with asyncio.timeout(min(CHECK_SECONDS, timeout)):
-            await check_listed(client, name, where)
+            listing = await list_models(client, where)
+        # The API says nothing of the weights: replies can be kept under the name alone.
+        version = OLLAMA if listing.is_ollama else "unknown"
+        info = ModelInfo(f"openai:{name}", name, f"openai:{name}", version, "model", mode)
+        model = OpenAIModel(client, info, timeout, listing)
+        if not listing.may_have(name) and (where, name) not in _answered:
+            await _check_answers(model, listing, where)
+            _answered.add((where, name))
+        if mode == "pointwise" and await model.try_raw_completions():
+            # A model that continues a text is another judge than in a chat: their replies are never mixed.
+            model.info = replace(info, digest=f"{info.digest} completions")
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
             advice = "Start it, or name another's base URL with --host, such as http://127.0.0.1:8000/v1"
             raise HostUnreachable(f"no server answers at {where}. {advice}") from None
+        if isinstance(error, TransientError):
+            raise HostUnreachable(f"the server at {where} cannot be asked now: {error}. Try again later") from None
         if isinstance(error, APIStatusError):
             advice = "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             if keys.may_see("openai", host):
                 advice = "Set OPENAI_API_KEY to a key that is good there"
-            message = f"status {error.status_code}: {safe(message_of(error), client.api_key)}"
+            message = f"status {error.status_code}: {safe(Refusal.of(error).message, client.api_key)}"
             raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
         raise
-    # The API says nothing of the weights: replies can be kept under the name alone.
-    info = ModelInfo(f"openai:{name}", name, f"openai:{name}", "unknown", "model", mode)
-    return OpenAIModel(client, info, timeout)
+    if listing.is_ollama:
+        url = where.removesuffix("/v1")
+        warn_once(f"{where} is Ollama, which {OLLAMA_TRAP}. Use --selector ollama:{name} --host {url}")
+    return model
 
 
-def _refused(error: "APIStatusError") -> set[str]:
-    """The fields that a refusal is about, if it is about fields at all."""
-    if TOO_LONG.search(signs_of(error)):
-        return set()
-    about = str(error.param or signs_of(error))
-    return {field for field, words in CAN_GIVE_UP.items() if re.search(words, about, re.IGNORECASE)}
+async def _check_answers(model: OpenAIModel, listing: Listing, where: str) -> None:
+    """Ask a model that is not listed, and believe what it says: lists lack variants, deployments and aliases."""
+    name = model.info.name
+    try:
+        await model.answer(Request("Say yes.", max_tokens=16))
+    except TransientError:
+        return  # it is there, or the run will say that it is not
+    except ModelError as error:
+        if listing.refusal:
+            raise listing.refusal from None
+        raise SelectorUnavailable(
+            f"the server at {where} does not have the model {name!r}. Of the {len(listing.rows)} that it lists, the "
+            f"closest by name: {listing.closest(name)}. Asked all the same, {error}"
+        ) from None

@@ -1,67 +1,37 @@
-"""The connection to a server that speaks OpenAI's API: the official client, and what its errors say."""
+"""The connection to a server that speaks OpenAI's API, by the official client."""
 
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from selectllm.errors import SelectorUnavailable
 from selectllm.llm.keys import ProviderKey
-from selectllm.text import sanitize
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 OPENAI: Final = "https://api.openai.com/v1"
 NO_KEY: Final = "no-key"  # where there is none to send: the client insists on one, and servers that want none ignore it
 
 
 def connect(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
-    """A client of a base URL, which sends the key and what goes with it, and nothing of the environment's."""
+    """A client of a base URL, which sends the key and what goes with it, and nothing of the environment's.
+
+    What the URL asks for after its path, such as Azure's `api-version`, goes with each request.
+    """
     from openai import AsyncOpenAI
 
-    client = AsyncOpenAI(api_key=key.key or NO_KEY, base_url=base, timeout=timeout, max_retries=0)
+    url = httpx.URL(base)
+    query = dict(url.params)
+    address = str(url.copy_with(query=None))
+    client = AsyncOpenAI(
+        api_key=key.key or NO_KEY, base_url=address, default_query=query, timeout=timeout, max_retries=0
+    )
     # The client takes what is not given from the environment, where it may be meant for another host.
     client.organization, client.project = key.organization, key.project
-    client._custom_headers = dict(key.headers)
+    azure = {"api-key": key.key} if key.key and "api-version" in query else {}  # Azure reads a key nowhere else
+    client._custom_headers = azure | dict(key.headers)
     return client
-
-
-async def check_listed(client: "AsyncOpenAI", name: str, where: str) -> None:
-    """Check that the model is listed; where no list is kept, that the server has a chat at least."""
-    _, models = await _get(client, "/models")
-    rows = models.get("data") if isinstance(models, dict) else None
-    known = [str(row["id"]) for row in rows or () if isinstance(row, dict) and "id" in row]
-    if name in known:
-        return
-    if known:
-        closest = ", ".join(get_close_matches(name, known, n=5, cutoff=0.0))
-        raise SelectorUnavailable(
-            f"the server at {where} does not have the model {name!r}. Of the {len(known)} that it has, the closest by "
-            f"name: {closest}"
-        )
-    status, body = await _get(client, "/chat/completions", {})  # without a message: refused before a model is asked
-    is_error = status == 200 and (not isinstance(body, dict) or "error" in body)  # LM Studio's way to say 404
-    if is_error or status in (404, 405):
-        raise SelectorUnavailable(
-            f"the server at {where} does not answer as OpenAI's does. Name its base URL with --host: most end in /v1"
-        )
-
-
-async def _get(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = None) -> tuple[int, object]:
-    """The status and the body at a path; raises APIStatusError when it takes a key, or another one, to know."""
-    from openai import APIStatusError
-
-    try:
-        if body is None:
-            return 200, await client.get(path, cast_to=object)
-        return 200, await client.post(path, body=body, cast_to=object)
-    except APIStatusError as error:
-        if error.status_code in (401, 403):
-            raise
-        return error.status_code, None
-    except ValueError:  # not JSON
-        return 200, None
 
 
 def shown_url(base: str) -> str:
@@ -73,20 +43,3 @@ def shown_url(base: str) -> str:
     if url.scheme not in ("http", "https") or not url.host:
         raise SelectorUnavailable("the host is no URL: write a base URL in full, such as http://127.0.0.1:8000/v1")
     return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
-
-
-def signs_of(error: "APIStatusError") -> str:
-    """What a refusal is about, wherever the server says it."""
-    # Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
-    return f"{error.code} {error.type} {message_of(error)[:500]}"
-
-
-def message_of(error: "APIStatusError") -> str:
-    """What a server says, in its own words."""
-    body = error.body
-    return str(body.get("message") or body.get("detail") or body if isinstance(body, dict) else body)
-
-
-def safe(message: object, key: str) -> str:
-    """On one line, not too long, and without the key, which some servers repeat."""
-    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])

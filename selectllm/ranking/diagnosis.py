@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from selectllm.errors import ModelError, SelectLLMError, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelError, SelectLLMError, TransientError
 from selectllm.llm import open_model
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request
+from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
 from selectllm.settings import RankingSettings, RunSettings
 
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 TEXTS: Final = {
@@ -57,7 +60,11 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
 
 async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
     info = hosts.info
-    yield Finding("server", True, f"answers, version {info.server_version}")
+    if info.server_version == OLLAMA:
+        advice = f"use --selector ollama:{info.name}, and --host without /v1: no prompt is cut there"
+        yield Finding("server", False, f"is Ollama, which {OLLAMA_TRAP}", advice)
+    else:
+        yield Finding("server", True, f"answers, version {info.server_version}")
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
@@ -71,20 +78,55 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
                 advice = "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
         yield Finding("query", False, str(error), advice)
         return
-    yield _context(hosts, settings)
+    yield await _context(hosts, settings)
     yield _structured(reply)
+    yield await _limit(hosts)
     yield await _logprobs(hosts)
     yield await _parallel(hosts, seconds)
 
 
-def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
-    if hosts.context is None:
-        seen = "the server names none: prompts that do not fit are its errors, and are then halved"
-        return Finding("context", True, seen)
+async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     needed = QUERY_SIZE * settings.candidate_chars // 4
     advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
+    if hosts.context is None:  # what it is shows only in how it reads a long query
+        try:
+            tokens = (await _answer_to_longest(hosts, settings.candidate_chars)).prompt_tokens
+        except ContextLengthExceeded as error:
+            return Finding("context", False, str(error), advice)
+        except ModelError as error:
+            return Finding("context", False, str(error), "lower --query-size or --candidate-chars, or raise --timeout")
+        seen = f"{tokens:,} tokens of {QUERY_SIZE} of the longest candidates were read whole"
+        return Finding("context", True, seen if tokens else "unknown: the server counts no tokens")
     seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
     return Finding("context", hosts.context >= needed, seen, advice)
+
+
+async def _answer_to_longest(hosts: HostPool, candidate_chars: int) -> Reply:
+    """The answer to the longest query; ContextLengthExceeded when it does not fit, or is cut twice."""
+    text = f"{TEXTS['rich']} " * (candidate_chars // len(TEXTS["rich"]) + 1)
+    candidates = [Candidate(str(number), text[:candidate_chars]) for number in range(QUERY_SIZE)]
+    request = listwise(candidates, 2, 0).request()
+    try:
+        return await _answer(hosts, request)
+    except TransientError as error:
+        if error.kind != LOW_COUNT:
+            raise
+    return await _answer(hosts, request)
+
+
+async def _limit(hosts: HostPool) -> Finding:
+    """Whether answers end where they are told to: one that does not takes minutes, and is paid for."""
+    request = Request("Count from 1 to 100.", max_tokens=LIMIT_TOKENS)
+    try:
+        if (await _answer(hosts, request)).output_tokens <= LIMIT_TOKENS:
+            return Finding("limit", True, f"an answer of at most {LIMIT_TOKENS} tokens had no more")
+        tokens = (await _answer(hosts, request)).output_tokens
+    except ModelError as error:
+        return Finding("limit", False, str(error), "the server's log says more")
+    if tokens <= LIMIT_TOKENS:
+        return Finding("limit", True, "max_completion_tokens is ignored: max_tokens is sent, which is heeded")
+    seen = f"an answer of at most {LIMIT_TOKENS} tokens had {tokens:,}"
+    return Finding("limit", False, seen, "answers may be long and slow: set a limit in the server's own settings")
 
 
 def _structured(reply: Reply) -> Finding:

@@ -8,7 +8,12 @@ import pytest
 from selectllm import select
 from selectllm.cli.main import main
 from selectllm.errors import SelectorUnavailable
+from selectllm.llm.embedded import open_embedded
+from selectllm.llm.keys import ApiKeys
+from selectllm.llm.openai import open_openai
 from selectllm.llm.weights import demo_weights
+from selectllm.ranking.answers import log_odds
+from selectllm.ranking.prompts import Candidate, pointwise
 from selectllm.settings import RunSettings
 
 KEY = "the-server's-own-key"
@@ -55,7 +60,6 @@ def test_a_run_works_with_a_llama_cpp_server(
         budget=1,
         selector=f"openai:{NAME}",
         queries={"size": 3},
-        # In a chat, the demo model sometimes answers neither yes nor no. Such rows abstain.
         # Rank one row per query: a model of this size cannot follow the schema of longer lists.
         ranking={"mode": mode, "concurrency": 1, "candidate_chars": 100, "depth": 1, "max_abstained": 0.5},
     )
@@ -66,6 +70,21 @@ def test_a_run_works_with_a_llama_cpp_server(
     assert summary["asked"] >= questions
     assert summary["prompt_tokens"] > 100 * questions
     assert select(settings).summary["ranking"]["asked"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_score_over_the_api_is_that_of_the_embedded_model(server: str) -> None:
+    """The server continues the same text with the same weights. In a chat, it is another judge."""
+    request = pointwise(Candidate("1", "Plan a week of packed lunches for a child who cannot eat nuts.")).request()
+    model = await open_openai(NAME, keys=ApiKeys.from_environment(), mode="pointwise")
+    embedded = await open_embedded(mode="pointwise")
+    try:
+        odds = [log_odds(await judge.answer(request)) for judge in (model, embedded)]
+    finally:
+        await model.close()
+        await embedded.close()
+    assert odds[0] == pytest.approx(odds[1], abs=0.05)
 
 
 @pytest.mark.slow

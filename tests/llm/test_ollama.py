@@ -36,8 +36,10 @@ GOOD = {
 class Server:
     """An app that lists one model and answers chats with given replies, in order."""
 
-    def __init__(self, *replies: Any) -> None:
+    def __init__(self, *replies: Any, digests: dict[str, str | None] | None = None) -> None:
         self.replies = list(replies)
+        self.digests = digests or {"m:latest": "d1"}
+        self.weights: dict[str, str] = {}  # by a model's name, as its modelfile names them
         self.context = 0
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -57,15 +59,19 @@ class Server:
         return JSONResponse({"version": "0.30.0"})
 
     async def tags(self, _: HttpRequest) -> Response:
-        return JSONResponse({"models": [{"name": "m:latest", "model": "m:latest", "digest": "d1", "size": 1}]})
+        models = [{"name": name, "model": name, "digest": digest, "size": 1} for name, digest in self.digests.items()]
+        return JSONResponse({"models": models})
 
     async def ps(self, _: HttpRequest) -> Response:
         running = {"name": "m:latest", "model": "m:latest", "digest": "d1", "context_length": self.context}
         return JSONResponse({"models": [running] if self.context else []})
 
-    async def show(self, _: HttpRequest) -> Response:
+    async def show(self, request: HttpRequest) -> Response:
+        name = json.loads(await request.body())["model"]
         info = {"general.architecture": "llama", "llama.context_length": 8192}
-        return JSONResponse({"details": {}, "model_info": info, "capabilities": ["completion"]})
+        modelfile = f"# FROM {name}\n\nFROM /models/blobs/sha256-{self.weights[name]}\n" if self.weights else ""
+        fields = {"details": {}, "model_info": info, "capabilities": ["completion"], "modelfile": modelfile}
+        return JSONResponse(fields)
 
     async def reply(self, request: HttpRequest) -> Response:
         self.seen.append(json.loads(await request.body()))
@@ -104,6 +110,64 @@ async def test_a_model_is_known_by_its_digest() -> None:
         "listwise",
     )
     assert info.selector == "ollama:m"
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ("m:latest", ["m", "M", "m:latest", "library/m", "registry.ollama.ai/library/m", "Library/M:Latest"]),
+        (
+            "hf.co/Org/Model-GGUF:Q4_K_M",
+            ["hf.co/org/model-gguf:q4_k_m"],
+        ),
+        ("localhost:5000/org/m:latest", ["localhost:5000/org/m"]),
+        ("org/m:latest", ["registry.ollama.ai/org/m"]),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_model_is_found_by_all_its_names(listed: str, names: list[str]) -> None:
+    for name in names:
+        info = (await opened(Server(GOOD, digests={listed: "d1", "other:latest": "d2"}), name)).info
+        assert (info.name, info.digest) == (listed, "d1")
+
+
+@pytest.mark.parametrize("name", ["other", "org/m", "m:8b", "hf.co/m"])
+@pytest.mark.asyncio
+async def test_a_model_of_another_name_is_not_found(name: str) -> None:
+    with pytest.raises(SelectorUnavailable, match=f"ollama pull {name}$"):
+        await opened(Server(GOOD), name)
+
+
+@pytest.mark.parametrize(
+    ("digests", "digest"),
+    [
+        ({"m:latest": None}, "m:latest"),
+        ({"m:latest": ""}, "m:latest"),
+        ({"m:latest": "d1", "other:latest": "d1"}, "m:latest d1"),
+        ({"m:latest": "d1", "m": "d1"}, "m:latest d1"),
+        ({"m:latest": "d1", "other:latest": "d2"}, "d1"),
+        ({"m:latest": "d1", "other:latest": None}, "d1"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_digest_that_tells_no_models_apart_is_joined_by_the_name(
+    digests: dict[str, str | None], digest: str
+) -> None:
+    server = Server(GOOD, digests=digests)
+    server.context = 2048
+    model = await opened(server, "m:latest")
+    assert model.info.digest == digest
+    await model.prepare(30_000, 500)
+    assert model.context == 2048
+
+
+@pytest.mark.asyncio
+async def test_two_names_of_the_same_weights_share_their_replies() -> None:
+    server = Server(GOOD, digests={"m:latest": "d1", "m:8b": "d1"})
+    server.weights = {"m:latest": "0" * 64, "m:8b": "0" * 64}
+    assert {(await opened(server, name)).info.digest for name in ("m", "m:8b")} == {"d1"}
+    server.weights["m:8b"] = "1" * 64
+    assert {(await opened(server, name)).info.digest for name in ("m", "m:8b")} == {"m:latest d1", "m:8b d1"}
 
 
 @pytest.mark.asyncio
@@ -219,7 +283,6 @@ async def _no_json() -> Response:
         (_late, "timeout"),
         (_no_json, "cut off"),
         (GOOD | {"done": False}, "unfinished"),
-        (GOOD | {"prompt_eval_count": 40}, "low count"),
     ],
 )
 @pytest.mark.asyncio
@@ -249,51 +312,6 @@ async def test_a_prompt_that_does_not_fit_has_its_own_error_type() -> None:
     server = Server((400, {"error": "the input length exceeds the context length"}))
     with pytest.raises(ContextLengthExceeded):
         await (await opened(server)).answer(QUESTION)
-
-
-@pytest.mark.asyncio
-async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
-    server = Server(GOOD)
-    model = await opened(server)
-    await model.prepare(30_000, 500)
-    sent = len(server.seen)
-    with pytest.raises(ContextLengthExceeded, match="do not fit the 8,192 tokens"):
-        await model.answer(Request("x" * 70_000, SCHEMA, max_tokens=48))
-    assert len(server.seen) == sent
-
-
-@pytest.mark.asyncio
-async def test_a_token_count_beyond_the_context_is_ignored() -> None:
-    model = await opened(Server(GOOD | {"prompt_eval_count": 3070, "done_reason": "length"}))
-    await model.prepare(5_000, 500)
-    with pytest.raises(ContextLengthExceeded, match="more than the 3,072 that it reads"):
-        await model.answer(QUESTION)
-
-
-@pytest.mark.asyncio
-async def test_prompts_in_other_scripts_are_not_treated_as_truncated() -> None:
-    size = len(QUESTION.text.encode())
-    counts = [*[round(size / 1.4)] * 9, round(size / 4.5)]
-    model = await opened(Server(*(GOOD | {"prompt_eval_count": count} for count in counts)))
-    await model.prepare(5_000, 500)
-    for _ in range(9):
-        await model.answer(QUESTION)
-
-
-@pytest.mark.parametrize(("tokens", "is_cut"), [(1538, True), (1600, False)])
-@pytest.mark.asyncio
-async def test_a_prompt_of_half_the_context_is_treated_as_truncated(tokens: int, is_cut: bool) -> None:
-    question = Request("x" * 6400, SCHEMA, max_tokens=48)
-    model = await opened(Server(*[GOOD | {"prompt_eval_count": 2400}] * 9, GOOD | {"prompt_eval_count": tokens}))
-    await model.prepare(5_000, 500)
-    assert model.context == 3072
-    for _ in range(8):
-        await model.answer(question)
-    if is_cut:
-        with pytest.raises(TransientError, match="it was cut"):
-            await model.answer(question)
-    else:
-        assert (await model.answer(question)).prompt_tokens == tokens
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 import socket
 import subprocess
 import sys
@@ -19,79 +18,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
-from selectllm.llm.openai import OpenAIModel, open_openai
+from selectllm.llm.openai import open_openai
 from selectllm.llm.openai_client import NO_KEY
 from tests.llm.in_process import in_process
-
-HOST = "http://model.example/v1"
-KEY = "sk-very-secret-0123456789"
-SCHEMA = {"type": "object", "properties": {"ranking": {"type": "array"}}}
-QUESTION = Request("Which two are best?", SCHEMA, max_tokens=48, seed=3)
-CHOICE = {
-    "index": 0,
-    "message": {"role": "assistant", "content": '{"ranking": [2, 1]}'},
-    "finish_reason": "stop",
-    "logprobs": None,
-}
-GOOD = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1_767_225_600,
-    "model": "m",
-    "choices": [CHOICE],
-    "usage": {"prompt_tokens": 321, "completion_tokens": 9, "total_tokens": 330},
-}
-LISTED = {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "tests"}]}
-
-
-def error(message: str, **fields: Any) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields}
-
-
-class Server:
-    """An app that lists one model and answers chats with given replies, in order."""
-
-    def __init__(self, *replies: Any, models: Any = LISTED) -> None:
-        self.replies = list(replies or [GOOD])
-        self.models = models
-        self.seen: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.app = Starlette(
-            routes=[
-                Route("/v1/models", self.listing),
-                Route("/v1/chat/completions", self.reply, methods=["POST"]),
-            ]
-        )
-
-    async def listing(self, request: HttpRequest) -> Response:
-        self.headers.append(dict(request.headers))
-        return await self._respond(self.models)
-
-    async def reply(self, request: HttpRequest) -> Response:
-        self.seen.append(json.loads(await request.body()))
-        self.headers.append(dict(request.headers))
-        return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
-
-    async def _respond(self, reply: Any) -> Response:
-        if isinstance(reply, Response):
-            return reply
-        if callable(reply):
-            return await reply()  # type: ignore[no-any-return]
-        status, body = reply if isinstance(reply, tuple) else (200, reply)
-        return JSONResponse(body, status)
+from tests.llm.openai_server import CHOICE, GOOD, HOST, KEY, LISTED, QUESTION, SCHEMA, Server, error, opened
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selectllm.llm.openai._answered", set())
     for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID", "ADMIN_KEY", "CUSTOM_HEADERS"):
         monkeypatch.delenv(f"OPENAI_{name}", raising=False)
-
-
-async def opened(server: Server, name: str = "m", host: str | None = HOST, timeout: float = 5.0) -> OpenAIModel:
-    with in_process(server.app):
-        return await open_openai(name, host=host, keys=ApiKeys.from_environment(), timeout=timeout)
 
 
 @asynccontextmanager
@@ -114,11 +54,22 @@ async def test_a_model_is_known_by_its_name() -> None:
     assert (info.server_version, info.kind, info.mode) == ("unknown", "model", "listwise")
 
 
+@pytest.mark.parametrize(
+    ("fields", "context"),
+    [
+        ({}, None),
+        ({"max_model_len": 8192}, 8192),  # vLLM
+        ({"meta": {"n_ctx": 4096, "n_ctx_train": 131_072}}, 4096),  # llama.cpp
+        ({"context_length": 32_768}, 32_768),
+        ({"context_window": 131_072}, 131_072),
+        ({"max_model_len": None, "meta": None}, None),
+    ],
+)
 @pytest.mark.asyncio
-async def test_no_context_size_is_assumed() -> None:
-    model = await opened(Server())
+async def test_the_context_is_what_the_list_of_models_says(fields: dict[str, Any], context: int | None) -> None:
+    model = await opened(Server(models={"data": [LISTED["data"][0] | fields]}))
     await model.prepare(5_000_000, 500)
-    assert model.context is None
+    assert model.context == context
 
 
 @pytest.mark.asyncio
@@ -188,6 +139,67 @@ async def test_an_answer_without_content_is_empty_and_has_its_finish_reason(choi
     assert (reply.text, reply.done_reason, reply.prompt_tokens) == ("", done_reason, 0)
 
 
+@pytest.mark.parametrize(
+    ("word", "done_reason"),
+    [
+        *[(word, "stop") for word in ("stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence")],
+        *[(word, "length") for word in ("length", "max_tokens", "MAX_TOKENS")],
+        ("content_filter", "content_filter"),
+        ("error", "unfinished"),
+        (None, "unfinished"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_finish_reasons_of_all_servers_are_understood(word: str | None, done_reason: str) -> None:
+    reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"finish_reason": word}]}))).answer(QUESTION)
+    assert reply.done_reason == done_reason
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+@pytest.mark.parametrize(
+    ("thought", "is_answer"), [('{"ranking": [2, 1]}', True), ("I think [2, 1].", False), ("[2, 1]", False)]
+)
+@pytest.mark.asyncio
+async def test_a_json_answer_that_came_as_a_thought_is_an_answer(
+    content: str | None, thought: str, is_answer: bool
+) -> None:
+    message = {"role": "assistant", "content": content, "reasoning_content": thought}
+    reply = await (await opened(Server(GOOD | {"choices": [CHOICE | {"message": message}]}))).answer(QUESTION)
+    assert (reply.text, reply.thinking) == ((thought, "") if is_answer else (content or "", thought))
+
+
+@pytest.mark.asyncio
+async def test_an_alternative_without_a_log_probability_is_left_out() -> None:
+    tops = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": None}, {"token": "maybe"}]
+    choice = CHOICE | {"logprobs": {"content": [{"token": "yes", "logprob": None, "top_logprobs": tops}]}}
+    reply = await (await opened(Server(GOOD | {"choices": [choice]}))).answer(Request("Worth it:", logprobs=True))
+    assert reply.logprobs == {"yes": -0.1}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error("Invalid value for 'top_logprobs': must be less than or equal to 5.", param="top_logprobs"),
+        error("Provider returned error", code=400, metadata={"raw": '{"error": "top_logprobs: at most 5"}'}),
+    ],
+)
+@pytest.mark.asyncio
+async def test_fewer_log_probabilities_are_asked_for_where_many_are_refused(refusal: Any) -> None:
+    server = Server((400, refusal), GOOD)
+    model = await opened(server)
+    for _ in range(2):
+        await model.answer(Request("Worth it:", logprobs=True))
+    assert [(sent["logprobs"], sent["top_logprobs"]) for sent in server.seen] == [(True, 20), (True, 5), (True, 5)]
+
+
+@pytest.mark.asyncio
+async def test_refused_log_probabilities_are_an_error() -> None:
+    server = Server((400, error("This model does not support logprobs", param="logprobs")))
+    with pytest.raises(ModelError, match="does not support logprobs"):
+        await (await opened(server)).answer(Request("Worth it:", logprobs=True))
+    assert len(server.seen) == 2
+
+
 @pytest.mark.asyncio
 async def test_content_parts_are_joined() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": '{"ranking": '}, {"text": "[1, 2]}"}]
@@ -218,6 +230,8 @@ NO_TEMPERATURE = (
         code="unsupported_value",
     ),
 )
+# What OpenRouter quotes of the server behind it, with the refusal's status or with status 200.
+QUOTED = error("Provider returned error", code=400, metadata={"raw": '{"message": "Unknown name \\"seed\\""}'})
 NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this model.", code="unsupported_parameter"))
 
 
@@ -231,6 +245,8 @@ NO_SEED = (400, error("Unsupported parameter: 'seed' is not supported with this 
         (NO_GRAMMAR, "response_format"),
         (NO_TEMPERATURE, "temperature"),
         (NO_SEED, "seed"),
+        ((400, QUOTED), "seed"),
+        ((200, QUOTED), "seed"),
     ],
 )
 @pytest.mark.asyncio
@@ -244,6 +260,21 @@ async def test_a_refused_field_is_never_sent_again(refusal: Any, field: str) -> 
     for sent in later:
         replaced = {"max_tokens": QUESTION.max_tokens} if field == "max_completion_tokens" else {}
         assert sent == {key: value for key, value in first.items() if key != field} | replaced
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_is_ignored_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    warn_once.cache_clear()
+    long = GOOD | {"usage": {"prompt_tokens": 321, "completion_tokens": QUESTION.max_tokens + 1}}
+    server = Server(GOOD, long, long, GOOD)
+    model = await opened(server)
+    for _ in range(4):
+        assert (await model.answer(QUESTION)).text == '{"ranking": [2, 1]}'
+    limits = [(sent.get("max_completion_tokens"), sent.get("max_tokens")) for sent in server.seen]
+    assert limits == [(48, None), (48, None), (None, 48), (None, 48)]
+    assert [record.message for record in caplog.records] == [
+        "m ignores max_completion_tokens: max_tokens is sent to it from now on"
+    ]
 
 
 @pytest.mark.asyncio
@@ -341,12 +372,29 @@ async def test_a_hanging_request_times_out() -> None:
         (400, {"error": "The number of tokens to keep is greater than the context length. Load a larger one"}),
         (400, error("Input tokens exceed the configured limit of 272000 tokens.")),
         (500, error("Context size has been exceeded.", type="server_error", code=500)),
+        (200, error("This endpoint's maximum context length is 8192 tokens.", code=400)),
+        (422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"}),
+        (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 5000"}),
+        (413, error("Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7042")),
+        (400, error("Please reduce the length of the messages or completion.")),
+        (429, error("Request too large for m on tokens per min (TPM): Limit 10000", code="rate_limit_exceeded")),
+        (400, error("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).")),
+        (400, error("prompt is too long: 208310 tokens > 200000 maximum")),
+        (400, error("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000")),
+        (413, error("Request exceeds the maximum size", type="request_too_large")),
+        (400, error("Input is too long for requested model.")),
+        (400, error("Input Tokens Exceeded: Number of input tokens exceeds maximum length")),
+        (400, error("This model's maximum prompt length is 131072 but the request contains 537812 tokens.")),
+        (400, error("Provider returned error", code=400, metadata={"raw": "prompt is too long: 9 tokens > 8 maximum"})),
+        (413, PlainTextResponse("<html><head><title>413 Request Entity Too Large</title></head></html>", 413)),
     ],
 )
 @pytest.mark.asyncio
 async def test_a_prompt_that_does_not_fit_has_its_own_error_type(status: int, body: Any) -> None:
-    server = Server((status, body))
-    with pytest.raises(ContextLengthExceeded, match=f"^m refused a prompt with status {status}: "):
+    server = Server(body if isinstance(body, Response) else (status, body))
+    with pytest.raises(
+        ContextLengthExceeded, match=f"^m refused a prompt with status {status if status != 200 else 400}: "
+    ):
         await (await opened(server)).answer(QUESTION)
     assert len(server.seen) == 1
 
@@ -408,11 +456,72 @@ async def test_a_host_that_cannot_answer_yet_fails_the_probe(models: Any) -> Non
 @pytest.mark.asyncio
 async def test_an_unknown_model_error_lists_the_five_closest_names() -> None:
     names = ["gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "whisper-1", "gpt-4", "dall-e-3"]
-    server = Server(models={"object": "list", "data": [{"id": name} for name in names]})
+    unknown = (404, error("no such model"))
+    server = Server(unknown, models={"object": "list", "data": [{"id": name} for name in names]})
     with pytest.raises(SelectorUnavailable, match=f"at {HOST} does not have the model 'gpt-4p'. Of the 7") as raised:
         await opened(server, "gpt-4p")
-    closest = str(raised.value).rpartition(": ")[2].split(", ")
+    message, _, said = str(raised.value).partition(". Asked all the same, ")
+    assert said == "gpt-4p refused a request with status 404: no such model"
+    closest = message.rpartition(": ")[2].split(", ")
     assert set(closest) == {"gpt-4", "gpt-4o", "gpt-4.1", "gpt-4o-mini", "gpt-4.1-mini"}
+
+
+@pytest.mark.parametrize("name", ["m:nitro", "my-deployment", "openai/m", "alias"])
+@pytest.mark.parametrize(
+    "answer",
+    [GOOD, (400, error("could not finish the message because max_tokens was reached")), (429, error("busy"))],
+)
+@pytest.mark.asyncio
+async def test_a_model_that_is_not_listed_is_asked_and_believed(name: str, answer: Any) -> None:
+    server = Server(answer, models={"data": [{"id": "m"}, {"id": "openai/*"}]})
+    model = await opened(server, name)
+    assert [sent["model"] for sent in server.seen] == [name]
+    assert "response_format" not in server.seen[0]
+    assert (model.info.name, model.info.digest) == (name, f"openai:{name}")
+
+
+@pytest.mark.asyncio
+async def test_a_server_of_one_model_has_one_context() -> None:
+    server = Server(models={"data": [{"id": "m", "meta": {"n_ctx": 4096}}]})
+    assert (await opened(server, "gpt-3.5-turbo")).context == 4096
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_is_not_listed_is_asked_once() -> None:
+    server = Server()
+    for _ in range(3):
+        await opened(server, "alias")
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.asyncio
+async def test_a_key_that_may_not_list_models_may_ask_one(status: int) -> None:
+    server = Server(models=(status, error("Missing scopes: api.model.read")))
+    assert (await (await opened(server)).answer(QUESTION)).prompt_tokens == 321
+
+
+@pytest.mark.asyncio
+async def test_a_query_of_the_base_url_goes_with_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = "https://my.openai.azure.example/openai/deployments/m?api-version=2024-10-21"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", host)
+    requests: list[tuple[str, str, str]] = []
+
+    async def reply(request: HttpRequest) -> Response:
+        requests.append((request.url.path, request.url.query, request.headers.get("api-key", "")))
+        return JSONResponse(GOOD if request.method == "POST" else {"data": []})
+
+    app = Starlette(routes=[Route("/{path:path}", reply, methods=["GET", "POST"])])
+    with in_process(app):
+        model = await open_openai("m", keys=ApiKeys.from_environment())
+    await model.answer(QUESTION)
+    path, query = "/openai/deployments/m", "api-version=2024-10-21"
+    assert requests == [
+        (f"{path}/models", query, KEY),
+        (f"{path}/chat/completions", query, KEY),
+        (f"{path}/chat/completions", query, KEY),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +585,8 @@ async def test_a_host_that_is_not_a_url_is_refused(host: str) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.asyncio
 async def test_an_error_for_a_refused_key_says_what_to_do(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(models=(status, error(f"Incorrect API key provided: {KEY}")))
+    refusal = (status, error(f"Incorrect API key provided: {KEY}"))
+    server = Server(refusal, models=refusal)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(SelectorUnavailable, match="OPENAI_API_KEY, and OPENAI_BASE_URL to that URL"):
         await opened(server)

@@ -1,14 +1,11 @@
 """A complete run over OpenAI's API, with the same checks, ledger and statistics as with Ollama."""
 
 import json
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,9 +13,15 @@ from starlette.routing import Route
 
 from selectllm import select
 from selectllm.llm import backoff
+from selectllm.llm.context_guard import warn_once
+from selectllm.llm.model import ModelInfo
 from selectllm.settings import RunSettings
+from tests.llm.openai_server import serve
+
+CONTEXT_TOKENS = 4096  # to which the server cuts a prompt without saying so, as Ollama does over this API
 
 ASKED: list[dict[str, Any]] = []
+COUNTED: list[int] = []  # tokens of the prompts that were answered
 
 
 async def listing(_: Request) -> Response:
@@ -35,7 +38,8 @@ async def completion(request: Request) -> Response:
     answer = json.dumps({"ranking": ranking["items"]["enum"][::-1][: ranking["minItems"]]})
     message = {"role": "assistant", "content": "I would rather talk." if len(ASKED) % 5 == 0 else answer}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    COUNTED.append(min(len(body["messages"][0]["content"]) // 4, CONTEXT_TOKENS))
+    usage = {"prompt_tokens": COUNTED[-1], "completion_tokens": 10, "total_tokens": COUNTED[-1] + 10}
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return JSONResponse({**head, "choices": [choice], "usage": usage})
 
@@ -45,17 +49,12 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
+    warn_once.cache_clear()
     ASKED.clear()
+    COUNTED.clear()
     routes = [Route("/v1/models", listing), Route("/v1/chat/completions", completion, methods=["POST"])]
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server.should_exit = True
-    thread.join(10)
+    with serve(Starlette(routes=routes)) as url:
+        yield url
 
 
 @pytest.mark.usefixtures("quick_embedding")
@@ -71,6 +70,25 @@ def test_a_run_works_over_openais_api(base_url: str, make_run: Callable[..., Run
     assert summary["model"]["selector"] == "openai:m"
     replies = summary["ranking"]["asked"]
     assert replies + summary["ranking"]["errors_by_kind"]["busy"] == asked
-    assert summary["cost"]["this_run"] == pytest.approx(replies * (100 * 1.0 + 10 * 2.0) / 1e6, abs=1e-6)
+    assert summary["cost"]["this_run"] == pytest.approx((sum(COUNTED) * 1.0 + replies * 10 * 2.0) / 1e6, abs=1e-6)
     again = select(settings).summary
     assert (again["ranking"]["asked"], len(ASKED)) == (0, asked)
+
+
+@pytest.mark.usefixtures("quick_embedding")
+def test_queries_that_a_server_cuts_are_halved(
+    base_url: str, tmp_path: Path, make_run: Callable[..., RunSettings], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = tmp_path / "long.jsonl"
+    pool.write_text("\n".join(json.dumps({"instruction": f"Task {n}: " + "explain it " * 160}) for n in range(42)))
+    settings = make_run(pool=str(pool), budget=3, selector="openai:m", ranking={"hosts": [base_url], "concurrency": 1})
+    result = select(settings)
+    summary = result.summary["ranking"]
+    assert (summary["ranked"], summary["split"], summary["abstained"]) == (3, 3, 0)
+    assert 1 <= summary["errors_by_kind"]["low count"] <= 2, "the cut is known after the first queries"
+    assert "m cuts long prompts without saying so" in caplog.text
+    folder = f"replies/{ModelInfo('', '', 'openai:m', '', 'model', 'listwise').key}"
+    lines = [line for name in result.store.list(folder) for line in result.store.read_bytes(name).splitlines()]
+    kept = [json.loads(line)["reply"]["prompt_tokens"] for line in lines]
+    assert kept
+    assert max(kept) < CONTEXT_TOKENS, "no reply to a cut prompt is kept"

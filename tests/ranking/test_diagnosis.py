@@ -3,7 +3,9 @@ import json
 import pytest
 
 from selectllm.cli.main import main
+from selectllm.llm.context_guard import warn_once
 from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.llm.openai_server import LISTED, RankingServer, serve
 
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, object]]]:
@@ -15,7 +17,7 @@ def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[s
     with FaultyOllama(delay=0.05, parallel=2) as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 0
-    assert list(checks) == ["server", "model", "context", "query", "log-probabilities", "parallelism"]
+    assert list(checks) == ["server", "model", "context", "query", "limit", "log-probabilities", "parallelism"]
     assert all(finding["ok"] for finding in checks.values())
     assert server.digest[:12] in str(checks["model"]["seen"])
     at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
@@ -57,3 +59,56 @@ def test_a_missing_model_names_the_command(capsys: pytest.CaptureFixture[str]) -
 def test_an_unknown_selector_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--selector", "gpt"]) == 2
     assert "unknown selector" in capsys.readouterr().err
+
+
+def openai_findings(
+    server: RankingServer, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, dict[str, dict[str, object]]]:
+    warn_once.cache_clear()
+    with serve(server.app) as url:
+        return findings(capsys, "--selector", "openai:m", "--host", url, *arguments)
+
+
+def test_every_check_passes_for_a_healthy_server_of_openais_api(capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = openai_findings(RankingServer(), capsys)
+    assert code == 0, checks
+    assert "were read whole" in str(checks["context"]["seen"])
+
+
+@pytest.mark.parametrize("cut_at", [2050, 4096])
+def test_a_server_that_cuts_long_prompts_is_found_out(cut_at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = openai_findings(RankingServer(cut_at=cut_at), capsys)
+    assert code == 1
+    assert not checks["context"]["ok"]
+    assert f"counted {cut_at:,} tokens" in str(checks["context"]["seen"])
+    assert "--query-size" in str(checks["context"]["advice"])
+    assert checks["query"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "ok", "seen"),
+    [
+        (("max_completion_tokens",), True, "at most 8 tokens had no more"),
+        (("max_tokens",), True, "max_completion_tokens is ignored: max_tokens is sent"),
+        ((), False, "at most 8 tokens had 100"),
+    ],
+)
+def test_a_limit_that_is_ignored_is_found_out(
+    limits: tuple[str, ...], ok: bool, seen: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, checks = openai_findings(RankingServer(limits=limits), capsys)
+    assert checks["limit"]["ok"] is ok
+    assert seen in str(checks["limit"]["seen"])
+
+
+def test_ollama_is_better_asked_by_its_own_api(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    models = {"data": [LISTED["data"][0] | {"owned_by": "library"}]}
+    server = RankingServer(models=models, limits=("max_tokens",))
+    code, checks = openai_findings(server, capsys)
+    assert code == 1
+    assert "--selector ollama:m" in str(checks["server"]["advice"])
+    assert all("max_tokens" in sent for sent in server.seen), "Ollama ignores max_completion_tokens"
+    assert "is Ollama, which cuts long prompts" in caplog.text
+    assert "Use --selector ollama:m --host http://127.0.0.1:" in caplog.text

@@ -1,0 +1,122 @@
+"""What servers say that speak OpenAI's API and refuse a request, and the error of ours that each refusal is."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from selectllm.errors import ContextLengthExceeded, ModelError, TransientError
+from selectllm.llm.backoff import retry_after_seconds
+from selectllm.text import sanitize
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
+PASSING_STATUSES: Final = {
+    200: "server error",  # of a server that sends an error for an answer, and no status for it
+    408: "timeout",
+    409: "busy",
+    429: "busy",
+    500: "server error",
+    503: "busy",
+    504: "timeout",
+}
+FIELD_STATUSES: Final = (400, 422)  # of refusals that can be about a field
+
+# How servers say that a prompt does not fit, each with whose words they are.
+TOO_LONG: Final = re.compile(
+    r"context[ _](length|size|window|limit)"  # OpenAI, llama.cpp, LM Studio, Anthropic
+    r"|maximum (model|prompt) length|input tokens? exceed"  # vLLM, xAI, OpenAI, Bedrock
+    r"|`inputs`.* must (be <=|have less than)"  # TGI
+    r"|(prompt|input) is too long|too many input tokens"  # Anthropic, Bedrock
+    r"|input token count|reduce the length|request (entity )?too large|tokens in the prompt cannot exceed",
+    re.IGNORECASE,  # Gemini, Groq, Groq and nginx, Cohere
+)
+TOO_LONG_STATUSES: Final = (200, 400, 422, 500)
+LARGE_FOR_RATE: Final = "request too large"  # a 429 that no waiting helps: one request is more than a minute's tokens
+# How OpenAI says, with status 400, that a model's thinking took all tokens of the answer.
+OUT_OF_ROOM: Final = "could not finish the message because max_tokens"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A server's refusal: its status, and what it is about. `message` is in the server's own words."""
+
+    status: int
+    message: str
+    code: str = ""
+    type: str = ""
+    param: str = ""
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: "APIStatusError") -> "Refusal":
+        """What the client's error says."""
+        fields = {name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))}
+        retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
+        return cls(error.status_code, _message(error.body), **fields, retry_after=retry_after)
+
+    @classmethod
+    def in_answer(cls, error: Any) -> "Refusal":
+        """What a server says that sends an error with status 200, and perhaps its own status as a code."""
+        code = str(error.get("code") if isinstance(error, dict) else "")
+        status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 200
+        return cls(status, _message(error), code)
+
+    @property
+    def signs(self) -> str:
+        """What it is about, wherever the server says it."""
+        # Not all of its text: some servers repeat the request, and a candidate's words must not pass for theirs.
+        return f"{self.code} {self.type} {self.message[:500]}"
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the prompt does not fit."""
+        if self.status == 429:
+            return LARGE_FOR_RATE in self.signs.lower()
+        return self.status == 413 or (self.status in TOO_LONG_STATUSES and bool(TOO_LONG.search(self.signs)))
+
+    @property
+    def may_name_a_field(self) -> bool:
+        """Whether it can be about a field of the request."""
+        return self.status in FIELD_STATUSES and not self.is_too_long
+
+    @property
+    def is_out_of_room(self) -> bool:
+        """Whether the answer was not finished within its tokens."""
+        return OUT_OF_ROOM in self.signs.lower()
+
+    def error(self, name: str, key: str) -> ModelError:
+        """The error of ours that it is, for a model of this name; the key is left out of what the server says."""
+        message = f"status {self.status}: {safe(self.message, key)}"
+        if self.is_too_long:
+            return ContextLengthExceeded(f"{name} refused a prompt with {message}")
+        then = ". To go on: look at OPENAI_API_KEY" if self.status in (401, 403) else ""
+        # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
+        kind = PASSING_STATUSES.get(self.status, "server error" if self.status > 501 else None)
+        if "insufficient_quota" in (self.code, self.type):  # a 429 that no waiting helps
+            kind, then = None, ". To go on: look at the account's plan"
+        if kind:
+            return TransientError(f"{name} failed with {message}", kind, self.retry_after)
+        return ModelError(f"{name} refused a request with {message}{then}")
+
+
+class RefusedError(Exception):
+    """A server refused a request."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def safe(message: object, key: str) -> str:
+    """On one line, not too long, and without the key, which some servers repeat."""
+    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])
+
+
+def _message(body: object) -> str:
+    """What a server says, in its own words, and in those of the server behind it, which OpenRouter quotes."""
+    if not isinstance(body, dict):
+        return str(body)
+    message, metadata = str(body.get("message") or body.get("detail") or body), body.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    return f"{message}: {raw}" if raw else message
