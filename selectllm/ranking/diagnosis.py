@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +18,7 @@ from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, po
 from selectllm.settings import RankingSettings, RunSettings
 
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
@@ -69,7 +70,7 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        seconds, reply = await _timed(hosts, [0])
+        seconds, replies = await _timed(hosts, [0])
     except ModelError as error:
         advice = "check the name of the model and the key; the server's log says more"
         if isinstance(error, TransientError):
@@ -79,10 +80,13 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         yield Finding("query", False, str(error), advice)
         return
     yield await _context(hosts, settings)
-    yield _structured(reply)
+    yield _structured(replies[0])
     yield await _limit(hosts)
     yield await _logprobs(hosts)
-    yield await _parallel(hosts, seconds)
+    finding, more = await _parallel(hosts, seconds)
+    yield finding
+    if info.mode == "listwise" and info.kind != "scripted":
+        yield _judgement(replies + more)
 
 
 async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
@@ -154,23 +158,35 @@ async def _logprobs(hosts: HostPool) -> Finding:
     return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
-    """`first_seconds` is how long the first question took, which may have loaded the model."""
+async def _parallel(hosts: HostPool, first_seconds: float) -> tuple[Finding, list[Reply]]:
+    """`first_seconds` is how long the first question took, which may have loaded the model; also gives the replies."""
     try:
-        single = min(first_seconds, (await _timed(hosts, [1]))[0])
-        together, _ = await _timed(hosts, range(2, 2 + CONCURRENCY))
+        seconds, alone = await _timed(hosts, [1])
+        together, replies = await _timed(hosts, range(2, 2 + CONCURRENCY))
     except ModelError as error:
-        return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
+        return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency"), []
+    single = min(first_seconds, seconds)
     rate = CONCURRENCY * single / together
     seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {rate:.1f} at a time"
-    return Finding("parallelism", True, seen)
+    return Finding("parallelism", True, seen), alone + replies
 
 
-async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, Reply]:
-    """Seconds until a query of each of these seeds is answered, and the first reply."""
+def _judgement(replies: Sequence[Reply]) -> Finding:
+    """Whether answers depend on what is shown: each reply is to another order of the same candidates."""
+    answers = [read(reply.text, 2, len(CANDIDATES)).numbers for reply in replies]
+    usable = [numbers for numbers in answers if numbers]
+    if len(usable) < LEAST_ORDERS or len(set(usable)) > 1:
+        return Finding("judgement", True, f"{len(set(usable))} different answers to {len(usable)} orders of a query")
+    numbers = ", ".join(map(str, usable[0]))
+    seen = f"answered {numbers} to all of {len(usable)} orders of a query: it does not look at the candidates"
+    return Finding("judgement", False, seen, "choose a stronger model, or try --mode pointwise")
+
+
+async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, list[Reply]]:
+    """Seconds until a query of each of these seeds is answered, and the replies."""
     started = time.perf_counter()
     replies = await asyncio.gather(*(_answer(hosts, listwise(CANDIDATES, 2, seed).request()) for seed in seeds))
-    return time.perf_counter() - started, replies[0]
+    return time.perf_counter() - started, replies
 
 
 async def _answer(hosts: HostPool, request: Request) -> Reply:

@@ -208,7 +208,7 @@ class ListRanker:
         numbers = answer.numbers or answer.begun
         ids = tuple(prompt.candidates[number - 1].id for number in numbers)
         self._stats.repaired += answer.repaired or answer.fault is not None
-        self._stats.first_picks[f"{len(prompt.candidates)}:{numbers[0] - 1}"] += 1
+        self._stats.count_answer(len(prompt.candidates), numbers)
         if answer.fault is None:
             return Outcome(ids, reply=entry.key)
         left = [candidate for candidate in prompt.candidates if candidate.id not in ids]

@@ -28,8 +28,17 @@ NOTES: Final = {
 def notes(summary: dict[str, Any]) -> list[str]:
     """What must be said of a selection that no real model made, or a model that goes by positions."""
     of_model = NOTES.get(summary["model"]["kind"]) if summary["model"] else None
-    of_ranking = position_bias_warning(summary["ranking"]["position_bias_pvalue"]) if summary["ranking"] else None
-    return [note for note in (of_model, of_ranking) if note]
+    return [note for note in (of_model, summary["ranking"] and _of_ranking(summary["ranking"])) if note]
+
+
+def _of_ranking(ranking: dict[str, Any]) -> str | None:
+    if constant := ranking.get("constant_answer"):
+        numbers = ", ".join(map(str, constant["numbers"]))
+        return (
+            f"The selector answered {numbers} to {constant['share']:.0%} of the questions, whatever candidates stood "
+            "there: the choice is as good as drawn by lot. Choose a stronger model, or try --mode pointwise."
+        )
+    return position_bias_warning(ranking["position_bias_pvalue"])
 
 
 def reason_text(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from selectllm import quality
 from selectllm.errors import StoreError
 from selectllm.paths import redact_url
-from selectllm.ranking.stats import agreement, merge, position_bias
+from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.output import write_folder
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -110,6 +110,7 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
         "agreement": agreement(facts),
         "agreement_by_question": facts["agreement_by_question"],
         "position_bias_pvalue": position_bias(facts),
+        "constant_answer": constant_answer(facts),
     }
 
 

@@ -61,6 +61,13 @@ def test_a_selection_shows_its_notes(kind: str, p: float | None, words: list[str
     assert all(word in note for word, note in zip(words, shown, strict=True))
 
 
+def test_a_constant_answer_is_named() -> None:
+    constant = {"numbers": [1, 2, 3], "share": 0.98}
+    ranking = {"position_bias_pvalue": 1e-9, "constant_answer": constant}
+    (note,) = notes({"model": {"kind": "model"}, "ranking": ranking})
+    assert note.startswith("The selector answered 1, 2, 3 to 98% of the questions")
+
+
 def test_a_table_fits_its_width_with_one_line_per_row() -> None:
     rows = [["1", "\u8a66\u9a13 " * 30], ["22", "[red]no markup[/red]"]]
     lines = plain_table({"n": "right", "text": "left"}, rows, 40)

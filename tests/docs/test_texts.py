@@ -30,6 +30,7 @@ FOREIGN = {
     *("--all", "--no-prompt", "--payload", "--resource-id", "--watch"),  # Prefect's
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
+    "--swa-full",  # llama-server's
 }
 """Options of other programs that the texts name."""
 

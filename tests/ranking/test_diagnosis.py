@@ -17,7 +17,16 @@ def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[s
     with FaultyOllama(delay=0.05, parallel=2) as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 0
-    assert list(checks) == ["server", "model", "context", "query", "limit", "log-probabilities", "parallelism"]
+    assert list(checks) == [
+        "server",
+        "model",
+        "context",
+        "query",
+        "limit",
+        "log-probabilities",
+        "parallelism",
+        "judgement",
+    ]
     assert all(finding["ok"] for finding in checks.values())
     assert server.digest[:12] in str(checks["model"]["seen"])
     at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
@@ -112,3 +121,12 @@ def test_ollama_is_better_asked_by_its_own_api(
     assert all("max_tokens" in sent for sent in server.seen), "Ollama ignores max_completion_tokens"
     assert "is Ollama, which cuts long prompts" in caplog.text
     assert "Use --selector ollama:m --host http://127.0.0.1:" in caplog.text
+
+
+def test_a_model_that_does_not_look_at_the_candidates_is_found_out(capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = openai_findings(RankingServer(is_constant=True), capsys)
+    assert code == 1
+    assert "answered 1, 2 to all of 6 orders of a query" in str(checks["judgement"]["seen"])
+    assert "--mode pointwise" in str(checks["judgement"]["advice"])
+    _, checks = openai_findings(RankingServer(is_constant=True), capsys, "--mode", "pointwise")
+    assert "judgement" not in checks, "it is not asked to rank a list"

@@ -182,9 +182,11 @@ def test_a_position_biased_selector_is_detected(make_run: MakeRun, fake_model: A
     fake_model(lambda request: json.dumps({"ranking": list(range(1, top_k(request) + 1))}))
     biased = select(make_run(rows=1400, budget=100))
     assert biased.summary["ranking"]["position_bias_pvalue"] < 1e-6
+    assert biased.summary["ranking"]["constant_answer"] == {"numbers": [1, 2, 3], "share": 1.0}
     fake_model(by_id)
     fair = select(make_run(rows=1400, budget=100, seed=1))
     assert fair.summary["ranking"]["position_bias_pvalue"] > 0.001
+    assert fair.summary["ranking"]["constant_answer"] is None
 
 
 def test_a_run_stops_at_its_cost_limit_and_continues_with_a_higher_limit(make_run: MakeRun, fake_model: Any) -> None:
