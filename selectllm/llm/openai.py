@@ -58,6 +58,8 @@ class OpenAIModel:
                     except RefusedError as error:
                         if error.refusal.is_out_of_room:
                             return Reply("", "length")
+                        if (text := error.refusal.failed_generation) is not None:
+                            return Reply(text, "stop")  # read as any other answer, and asked again like one
                         refused = body
                         self._dialect.learn_from_refusal(error.refusal, refused)
                         body = self._dialect.body(request)

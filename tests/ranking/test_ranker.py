@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from selectllm.errors import ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
 from selectllm.llm import backoff
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Reply, Request
@@ -361,3 +361,74 @@ def test_progress_is_reported_once_per_question(tmp_path: Path) -> None:
 
     asyncio.run(ask())
     assert done == 2
+
+
+def refuses(*ids: str) -> Callable[[Request], str]:
+    """A model whose provider refuses prompts that show one of these rows."""
+
+    def answer(request: Request) -> str:
+        if set(ids) & set(request.shown):
+            raise ContentRefused("content_filter")
+        return by_id(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("refused", [["00"], ["02"], ["05"], ["01", "04"], ["00", "01", "02", "03", "04"]])
+@pytest.mark.parametrize("top_k", [1, 3, 6])
+def test_refused_rows_are_set_aside_and_the_others_are_ranked(refused: list[str], top_k: int, tmp_path: Path) -> None:
+    model = FakeModel(refuses(*refused))
+    outcome, ranker = rank(model, tmp_path, top_k=top_k)
+    others = [candidate.id for candidate in CANDIDATES if candidate.id not in refused]
+    assert outcome.ids == tuple(others[:top_k])
+    assert outcome.reply
+    assert sorted(ranker.stats.refused_rows) == refused
+    assert (ranker.stats.ranked, ranker.stats.abstained) == (1, 0)
+    assert ranker.stats.errors_by_kind["refused"] >= len(refused)
+
+
+def test_a_query_of_refused_rows_alone_abstains(tmp_path: Path) -> None:
+    outcome, ranker = rank(FakeModel(refuses(*(candidate.id for candidate in CANDIDATES))), tmp_path)
+    assert (outcome.abstained, ranker.stats.abstained, len(ranker.stats.refused_rows)) == (True, 1, 6)
+
+
+def test_rows_that_are_refused_only_together_are_not_shown_together(tmp_path: Path) -> None:
+    def answer(request: Request) -> str:
+        if {"01", "04"} <= set(request.shown):
+            raise ContentRefused("content_filter")
+        return by_id(request)
+
+    outcome, ranker = rank(FakeModel(answer), tmp_path)
+    assert not {"01", "04"} <= set(outcome.ids)
+    assert outcome.ids
+    assert set(ranker.stats.refused_rows) & {"01", "04"}
+
+
+@pytest.mark.parametrize("text", ["", '{"ranking": ['])
+def test_an_answer_that_a_filter_ends_is_kept_and_its_row_is_set_aside(text: str, tmp_path: Path) -> None:
+    model = FakeModel(lambda request: Reply(text, "content_filter") if "03" in request.shown else by_id(request))
+    outcome, ranker = rank(model, tmp_path, top_k=6)
+    assert outcome.ids == ("00", "01", "02", "04", "05")
+    assert list(ranker.stats.refused_rows) == ["03"]
+    again, ranker = rank(FakeModel(by_id), tmp_path, top_k=6)
+    assert (again, ranker.stats.usage.asked) == (outcome, 0), "the reply was paid for"
+
+
+def test_a_whole_ranking_counts_also_when_a_filter_ends_it(tmp_path: Path) -> None:
+    outcome, ranker = rank(FakeModel(lambda request: Reply(by_id(request), "content_filter")), tmp_path)
+    assert (outcome.ids, ranker.stats.refused_rows) == (("00", "01", "02"), {})
+
+
+def test_a_refused_candidate_abstains_when_it_is_scored(tmp_path: Path) -> None:
+    outcome, ranker = score(FakeModel(refuses("00")), tmp_path)
+    assert (outcome.abstained, list(ranker.stats.refused_rows)) == (True, ["00"])
+
+
+def test_more_refused_rows_than_allowed_stop_the_run_and_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TooManyAbstained, match=r"refused the content of the rows 0[15], 0[15]: more than --max-abst"):
+        run(
+            FakeModel(refuses("01", "05")),
+            tmp_path,
+            lambda ranker: ranker.rank(CANDIDATES, 3, "query 0"),
+            RankingOptions(max_refused=1),
+        )
