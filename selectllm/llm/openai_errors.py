@@ -61,7 +61,9 @@ class Refusal:
     @classmethod
     def of(cls, error: "APIStatusError") -> "Refusal":
         """What the client's error says."""
-        fields = {name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))}
+        fields: dict[str, Any] = {
+            name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))
+        }
         retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
         known = cls(error.status_code, _message(error.body), **fields, retry_after=retry_after)
         return known._with_content(error.body)
