@@ -132,11 +132,12 @@ async def open_ollama(
                     f"the Ollama server at {client.url} has no model {name!r}. Get it with: ollama pull {name}"
                 )
             known, digest = str(found.model), await digest_of(found, models, client)
-            details = (await client.show(known)).modelinfo or {}
+            shown = await client.show(known)
     except BaseException as error:
         await client.close()
         raise unavailable(error, client.url) from None
-    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode)
+    details, may_think = shown.modelinfo or {}, "thinking" in (shown.capabilities or ())
+    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode, may_think)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")
     return OllamaModel(client, info, longest_context)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from selectllm import quality
 from selectllm.errors import StoreError
+from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.output import write_folder
@@ -79,9 +80,9 @@ def summarize(context: Context) -> dict[str, Any]:
         "strategy": settings.strategy,
         "pool": {name: facts["pool"][name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
         "queries": facts.get("queries") and {name: facts["queries"][name] for name in ("count", "size", "composition")},
-        "ranking": ranking and _ranking(ranking, sum(result.asked for result in steps.values())),
+        "ranking": ranking and _ranking(ranking, sum(result.asked for result in steps.values()), log.trial_usage.asked),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
-        "cost": ranking and _cost(settings, steps.values(), ranking),
+        "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
         "selection": facts["selection"] | history,
         "model": log.model and asdict(log.model),
         "artifacts": {"quarantine": facts["pool"]["quarantine"]}
@@ -96,9 +97,9 @@ def summarize(context: Context) -> dict[str, Any]:
     }
 
 
-def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
+def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any]:
     return {
-        "asked": asked,
+        "asked": asked + trials,
         "from_ledger": facts["replies"] - asked,
         **{name: facts[name] for name in RANKING_COUNTS},
         # Older artifacts do not count these.
@@ -114,7 +115,9 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
     }
 
 
-def _cost(settings: RunSettings, results: Collection[StepResult], facts: Mapping[str, Any]) -> dict[str, float] | None:
+def _cost(
+    settings: RunSettings, results: Collection[StepResult | Usage], facts: Mapping[str, Any]
+) -> dict[str, float] | None:
     """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
     paid = [sum(getattr(result, name) for result in results) for name in ("paid_prompt_tokens", "paid_output_tokens")]
     this_run = settings.ranking.cost(*paid)

@@ -20,8 +20,10 @@ from selectllm.ranking.answers import PADDED
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.ranking.stats import merge
+from selectllm.ranking.thinking import name_of
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
+from selectllm.steps.thinking import decide_thinking
 from selectllm.store import Manifest, Store
 
 
@@ -39,16 +41,18 @@ class Job:
 
 
 def check_model(context: Context) -> ModelInfo:
-    """Make sure that the selector's model is there, before anything is computed; raises SelectorUnavailable."""
-    return run_coroutine(_model_info(context.settings, context.load_keys()))
+    """Make sure that the selector's model is there, and decide how it is to think, before anything is computed.
+
+    Raises SelectorUnavailable; ModelError where the model cannot be asked how it thinks.
+    """
+    return run_coroutine(_model_info(context, context.load_keys()))
 
 
-async def _model_info(settings: RunSettings, keys: ApiKeys) -> ModelInfo:
+async def _model_info(context: Context, keys: ApiKeys) -> ModelInfo:
+    settings = context.settings
     hosts = await open_model(settings.selector, settings.ranking, keys)
-    try:
-        return hosts.info
-    finally:
-        await hosts.close()
+    await hosts.close()
+    return await decide_thinking(context, hosts.info, cost_limit(settings, (0, 0)), keys)
 
 
 @asynccontextmanager
@@ -66,11 +70,11 @@ async def open_ranker(
         done += 1
         progress(job.step, done, job.questions)
 
-    think, limit = settings.ranking.think, cost_limit(settings, job.paid_before)
+    limit = cost_limit(settings, job.paid_before)
     options = RankingOptions(
         seed=settings.seed,
         passes=settings.ranking.passes,
-        think="low" if think == "low" else think == "on",
+        think=job.model.think,
         max_abstained=job.max_abstained,
         max_refused=job.max_refused,
     )
@@ -103,8 +107,9 @@ def allowed(settings: RunSettings, count: int) -> int:
 
 def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
     """What decides the replies, besides the candidates themselves."""
-    asked = {"model": model.digest, "name": model.name, "mode": model.mode, "prompts": prompts.CODE_VERSION}
-    return asked | {"seed": settings.seed} | settings.ranking.model_dump(include={"candidate_chars", "passes", "think"})
+    options = settings.ranking.model_dump(include={"candidate_chars", "passes"})
+    asked = {"model": model.digest, "name": model.name, "mode": model.mode, "think": name_of(model.think)}
+    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed}
 
 
 def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manifest: Manifest) -> bool:
@@ -137,4 +142,4 @@ def longest_request(candidates: Collection[Candidate], settings: RunSettings, mo
         text = prompts.pointwise(longest[0]).text
     else:
         text = prompts.listwise(longest, len(longest), 0).again(PADDED, 9999).text
-    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, settings.ranking.think != "off"))
+    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, model.think))

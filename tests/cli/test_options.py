@@ -78,7 +78,7 @@ def test_the_defaults_are_fixed() -> None:
     ranking = settings.ranking
     assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
     assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
-    assert (ranking.think, ranking.hosts, ranking.depth, ranking.concurrency) == ("off", (), 3, 4)
+    assert (ranking.think, ranking.hosts, ranking.depth, ranking.concurrency) == ("auto", (), 3, 4)
     assert (settings.queries.size, settings.queries.composition) == (14, "matched")
 
 
