@@ -9,9 +9,10 @@
     └── RunError                      exit 1: the run had begun and could not be finished
         ├── ModelError                the model cannot be asked any more
         │   ├── TransientError        it cannot be asked now, but may be later: busy, restarting, cut off
-        │   └── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
+        │   ├── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
+        │   └── ContentRefused        it can be asked, but not this: the provider refuses what the prompt or answer says
         ├── TooFewRanked              the replies do not rank as many rows as the budget wants
-        ├── TooManyAbstained          more questions than allowed had no usable answer
+        ├── TooManyAbstained          more questions than allowed had no usable answer, or rows were refused
         ├── CostExceeded              the run has cost as much as it may
         ├── Stopped                   the run was cancelled
         ├── ContractError             a table breaks what its reader relies on
@@ -93,12 +94,16 @@ class ContextLengthExceeded(ModelError):
     """The prompt does not fit the model's context, and was not cut: this one question has no answer."""
 
 
+class ContentRefused(ModelError):
+    """The provider refuses the content of this one question; it may answer about fewer rows."""
+
+
 class TooFewRanked(RunError):
     """The replies rank fewer rows than the budget wants."""
 
 
 class TooManyAbstained(RunError):
-    """More questions than allowed had no usable answer."""
+    """More questions than allowed had no usable answer, or more rows than allowed were refused."""
 
 
 class CostExceeded(RunError):

@@ -81,7 +81,7 @@ def _listwise(
     shown = [sum(max(rows - depth * page, 0) for rows in sizes) for page in range(pages)]
     in_tournament = sum(min(on_tier, questions * size) for questions in rounds)
     passes = settings.ranking.passes
-    thinking = 0 if settings.ranking.think == "off" else THINKING_TOKENS
+    thinking = 0 if settings.ranking.think in ("auto", "off") else THINKING_TOKENS
     calls = passes * (sum(asked) + sum(rounds))
     written = sum(asked) * (answer_tokens(min(depth, size)) + thinking)
     written += sum(rounds) * (answer_tokens(size) + thinking)

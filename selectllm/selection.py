@@ -35,7 +35,7 @@ def cut(ranks: pa.ChunkedArray, budget: int) -> Cut:
         before += rows
     raise TooFewRanked(
         f"the replies rank {before:,} rows, and the budget is {budget:,}: too many questions had no usable answer. "
-        "All replies are kept; try a smaller budget, or a stronger model"
+        "All replies are kept. Ask about these once more with --reask, or try a smaller budget or a stronger model"
     )
 
 

@@ -94,8 +94,9 @@ class RankingSettings(Settings):
     """How often each query is asked about, shuffled anew; the answers are put together (1 to 50)."""
     candidate_chars: int = Field(2000, ge=100, le=100_000, title="Characters of a candidate")
     """Longer candidates are shown to the model clipped, and visibly so (100 to 100,000)."""
-    think: Literal["off", "low", "on"] = Field("off", title="Thinking")
-    """Whether a model that can think first does: off, low or on."""
+    think: Literal["auto", "off", "low", "on"] = Field("auto", title="Thinking")
+    """Whether a model that can think first does: off, low or on. auto: off where its answers are right without, else
+    low, else on; one question decides."""
     concurrency: int = Field(4, ge=1, le=256, title="Concurrency")
     """The most questions under way at once on a host (1 to 256); fewer while it is slow."""
     timeout: float = Field(120, gt=0, title="Timeout")
@@ -106,6 +107,8 @@ class RankingSettings(Settings):
     """Further tries after failures that can pass (0 to 100)."""
     give_up_after: float = Field(900, ge=0, title="Give up after")
     """Seconds that a server which has answered may then be out (0 or more)."""
+    reask: bool = Field(False, title="Ask again")
+    """Ask once more about queries without a usable answer. A new run does so by itself where the last one failed."""
     max_abstained: float = Field(0.05, ge=0, le=1, title="Most abstentions")
     """Share of queries without a usable answer beyond which the run stops and fails (0 to 1)."""
     max_cost: float | None = Field(None, gt=0, title="Most cost")

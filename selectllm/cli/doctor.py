@@ -21,6 +21,9 @@ def doctor(
     mode: Annotated[
         Literal["auto", "listwise", "pointwise"], Parameter(help="How it will be asked, as for `select`.")
     ] = "auto",
+    think: Annotated[
+        Literal["auto", "off", "low", "on"], Parameter(help="Whether it thinks first, as for `select`.")
+    ] = "auto",
     timeout: Annotated[float, Parameter(help="Seconds that one request may take.")] = 120,
     json: Json = False,
 ) -> int:
@@ -31,7 +34,7 @@ def doctor(
     """
     from selectllm.cli.environment import with_environment
 
-    ranking = {"hosts": host, "mode": mode, "timeout": timeout}
+    ranking = {"hosts": host, "mode": mode, "think": think, "timeout": timeout}
     values = {"pool": "-", "budget": 1, "selector": selector, "ranking": ranking}
     try:
         settings = with_environment(RunSettings.model_validate(values))

@@ -138,7 +138,7 @@ def rounds_of(id: str, tournament: Sequence[Row], answers: Sequence[Answer]) -> 
     last = next((rank for rank in tournament if rank["id"] == id), None)
     if last is None:
         return ()
-    whole = [answer for answer in answers if answer.used and not re.search(", (part|merge)", answer.question)]
+    whole = [answer for answer in answers if answer.used and not re.search(", (part|merge|rest)", answer.question)]
     sizes = {answer.round: len(answer.shown) for answer in whole}
     earlier = [Round(number, sizes.get(number), rank=1, went_on=True) for number in range(1, last["round"])]
     return (*earlier, Round(last["round"], sizes.get(last["round"]), last["rank"], went_on=False))

@@ -80,6 +80,10 @@ class Caller:
         self.usage.output_tokens += entry.reply.output_tokens
         return entry
 
+    def may_ask_again(self, entry: Entry) -> bool:
+        """Whether a question may be asked once more if this reply cannot be used: see `Ledger`."""
+        return self._ledger.may_ask_again(entry)
+
     async def drain(self, seconds: float) -> None:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
         self._has_ended = True
@@ -122,7 +126,7 @@ async def open_caller(
             hosts = await open_model(settings.selector, settings.ranking, keys, expected=info)
             closing.push_async_callback(hosts.close)
             await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
-            ledger = Ledger(store, info)
+            ledger = Ledger(store, info, reask=settings.ranking.reask)
             closing.push_async_callback(ledger.close)
             caller = Caller(hosts, ledger, limit)
             try:

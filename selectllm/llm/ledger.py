@@ -60,7 +60,7 @@ class Ledger:
     whole first then counts for both.
     """
 
-    def __init__(self, store: Store, info: ModelInfo) -> None:
+    def __init__(self, store: Store, info: ModelInfo, *, reask: bool = False) -> None:
         self._store = store
         self._folder = f"replies/{info.key}"
         self._writer = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
@@ -69,11 +69,21 @@ class Ledger:
         self._flushing: asyncio.Task[None] | None = None
         self._read: dict[str, int] = {}  # how much of each file has been read
         self._entries: dict[str, Entry] = {}
+        self._last_end = 0  # when the last run ended that left questions without a usable answer
         self._refresh()
+        self._open_until = time.time_ns() if reask else self._last_end  # what other runs end meanwhile changes nothing
 
     def get(self, key: str) -> Entry | None:
         """The reply that was given to this question, if one was."""
         return self._entries.get(key)
+
+    def may_ask_again(self, entry: Entry) -> bool:
+        """Whether a run that has ended got this reply: if it cannot be used, its question may be asked once more.
+
+        A reply of this run, or of one that was killed and that this run goes on with, stands. With `reask`, all replies
+        of before this ledger was opened may be asked for again.
+        """
+        return entry.at <= self._open_until
 
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
@@ -159,5 +169,21 @@ class Ledger:
             self._read[name] = done + len(whole)
             for line in whole.splitlines():
                 entry = Entry.parse(line)
-                if entry is not None and (entry.key not in self._entries or entry.at < self._entries[entry.key].at):
+                if entry is None:
+                    self._last_end = max(self._last_end, _end(line))
+                elif entry.key not in self._entries or entry.at < self._entries[entry.key].at:
                     self._entries[entry.key] = entry
+
+
+def note_end(store: Store, info: ModelInfo) -> None:
+    """Note in the ledger that a run has ended with questions unanswered: later runs may ask each of them once more."""
+    at = time.time_ns()
+    store.write_bytes(f"replies/{info.key}/{at:020d}-{secrets.token_hex(4)}-end.json", b'{"ended": %d}\n' % at)
+
+
+def _end(line: bytes) -> int:
+    """When a run ended, if the line is its note; 0 for any other line."""
+    try:
+        return int(json.loads(line)["ended"])
+    except (ValueError, TypeError, KeyError):
+        return 0

@@ -25,6 +25,8 @@ class ModelInfo:
     server_version: str
     kind: Kind
     mode: Mode
+    may_think: bool = False  # before it answers, as far as its server says
+    think: Think = False  # how it is asked to, once that is decided
 
     @property
     def key(self) -> str:

@@ -16,6 +16,7 @@ from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
 from selectllm.llm.ollama_names import digest_of, find
 
+BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
 SPARE_TOKENS: Final = (
@@ -54,7 +55,9 @@ class OllamaModel:
 
     async def answer(self, request: Request) -> Reply:
         """Ask once, and check that the answer ended."""
-        options = {"temperature": 0, "seed": request.seed, "num_predict": request.max_tokens}
+        # The grammar of a schema allows blanks between all tokens: they have room of their own.
+        num_predict = request.max_tokens + (BLANK_TOKENS if request.schema else 0)
+        options = {"temperature": 0, "seed": request.seed, "num_predict": num_predict}
         if self.context:
             options["num_ctx"] = self.context
         with self._errors_translated():
@@ -129,11 +132,12 @@ async def open_ollama(
                     f"the Ollama server at {client.url} has no model {name!r}. Get it with: ollama pull {name}"
                 )
             known, digest = str(found.model), await digest_of(found, models, client)
-            details = (await client.show(known)).modelinfo or {}
+            shown = await client.show(known)
     except BaseException as error:
         await client.close()
         raise unavailable(error, client.url) from None
-    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode)
+    details, may_think = shown.modelinfo or {}, "thinking" in (shown.capabilities or ())
+    info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode, may_think)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")
     return OllamaModel(client, info, longest_context)
 

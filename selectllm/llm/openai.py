@@ -58,6 +58,8 @@ class OpenAIModel:
                     except RefusedError as error:
                         if error.refusal.is_out_of_room:
                             return Reply("", "length")
+                        if (text := error.refusal.failed_generation) is not None:
+                            return Reply(text, "stop")  # read as any other answer, and asked again like one
                         refused = body
                         self._dialect.learn_from_refusal(error.refusal, refused)
                         body = self._dialect.body(request)
@@ -153,7 +155,7 @@ async def open_openai(
             listing = await list_models(client, where)
         # The API says nothing of the weights: replies can be kept under the name alone.
         version = OLLAMA if listing.is_ollama else "unknown"
-        info = ModelInfo(f"openai:{name}", name, f"openai:{name}", version, "model", mode)
+        info = ModelInfo(f"openai:{name}", name, f"openai:{name}", version, "model", mode, may_think=True)
         model = OpenAIModel(client, info, timeout, listing)
         if not listing.may_have(name) and (where, name) not in _answered:
             await _check_answers(model, listing, where)

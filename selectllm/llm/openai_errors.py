@@ -1,10 +1,10 @@
 """What servers say that speak OpenAI's API and refuse a request, and the error of ours that each refusal is."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from selectllm.errors import ContextLengthExceeded, ModelError, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TransientError
 from selectllm.llm.backoff import retry_after_seconds
 from selectllm.text import sanitize
 
@@ -32,6 +32,12 @@ TOO_LONG: Final = re.compile(
     re.IGNORECASE,  # Gemini, Groq, Groq and nginx, Cohere
 )
 TOO_LONG_STATUSES: Final = (200, 400, 422, 500)
+# How servers say that they refuse what a prompt says, by the beginning of code, type and message: some servers repeat
+# the request in their messages.
+OF_CONTENT: Final = re.compile(
+    r"(\S* )?(content_filter|content_policy\w*|invalid_prompt|data_inspection_failed)\b"  # Azure, OpenAI, Alibaba
+    r"|\S* \S+ (Content Exists Risk$|litellm\.ContentPolicyViolationError)"  # DeepSeek, LiteLLM
+)
 LARGE_FOR_RATE: Final = "request too large"  # a 429 that no waiting helps: one request is more than a minute's tokens
 # How OpenAI says, with status 400, that a model's thinking took all tokens of the answer.
 OUT_OF_ROOM: Final = "could not finish the message because max_tokens"
@@ -47,20 +53,36 @@ class Refusal:
     type: str = ""
     param: str = ""
     retry_after: float | None = None
+    is_of_content: bool = False
+    """Whether it is about what the prompt says, and not about how it was sent."""
+    failed_generation: str | None = None
+    """What a model had written when its server found that it is not what the schema asks for."""
 
     @classmethod
     def of(cls, error: "APIStatusError") -> "Refusal":
         """What the client's error says."""
-        fields = {name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))}
+        fields: dict[str, Any] = {
+            name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))
+        }
         retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
-        return cls(error.status_code, _message(error.body), **fields, retry_after=retry_after)
+        known = cls(error.status_code, _message(error.body), **fields, retry_after=retry_after)
+        return known._with_content(error.body)
 
     @classmethod
     def in_answer(cls, error: Any) -> "Refusal":
         """What a server says that sends an error with status 200, and perhaps its own status as a code."""
         code = str(error.get("code") if isinstance(error, dict) else "")
         status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 200
-        return cls(status, _message(error), code)
+        return cls(status, _message(error), code)._with_content(error)
+
+    def _with_content(self, error: Any) -> "Refusal":
+        """The same, with what the error's JSON says of the contents of prompt and answer."""
+        error = error if isinstance(error, dict) else {}
+        metadata, text = error.get("metadata"), error.get("failed_generation")
+        has_reasons = isinstance(metadata, dict) and ("reasons" in metadata or "flagged_input" in metadata)
+        is_of_content = has_reasons or bool(OF_CONTENT.match(f"{self.code} {error.get('type')} {self.message}"))
+        is_failed = text is not None or self.code == "json_validate_failed"
+        return replace(self, is_of_content=is_of_content, failed_generation=str(text or "") if is_failed else None)
 
     @property
     def signs(self) -> str:
@@ -78,7 +100,8 @@ class Refusal:
     @property
     def may_name_a_field(self) -> bool:
         """Whether it can be about a field of the request."""
-        return self.status in FIELD_STATUSES and not self.is_too_long
+        is_of_text = self.is_too_long or self.is_of_content or self.failed_generation is not None
+        return self.status in FIELD_STATUSES and not is_of_text
 
     @property
     def is_out_of_room(self) -> bool:
@@ -90,6 +113,8 @@ class Refusal:
         message = f"status {self.status}: {safe(self.message, key)}"
         if self.is_too_long:
             return ContextLengthExceeded(f"{name} refused a prompt with {message}")
+        if self.is_of_content:
+            return ContentRefused(f"{name} refused what a prompt says with {message}")
         then = ". To go on: look at OPENAI_API_KEY" if self.status in (401, 403) else ""
         # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
         kind = PASSING_STATUSES.get(self.status, "server error" if self.status > 501 else None)

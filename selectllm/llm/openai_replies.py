@@ -9,7 +9,7 @@ from selectllm.llm.model import Reply
 DONE_REASONS: Final = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end", "end_turn", "stop_sequence"), "stop"),
     **dict.fromkeys(("length", "max_tokens"), "length"),
-    "content_filter": "content_filter",
+    **dict.fromkeys(("content_filter", "safety", "refusal"), "content_filter"),
 }
 """What servers call the end of an answer, and what we call it; any other word is "unfinished"."""
 
@@ -25,10 +25,13 @@ def read_reply(completion: Any) -> Reply:
         )
         if not text.strip() and _is_json_object(thinking):  # the server took the answer for a thought
             text, thinking = thinking, ""
+        reason = DONE_REASONS.get(str(choice.get("finish_reason")).lower(), "unfinished")
+        if not text.strip() and message.get("refusal"):  # the model's own, which OpenAI sends apart from the text
+            reason = "content_filter"
         return Reply(
             text=text,
             thinking=thinking,
-            done_reason=DONE_REASONS.get(str(choice.get("finish_reason")).lower(), "unfinished"),
+            done_reason=reason,
             prompt_tokens=usage.get("prompt_tokens") or 0,
             output_tokens=usage.get("completion_tokens") or 0,
             logprobs=_logprobs(choice.get("logprobs") or {}),

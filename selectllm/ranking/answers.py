@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from selectllm.llm.model import Reply
@@ -17,22 +17,39 @@ from selectllm.ranking.prompts import Prompt
 LONGEST_ANSWER: Final = 20_000  # characters that are looked through for a list; an answer that needs more is none
 LONGEST_NUMBER: Final = 6  # digits of the largest candidate number that could be meant
 
+REFUSED: Final = "refused"  # the kind of an answer, or a question, that a content filter has ended
+PADDED: Final = "it was cut off among blanks: write it on one line, without blank space"
+"""The longest of all faults."""
+
+PADDING: Final = 8  # blanks at an answer's end that are no accident: a grammar allows them without end
+
 
 @dataclass(frozen=True)
 class Answer:
-    """The candidate numbers that a reply names, best first; or the fault for which it cannot be used, and its kind."""
+    """The candidate numbers that a reply names, best first; or the fault for which it cannot be used, and its kind.
+
+    `begun` is what a faulty answer says all the same: the beginning of the ranking, up to where it repeats or ends.
+    """
 
     numbers: tuple[int, ...] = ()
     repaired: bool = False
     fault: str | None = None
     kind: str = ""
+    begun: tuple[int, ...] = ()
 
 
 def read_ranking(reply: Reply, prompt: Prompt) -> Answer:
-    """What a reply says about a prompt's candidates."""
-    if reply.done_reason != "stop":
-        return Answer(fault="it was cut off before its end", kind="cut off")
-    return read(reply.text, prompt.top_k, len(prompt.candidates))
+    """What a reply says about a prompt's candidates, however it ends: a whole ranking counts, whatever was cut off."""
+    is_whole = reply.done_reason == "stop"
+    answer = read(reply.text, prompt.top_k, len(prompt.candidates), is_whole=is_whole)
+    if is_whole:
+        return answer
+    if answer.fault is None:
+        return replace(answer, repaired=True)
+    if reply.done_reason == "content_filter":
+        return replace(answer, fault="a content filter ended it", kind=REFUSED)
+    is_padded = len(reply.text) - len(reply.text.rstrip()) >= PADDING
+    return replace(answer, fault=PADDED if is_padded else "it was cut off before its end", kind="cut off")
 
 
 def log_odds(reply: Reply) -> float | None:
@@ -56,10 +73,16 @@ def describe_odds(reply: Reply) -> str:
     return "neither yes nor no" if log_odds(reply) is None else "used"
 
 
-def read(text: str, wanted: int, shown: int) -> Answer:
-    """Read a ranking of `wanted` different numbers from 1 to `shown` out of a reply's text."""
+def read(text: str, wanted: int, shown: int, *, is_whole: bool = True) -> Answer:
+    """Read a ranking of `wanted` different numbers from 1 to `shown` out of a reply's text.
+
+    Of a text that is not whole nothing is read but the ranking that it consists of: any other may have gone on.
+    """
     strict = _strict(text)
-    found = _tolerant(_with_plain_digits(text), wanted) if strict is None else strict
+    unended = _begun(text, shown) if strict is None else None
+    found = unended if strict is None else strict
+    if found is None and is_whole:
+        found = _tolerant(_with_plain_digits(text), wanted)
     if found is None:
         if not text.strip():
             return Answer(fault="it was empty", kind="empty")
@@ -70,8 +93,10 @@ def read(text: str, wanted: int, shown: int) -> Answer:
     if len(distinct) < wanted:
         fault = f"it named {len(distinct)} candidates instead of {wanted}"
         if len(distinct) < len(found):
-            return Answer(fault=f"after repeats were left out, {fault}", kind="repeated ids")
-        return Answer(fault=fault, kind="too few")
+            begun = tuple(number for place, number in enumerate(found) if len(set(found[: place + 1])) > place)
+            return Answer(fault=f"after repeats were left out, {fault}", kind="repeated ids", begun=begun)
+        begun = distinct if unended else ()  # a list that ends is no beginning
+        return Answer(fault=fault, kind="too few", begun=begun)
     # The first mention is the higher rank, and the best `wanted` of a longer ranking are its first: one reading each.
     numbers = distinct[:wanted]
     return Answer(numbers, repaired=strict is None or numbers != tuple(found))
@@ -81,6 +106,24 @@ def _strict(text: str) -> list[int] | None:
     value = _json(text)
     ranking = value["ranking"] if isinstance(value, dict) and list(value) == ["ranking"] else None
     return ranking if isinstance(ranking, list) and all(type(number) is int for number in ranking) else None
+
+
+_BEGUN = re.compile(r'(?:```[a-z]*\s)?\s*\{\s*"ranking"\s*:\s*\[([0-9,\s]*)(\]\s*\}?[\s`]*)?')
+
+
+def _begun(text: str, shown: int) -> list[int] | None:
+    """The numbers of a ranking that is the whole text, and whose end may be missing; a number may be cut off, too."""
+    match = _BEGUN.fullmatch(_without_thoughts(text[:LONGEST_ANSWER]).lstrip())
+    if match is None:
+        return None
+    members = match[1].split(",")
+    numbers = [int(member) for member in members if re.fullmatch(rf"\s*[0-9]{{1,{LONGEST_NUMBER}}}\s*", member)]
+    if any(member.strip() for member in members[len(numbers) :]) or len(members) > len(numbers) + 1:
+        return None
+    may_be_cut = match[2] is None and match[1][-1:].isdigit()
+    if may_be_cut and numbers[-1] * 10 <= shown:
+        numbers.pop()
+    return numbers or None
 
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)

@@ -6,8 +6,9 @@ Pointwise, for models too small to read a list, each candidate is a question, an
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from selectllm.ranking.lists import gather_or_raise
 from selectllm.ranking.prompts import Candidate
-from selectllm.ranking.ranker import Ranker, gather_or_raise
+from selectllm.ranking.ranker import Ranker
 
 
 @dataclass(frozen=True)

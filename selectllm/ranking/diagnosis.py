@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,24 +11,27 @@ from selectllm.llm import open_model
 from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.model import Reply, Request
+from selectllm.llm.model import Reply, Request, Think
 from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
+from selectllm.ranking.thinking import (
+    CANDIDATES,
+    TEXTS,
+    TOP_K,
+    best_way,
+    fitness,
+    name_of,
+    next_way,
+    trial,
+    ways_to_ask,
+)
 from selectllm.settings import RankingSettings, RunSettings
 
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
 LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
-
-TEXTS: Final = {
-    "clear": "Plan a week of packed lunches for a child who cannot eat nuts, with a shopping list by shop aisle.",
-    "vague": "Write something.",
-    "short": "What is 2 + 2?",
-    "rich": "Explain to a new nurse how to read a blood gas result, step by step, with one worked example.",
-}
-CANDIDATES: Final = tuple(Candidate(id, text) for id, text in TEXTS.items())
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,13 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     else:
         yield Finding("server", True, f"answers, version {info.server_version}")
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
-    max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
+    ways = ways_to_ask(settings.think, info)
+    max_tokens = 2 * max_answer_tokens(QUERY_SIZE, ways[-1])
+    trials: dict[Think, Reply] = {}
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        seconds, replies = await _timed(hosts, [0])
+        while (way := next_way(ways, trials)) is not None:
+            seconds, trials[way] = await _tried(hosts, way, is_first=not trials)
     except ModelError as error:
         advice = "check the name of the model and the key; the server's log says more"
         if isinstance(error, TransientError):
@@ -79,14 +85,17 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
                 advice = "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
         yield Finding("query", False, str(error), advice)
         return
+    think = best_way(trials)
     yield await _context(hosts, settings)
-    yield _structured(replies[0])
+    if len(ways) > 1 or settings.think != "auto":
+        yield _thinking(settings.think, think, trials)
+    yield _structured(trials[think])
     yield await _limit(hosts)
     yield await _logprobs(hosts)
-    finding, more = await _parallel(hosts, seconds)
+    finding, replies = await _parallel(hosts, seconds, think)
     yield finding
     if info.mode == "listwise" and info.kind != "scripted":
-        yield _judgement(replies + more)
+        yield _judgement([trials[think], *replies])
 
 
 async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
@@ -133,6 +142,16 @@ async def _limit(hosts: HostPool) -> Finding:
     return Finding("limit", False, seen, "answers may be long and slow: set a limit in the server's own settings")
 
 
+def _thinking(setting: str, think: Think, trials: Mapping[Think, Reply]) -> Finding:
+    """How the model is asked to think, and whether that works."""
+    tokens = trials[think].output_tokens
+    if fitness(think, trials[think]):
+        why = "" if setting != "auto" else f", tried in this order: {', '.join(map(name_of, trials))}"
+        return Finding("thinking", True, f"{name_of(think)}{why}; an answer took {tokens:,} tokens")
+    advice = "use --think auto" if setting != "auto" else "look at how the server parses thoughts, or use another model"
+    return Finding("thinking", False, f"no usable answer with thinking {', '.join(map(name_of, trials))}", advice)
+
+
 def _structured(reply: Reply) -> Finding:
     answer = read(reply.text, 2, len(CANDIDATES))
     if answer.fault is None and not answer.repaired:
@@ -158,11 +177,11 @@ async def _logprobs(hosts: HostPool) -> Finding:
     return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, first_seconds: float) -> tuple[Finding, list[Reply]]:
+async def _parallel(hosts: HostPool, first_seconds: float, think: Think) -> tuple[Finding, list[Reply]]:
     """`first_seconds` is how long the first question took, which may have loaded the model; also gives the replies."""
     try:
-        seconds, alone = await _timed(hosts, [1])
-        together, replies = await _timed(hosts, range(2, 2 + CONCURRENCY))
+        seconds, alone = await _timed(hosts, [1], think)
+        together, replies = await _timed(hosts, range(2, 2 + CONCURRENCY), think)
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency"), []
     single = min(first_seconds, seconds)
@@ -182,10 +201,23 @@ def _judgement(replies: Sequence[Reply]) -> Finding:
     return Finding("judgement", False, seen, "choose a stronger model, or try --mode pointwise")
 
 
-async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, list[Reply]]:
+async def _tried(hosts: HostPool, way: Think, *, is_first: bool) -> tuple[float, Reply]:
+    """Seconds until the trial of a way to think is answered, and the reply; an empty one where there is no such way."""
+    started = time.perf_counter()
+    try:
+        reply = await _answer(hosts, trial(way))
+    except ModelError as error:
+        if is_first or isinstance(error, TransientError):
+            raise
+        reply = Reply("", "refused")
+    return time.perf_counter() - started, reply
+
+
+async def _timed(hosts: HostPool, seeds: Iterable[int], think: Think) -> tuple[float, list[Reply]]:
     """Seconds until a query of each of these seeds is answered, and the replies."""
     started = time.perf_counter()
-    replies = await asyncio.gather(*(_answer(hosts, listwise(CANDIDATES, 2, seed).request()) for seed in seeds))
+    requests = [listwise(CANDIDATES, TOP_K, seed).request(think=think) for seed in seeds]
+    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
     return time.perf_counter() - started, replies
 
 

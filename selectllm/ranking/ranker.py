@@ -1,63 +1,39 @@
-"""Asks a model to rank candidates, until an answer can be used or the question is given up.
+"""Asks a model about queries, in several passes or candidate by candidate, and keeps count.
 
 Nothing answers in the model's place: a query without a usable answer abstains, and is counted.
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, TypeVar
+from itertools import count
+from typing import Final
 
-from selectllm.errors import ContextLengthExceeded, TooManyAbstained, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, TooManyAbstained, TransientError
 from selectllm.llm.caller import Caller
 from selectllm.llm.model import Think
 from selectllm.ranking.aggregation import borda, kendalls_w
-from selectllm.ranking.answers import describe_odds, describe_ranking, log_odds, read_ranking
-from selectllm.ranking.prompts import Candidate, listwise, pointwise
+from selectllm.ranking.answers import describe_odds, log_odds
+from selectllm.ranking.lists import ListRanker, Outcome, Pass, gather_or_raise
+from selectllm.ranking.prompts import Candidate, pointwise
 from selectllm.ranking.stats import RankingStats
 
-T = TypeVar("T")
-
-ATTEMPTS: Final = 4  # a question is put once, and up to three times more, each time naming what was wrong
-NAMED_QUESTIONS: Final = 100  # that an error names, of those that had no usable answer
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a query: the ids in the model's order, none when it abstained; a score for a yes or no."""
-
-    ids: tuple[str, ...] = ()
-    score: float | None = None
-    reply: str | None = None  # keys of the replies that said so, with commas between them
-
-    @property
-    def abstained(self) -> bool:
-        """Whether no usable answer came."""
-        return not self.ids
+NAMED: Final = 100  # questions, or rows, that an error names
 
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """How to ask: `passes` over each list, and at most `max_abstained` queries before the asking stops."""
+    """How to ask: in `passes` over each list.
+
+    The asking stops when more than `max_abstained` queries had no usable answer, or more than `max_refused` rows were
+    refused.
+    """
 
     seed: int = 0
     passes: int = 1
     think: Think = False
     max_abstained: int = 2**31
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One pass over a list: which it is, and what the ledger calls its question."""
-
-    index: int
-    question: str
-
-    def part(self, name: str) -> "_Pass":
-        """The same pass over a part of the list, or over the heads of two parts."""
-        return _Pass(self.index, f"{self.question}, {name}")
+    max_refused: int = 2**31
 
 
 class Ranker:
@@ -70,115 +46,47 @@ class Ranker:
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
         # answer is noticed early. Twice the places, so that none is idle while a query waits out a failure.
         self._slots = asyncio.Semaphore(2 * caller.places)
+        self._lists = ListRanker(caller, self.stats, options.seed, options.think)
 
-    async def rank(self, candidates: Sequence[Candidate], top_k: int, name: str) -> Outcome:
+    async def rank(self, candidates: Sequence[Candidate], top_k: int, name: str, *, halves: bool = False) -> Outcome:
         """Have the best `top_k` of the candidates ranked, in as many passes as the options say; `name` is the query's.
 
-        One candidate alone is not asked about. Raises ModelError, TooManyAbstained, CostExceeded.
+        One candidate alone is not asked about. With `halves`, a query without a usable answer is halved, as often as it
+        takes. Raises ModelError, TooManyAbstained, CostExceeded.
         """
         if len(candidates) == 1:
             return Outcome((candidates[0].id,))
-        passes = [_Pass(1, name)]
-        passes += [_Pass(index, f"{name}, pass {index}") for index in range(2, self._options.passes + 1)]
+        passes = [Pass(1, name, halves)]
+        passes += [Pass(index, f"{name}, pass {index}", halves) for index in range(2, self._options.passes + 1)]
         async with self._slots:
-            outcomes = await gather_or_raise(self._list(candidates, top_k, pass_) for pass_ in passes)
+            outcomes = await gather_or_raise(self._lists.rank(candidates, top_k, pass_) for pass_ in passes)
             usable = [outcome for outcome in outcomes if not outcome.abstained]
-            return self._counted(self._aggregated(candidates, top_k, usable, name), name)
+            outcome = self._aggregated(candidates, top_k, usable, name)
+            if halves:
+                placed = {*outcome.ids, *self.stats.refused_rows}
+                self.stats.undecided += sum(candidate.id not in placed for candidate in candidates)
+            return self._counted(outcome, name)
 
     async def score(self, candidate: Candidate, name: str) -> Outcome:
         """Have one candidate scored by the odds of yes. Another pass would ask the very same, and is not made."""
-        request = pointwise(candidate).request(seed=self._options.seed, question=name, describe=describe_odds)
-        try:
-            entry = await self._caller.ask(request)
-        except (TransientError, ContextLengthExceeded) as error:
-            return self._counted(self._given_up(error), name)
-        odds = log_odds(entry.reply)
-        if odds is None:  # the odds are what they are: asking again would give the same
-            self.stats.errors_by_kind["neither yes nor no"] += 1
-            return self._counted(Outcome(), name)
-        return self._counted(Outcome((candidate.id,), odds, entry.key), name)
-
-    async def _list(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
-        """One pass over a list; one that does not fit is halved, and the halves' rankings are merged."""
-        if len(candidates) == 1:
-            return Outcome((candidates[0].id,))
-        try:
-            return await self._ask(candidates, min(top_k, len(candidates)), pass_)
-        except TransientError as error:
-            return self._given_up(error)
-        except ContextLengthExceeded as error:
-            if len(candidates) == 2:
-                return self._given_up(error)
-        self.stats.split += 1
-        middle = math.ceil(len(candidates) / 2)
-        halves = candidates[:middle], candidates[middle:]
-        ranked = await gather_or_raise(self._list(half, top_k, pass_.part("part")) for half in halves)
-        if any(half.abstained for half in ranked):
-            return Outcome()
-        by_id = {candidate.id: candidate for candidate in candidates}
-        return await self._merged(by_id, ranked, top_k, pass_.part("merge"))
-
-    async def _merged(
-        self, candidates: Mapping[str, Candidate], halves: Sequence[Outcome], top_k: int, pass_: _Pass
-    ) -> Outcome:
-        """The best `top_k` of two rankings, from their heads: the next n are among the first n of each."""
-        left, right = (list(half.ids) for half in halves)
-        replies = [half.reply for half in halves if half.reply]
-        best: list[str] = []
-        window = max(len(left), len(right))  # how many of each are compared at once
-        if len(left) + len(right) == len(candidates):  # all at once do not fit, as the whole list has shown
-            window = math.ceil(window / 2)
-        while left and right and len(best) < top_k:
-            heads = [candidates[id] for id in left[:window] + right[:window]]
-            try:
-                outcome = await self._ask(heads, min(window, top_k - len(best)), pass_)
-            except TransientError as error:
-                return self._given_up(error)
-            except ContextLengthExceeded as error:
-                if window == 1:
-                    return self._given_up(error)
-                window = math.ceil(window / 2)
-                continue
-            if outcome.abstained:
-                return Outcome()
-            best += outcome.ids
-            replies.append(outcome.reply or "")
-            left, right = ([id for id in half if id not in outcome.ids] for half in (left, right))
-        return Outcome((*best, *left, *right)[:top_k], reply=",".join(dict.fromkeys(replies)))
-
-    async def _ask(self, candidates: Sequence[Candidate], top_k: int, pass_: _Pass) -> Outcome:
-        """Put a question until its answer can be used, at most `ATTEMPTS` times."""
-        prompt = listwise(candidates, top_k, self._options.seed, pass_.index)
-        question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
-        for attempt in range(1, ATTEMPTS + 1):
-            request = question.request(
-                think=self._options.think,
-                max_tokens_factor=max_tokens_factor,
-                seed=self._options.seed + attempt - 1,
-                attempt=attempt,
-                pass_index=pass_.index,
-                question=pass_.question,
-                describe=partial(describe_ranking, prompt),
+        for attempt in count(1):
+            request = pointwise(candidate).request(
+                seed=self._options.seed + attempt - 1, attempt=attempt, question=name, describe=describe_odds
             )
             try:
-                entry = await self._caller.ask(request, deadline)
-            except ContextLengthExceeded as error:
-                if attempt == 1:
-                    raise
-                self._given_up(error)  # the list does fit, but not the room that further tries would take
+                entry = await self._caller.ask(request)
+            except (TransientError, ContextLengthExceeded, ContentRefused) as error:
+                self.stats.refused_rows.update([candidate.id] if isinstance(error, ContentRefused) else ())
+                return self._counted(self._lists.given_up(error), name)
+            odds = log_odds(entry.reply)
+            if odds is not None:
+                self.stats.reasked_old += attempt > 1
+                return self._counted(Outcome((candidate.id,), odds, entry.key), name)
+            self.stats.errors_by_kind["neither yes nor no"] += 1
+            if not self._caller.may_ask_again(entry):  # asking again at once would give the same
+                self.stats.reasked_old += attempt > 1
                 break
-            answer = read_ranking(entry.reply, prompt)
-            if answer.fault is None:
-                self.stats.repaired += answer.repaired
-                self.stats.reasked += attempt > 1
-                self.stats.count_answer(len(candidates), answer.numbers)
-                ids = tuple(prompt.candidates[number - 1].id for number in answer.numbers)
-                return Outcome(ids, reply=entry.key)
-            self.stats.errors_by_kind[answer.kind] += 1
-            question = prompt.again(answer.fault, attempt + 1)
-            max_tokens_factor *= 2 if answer.kind == "cut off" else 1
-        self.stats.reasked += 1
-        return Outcome()
+        return self._counted(Outcome(), name)
 
     def _aggregated(self, candidates: Sequence[Candidate], top_k: int, usable: Sequence[Outcome], name: str) -> Outcome:
         """What several passes say together."""
@@ -197,34 +105,34 @@ class Ranker:
         self._on_progress()
         if outcome.abstained:
             self.stats.abstained_questions[name] += 1
-            check_abstained(self.info.name, self.stats, self._options.max_abstained)
+        check_abstained(self.info.name, self.stats, self._options.max_abstained, self._options.max_refused)
         return outcome
 
-    def _given_up(self, error: Exception) -> Outcome:
-        self.stats.errors_by_kind["given up" if isinstance(error, TransientError) else "too long"] += 1
-        return Outcome()
+
+def check_abstained(model: str, stats: RankingStats, max_abstained: int, max_refused: int) -> None:
+    """Raise TooManyAbstained when more questions than allowed had no usable answer, or more rows were refused.
+
+    The error names them.
+    """
+    if len(stats.refused_rows) > max_refused:
+        raise TooManyAbstained(
+            f"the provider of {model} refused the content of the rows {_listed(stats.refused_rows)}: more than "
+            "--max-abstained allows, so the asking stopped. All replies are kept. Remove these rows from the pool, or "
+            f"choose another model. Errors: {_errors(stats)}"
+        )
+    if len(stats.abstained_questions) > max_abstained:
+        raise TooManyAbstained(
+            f"{model} gave no usable answer to {_listed(stats.abstained_questions)}: more than --max-abstained allows, "
+            "so the asking stopped. All replies are kept. Mend the server or choose another model, then run again: "
+            f"each of these is then asked about once more. Errors: {_errors(stats)}"
+        )
 
 
-def check_abstained(model: str, stats: RankingStats, max_abstained: int) -> None:
-    """Raise TooManyAbstained, which names the questions, when more than `max_abstained` have had no usable answer."""
-    count = len(stats.abstained_questions)
-    if count <= max_abstained:
-        return
-    names = list(stats.abstained_questions)[:NAMED_QUESTIONS]
-    more = f" and {count - NAMED_QUESTIONS} more" if count > NAMED_QUESTIONS else ""
+def _listed(names: Collection[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(list(names)[:NAMED]) + more
+
+
+def _errors(stats: RankingStats) -> str:
     by_kind = (stats.errors_by_kind + stats.usage.errors_by_kind).most_common()
-    errors = ", ".join(f"{number} {kind}" for kind, number in by_kind) or "none"
-    raise TooManyAbstained(
-        f"{model} gave no usable answer to {', '.join(names)}{more}: more than --max-abstained allows, so the asking "
-        f"stopped. All replies are kept. Errors: {errors}"
-    )
-
-
-async def gather_or_raise(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines at once; when one fails the others are cancelled, and its error is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return ", ".join(f"{number} {kind}" for kind, number in by_kind) or "none"

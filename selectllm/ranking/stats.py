@@ -29,9 +29,12 @@ class RankingStats:
     abstained: int = 0  # the same, without a usable answer
     repaired: int = 0  # answers
     reasked: int = 0  # questions that were put more than once
+    reasked_old: int = 0  # questions asked again although an earlier run had given them up
     split: int = 0  # lists that did not fit the model's context, and were halved
     ties: int = 0  # that Borda's count left between neighbours, broken by rule
     errors_by_kind: Counter[str] = field(default_factory=Counter)  # of answers; those of requests are in `usage`
+    undecided: int = 0  # rows of a tournament that no answer places: they stand by rank, then by id
+    refused_rows: Counter[str] = field(default_factory=Counter)  # whose content the provider refused, by id
     abstained_questions: Counter[str] = field(default_factory=Counter)  # those without a usable answer, by name
     agreement_by_question: dict[str, float] = field(default_factory=dict)  # Kendall's W over several passes, by name
     first_picks: Counter[str] = field(default_factory=Counter)  # "shown:position" of each, from 0

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from selectllm.ranking.lists import Outcome, gather_or_raise
 from selectllm.ranking.prompts import Candidate
-from selectllm.ranking.ranker import Outcome, Ranker, gather_or_raise
+from selectllm.ranking.ranker import Ranker
 from selectllm.store import digest
 
 Round = list[tuple[list[Candidate], Outcome]]  # its queries, each with what became of it
@@ -42,7 +43,8 @@ async def run_tournament(candidates: Sequence[Candidate], size: int, ranker: Ran
     """Ask round by round until one query decides, and return every row once, the best first.
 
     The order is: the round reached, the later the better; the rank in that round's query; the final place of that
-    query's winner; the id. Rows of a query that abstained go no further and come last in their round.
+    query's winner; the id. A query without a usable answer is halved; rows that no answer places go no further, and
+    come last in their round.
     """
     remaining, number = sorted(candidates, key=lambda candidate: candidate.id), 0
     rounds: list[Round] = []
@@ -50,7 +52,8 @@ async def run_tournament(candidates: Sequence[Candidate], size: int, ranker: Ran
         number += 1
         groups = _draw(remaining, size, seed, number)
         outcomes = await gather_or_raise(
-            ranker.rank(group, len(group), f"query {index} of round {number}") for index, group in enumerate(groups)
+            ranker.rank(group, len(group), f"query {index} of round {number}", halves=True)
+            for index, group in enumerate(groups)
         )
         rounds.append(list(zip(groups, outcomes, strict=True)))
         by_id = {candidate.id: candidate for candidate in remaining}

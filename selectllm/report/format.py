@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import JustifyMethod
 
 from selectllm.ranking.aggregation import position_bias_warning
+from selectllm.ranking.thinking import name_of
 from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
 from selectllm.text import fit_line
@@ -66,11 +67,20 @@ def counts(summary: dict[str, Any]) -> list[str]:
         queries = summary["queries"]
         sentences += [
             f"{queries['count']:,} queries of up to {queries['size']} rows ({queries['composition']}), "
-            f"ranked by {summary['model']['name']}.",
+            f"ranked by {summary['model']['name']}{_thinking(summary['model'])}.",
             f"Asked {ranking['asked']:,} times in this run; {ranking['from_ledger']:,} replies were there already. "
             f"{ranking['repaired']:,} answers repaired, {ranking['reasked']:,} questions asked again, "
             f"{ranking['abstained']:,} without a usable answer.",
         ]
+        if reasked := ranking["reasked_old"]:
+            sentences.append(f"{reasked:,} of them were asked again because an earlier run got no usable answer.")
+        if undecided := ranking["undecided"]:
+            sentences.append(
+                f"No usable answer places {undecided:,} rows of the tournament: there they stand last, by id."
+            )
+        if refused := ranking["refused_rows"]:
+            ids = fit_line(", ".join(refused), 120)
+            sentences.append(f"The provider refused the content of {len(refused):,} rows, which are not ranked: {ids}.")
         if errors := ranking["errors_by_kind"]:
             listed = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
             sentences.append(f"Errors that were dealt with: {listed}.")
@@ -81,6 +91,11 @@ def counts(summary: dict[str, Any]) -> list[str]:
         failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
         sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
     return sentences
+
+
+def _thinking(model: Mapping[str, Any]) -> str:
+    """How the model was asked to think, where it could."""
+    return f" (thinking: {name_of(model['think'])})" if model["may_think"] or model["think"] else ""
 
 
 def format_selection(result: Result, out: str | None, width: int) -> str:

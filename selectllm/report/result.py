@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from selectllm import quality
 from selectllm.errors import StoreError
+from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.output import write_folder
@@ -80,9 +81,9 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "strategy": settings.strategy,
         "pool": {name: pool[name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
         "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
-        "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values())),
+        "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values()), log.trial_usage.asked),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
-        "cost": ranking and _cost(settings, steps.values(), ranking),
+        "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
         "selection": selection.facts | history,
         "model": log.model and asdict(log.model),
         "artifacts": {"quarantine": pool["quarantine"]}
@@ -97,11 +98,14 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     }
 
 
-def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
+def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any]:
     return {
-        "asked": asked,
+        "asked": asked + trials,
         "from_ledger": facts["replies"] - asked,
         **{name: facts[name] for name in RANKING_COUNTS},
+        # Older artifacts do not count these.
+        **{name: facts.get(name, 0) for name in ("reasked_old", "undecided")},
+        "refused_rows": list(facts.get("refused_rows", ())),
         "rounds": facts.get("rounds", 0),
         "queued_seconds": round(facts["queued_seconds"], 1),
         "abstained_questions": list(facts["abstained_questions"]),
@@ -112,7 +116,9 @@ def _ranking(facts: Mapping[str, Any], asked: int) -> dict[str, Any]:
     }
 
 
-def _cost(settings: RunSettings, steps: Collection[StepRecord], facts: Mapping[str, Any]) -> dict[str, float] | None:
+def _cost(
+    settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Mapping[str, Any]
+) -> dict[str, float] | None:
     """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
     prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
     this_run = settings.ranking.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))

@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from selectllm.execution import Executor, Inline, Progress, Started, in_background, no_progress
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
+from selectllm.llm.usage import Usage
 from selectllm.quality import PoolCheck, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -36,6 +37,7 @@ class RunLog:
     def __init__(self) -> None:
         self.results: list[StepResult] = []
         self.model: ModelInfo | None = None
+        self.trial_usage = Usage()  # what the question took that decides how the model is to think
         self.verdicts: list[Verdict] = []
         self.pool_check: PoolCheck | None = None  # what reading the pool found, for its validation, which comes later
         self.started: list[Started[Any]] = []  # the steps that go on in the background

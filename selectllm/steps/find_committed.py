@@ -1,11 +1,13 @@
 """A slot of a history that an earlier run has filled: its rows stand, and neither pool nor model is needed for them."""
 
 import logging
+from dataclasses import replace
 from typing import Final
 
 from selectllm.errors import UsageError
 from selectllm.llm.model import Kind, ModelInfo
 from selectllm.pool import fetch
+from selectllm.ranking.thinking import WAYS
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
@@ -79,4 +81,5 @@ def _model_info(settings: RunSettings, rankings: Manifest) -> ModelInfo:
     provider = settings.selector.partition(":")[0]
     kind: Kind = "scripted" if provider == "scripted" else "demo" if settings.selector == "embedded" else "model"
     facts = rankings.settings
-    return ModelInfo(settings.selector, facts["name"], facts["model"], "unknown", kind, facts["mode"])
+    known = ModelInfo(settings.selector, facts["name"], facts["model"], "unknown", kind, facts["mode"])
+    return replace(known, think=WAYS[facts["think"]])

@@ -1,23 +1,29 @@
 """What ranking and the tournament share: the model, checked and made ready, and what it gets to see."""
 
 import math
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from selectllm.errors import TooManyAbstained
 from selectllm.execution import Progress, no_progress, run_coroutine
 from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import prompts
+from selectllm.ranking.answers import PADDED
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
+from selectllm.ranking.stats import merge
+from selectllm.ranking.thinking import name_of
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
+from selectllm.steps.thinking import decide_thinking
 from selectllm.store import Manifest, Store
 
 
@@ -29,20 +35,24 @@ class Job:
     model: ModelInfo
     questions: int
     longest: LongestRequest  # of the whole run, so that all are asked within the same context
+    max_abstained: int = 0  # of the questions
+    max_refused: int = 0  # of the pool's rows
     paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers, so that the run keeps to one limit
 
 
 def check_model(context: Context) -> ModelInfo:
-    """Make sure that the selector's model is there, before anything is computed; raises SelectorUnavailable."""
-    return run_coroutine(_model_info(context.settings, context.load_keys()))
+    """Make sure that the selector's model is there, and decide how it is to think, before anything is computed.
+
+    Raises SelectorUnavailable; ModelError where the model cannot be asked how it thinks.
+    """
+    return run_coroutine(_model_info(context, context.load_keys()))
 
 
-async def _model_info(settings: RunSettings, keys: ApiKeys) -> ModelInfo:
+async def _model_info(context: Context, keys: ApiKeys) -> ModelInfo:
+    settings = context.settings
     hosts = await open_model(settings.selector, settings.ranking, keys)
-    try:
-        return hosts.info
-    finally:
-        await hosts.close()
+    await hosts.close()
+    return await decide_thinking(context, hosts.info, cost_limit(settings, (0, 0)), keys)
 
 
 @asynccontextmanager
@@ -60,16 +70,27 @@ async def open_ranker(
         done += 1
         progress(job.step, done, job.questions)
 
-    think, limit = settings.ranking.think, cost_limit(settings, job.paid_before)
+    limit = cost_limit(settings, job.paid_before)
     options = RankingOptions(
         seed=settings.seed,
         passes=settings.ranking.passes,
-        think="low" if think == "low" else think == "on",
-        max_abstained=max_abstained(settings, job.questions),
+        think=job.model.think,
+        max_abstained=job.max_abstained,
+        max_refused=job.max_refused,
     )
     async with open_caller(store, settings, job.model, job.longest, limit, keys) as caller:
         progress(job.step, 0, job.questions)
         yield Ranker(caller, options, on_answer)
+
+
+@contextmanager
+def end_noted(store: Store, model: ModelInfo) -> Iterator[None]:
+    """Note in the ledger when the block ends with TooManyAbstained: the next run then asks these questions again."""
+    try:
+        yield
+    except TooManyAbstained:
+        note_end(store, model)
+        raise
 
 
 def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit:
@@ -79,26 +100,31 @@ def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit
     return CostLimit(max_cost, options.price_in / 1e6, options.price_out / 1e6, paid_before)
 
 
-def max_abstained(settings: RunSettings, questions: int) -> int:
-    """How many of so many questions may go without a usable answer."""
-    return math.floor(settings.ranking.max_abstained * questions + 1e-9)  # 0.29 * 100 is less than 29
+def allowed(settings: RunSettings, count: int) -> int:
+    """How many of so many questions may go without a usable answer, or of so many rows may be refused."""
+    return math.floor(settings.ranking.max_abstained * count + 1e-9)  # 0.29 * 100 is less than 29
 
 
 def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
     """What decides the replies, besides the candidates themselves."""
-    asked = {"model": model.digest, "name": model.name, "mode": model.mode, "prompts": prompts.CODE_VERSION}
-    return asked | {"seed": settings.seed} | settings.ranking.model_dump(include={"candidate_chars", "passes", "think"})
+    options = settings.ranking.model_dump(include={"candidate_chars", "passes"})
+    asked = {"model": model.digest, "name": model.name, "mode": model.mode, "think": name_of(model.think)}
+    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed}
 
 
-def is_acceptable(settings: RunSettings, manifest: Manifest) -> bool:
+def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manifest: Manifest) -> bool:
     """Whether rankings that were made before are what the run wants; made again, kept replies cost nothing.
 
-    They are not where a host's failure left a query without any reply, or more abstained than this run allows.
+    They are not where a host's failure left a query without any reply, where more abstained than this run allows, or
+    where rows have no answer about them and the run is to ask again. `before` are the facts of the rankings that a
+    tournament is made from: both share one limit.
     """
-    if "given up" in manifest.facts["errors_by_kind"]:
+    facts = manifest.facts
+    has_gaps = any(facts.get(name) for name in ("abstained", "undecided", "refused_rows"))
+    if "given up" in facts["errors_by_kind"] or (settings.ranking.reask and has_gaps):
         return False
-    abstained, ranked = manifest.facts["abstained"], manifest.facts["ranked"]
-    return bool(abstained <= settings.ranking.max_abstained * (abstained + ranked) + 1e-9)
+    both = merge(facts, before or {})
+    return bool(both["abstained"] <= allowed(settings, both["abstained"] + both["ranked"]))
 
 
 def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, Candidate], int]:
@@ -115,6 +141,5 @@ def longest_request(candidates: Collection[Candidate], settings: RunSettings, mo
     if model.mode == "pointwise":
         text = prompts.pointwise(longest[0]).text
     else:
-        error = "after repeats were left out, it named 100 candidates instead of 100"
-        text = prompts.listwise(longest, len(longest), 0).again(error, 2).text
-    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, settings.ranking.think != "off"))
+        text = prompts.listwise(longest, len(longest), 0).again(PADDED, 9999).text
+    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, model.think))

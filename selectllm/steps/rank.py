@@ -13,6 +13,7 @@ import pyarrow as pa
 from selectllm import quality, selection
 from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, run_coroutine
 from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query, Rank, rank_queries
 from selectllm.ranking.prompts import Candidate
@@ -25,11 +26,12 @@ from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
 from selectllm.steps.model import (
     Job,
+    allowed,
     cache_settings,
     cost_limit,
+    end_noted,
     is_acceptable,
     longest_request,
-    max_abstained,
     open_ranker,
     shown_candidates,
 )
@@ -39,7 +41,7 @@ from selectllm.store.tables import in_order
 REMOTE_BATCH_SIZE: Final = 200
 """Queries ranked as one piece of work by another process, which first reads all replies that there are."""
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raise it when the same replies are to give other ranks, or the facts of rankings get other names."""
 
 LoadKeys = Callable[[], ApiKeys]
@@ -89,29 +91,36 @@ def _rank_page(
     decisive = cache_settings(settings, model)
     if model.mode == "listwise":
         decisive |= {"depth": settings.ranking.depth}
-    entry = CacheEntry(store, "rankings", CODE_VERSION, inputs, decisive, partial(is_acceptable, settings))
+    entry = CacheEntry(store, "rankings", CODE_VERSION, inputs, decisive, partial(is_acceptable, settings, None))
     if result := entry.load():
         return _with_earlier_pages(before, result)
 
     table = before.table(store) if before else RANKINGS.empty_table()
     candidates, clipped = shown_candidates(pool.table(store), settings)
-    unranked = _unranked(queries.table(store), table, candidates)
+    refused = before.facts.get("refused_rows", ()) if before else ()
+    unranked = _unranked(queries.table(store), table, {id: row for id, row in candidates.items() if id not in refused})
     sizes = [len(query.candidates) for query in unranked]
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
-    job = Job("rankings", model, questions, longest_request(candidates.values(), settings, model), paid_before)
-    if context.executor.is_remote:
-        ranks, stats = _rank_remotely(context, job, unranked)
-    else:
-        keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
-        ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
+    longest = longest_request(candidates.values(), settings, model)
+    limits = allowed(settings, questions), allowed(settings, len(candidates))
+    job = Job("rankings", model, questions, longest, *limits, paid_before)
+    with end_noted(store, model):
+        if context.executor.is_remote:
+            ranks, stats = _rank_remotely(context, job, unranked)
+        else:
+            keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
+            ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
     table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=RANKINGS)])
     table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
     quality.check_rankings(table, queries.table(store))
     facts = stats.facts() | {"pages": 1}
     if before:
         facts = merge(facts, {name: value for name, value in before.facts.items() if name != "clipped"})
-    return _with_earlier_pages(before, entry.save(table, facts | {"clipped": clipped}, **stats.paid()))
+    saved = entry.save(table, facts | {"clipped": clipped}, **stats.paid())
+    if stats.abstained:
+        note_end(store, model)
+    return _with_earlier_pages(before, saved)
 
 
 def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:
@@ -134,7 +143,7 @@ def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[l
             stats += batch_stats
             done = stats.ranked + stats.abstained
             context.progress(job.step, done, job.questions)
-            check_abstained(job.model.name, stats, max_abstained(settings, job.questions))
+            check_abstained(job.model.name, stats, job.max_abstained, job.max_refused)
             if done < job.questions:
                 cost_limit(settings, job.paid_before).check(stats.usage)
     return ranks, stats
@@ -166,12 +175,15 @@ def _with_earlier_pages(before: StepResult | None, page: StepResult) -> StepResu
 
 
 def _unranked(queries: pa.Table, rankings: pa.Table, candidates: Mapping[str, Candidate]) -> list[Query]:
-    """What is left to rank of each query; nothing of a query that gave no usable answer when it was asked before."""
+    """What is left to rank of each query; nothing of a query that gave no usable answer when it was asked before.
+
+    `candidates` are all that may be asked about: not those that the provider has refused.
+    """
     ranked = set(rankings["id"].to_pylist())
     ranks_of = dict(zip(*np.unique(rankings["query_id"].to_numpy(), return_counts=True), strict=True))
     left: dict[int, list[Candidate]] = {}
     for query_id, id in zip(queries["query_id"].to_pylist(), queries["id"].to_pylist(), strict=True):
-        if id not in ranked:
+        if id not in ranked and id in candidates:
             left.setdefault(query_id, []).append(candidates[id])
     most = max(ranks_of.values(), default=0)
     return [

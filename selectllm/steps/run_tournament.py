@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from selectllm import quality, selection
 from selectllm.execution import run_coroutine
 from selectllm.llm.keys import ApiKeys
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate
@@ -19,9 +20,18 @@ from selectllm.schemas import TOURNAMENT
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
-from selectllm.steps.model import Job, cache_settings, is_acceptable, longest_request, open_ranker, shown_candidates
+from selectllm.steps.model import (
+    Job,
+    allowed,
+    cache_settings,
+    end_noted,
+    is_acceptable,
+    longest_request,
+    open_ranker,
+    shown_candidates,
+)
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raise it when the same replies are to give another order, or the facts of tournaments get other names."""
 
 
@@ -38,7 +48,7 @@ def run_tournament(
     if cut.is_clean or model.mode == "pointwise":
         return None
     decisive = cache_settings(settings, model) | {"level": cut.tier, "size": settings.queries.size}
-    acceptable = partial(is_acceptable, settings)
+    acceptable = partial(is_acceptable, settings, rankings.facts)
     entry = CacheEntry(store, "tournament", CODE_VERSION, {"rankings": rankings}, decisive, acceptable)
     if result := entry.load():
         return result
@@ -46,11 +56,18 @@ def run_tournament(
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    job = Job("tournament", model, questions, longest_request(candidates.values(), settings, model), paid_before)
-    ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
+    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model)
+    # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
+    most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
+    job = Job("tournament", model, questions, longest, max(0, most), allowed(settings, len(candidates)), paid_before)
+    with end_noted(store, model):
+        ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})
-    return entry.save(ordered, stats.facts() | {"rounds": max(rank.round for rank in ranks)}, **stats.paid())
+    saved = entry.save(ordered, stats.facts() | {"rounds": max(rank.round for rank in ranks)}, **stats.paid())
+    if stats.abstained:
+        note_end(store, model)
+    return saved
 
 
 async def _ask(

@@ -46,7 +46,8 @@ class FaultyOllama:
     Parameters: `faults`, the share of requests that have each kind of fault, but never more than `most_in_a_row` of one
     question (asked again in other words it is the same one), so that patience always ends in an answer; `delay`,
     seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `hang`, the most
-    seconds that a hanging one is held. What is recorded is complete once `wait_idle` has returned.
+    seconds that a hanging one is held. `thoughts` are the tokens that the model thinks for each value of `think`; none
+    for one that does not think. What is recorded is complete once `wait_idle` has returned.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class FaultyOllama:
         model: str = MODEL,
         digest: str = DIGEST,
         context_length: int = 131_072,
+        thoughts: Mapping[bool | str, int] | None = None,
     ) -> None:
+        self._thoughts = dict(thoughts or {})
         self._faults = dict(faults or {})
         if unknown := self._faults.keys() - set(get_args(Fault)):
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
@@ -173,8 +176,9 @@ class FaultyOllama:
                 running = model | {"expires_at": now(), "size_vram": 1}
                 return json_response(200, {"models": [running | {"context_length": n} for n in self.loads[-1:]]})
             case "/api/show":
+                capabilities = ["completion", *(["thinking"] if self._thoughts else [])]
                 info = {"general.architecture": "llama", "llama.context_length": self.context_length}
-                return json_response(200, {"details": details, "model_info": info, "capabilities": ["completion"]})
+                return json_response(200, {"details": details, "model_info": info, "capabilities": capabilities})
         return json_response(404, {"error": "404 page not found"})
 
     async def _answer(self, connection: Connection, path: str, body: dict[str, Any]) -> None:
@@ -193,6 +197,8 @@ class FaultyOllama:
         self.asked.append(body)
         fault = self._draw_fault(text)
         with self._counting():
+            if self._thoughts and body.get("think", True) not in self._thoughts:
+                return connection.send(json_response(400, {"error": f'think value "{body["think"]}" is not supported'}))
             if fault is not None and fault in REFUSALS:
                 status, error = REFUSALS[fault]
                 return connection.send(json_response(status, {"error": error}))
@@ -207,7 +213,10 @@ class FaultyOllama:
             content = rate_candidate(text, fault) if is_pointwise else rank_candidates(text, body.get("format"), fault)
             if fault is None:
                 self.answered.append((text, content.ranked))
-            written, most = max(1, len(content.text) // CHARS_PER_TOKEN), body.get("options", {}).get("num_predict", -1)
+            most = body.get("options", {}).get("num_predict", -1)
+            if thought := self._thoughts.get(body.get("think", True), 0):
+                content = replace(content, text=content.text if thought < most else "", thinking="Hm. " * thought)
+            written = thought + max(1, len(content.text) // CHARS_PER_TOKEN)
             last = {
                 "done": True,
                 "done_reason": "stop" if most < 0 or written < most else "length",

@@ -48,6 +48,7 @@ class Content:
     text: str
     ranked: tuple[str, ...] = ()
     logprobs: tuple[dict[str, Any], ...] = ()
+    thinking: str = ""
 
 
 def merit(instruction: str) -> float:
@@ -92,7 +93,9 @@ def answer_response(path: str, body: Mapping[str, Any], content: Content, last: 
     """An answer as a request wants it, in one piece or streamed; `last` are the fields that end it."""
 
     def event(piece: str, **fields: Any) -> dict[str, Any]:
-        text = {"message": {"role": "assistant", "content": piece}} if path == "/api/chat" else {"response": piece}
+        thinking = {"thinking": content.thinking} if content.thinking else {}
+        message = {"message": {"role": "assistant", "content": piece} | thinking}
+        text = message if path == "/api/chat" else {"response": piece}
         return {"model": body["model"], "created_at": now(), **text, **fields}
 
     logprobs = {"logprobs": list(content.logprobs)} if content.logprobs and body.get("logprobs") else {}

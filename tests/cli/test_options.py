@@ -34,7 +34,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
             "output-column", "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
-            "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot", "requery",
+            "reask", "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot", "requery",
             "no-validate", "expectations", "data-docs",
         )
     }  # fmt: skip
@@ -78,7 +78,7 @@ def test_the_defaults_are_fixed() -> None:
     ranking = settings.ranking
     assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
     assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
-    assert (ranking.think, ranking.hosts, ranking.depth, ranking.concurrency) == ("off", (), 3, 4)
+    assert (ranking.think, ranking.hosts, ranking.depth, ranking.concurrency) == ("auto", (), 3, 4)
     assert (settings.queries.size, settings.queries.composition) == (14, "matched")
 
 

@@ -18,7 +18,7 @@ from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
 from tests import hostile
-from tests.conftest import FakeModel, by_id, top_k
+from tests.conftest import FakeModel, by_id
 
 MakeRun = Callable[..., RunSettings]
 MakeModel = Callable[..., FakeModel]
@@ -134,13 +134,15 @@ def test_explain_shows_both_answers_of_a_question_asked_twice(make_run: MakeRun,
 
 
 def test_explain_uses_the_rank_when_the_tournament_has_no_answer(make_run: MakeRun, fake_model: MakeModel) -> None:
-    fake_model(lambda request: by_id(request) if top_k(request) == 3 else "no")
+    fake_model(lambda request: "no" if "round" in request.question else by_id(request))
     result = select(make_run(budget=3, ranking={"max_abstained": 1}))
     explanation = explain(result.store, result.table()["id"][0].as_py())
     assert (explanation.decision.chosen, explanation.decision.why) == (True, "rank")
     assert "by its rank alone" in reason_text(explanation)
     assert [(round.size, round.rank) for round in explanation.rounds] == [(None, None)]
-    assert [answer.used for answer in explanation.answers if answer.round] == [False] * 4
+    in_tournament = [answer for answer in explanation.answers if answer.round]
+    assert {answer.used for answer in in_tournament} == {False}
+    assert {answer.question.split(",")[0] for answer in in_tournament} == {"query 0 of round 1"}
     assert "no answer could be used" in render_explanation(explanation)
 
 

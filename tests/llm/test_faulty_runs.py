@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from selectllm import plan_run, select
 from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
+from selectllm.ranking.lists import ATTEMPTS
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
+from selectllm.testing.ollama_answers import question_of
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -143,6 +146,38 @@ def test_a_model_that_answers_only_prose_stops_the_run_early(make_run: MakeRun) 
         with pytest.raises(TooManyAbstained, match="unreadable"):
             select(settings)
         assert server.requests["/api/chat"] < 60, "it stops at the sixth of 100 queries"
+
+
+def test_a_mended_server_is_asked_again_by_the_same_command(make_run: MakeRun) -> None:
+    """The model and its digest are the same, so the replies of before are still in the ledger."""
+    with FaultyOllama({"prose": 1.0}, most_in_a_row=100) as broken:
+        with pytest.raises(TooManyAbstained, match="run again: each of these is then asked about once more"):
+            select(against(broken, make_run, rows=280, budget=20))
+        with pytest.raises(TooManyAbstained):
+            select(against(broken, make_run, rows=280, budget=20))
+        asked = Counter(question_of(body["messages"][0]["content"]) for body in broken.asked)
+        assert max(asked.values()) == ATTEMPTS + 1, "the second run asks about each query at most once more"
+    with FaultyOllama() as mended:
+        summary = select(against(mended, make_run, rows=280, budget=20)).summary["ranking"]
+    assert (summary["abstained"], summary["ranked"]) == (0, 20)
+    assert summary["reasked_old"] > 0
+    with FaultyOllama() as calm:
+        again = select(against(calm, make_run, rows=280, budget=20, ranking={"reask": True})).summary["ranking"]
+        assert again["asked"] == 0, "there is nothing left to ask again"
+
+
+def test_reask_asks_about_abstained_queries_of_a_run_that_succeeded(make_run: MakeRun) -> None:
+    may_abstain = {"max_abstained": 1.0}
+    fields = {"rows": 280, "budget": 5}
+    with FaultyOllama({"prose": 0.8}, most_in_a_row=1000) as server:
+        first = select(against(server, make_run, **fields, ranking=may_abstain))
+        assert first.summary["ranking"]["abstained"] > 0
+    with FaultyOllama() as mended:
+        kept = select(against(mended, make_run, **fields, ranking=may_abstain))
+        assert kept.summary["ranking"]["asked"] == 0
+        mending = select(against(mended, make_run, **fields, ranking=may_abstain | {"reask": True}))
+    assert mending.summary["ranking"]["abstained"] == 0
+    assert mending.summary["ranking"]["reasked_old"] > 0
 
 
 def test_concurrency_is_reduced_for_a_slow_server(make_run: MakeRun) -> None:

@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from selectllm.errors import StoreError
-from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger import Ledger, note_end
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 
@@ -45,6 +45,32 @@ def test_replies_are_found_by_every_later_ledger(location: str, tmp_path: Path) 
     assert (entry.shown, entry.model, entry.outcome) == (("a",), "digest", "it is yes")
     assert later.get(request("three").key(INFO)) is None
     assert len(Ledger(store, OTHER)._entries) == 0
+
+
+@pytest.mark.parametrize("location", ["{tmp}/store", "memory://ends"])
+def test_replies_of_before_the_last_end_may_be_asked_for_again(location: str, tmp_path: Path) -> None:
+    store = Store(location.format(tmp=tmp_path))
+    add(store, ["one"])
+    note_end(store, INFO)
+    ledger = add(store, ["two"])
+    note_end(store, INFO)  # of another run: it changes nothing for a ledger that is open
+    old, new = (ledger.get(request(text).key(INFO)) for text in ("one", "two"))
+    assert old is not None
+    assert new is not None
+    assert [ledger.may_ask_again(entry) for entry in (old, new)] == [True, False]
+    later, other = Ledger(store, INFO), Ledger(store, OTHER)
+    assert [later.may_ask_again(entry) for entry in (old, new)] == [True, True]
+    assert not other.may_ask_again(old)
+    assert len(later._entries) == 2
+
+
+def test_with_reask_all_replies_so_far_may_be_asked_for_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["one"])
+    entry = Ledger(store, INFO).get(request("one").key(INFO))
+    assert entry is not None
+    assert not Ledger(store, INFO).may_ask_again(entry)
+    assert Ledger(store, INFO, reask=True).may_ask_again(entry)
 
 
 def test_every_ledger_line_names_its_question(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError,
 from selectllm.llm import open_model
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
-from selectllm.llm.ollama import OllamaModel, open_ollama
+from selectllm.llm.ollama import BLANK_TOKENS, OllamaModel, open_ollama
 from selectllm.settings import RankingSettings
 from tests.llm.in_process import in_process
 
@@ -188,7 +188,12 @@ async def test_a_request_is_whole_and_explicit() -> None:
     assert sent["shift"] is False
     assert sent["think"] is False
     assert sent["stream"] is False
-    assert sent["options"] == {"temperature": 0, "seed": 3, "num_predict": QUESTION.max_tokens, "num_ctx": 3072}
+    assert sent["options"] == {
+        "temperature": 0,
+        "seed": 3,
+        "num_predict": QUESTION.max_tokens + BLANK_TOKENS,
+        "num_ctx": 3072,
+    }
     assert sent["messages"] == [{"role": "user", "content": QUESTION.text}]
 
 

@@ -16,7 +16,14 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from selectllm.errors import ContextLengthExceeded, MissingDependency, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import (
+    ContentRefused,
+    ContextLengthExceeded,
+    MissingDependency,
+    ModelError,
+    SelectorUnavailable,
+    TransientError,
+)
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
@@ -274,6 +281,72 @@ async def test_a_limit_that_is_ignored_is_replaced(caplog: pytest.LogCaptureFixt
     assert [record.message for record in caplog.records] == [
         "m ignores max_completion_tokens: max_tokens is sent to it from now on"
     ]
+
+
+# Azure's, OpenAI's, OpenRouter's, DeepSeek's and LiteLLM's refusals of what a prompt says.
+FILTERED = {
+    "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+    "type": None,
+    "param": "prompt",
+    "code": "content_filter",
+    "status": 400,
+    "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"violence": {"filtered": True}}},
+}
+FLAGGED = {
+    "code": 403,
+    "message": 'openai/gpt-4o requires moderation on OpenAI. Your input was flagged for "violence".',
+    "metadata": {"reasons": ["violence"], "flagged_input": "Explain how", "provider_name": "OpenAI"},
+}
+POLICY = "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - the schema is fine"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (400, {"error": FILTERED}),
+        (400, error("Invalid prompt: your prompt was flagged by our usage policy.", code="invalid_prompt")),
+        (403, {"error": FLAGGED}),
+        {"error": FLAGGED},
+        (400, error("Content Exists Risk", type="invalid_request_error", code="invalid_request_error")),
+        (400, error(POLICY.partition(": ")[2], code="400")),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_refusal_of_content_is_about_this_question_alone(reply: Any) -> None:
+    server = Server(reply, GOOD)
+    model = await opened(server)
+    with pytest.raises(ContentRefused, match=r"^m refused what a prompt says with [^\n]+$"):
+        await model.answer(QUESTION)
+    assert (await model.answer(QUESTION)).prompt_tokens == 321
+    assert [sent.keys() for sent in server.seen] == [server.seen[0].keys()] * 2, "no field is given up for it"
+
+
+@pytest.mark.asyncio
+async def test_words_of_a_candidate_are_no_refusal_of_content() -> None:
+    message = 'invalid request: {"text": "content_filter, invalid_prompt, Content Exists Risk"}'
+    with pytest.raises(ModelError) as raised:
+        await (await opened(Server((400, error(message))))).answer(QUESTION)
+    assert not isinstance(raised.value, ContentRefused)
+
+
+@pytest.mark.parametrize("text", ['{"ranking": [2, ', "The best are 2 and 1.", None])
+@pytest.mark.asyncio
+async def test_a_failed_generation_is_an_answer_and_the_schema_is_kept(text: str | None) -> None:
+    """Groq's words."""
+    failed = error("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed")
+    failed["error"] |= {"failed_generation": text} if text else {}
+    server = Server((400, failed), GOOD)
+    model = await opened(server)
+    assert (await model.answer(QUESTION)).text == (text or "")
+    await model.answer(QUESTION)
+    assert all("response_format" in sent for sent in server.seen)
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_by_the_model_itself_ends_an_answer_like_a_filter() -> None:
+    refused = CHOICE | {"message": {"role": "assistant", "content": None, "refusal": "I can't help with that."}}
+    reply = await (await opened(Server(GOOD | {"choices": [refused]}))).answer(QUESTION)
+    assert (reply.text, reply.done_reason) == ("", "content_filter")
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from selectllm.llm.model import Reply
 from selectllm.ranking import answers
+from selectllm.ranking.prompts import Candidate, listwise
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,58 @@ def test_any_other_answer_has_an_error_message(text: str, fault: str) -> None:
     answer = answers.read(text, 3, 5)
     assert answer.numbers == ()
     assert fault in (answer.fault or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ranking": [3, 1, 2' + "\t " * 50,
+        '{"ranking": [3, 1, 2' + "\t" * 30_000,
+        '{"ranking": [3, 1, 2]' + "\n" * 200,
+        '{"ranking": [3, 1, 2]}' + "\n" * 200,
+        '{"ranking":\n\n[3,\n\n1,\n\n2,',
+        '{"ranking": [3, 1, 2',
+        '```json\n{"ranking": [3, 1, 2, 4, ',
+        '<think>[1, 2]</think>{"ranking": [3, 1, 2 ',
+    ],
+)
+@pytest.mark.parametrize("done_reason", ["length", "unfinished", "stop"])
+def test_a_whole_ranking_counts_however_the_answer_ends(text: str, done_reason: str) -> None:
+    prompt = listwise([Candidate(str(number), "Task") for number in range(9)], 3, seed=0)
+    answer = answers.read_ranking(Reply(text, done_reason), prompt)
+    assert (answer.numbers, answer.fault) == ((3, 1, 2), None)
+    assert answer.repaired or (done_reason == "stop" and text.rstrip().endswith("]}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"),
+    [
+        ('{"ranking": [3, 11, 1', (3, 11)),  # the last may be the beginning of 12
+        ('{"ranking": [3, 11, ', (3, 11)),
+        ('{"ranking": [3, 11' + " " * 100, (3, 11)),
+        ('{"ranking": [', ()),
+        ('{"ranking": [3 11 2 ', ()),
+        ('{"ranking": [3,, 11, 2, ', ()),
+        ("[3, 11, 2", ()),
+        ("[3, 11, 2] or", ()),
+        ("3, 11, 2", ()),
+        ("<think>{" + '"ranking": [3, 11, 2', ()),
+        ("", ()),
+    ],
+)
+def test_an_answer_that_is_cut_off_before_its_ranking_is_whole_is_a_fault(text: str, begun: tuple[int, ...]) -> None:
+    prompt = listwise([Candidate(str(number), "Task") for number in range(14)], 3, seed=0)
+    answer = answers.read_ranking(Reply(text, "length"), prompt)
+    assert (answer.numbers, answer.begun, answer.kind) == ((), begun, "cut off")
+    assert ("one line" in str(answer.fault)) == text.endswith(" " * 100)
+
+
+def test_the_beginning_of_a_ranking_that_repeats_itself_is_kept() -> None:
+    answer = answers.read('{"ranking": [2, 3, 5, 3, 1, 1]}', 6, 6)
+    assert (answer.begun, answer.kind) == ((2, 3, 5), "repeated ids")
+    assert answers.read('{"ranking": [2, 9, 5]}', 3, 6).begun == (), "wrong ids are no evidence"
+    assert answers.read('{"ranking": [2, 5]}', 3, 6).begun == (), "a list that ends is no beginning"
+    assert answers.read('{"ranking": [2, 5', 3, 6).begun == (2, 5)
 
 
 replies = st.one_of(

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from selectllm.errors import ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
 from selectllm.llm import backoff
+from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Reply, Request
+from selectllm.ranking.lists import ATTEMPTS, Outcome, gather_or_raise
 from selectllm.ranking.prompts import Candidate
-from selectllm.ranking.ranker import ATTEMPTS, Outcome, Ranker, RankingOptions, gather_or_raise
+from selectllm.ranking.ranker import Ranker, RankingOptions
+from selectllm.store import Store
 from tests.conftest import FakeModel, by_id, make_caller
 
 CANDIDATES = [Candidate(f"{number:02}", f"Task {number}") for number in range(6)]
@@ -73,7 +76,7 @@ def test_after_an_unusable_answer_the_model_is_asked_again_with_the_error(tmp_pa
     assert (ranker.stats.reasked, ranker.stats.abstained, ranker.stats.usage.replies) == (1, 0, 2)
 
 
-@pytest.mark.parametrize("answer", ["", "I refuse.", "[1, 1, 1]", "[0, 7, 8]", '{"ranking": [1, 2'])
+@pytest.mark.parametrize("answer", ["", "I refuse.", "[1, 1, 1]", "[0, 7, 8]", '{"ranking": [1,'])
 def test_a_query_without_a_usable_answer_abstains(answer: str, tmp_path: Path) -> None:
     model = FakeModel(lambda _: answer)
     outcome, ranker = rank(model, tmp_path)
@@ -81,15 +84,83 @@ def test_a_query_without_a_usable_answer_abstains(answer: str, tmp_path: Path) -
     assert len(model.asked) == ATTEMPTS
     assert (ranker.stats.abstained, ranker.stats.ranked, ranker.stats.reasked) == (1, 0, 1)
     again, ranker = rank(FakeModel(by_id), tmp_path)
-    assert again.abstained, "the same replies give the same outcome"
+    assert again.abstained, "a run that goes on with a killed one repeats no question"
     assert ranker.stats.usage.asked == 0
 
 
+def test_after_a_run_has_ended_an_abstained_query_is_asked_about_once_more(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    rank(prose := FakeModel(lambda _: "prose"), tmp_path)
+    for number in (1, 2):
+        note_end(store, prose.info)
+        still_bad = FakeModel(lambda _: "prose")
+        outcome, ranker = rank(still_bad, tmp_path)
+        assert (outcome.abstained, ranker.stats.abstained, ranker.stats.reasked_old) == (True, 1, 1)
+        assert [request.attempt for request in still_bad.asked] == [ATTEMPTS + number]
+        assert rank(FakeModel(by_id), tmp_path)[1].stats.usage.asked == 0, "without another end nothing is repeated"
+    note_end(store, prose.info)
+    outcome, ranker = rank(FakeModel(by_id), tmp_path)
+    assert (outcome.ids, ranker.stats.usage.asked) == (("00", "01", "02"), 1)
+    assert (ranker.stats.abstained, ranker.stats.reasked, ranker.stats.reasked_old) == (0, 1, 1)
+    note_end(store, prose.info)
+    assert rank(FakeModel(by_id), tmp_path)[1].stats.usage.asked == 0, "a usable answer is not asked for again"
+
+
+def test_a_candidate_without_odds_is_asked_about_again_after_the_run_has_ended(tmp_path: Path) -> None:
+    score(model := FakeModel(lambda _: Reply(" ?", "length")), tmp_path)
+    note_end(Store(str(tmp_path)), model.info)
+    outcome, ranker = score(FakeModel(lambda _: Reply("", "length", logprobs={"yes": -1.0, "no": -1.0})), tmp_path)
+    assert (outcome.score, ranker.stats.usage.asked, ranker.stats.reasked_old) == (0.0, 1, 1)
+
+
+def test_the_room_for_an_answer_that_is_cut_off_stops_growing(tmp_path: Path) -> None:
+    for _ in range(3):
+        rank(model := FakeModel(lambda _: Reply("{", "length")), tmp_path)
+        note_end(Store(str(tmp_path)), model.info)
+    assert model.asked[-1].max_tokens == 8 * 56
+
+
 @pytest.mark.parametrize("done_reason", ["length", "unfinished", "load"])
-def test_a_truncated_answer_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
-    whole = json.dumps({"ranking": [1, 2, 3]})
-    outcome, _ = rank(FakeModel(lambda _: Reply(whole, done_reason)), tmp_path)
+def test_an_answer_that_is_cut_off_within_its_ranking_is_not_accepted(done_reason: str, tmp_path: Path) -> None:
+    outcome, _ = rank(FakeModel(lambda _: Reply('{"ranking": [1, ', done_reason)), tmp_path)
     assert outcome.abstained
+
+
+def test_an_answer_whose_padding_is_cut_off_is_used_at_once(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: Reply(by_id(request).removesuffix("]}") + "\t" * 80, "length"))
+    outcome, ranker = rank(model, tmp_path)
+    assert (outcome.ids, len(model.asked)) == (("00", "01", "02"), 1)
+    assert (ranker.stats.repaired, ranker.stats.errors_by_kind) == (1, {})
+
+
+def repeats_its_last(request: Request) -> str:
+    """The right answer, but its last number repeats the one before."""
+    numbers = json.loads(by_id(request))["ranking"]
+    return json.dumps({"ranking": [*numbers[:-1], numbers[-2 if len(numbers) > 1 else 0]]})
+
+
+def test_after_repeated_ids_only_the_rest_is_asked_about(tmp_path: Path) -> None:
+    model = FakeModel(repeats_its_last)
+    outcome, ranker = rank(model, tmp_path, top_k=5)
+    assert outcome.ids == ("00", "01", "02", "03", "04")
+    assert [(request.question, len(request.shown)) for request in model.asked] == [("query 0", 6), ("query 0, rest", 2)]
+    assert len((outcome.reply or "").split(",")) == 2
+    assert (ranker.stats.ranked, ranker.stats.repaired, ranker.stats.abstained) == (1, 1, 0)
+    assert ranker.stats.errors_by_kind == {"repeated ids": 1}
+    assert rank(FakeModel(by_id), tmp_path, top_k=5)[1].stats.usage.asked == 0
+
+
+def test_one_missing_id_is_known_without_a_question(tmp_path: Path) -> None:
+    model = FakeModel(repeats_its_last)
+    outcome, _ = rank(model, tmp_path, top_k=6)
+    assert outcome.ids == ("00", "01", "02", "03", "04", "05")
+    assert len(model.asked) == 1
+
+
+def test_the_beginning_of_a_ranking_stands_when_the_rest_has_no_answer(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: "no" if "rest" in request.question else repeats_its_last(request))
+    outcome, ranker = rank(model, tmp_path, top_k=3)
+    assert (outcome.ids, ranker.stats.ranked) == (("00", "01"), 1)
 
 
 def test_a_score_is_the_log_odds_of_yes(tmp_path: Path) -> None:
@@ -290,3 +361,74 @@ def test_progress_is_reported_once_per_question(tmp_path: Path) -> None:
 
     asyncio.run(ask())
     assert done == 2
+
+
+def refuses(*ids: str) -> Callable[[Request], str]:
+    """A model whose provider refuses prompts that show one of these rows."""
+
+    def answer(request: Request) -> str:
+        if set(ids) & set(request.shown):
+            raise ContentRefused("content_filter")
+        return by_id(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("refused", [["00"], ["02"], ["05"], ["01", "04"], ["00", "01", "02", "03", "04"]])
+@pytest.mark.parametrize("top_k", [1, 3, 6])
+def test_refused_rows_are_set_aside_and_the_others_are_ranked(refused: list[str], top_k: int, tmp_path: Path) -> None:
+    model = FakeModel(refuses(*refused))
+    outcome, ranker = rank(model, tmp_path, top_k=top_k)
+    others = [candidate.id for candidate in CANDIDATES if candidate.id not in refused]
+    assert outcome.ids == tuple(others[:top_k])
+    assert outcome.reply
+    assert sorted(ranker.stats.refused_rows) == refused
+    assert (ranker.stats.ranked, ranker.stats.abstained) == (1, 0)
+    assert ranker.stats.errors_by_kind["refused"] >= len(refused)
+
+
+def test_a_query_of_refused_rows_alone_abstains(tmp_path: Path) -> None:
+    outcome, ranker = rank(FakeModel(refuses(*(candidate.id for candidate in CANDIDATES))), tmp_path)
+    assert (outcome.abstained, ranker.stats.abstained, len(ranker.stats.refused_rows)) == (True, 1, 6)
+
+
+def test_rows_that_are_refused_only_together_are_not_shown_together(tmp_path: Path) -> None:
+    def answer(request: Request) -> str:
+        if {"01", "04"} <= set(request.shown):
+            raise ContentRefused("content_filter")
+        return by_id(request)
+
+    outcome, ranker = rank(FakeModel(answer), tmp_path)
+    assert not {"01", "04"} <= set(outcome.ids)
+    assert outcome.ids
+    assert set(ranker.stats.refused_rows) & {"01", "04"}
+
+
+@pytest.mark.parametrize("text", ["", '{"ranking": ['])
+def test_an_answer_that_a_filter_ends_is_kept_and_its_row_is_set_aside(text: str, tmp_path: Path) -> None:
+    model = FakeModel(lambda request: Reply(text, "content_filter") if "03" in request.shown else by_id(request))
+    outcome, ranker = rank(model, tmp_path, top_k=6)
+    assert outcome.ids == ("00", "01", "02", "04", "05")
+    assert list(ranker.stats.refused_rows) == ["03"]
+    again, ranker = rank(FakeModel(by_id), tmp_path, top_k=6)
+    assert (again, ranker.stats.usage.asked) == (outcome, 0), "the reply was paid for"
+
+
+def test_a_whole_ranking_counts_also_when_a_filter_ends_it(tmp_path: Path) -> None:
+    outcome, ranker = rank(FakeModel(lambda request: Reply(by_id(request), "content_filter")), tmp_path)
+    assert (outcome.ids, ranker.stats.refused_rows) == (("00", "01", "02"), {})
+
+
+def test_a_refused_candidate_abstains_when_it_is_scored(tmp_path: Path) -> None:
+    outcome, ranker = score(FakeModel(refuses("00")), tmp_path)
+    assert (outcome.abstained, list(ranker.stats.refused_rows)) == (True, ["00"])
+
+
+def test_more_refused_rows_than_allowed_stop_the_run_and_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TooManyAbstained, match=r"refused the content of the rows 0[15], 0[15]: more than --max-abst"):
+        run(
+            FakeModel(refuses("01", "05")),
+            tmp_path,
+            lambda ranker: ranker.rank(CANDIDATES, 3, "query 0"),
+            RankingOptions(max_refused=1),
+        )

@@ -30,8 +30,8 @@ def test_the_facts_of_a_step_have_fixed_names() -> None:
     facts = stats(1).facts()
     assert list(facts) == [
         "replies", "prompt_tokens", "output_tokens", "queued_seconds", "errors_by_kind", "ranked", "abstained",
-        "repaired", "reasked", "split", "ties", "abstained_questions", "agreement_by_question", "first_picks",
-        "answers",
+        "repaired", "reasked", "reasked_old", "split", "ties", "undecided", "refused_rows",
+        "abstained_questions", "agreement_by_question", "first_picks", "answers",
     ]  # fmt: skip
     assert facts["errors_by_kind"] == {"busy": 1, "empty": 1}
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Ranker, RankingOptions
@@ -59,15 +58,23 @@ def test_ties_of_a_round_are_broken_by_rank_then_by_the_winners_place(tmp_path: 
     assert [row.rank for row in out] == [2, 2, 2, 3, 3, 3]
 
 
-def test_rows_of_an_abstaining_query_are_last_in_their_round(tmp_path: Path) -> None:
-    def silent_about_the_best(request: Request) -> str:
-        return "no idea" if "0000" in request.shown else by_id(request)
+@pytest.mark.parametrize("spoiled", ["0000", "0007", "0013"])
+def test_a_query_without_an_answer_is_halved_and_what_spoils_it_comes_last(spoiled: str, tmp_path: Path) -> None:
+    model = FakeModel(lambda request: "no idea" if spoiled in request.shown else by_id(request))
+    ranks = run(14, 14, model, tmp_path)
+    placed = [row.id for row in ranks if row.rank is not None]
+    aside = [row.id for row in ranks if row.rank is None]
+    assert spoiled in aside
+    assert len(aside) <= 4
+    assert placed == sorted(placed)
+    assert [row.id for row in ranks] == placed + sorted(aside)
 
-    ranks = run(9, 3, FakeModel(silent_about_the_best), tmp_path)
-    assert len(ranks) == 9
-    assert {row.rank for row in ranks[-3:]} == {None}
-    assert "0000" in {row.id for row in ranks[-3:]}
-    assert ranks[0].round == 2
+
+def test_merged_halves_without_an_answer_are_compared_in_smaller_parts(tmp_path: Path) -> None:
+    model = FakeModel(lambda request: "no idea" if len(request.shown) > 4 else by_id(request))
+    ranks = run(14, 14, model, tmp_path)
+    assert [row.id for row in ranks] == sorted(row.id for row in ranks)
+    assert [row.rank for row in ranks] == list(range(1, 15))
 
 
 def test_without_any_answer_rows_are_ordered_by_id(tmp_path: Path) -> None:
