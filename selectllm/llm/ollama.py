@@ -17,12 +17,15 @@ from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passi
 
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 
-# What a 500 says that can pass, and the kind of error that it is. A runner that died is started again. A model that
-# does not fit beside others may fit later: Ollama unloads idle models.
-PASSING_ERRORS: Final = {
-    **dict.fromkeys(("unexpectedly stopped", "timed out waiting", "llama-server process"), "runner died"),
+# What a 500 says, and the kind of error that it is. A model that does not fit beside others may fit later: Ollama
+# unloads idle models. A runner that died is started again with the next question.
+KINDS_OF_500: Final = {
     **dict.fromkeys(("out of memory", "requires more system memory"), "out of memory"),
+    **dict.fromkeys(("unexpectedly stopped", "timed out waiting", "llama-server process"), "runner died"),
+    **dict.fromkeys(("runner process", "EOF", "connection re", "broken pipe"), "runner died"),
 }
+# What a 500 says that no further try mends: the request's schema, or the model's file.
+LASTING_ERRORS: Final = ("invalid JSON schema", "error loading model", "unable to load model")
 
 
 class OllamaModel:
@@ -91,8 +94,8 @@ class OllamaModel:
             status, message = error.status_code, f"status {error.status_code}: {message_of(error)}"
             kind = passing_kind(status)
             if status == 500:
-                kind = next((kind for sign, kind in PASSING_ERRORS.items() if sign in message), None)
-            if kind:
+                kind = next((kind for sign, kind in KINDS_OF_500.items() if sign in message), kind)
+            if kind and not (status == 500 and any(sign in message for sign in LASTING_ERRORS)):
                 raise TransientError(f"{name} failed with {message}", kind, retry_after(error)) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 KIND_OF_FAULT = {
-    "busy": "busy", "runner died": "runner died", "reset": "connection", "hang": "timeout", "cut": "cut off",
-    "unfinished": "unfinished", "low count": "low count", "empty": "empty", "prose": "unreadable",
-    "wrong ids": "wrong ids", "repeated ids": "repeated ids",
+    "busy": "busy", "runner died": "runner died", "runner killed": "runner died", "reset": "connection",
+    "hang": "timeout", "cut": "cut off", "unfinished": "unfinished", "low count": "low count", "empty": "empty",
+    "prose": "unreadable", "wrong ids": "wrong ids", "repeated ids": "repeated ids",
 }  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         asked = server.requests["/api/chat"]
         assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault occurred"
         errors = result.summary["ranking"]["errors_by_kind"]
-        assert errors == {KIND_OF_FAULT[kind]: count for kind, count in sorted(server.injected.items())}
+        assert errors == Counter(KIND_OF_FAULT[kind] for kind in server.injected.elements())
         assert len(result.table()) == 130
         assert result.summary["ranking"]["abstained"] == 0
         valid = {ranking for _, ranking in server.answered}
@@ -84,6 +85,15 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         undisturbed = select(against(calm, make_run, rows=1400, budget=130, store=settings.store + "-calm"))
         assert len(calm.loads) == 1, "the whole run, with its tournament, uses one context"
     assert undisturbed.table().equals(result.table()), "faults change the cost of a run but not its selection"
+
+
+def test_a_run_survives_a_killed_runner(make_run: MakeRun) -> None:
+    with FaultyOllama({"runner killed": 0.5}) as server:
+        result = select(against(server, make_run, rows=140, budget=10))
+        assert server.injected["runner killed"] >= 3
+        errors = result.summary["ranking"]["errors_by_kind"]
+        assert errors == {"runner died": server.injected["runner killed"]}
+    assert result.summary["ranking"]["abstained"] == 0
 
 
 def test_two_hosts_share_the_load_and_a_dead_host_is_excluded(make_run: MakeRun) -> None:

@@ -31,6 +31,19 @@ GOOD = {
     "eval_count": 9,
     "total_duration": 5,
 }
+RUNNER_DIED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check ollama server logs for details",
+    "an error was encountered while running the model: unexpected EOF",
+    "an error was encountered while running the model: read tcp 127.0.0.1:5->127.0.0.1:6: connection reset by peer",
+    "llama runner process has terminated: exit status 2",
+    "llama runner process has terminated: signal: killed",
+    "llama runner process no longer running: -1 ",
+    'POST predict: Post "http://127.0.0.1:40953/completion": EOF',
+    'do load request: Post "http://127.0.0.1:35011/load": dial tcp 127.0.0.1:35011: connect: connection refused',
+    "timed out waiting for llama runner to start - progress 0.00 - ",
+)
+"""What Ollama says, with status 500, when the process that runs the model has died."""
 
 
 class Server:
@@ -208,7 +221,8 @@ async def _no_json() -> Response:
         ((504, {"error": "gateway timeout"}), "timeout"),
         ((524, {"error": "a timeout occurred"}), "bad gateway"),
         ((500, {"error": "model requires more system memory (9 GiB) than is available"}), "out of memory"),
-        ((500, {"error": "model runner has unexpectedly stopped"}), "runner died"),
+        ((520, {"error": "unknown"}), "bad gateway"),
+        ((500, {"error": "something new"}), "server error"),
         (_broken, "connection"),
         (_half, "cut off"),
         (_late, "timeout"),
@@ -226,14 +240,31 @@ async def test_a_transient_error_has_a_kind(failure: Any, kind: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("message", RUNNER_DIED)
+@pytest.mark.asyncio
+async def test_the_crash_of_a_runner_is_transient(message: str) -> None:
+    model = await opened(Server((500, {"error": message})))
+    with pytest.raises(TransientError) as error:
+        await model.answer(QUESTION)
+    assert error.value.kind == "runner died"
+
+
 @pytest.mark.parametrize(
-    ("status", "advice"),
-    [(400, ""), (401, "OLLAMA_API_KEY"), (403, "OLLAMA_API_KEY"), (404, "ollama pull m"), (500, "")],
+    ("status", "message", "advice"),
+    [
+        (400, "no such thing", ""),
+        (401, "no such thing", "OLLAMA_API_KEY"),
+        (403, "no such thing", "OLLAMA_API_KEY"),
+        (404, "no such thing", "ollama pull m"),
+        (500, "invalid JSON schema in format", ""),
+        (500, "llama runner process has terminated: error loading model: unknown model architecture", ""),
+        (501, "no such thing", ""),
+    ],
 )
 @pytest.mark.asyncio
-async def test_a_permanent_error_says_what_to_do(status: int, advice: str) -> None:
-    model = await opened(Server((status, {"error": "no such thing"})))
-    with pytest.raises(ModelError, match=f"status {status}: no such thing") as error:
+async def test_a_permanent_error_says_what_to_do(status: int, message: str, advice: str) -> None:
+    model = await opened(Server((status, {"error": message})))
+    with pytest.raises(ModelError, match=f"status {status}: {message}") as error:
         await model.answer(QUESTION)
     assert not isinstance(error.value, TransientError)
     assert advice in str(error.value)
