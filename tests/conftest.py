@@ -181,6 +181,7 @@ class FakeModel:
     """A model that answers each request by a function and records the requests."""
 
     context = None
+    host = "http://fake"
 
     def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
         self.info = ModelInfo("fake", "fake", "fake-digest", "1", "model", "listwise")

@@ -1,6 +1,7 @@
 """A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts."""
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, Stopped
+from selectllm.errors import ContextLengthExceeded, CostExceeded, Stopped, TransientError
 from selectllm.llm import open_model
 from selectllm.llm.hosts import Deadline, HostPool
 from selectllm.llm.keys import ApiKeys
@@ -17,6 +18,8 @@ from selectllm.llm.model import ModelInfo, Request
 from selectllm.llm.usage import Usage
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled
 
@@ -57,7 +60,6 @@ class Caller:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: set[asyncio.Task[Entry]] = set()
-        self._has_ended = False
 
     def deadline(self) -> Deadline:
         """How long a question may take, with all its requests; it stands still while all hosts are out."""
@@ -82,8 +84,7 @@ class Caller:
 
     async def drain(self, seconds: float) -> None:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
-        self._has_ended = True
-        await self._hosts.wake()  # questions that wait for a host end at once
+        await self._hosts.end(Stopped("the asking has ended"))
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=seconds)
         for task in self._in_flight:
@@ -96,16 +97,20 @@ class Caller:
             task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
 
     async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
-        async with self._hosts.answer(request, self._check, deadline) as reply:
-            self.usage.asked += 1
-            self.usage.paid_prompt_tokens += reply.prompt_tokens
-            self.usage.paid_output_tokens += reply.output_tokens
-            return await self._ledger.add(request, self.info, reply)
+        try:
+            async with self._hosts.answer(request, self._check, deadline) as reply:
+                self.usage.asked += 1
+                self.usage.paid_prompt_tokens += reply.prompt_tokens
+                self.usage.paid_output_tokens += reply.output_tokens
+                return await self._ledger.add(request, self.info, reply)
+        except (TransientError, ContextLengthExceeded):  # of this question alone
+            raise
+        except Exception as error:  # ends the run: what is asked now would be paid for, and waited for, in vain
+            await self._hosts.end(error)
+            raise
 
     def _check(self) -> None:
         cancellation.raise_if_cancelled()
-        if self._has_ended:
-            raise Stopped("the asking has ended")
         self._limit.check(self.usage)
 
 
@@ -129,5 +134,9 @@ async def open_caller(
                 yield caller
             except BaseException as error:
                 is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
-                await caller.drain(GRACE_SECONDS if is_interrupted else settings.ranking.timeout)
+                seconds = GRACE_SECONDS if is_interrupted else settings.ranking.timeout
+                if hosts.in_flight and not is_interrupted:
+                    waits = f"{seconds:g} s for the {hosts.in_flight} replies that are under way, and keeps them"
+                    log.warning("the run ends: %s. It waits up to %s", error, waits)
+                await caller.drain(seconds)
                 raise

@@ -79,6 +79,8 @@ class _Generation:
 class EmbeddedModel:
     """One model of a GGUF file. `prepare` loads the weights, which takes about a second for the demo model."""
 
+    host = "this process"
+
     def __init__(self, path: Path, info: ModelInfo, context: int) -> None:
         self.info, self._path, self._n_ctx = info, path, context
         self.context: int | None = context

@@ -100,6 +100,10 @@ class ChatModel(Protocol):
         """Who this is."""
 
     @property
+    def host(self) -> str:
+        """Where it is, for messages: the URL of its server, without secrets."""
+
+    @property
     def context(self) -> int | None:
         """Tokens that a prompt and its answer share, once it is prepared; None where nobody says."""
 

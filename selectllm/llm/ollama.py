@@ -10,10 +10,12 @@ from httpx import HTTPStatusError
 from ollama import ChatResponse, GenerateResponse, ResponseError
 
 from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
 from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
+from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, unavailable, wait_of
+from selectllm.paths import redact_url
 
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
 
@@ -34,6 +36,11 @@ class OllamaModel:
     def __init__(self, client: OllamaClient, info: ModelInfo, guard: ContextGuard) -> None:
         self.info = info
         self._client, self._guard = client, guard
+
+    @property
+    def host(self) -> str:
+        """The server's URL, without secrets."""
+        return redact_url(self._client.url)
 
     @property
     def context(self) -> int | None:
@@ -95,8 +102,11 @@ class OllamaModel:
             kind = passing_kind(status)
             if status == 500:
                 kind = next((kind for sign, kind in KINDS_OF_500.items() if sign in message), kind)
+            wait = wait_of(error)
+            if kind == RATE_LIMIT and not wait and is_quota(message):
+                raise ModelError(f"{name} refused a request with {message}. {QUOTA_ADVICE}") from None
             if kind and not (status == 500 and any(sign in message for sign in LASTING_ERRORS)):
-                raise TransientError(f"{name} failed with {message}", kind, retry_after(error)) from None
+                raise TransientError(f"{name} failed with {message}", kind, wait) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
             advice = dict.fromkeys((401, 403), "look at OLLAMA_API_KEY") | {404: f"ollama pull {name}"}

@@ -10,7 +10,7 @@ from httpx import HTTPStatusError
 from ollama import AsyncClient, ResponseError
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
-from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.backoff import RATE_LIMIT, wait_seconds
 from selectllm.llm.keys import ApiKeys
 from selectllm.paths import redact_url
 from selectllm.text import sanitize
@@ -21,7 +21,7 @@ OLLAMA: Final = "http://127.0.0.1:11434"
 PASSING_STATUSES: Final = {
     -1: "cut off",
     408: "timeout",
-    429: "busy",
+    429: RATE_LIMIT,
     500: "server error",
     502: "bad gateway",
     503: "busy",
@@ -99,11 +99,10 @@ def passing_kind(status: int) -> str | None:
     return PASSING_STATUSES.get(status, "bad gateway" if status > NOT_IMPLEMENTED else None)
 
 
-def retry_after(error: ResponseError) -> float | None:
-    """What the server asks for with a refusal: the client's error does not say, but keeps what it was made from."""
+def wait_of(error: ResponseError) -> float | None:
+    """Seconds that a refusal asks to wait: the client's error does not say, but keeps what it was made from."""
     cause = error.__context__
-    header = cause.response.headers.get("retry-after") if isinstance(cause, HTTPStatusError) else None
-    return retry_after_seconds(header)
+    return wait_seconds(cause.response.headers) if isinstance(cause, HTTPStatusError) else None
 
 
 def message_of(error: Exception) -> str:

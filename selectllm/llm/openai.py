@@ -18,7 +18,7 @@ from selectllm.errors import (
     SelectorUnavailable,
     TransientError,
 )
-from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota, wait_seconds
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
 from selectllm.llm.openai_client import OPENAI, check_listed, connect, message_of, safe, shown_url, signs_of
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 CHECK_SECONDS: Final = 30.0  # that a server has to say what it has
-PASSING_STATUSES: Final = {408: "timeout", 409: "busy", 429: "busy", 500: "server error", 503: "busy", 504: "timeout"}
+PASSING_STATUSES: Final = {
+    408: "timeout",
+    409: "busy",
+    429: RATE_LIMIT,
+    500: "server error",
+    503: "busy",
+    504: "timeout",
+}
 
 # Fields that an answer can do without, each with the words of a refusal that means it.
 CAN_GIVE_UP: Final = {
@@ -52,6 +59,11 @@ class OpenAIModel:
         self.context: int | None = None  # the API does not say: a prompt that is too long is refused when it is sent
         self._client, self._timeout = client, timeout
         self._given_up: set[str] = set()
+
+    @property
+    def host(self) -> str:
+        """The server's base URL, without secrets."""
+        return shown_url(str(self._client.base_url))
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
@@ -142,11 +154,12 @@ class OpenAIModel:
             then = ". To go on: look at OPENAI_API_KEY" if status in (401, 403) else ""
             # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
             kind = PASSING_STATUSES.get(status, "server error" if status > 501 else None)
-            if "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
-                kind, then = None, ". To go on: look at the account's plan"
+            wait = wait_seconds(error.response.headers)
+            is_used_up = kind == RATE_LIMIT and not wait and is_quota(signs_of(error))
+            if is_used_up or "insufficient_quota" in (error.code, error.type):  # a 429 that no waiting helps
+                kind, then = None, f". {QUOTA_ADVICE}"
             if kind:
-                retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
-                raise TransientError(f"{name} failed with {message}", kind, retry_after) from None
+                raise TransientError(f"{name} failed with {message}", kind, wait) from None
             raise ModelError(f"{name} refused a request with {message}{then}") from None
         except (APITimeoutError, TimeoutError):
             raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None

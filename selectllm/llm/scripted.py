@@ -13,6 +13,7 @@ class ScriptedModel:
     begin with a `number`. Candidates of equal length are ordered by their texts.
     """
 
+    host = "this process"
     context: int | None = None  # prompts of any length are read
 
     def __init__(self, rule: str) -> None:

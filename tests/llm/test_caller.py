@@ -170,6 +170,46 @@ def test_replies_before_a_failure_are_stored(tmp_path: Path, monkeypatch: pytest
     assert len(kept(tmp_path)) == 7
 
 
+def test_no_question_is_asked_after_a_fatal_error(tmp_path: Path) -> None:
+    """What waits for a host ends with the error itself; only what is under way is waited for."""
+
+    class Gone(Slow):
+        async def answer(self, request: Request) -> Reply:
+            if request.text == "question 0":
+                await asyncio.sleep(0.02)
+                raise ModelError("gone")
+            return await super().answer(request)
+
+    model = Gone(lambda _: "yes")
+
+    async def run() -> float:
+        caller = make_caller(model, tmp_path, concurrency=4)
+        questions = [asyncio.create_task(caller.ask(Request(f"question {number}"))) for number in range(40)]
+        started = time.monotonic()
+        await asyncio.wait(questions)
+        await caller.drain(60.0)
+        errors = {str(error) for question in questions if (error := question.exception())}
+        assert errors == {"gone"}
+        return time.monotonic() - started
+
+    assert asyncio.run(run()) < 2
+    assert len(kept(tmp_path)) == 3
+    assert [request.text for request in model.asked] == ["question 1", "question 2", "question 3"]
+
+
+def test_a_run_at_its_cost_limit_ends_what_waits_for_a_host(tmp_path: Path) -> None:
+    model = Slow(lambda _: "yes")
+
+    async def run() -> None:
+        caller = make_caller(model, tmp_path, CostLimit(max_cost=1.0, price_in=0.1), concurrency=1)
+        questions = [asyncio.create_task(caller.ask(Request(f"question {number}"))) for number in range(40)]
+        await asyncio.wait_for(asyncio.wait(questions), 2)
+        assert {type(error) for question in questions if (error := question.exception())} == {CostExceeded}
+
+    asyncio.run(run())
+    assert len(model.asked) == len(kept(tmp_path)) == 1
+
+
 def test_an_unexpected_store_error_does_not_leave_a_question_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

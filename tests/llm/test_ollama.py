@@ -216,7 +216,7 @@ async def _no_json() -> Response:
     ("failure", "kind"),
     [
         ((503, {"error": "server busy, please try again.  maximum pending requests exceeded"}), "busy"),
-        ((429, {"error": "slow down"}), "busy"),
+        ((429, {"error": "slow down"}), "rate limit"),
         ((502, {"error": "bad gateway"}), "bad gateway"),
         ((504, {"error": "gateway timeout"}), "timeout"),
         ((524, {"error": "a timeout occurred"}), "bad gateway"),
@@ -268,6 +268,15 @@ async def test_a_permanent_error_says_what_to_do(status: int, message: str, advi
         await model.answer(QUESTION)
     assert not isinstance(error.value, TransientError)
     assert advice in str(error.value)
+
+
+@pytest.mark.asyncio
+async def test_a_used_up_quota_is_permanent_and_quotes_the_server() -> None:
+    words = "you (m) have reached your weekly usage limit, upgrade for higher limits"
+    model = await opened(Server((429, {"error": words})))
+    with pytest.raises(ModelError, match=r"you .m. have reached your weekly usage limit.* are kept") as error:
+        await model.answer(QUESTION)
+    assert not isinstance(error.value, TransientError)
 
 
 @pytest.mark.asyncio

@@ -26,7 +26,7 @@ async def listing(_: Request) -> Response:
 
 
 async def completion(request: Request) -> Response:
-    """Ranks shown numbers in reverse order. Every seventh request is busy; every fifth answer is prose."""
+    """Ranks shown numbers in reverse order. Every seventh request comes too soon; every fifth answer is prose."""
     body = json.loads(await request.body())
     ASKED.append(body)
     if len(ASKED) % 7 == 0:
@@ -65,12 +65,12 @@ def test_a_run_works_over_openais_api(base_url: str, make_run: Callable[..., Run
     summary = select(settings).summary
     asked = len(ASKED)
     assert summary["selection"] == {"budget": 20, "selected": 20, "excluded": 0}
-    assert summary["ranking"]["errors_by_kind"]["busy"] >= 2
+    assert summary["ranking"]["errors_by_kind"]["rate limit"] >= 2
     assert summary["ranking"]["errors_by_kind"]["unreadable"] >= 2
     assert summary["ranking"]["abstained"] == 0
     assert summary["model"]["selector"] == "openai:m"
     replies = summary["ranking"]["asked"]
-    assert replies + summary["ranking"]["errors_by_kind"]["busy"] == asked
+    assert replies + summary["ranking"]["errors_by_kind"]["rate limit"] == asked
     assert summary["cost"]["this_run"] == pytest.approx(replies * (100 * 1.0 + 10 * 2.0) / 1e6, abs=1e-6)
     again = select(settings).summary
     assert (again["ranking"]["asked"], len(ASKED)) == (0, asked)
