@@ -9,7 +9,8 @@
     └── RunError                      exit 1: the run had begun and could not be finished
         ├── ModelError                the model cannot be asked any more
         │   ├── TransientError        it cannot be asked now, but may be later: busy, restarting, cut off
-        │   └── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
+        │   ├── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
+        │   └── ModelChanged          its name stands for other weights than when the run began
         ├── TooFewRanked              the replies do not rank as many rows as the budget wants
         ├── TooManyAbstained          more questions than allowed had no usable answer
         ├── CostExceeded              the run has cost as much as it may
@@ -91,6 +92,10 @@ class TransientError(ModelError):
 
 class ContextLengthExceeded(ModelError):
     """The prompt does not fit the model's context, and was not cut: this one question has no answer."""
+
+
+class ModelChanged(ModelError):
+    """The model's name stands for other weights than when the run began."""
 
 
 class TooFewRanked(RunError):

@@ -201,6 +201,9 @@ class FakeModel:
     async def probe(self) -> None:
         pass
 
+    async def verify(self) -> None:
+        pass
+
     async def close(self) -> None:
         self.is_closed = True
 

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from selectllm import cancellation
-from selectllm.errors import ContextLengthExceeded, CostExceeded, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
 from selectllm.llm.hosts import Deadline, HostPool
 from selectllm.llm.keys import ApiKeys
@@ -21,6 +22,7 @@ from selectllm.store import Store
 
 log = logging.getLogger(__name__)
 
+VERIFY_SECONDS: Final = 180.0  # between two looks at whether the model is still the same
 GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled
 
 
@@ -60,6 +62,7 @@ class Caller:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: set[asyncio.Task[Entry]] = set()
+        self._unverified: list[Entry] = []  # replies since the model was last looked at
 
     def deadline(self) -> Deadline:
         """How long a question may take, with all its requests; it stands still while all hosts are out."""
@@ -82,6 +85,33 @@ class Caller:
         self.usage.output_tokens += entry.reply.output_tokens
         return entry
 
+    async def verify(self) -> None:
+        """Make sure that the model is still the same; raises ModelChanged, with which all questions end then."""
+        replies = len(self._unverified)
+        try:
+            await self._hosts.verify()
+        except ModelChanged as error:
+            await self._hosts.end(error)
+            raise
+        del self._unverified[:replies]
+
+    async def verify_from_time_to_time(self) -> None:
+        """Make sure again and again, until cancelled; returns when it is another."""
+        with suppress(ModelChanged):
+            while True:
+                await asyncio.sleep(VERIFY_SECONDS)
+                await self.verify()
+
+    async def retract(self, error: ModelChanged) -> ModelChanged:
+        """Have the replies since the last look at the model count no more, and say so."""
+        unused = ""
+        if self._unverified:
+            since = min(entry.at for entry in self._unverified)
+            await self._ledger.retract([entry.key for entry in self._unverified], since)
+            clock = time.strftime("%H:%M:%S", time.localtime(since / 1e9))
+            unused = f"{len(self._unverified)} replies, those since {clock}, are not used; all others are kept. "
+        return ModelChanged(f"{error}. {unused}Run again to go on with the model as it is now")
+
     async def drain(self, seconds: float) -> None:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
         await self._hosts.end(Stopped("the asking has ended"))
@@ -102,7 +132,9 @@ class Caller:
                 self.usage.asked += 1
                 self.usage.paid_prompt_tokens += reply.prompt_tokens
                 self.usage.paid_output_tokens += reply.output_tokens
-                return await self._ledger.add(request, self.info, reply)
+                entry = await self._ledger.add(request, self.info, reply)
+                self._unverified.append(entry)
+                return entry
         except (TransientError, ContextLengthExceeded):  # of this question alone
             raise
         except Exception as error:  # ends the run: what is asked now would be paid for, and waited for, in vain
@@ -130,6 +162,7 @@ async def open_caller(
             ledger = Ledger(store, info)
             closing.push_async_callback(ledger.close)
             caller = Caller(hosts, ledger, limit)
+            verifying = asyncio.create_task(caller.verify_from_time_to_time())
             try:
                 yield caller
             except BaseException as error:
@@ -140,3 +173,9 @@ async def open_caller(
                     log.warning("the run ends: %s. It waits up to %s", error, waits)
                 await caller.drain(seconds)
                 raise
+            finally:
+                verifying.cancel()
+                try:
+                    await caller.verify()
+                except ModelChanged as error:
+                    raise await caller.retract(error) from None

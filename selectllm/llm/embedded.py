@@ -103,6 +103,9 @@ class EmbeddedModel:
     async def probe(self) -> None:
         """A model in this process always answers."""
 
+    async def verify(self) -> None:
+        """Nothing can change what is in this process."""
+
     async def close(self) -> None:
         """Release the weights, after the generation that is still under way."""
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)

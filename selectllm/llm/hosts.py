@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from selectllm.errors import ModelError, TransientError
+from selectllm.errors import ModelChanged, ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.host_state import DEADLINE, FAILURES_IN_A_ROW, Connect, HostState, asks_to_wait
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
@@ -25,6 +25,7 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
+VERIFY_SECONDS: Final = 10.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
 
@@ -140,6 +141,17 @@ class HostPool:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), pause)
             deadline.left -= pause
+
+    async def verify(self) -> None:
+        """Make sure that all hosts that answer have the run's model still; raises ModelChanged."""
+        for model in [host.model for host in self._hosts if host.model and host.is_ready]:
+            try:
+                async with asyncio.timeout(VERIFY_SECONDS):
+                    await model.verify()
+            except ModelChanged:
+                raise
+            except (ModelError, TimeoutError) as error:
+                log.warning("%s does not say whether it has the same model still: %s", model.host, error or "no answer")
 
     async def end(self, error: Exception) -> None:
         """Ask nothing more: questions that wait, for a host or for their next try, end at once, with the error."""

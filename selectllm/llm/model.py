@@ -122,5 +122,11 @@ class ChatModel(Protocol):
     async def probe(self) -> None:
         """Find out, cheaply, whether the host answers at all; raises TransientError or ModelError when it does not."""
 
+    async def verify(self) -> None:
+        """Raise ModelChanged when the host has other weights under the model's name by now, where it says so.
+
+        Raises TransientError or ModelError when it does not answer.
+        """
+
     async def close(self) -> None:
         """Release connections and weights."""

@@ -9,7 +9,7 @@ import httpx
 from httpx import HTTPStatusError
 from ollama import ChatResponse, GenerateResponse, ResponseError
 
-from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
 from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.keys import ApiKeys
@@ -83,9 +83,19 @@ class OllamaModel:
         return reply
 
     async def probe(self) -> None:
-        """Ask for the server's version."""
+        """Ask for the server's models: a host that returns may have another one."""
+        await self.verify()
+
+    async def verify(self) -> None:
+        """Look at the model's digest again; `ollama create` and `ollama pull` change it while a server runs."""
         with self._errors_translated():
-            await self._client.version()
+            models = (await self._client.list()).models
+        digest = next((str(model.digest) for model in models if model.model == self.info.name), "")
+        if not digest:
+            raise ModelError(f"{self.info.name} is no longer at {self.host}. To go on: ollama pull {self.info.name}")
+        if digest != self.info.digest:
+            change = f"digest {digest[:12]}, was {self.info.digest[:12]}"
+            raise ModelChanged(f"{self.info.name} is another model by now at {self.host} ({change})")
 
     async def close(self) -> None:
         """Close the connections."""

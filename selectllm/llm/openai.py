@@ -97,6 +97,9 @@ class OpenAIModel:
             if isinstance(error, TransientError):
                 raise
 
+    async def verify(self) -> None:
+        """Do nothing: the API says nothing of the weights."""
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()

@@ -35,6 +35,9 @@ class ScriptedModel:
     async def probe(self) -> None:
         """A script is always there."""
 
+    async def verify(self) -> None:
+        """Nothing can change what is in this process."""
+
     async def close(self) -> None:
         """Nothing to release."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from selectllm import plan_run, select
-from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
+from selectllm.errors import ModelChanged, ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
@@ -136,6 +136,24 @@ def test_a_run_fails_when_the_server_stays_down_and_the_next_run_continues(make_
         resumed = select(settings)
         assert resumed.summary["ranking"]["from_ledger"] == kept
         assert len(resumed.table()) == 20
+
+
+def test_replies_of_a_model_that_changed_during_a_run_are_not_used(make_run: MakeRun) -> None:
+    with FaultyOllama() as server:
+        before = server.digest
+        settings = against(server, make_run, rows=280, budget=10)
+
+        def create() -> None:
+            server.digest = "c4a9ed" * 10 + "abcd"
+
+        after(server, 5, create)
+        words = r"^m:latest is another model by now at .* 20 replies, those since .*, are not used; .* Run again"
+        with pytest.raises(ModelChanged, match=words):
+            select(settings)
+        assert len(server.answered) == 20
+        server.digest = before
+        again = select(settings)
+        assert (again.summary["ranking"]["from_ledger"], again.summary["ranking"]["abstained"]) == (0, 0)
 
 
 def test_a_run_fails_at_once_when_the_server_is_down_at_the_start(make_run: MakeRun) -> None:

@@ -11,7 +11,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import (
+    ContextLengthExceeded,
+    HostUnreachable,
+    ModelChanged,
+    ModelError,
+    SelectorUnavailable,
+    TransientError,
+)
 from selectllm.llm import open_model
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
@@ -52,6 +59,7 @@ class Server:
     def __init__(self, *replies: Any) -> None:
         self.replies = list(replies)
         self.context = 0
+        self.digest = "d1"
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.app = Starlette(
@@ -70,7 +78,8 @@ class Server:
         return JSONResponse({"version": "0.30.0"})
 
     async def tags(self, _: HttpRequest) -> Response:
-        return JSONResponse({"models": [{"name": "m:latest", "model": "m:latest", "digest": "d1", "size": 1}]})
+        model = {"name": "m:latest", "model": "m:latest", "digest": self.digest, "size": 1}
+        return JSONResponse({"models": [model] if self.digest else []})
 
     async def ps(self, _: HttpRequest) -> Response:
         running = {"name": "m:latest", "model": "m:latest", "digest": "d1", "context_length": self.context}
@@ -117,6 +126,24 @@ async def test_a_model_is_known_by_its_digest() -> None:
         "listwise",
     )
     assert info.selector == "ollama:m"
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_has_changed_under_its_name_is_noticed() -> None:
+    server = Server(GOOD)
+    model = await opened(server)
+    await model.verify()
+    server.digest = "d2"
+    words = r"^m:latest is another model by now at http://model\.example \(digest d2, was d1\)$"
+    for look in (model.verify, model.probe):
+        with pytest.raises(ModelChanged, match=words):
+            await look()
+    server.digest = ""
+    with pytest.raises(
+        ModelError, match=r"no longer at http://model\.example\. To go on: ollama pull m:latest"
+    ) as error:
+        await model.verify()
+    assert not isinstance(error.value, ModelChanged)
 
 
 @pytest.mark.asyncio
