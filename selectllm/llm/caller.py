@@ -16,8 +16,9 @@ from selectllm.llm.hosts import Deadline, HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import ModelInfo, Request
+from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.llm.usage import Usage
-from selectllm.settings import RunSettings
+from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,7 @@ async def open_caller(
             await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
             ledger = Ledger(store, info)
             closing.push_async_callback(ledger.close)
+            _warn_of_slowness(ledger, longest, settings.ranking)
             caller = Caller(hosts, ledger, limit)
             verifying = asyncio.create_task(caller.verify_from_time_to_time())
             try:
@@ -179,3 +181,10 @@ async def open_caller(
                     await caller.verify()
                 except ModelChanged as error:
                     raise await caller.retract(error) from None
+
+
+def _warn_of_slowness(ledger: Ledger, longest: LongestRequest, options: RankingSettings) -> None:
+    """Say so before a run in which, by the model's earlier replies, the longest question has too little time."""
+    speed, tokens = Speed.of(ledger.latest_replies()), longest.prompt_bytes / BYTES_PER_TOKEN
+    if speed and (warning := time_warning(seconds := speed.seconds(tokens, 0), options)):
+        log.warning("the longest question takes about %.0f s, by earlier replies: %s", seconds, warning)

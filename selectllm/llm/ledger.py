@@ -12,13 +12,16 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from selectllm.errors import StoreError
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 from selectllm.store.files import sync_folder
+
+LATEST: Final = 200  # replies: enough to know how fast a model is now
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ class Ledger:
     def get(self, key: str) -> Entry | None:
         """The reply that was given to this question, if one was."""
         return self._entries.get(key)
+
+    def latest_replies(self) -> list[Reply]:
+        """Some of the replies that there are, the last ones read."""
+        return [entry.reply for entry in islice(reversed(self._entries.values()), LATEST)]
 
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.

@@ -5,17 +5,20 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
+from uuid import uuid4
 
 from selectllm.errors import ModelError, SelectLLMError, TransientError
 from selectllm.llm import open_model
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request
+from selectllm.llm.speed import Speed, time_warning
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
 from selectllm.settings import RankingSettings, RunSettings
 
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+NEW_LINES: Final = 16  # that a speed is measured with: some hundred tokens
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 TEXTS: Final = {
@@ -62,7 +65,7 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, settings.think != "off")
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        seconds, reply = await _timed(hosts, [0])
+        seconds, reply = await _timed(hosts, [_query(0)])
     except ModelError as error:
         advice = "check the name of the model and the key; the server's log says more"
         if isinstance(error, TransientError):
@@ -73,6 +76,7 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         return
     yield _context(hosts, settings)
     yield _structured(reply)
+    yield await _speed(hosts, settings)
     yield await _logprobs(hosts)
     yield await _parallel(hosts, seconds)
 
@@ -97,6 +101,28 @@ def _structured(reply: Reply) -> Finding:
     return Finding("query", answer.fault is None, seen, advice)
 
 
+async def _speed(hosts: HostPool, settings: RankingSettings) -> Finding:
+    """How long the longest query takes, by a text that no server has in its cache."""
+    request = listwise(CANDIDATES, 2, 0).request()
+    request = replace(request, text="\n".join(uuid4().hex for _ in range(NEW_LINES)) + "\n\n" + request.text)
+    try:
+        seconds, reply = await _timed(hosts, [request])
+    except ModelError as error:
+        return Finding(
+            "speed", False, str(error), "the server fails with longer prompts: look at its log and its memory"
+        )
+    if not reply.prompt_duration:  # the server does not count its time
+        reply = replace(reply, prompt_duration=round(1e9 * seconds))
+    speed = Speed.of([reply])
+    if speed is None:
+        return Finding("speed", True, "not known: the server counts no tokens")
+    tokens = QUERY_SIZE * settings.candidate_chars // 4
+    longest = speed.seconds(tokens, max_answer_tokens(settings.depth, settings.think != "off"))
+    seen = f"{speed.read:,.0f} tokens read a second: {QUERY_SIZE} of the longest candidates, about {tokens:,} tokens, "
+    advice = time_warning(longest, settings)
+    return Finding("speed", not advice, f"{seen}take about {longest:,.0f} s", advice)
+
+
 async def _logprobs(hosts: HostPool) -> Finding:
     """Only --mode pointwise needs them: without them a selector is as good in listwise mode."""
     try:
@@ -115,8 +141,8 @@ async def _logprobs(hosts: HostPool) -> Finding:
 async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
     """`first_seconds` is how long the first question took, which may have loaded the model."""
     try:
-        single = min(first_seconds, (await _timed(hosts, [1]))[0])
-        together, _ = await _timed(hosts, range(2, 2 + CONCURRENCY))
+        single = min(first_seconds, (await _timed(hosts, [_query(1)]))[0])
+        together, _ = await _timed(hosts, map(_query, range(2, 2 + CONCURRENCY)))
     except ModelError as error:
         return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency")
     rate = CONCURRENCY * single / together
@@ -124,10 +150,14 @@ async def _parallel(hosts: HostPool, first_seconds: float) -> Finding:
     return Finding("parallelism", True, seen)
 
 
-async def _timed(hosts: HostPool, seeds: Iterable[int]) -> tuple[float, Reply]:
-    """Seconds until a query of each of these seeds is answered, and the first reply."""
+def _query(seed: int) -> Request:
+    return listwise(CANDIDATES, 2, seed).request()
+
+
+async def _timed(hosts: HostPool, requests: Iterable[Request]) -> tuple[float, Reply]:
+    """Seconds until requests that are sent together are answered, and the first reply."""
     started = time.perf_counter()
-    replies = await asyncio.gather(*(_answer(hosts, listwise(CANDIDATES, 2, seed).request()) for seed in seeds))
+    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
     return time.perf_counter() - started, replies[0]
 
 

@@ -99,7 +99,7 @@ def _rank_page(
     sizes = [len(query.candidates) for query in unranked]
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
-    job = Job("rankings", model, questions, longest_request(candidates.values(), settings, model), paid_before)
+    job = Job("rankings", model, questions, longest_request(candidates.values(), settings, model.mode), paid_before)
     if context.executor.is_remote:
         ranks, stats = _rank_remotely(context, job, unranked)
     else:

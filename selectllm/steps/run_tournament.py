@@ -46,7 +46,7 @@ def run_tournament(
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    job = Job("tournament", model, questions, longest_request(candidates.values(), settings, model), paid_before)
+    job = Job("tournament", model, questions, longest_request(candidates.values(), settings, model.mode), paid_before)
     ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})

@@ -12,6 +12,7 @@ import pytest
 from selectllm import plan_run, select
 from selectllm.errors import ModelChanged, ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
+from selectllm.report.format import format_plan
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -246,3 +247,22 @@ def test_the_plan_counts_passes_like_the_run(make_run: MakeRun) -> None:
     assert summary["agreement"] == 1.0, "the answers of this server do not depend on the order"
     assert set(summary["agreement_by_question"].values()) == {1.0}
     assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_question"])
+
+
+def test_the_plan_and_the_next_run_warn_of_a_model_that_is_too_slow(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaultyOllama(delay=0.05) as server:
+        settings = against(server, make_run, rows=60, budget=5)
+        before = plan_run(settings)["ranking"]["longest"]
+        assert before["prompt_tokens"] > 300
+        assert (before["seconds"], before["warning"]) == (None, "")
+        select(settings)
+        slow = settings.model_copy(update={"seed": 1, "ranking": settings.ranking.model_copy(update={"timeout": 0.01})})
+        longest = plan_run(slow)["ranking"]["longest"]
+        assert 0.02 < longest["seconds"] < 1
+        assert longest["warning"] == "it will not be answered within --timeout 0.01 at the first try: set --timeout 60"
+        assert f"NOTE: {longest['warning']}" in format_plan(plan_run(slow))
+        caplog.clear()
+        select(slow)
+    assert caplog.messages[0].startswith("the longest question takes about 0 s, by earlier replies: it will not be")
