@@ -12,7 +12,8 @@ from typing import Final
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
-from selectllm.llm.hosts import Deadline, HostPool
+from selectllm.llm.host_state import Deadline
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import ModelInfo, Request

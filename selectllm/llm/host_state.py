@@ -1,5 +1,7 @@
 """A host and its health: how many questions it takes at once, how fast, and since when it answers none."""
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -7,13 +9,26 @@ from typing import Final
 
 from selectllm.errors import TransientError
 from selectllm.llm.backoff import RATE_LIMIT, Pace
-from selectllm.llm.model import ChatModel
+from selectllm.llm.model import ChatModel, Reply, Request
 
 FAILURES_IN_A_ROW: Final = 5  # then a host is taken out: fewer would take a bad moment for an outage
 OVERLOAD_KINDS: Final = frozenset({"timeout", "busy", RATE_LIMIT})  # errors that say that it has too much to do
 DEADLINE: Final = "deadline"  # the kind of error of a question that has used up its time
+SLOW: Final = (
+    "%s, with %d under way: from now on it gets one question at a time, and up to %g s for it. If this goes on, raise "
+    "--timeout and --deadline, lower --query-size, or choose a smaller model"
+)
+
+log = logging.getLogger(__name__)
 
 Connect = Callable[[], Awaitable[ChatModel]]
+
+
+@dataclass
+class Deadline:
+    """Seconds that are left for one question: for all requests, and the pauses between them, until it is answered."""
+
+    left: float
 
 
 @dataclass
@@ -58,6 +73,23 @@ class HostState:
             return self.last_error
         return f"{self.model.host}: {self.last_error}"
 
+    async def ask(self, request: Request, deadline: Deadline) -> Reply:
+        """Have a request answered, within the host's timeout and what the question's deadline has left.
+
+        Raises TransientError, ContextLengthExceeded, ModelError.
+        """
+        assert self.model, "a host is asked once it is ready"
+        started, allowed = time.monotonic(), min(self.timeout, deadline.left)
+        try:
+            # Clients have timeouts, too, but not for a model in this process, nor for a slow trickle.
+            async with asyncio.timeout(allowed):
+                return await self.model.answer(request)
+        except TimeoutError:
+            kind = "timeout" if allowed == self.timeout else DEADLINE
+            raise TransientError(f"{self.model.info.name} did not answer within {allowed:.1f} s", kind) from None
+        finally:
+            deadline.left -= time.monotonic() - started
+
     def on_start(self) -> None:
         """Take note that it is asked a question."""
         self.in_flight += 1
@@ -80,6 +112,7 @@ class HostState:
             self.limit = 1.0 if error.kind == "timeout" else max(1.0, self.limit / 2)
             if error.kind == "timeout":
                 self.timeout = min(2 * self.timeout, max(most_seconds, self.timeout))
+                log.warning(SLOW, error, self.in_flight, self.timeout)
         if asks_to_wait(error):
             self.pace.on_refusal(started, now, error.retry_after, too_fast=error.kind == RATE_LIMIT)
         else:

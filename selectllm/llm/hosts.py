@@ -10,14 +10,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.errors import ModelChanged, ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
-from selectllm.llm.host_state import DEADLINE, FAILURES_IN_A_ROW, Connect, HostState, asks_to_wait
+from selectllm.llm.host_state import DEADLINE, FAILURES_IN_A_ROW, Connect, Deadline, HostState, asks_to_wait
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
-from selectllm.llm.outage import log_outage
+from selectllm.llm.outage import Outage
 from selectllm.llm.readiness import Readiness
 from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
@@ -25,16 +24,9 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
-VERIFY_SECONDS: Final = 10.0  # that a host has to say which model it has
+VERIFY_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
-
-
-@dataclass
-class Deadline:
-    """Seconds that are left for one question: for all requests, and the pauses between them, until it is answered."""
-
-    left: float
 
 
 class HostPool:
@@ -58,7 +50,7 @@ class HostPool:
         self._changed, self._ended = asyncio.Condition(), asyncio.Event()
         self._error: Exception | None = None  # that has ended the asking
         self._background: set[asyncio.Task[None]] = set()
-        self._outage: asyncio.Task[None] | None = None
+        self._outage = Outage(info.name, self._hosts, options.give_up_after)
 
     @property
     def context(self) -> int | None:
@@ -118,7 +110,7 @@ class HostPool:
             async with self._free_host(check, failed) as host:
                 started = time.monotonic()
                 try:
-                    reply = await self._ask(host, request, deadline)
+                    reply = await host.ask(request, deadline)
                 except TransientError as error:
                     failure, failed = error, host
                     self._failed(host, error, started)
@@ -161,26 +153,14 @@ class HostPool:
 
     async def close(self) -> None:
         """Release all hosts."""
-        tasks = [*self._background, *([self._outage] if self._outage else [])]
+        self._outage.close()
+        tasks = tuple(self._background)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for host in self._hosts:
             if host.model:
                 await host.model.close()
-
-    async def _ask(self, host: HostState, request: Request, deadline: Deadline) -> Reply:
-        assert host.model, "a host is asked once it is ready"
-        started, allowed = time.monotonic(), min(host.timeout, deadline.left)
-        try:
-            # Clients have timeouts, too, but not for a model in this process, nor for a slow trickle.
-            async with asyncio.timeout(allowed):
-                return await host.model.answer(request)
-        except TimeoutError:
-            kind = "timeout" if allowed == host.timeout else DEADLINE
-            raise TransientError(f"{self.info.name} did not answer within {allowed:.1f} s", kind) from None
-        finally:
-            deadline.left -= time.monotonic() - started
 
     @asynccontextmanager
     async def _free_host(self, check: Callable[[], None], failed: HostState | None) -> AsyncIterator[HostState]:
@@ -190,13 +170,13 @@ class HostPool:
             check()
             if self._error:
                 raise self._error
-            return any(host.is_free for host in self._hosts) or self._is_given_up()
+            return any(host.is_free for host in self._hosts) or self._outage.is_final
 
         async with self._changed:
             await self._changed.wait_for(is_possible)
             free = [host for host in self._hosts if host.is_free]
             if not free:
-                raise self._giving_up()
+                raise self._outage.error()
             host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
             host.on_start()
             self._wake_when_free(host)
@@ -220,56 +200,28 @@ class HostPool:
         await asyncio.sleep(moment - time.monotonic() + 0.001)  # timers are early by a hair
         await self._wake()
 
-    def _is_given_up(self) -> bool:
-        return all(host.is_out_for(self._options.give_up_after) for host in self._hosts)
-
-    def _giving_up(self) -> ModelError:
-        seconds, name = f"{self._options.give_up_after:g} s", self.info.name
-        is_silent = all(host.down_since is not None for host in self._hosts)
-        what = f"has answered for {seconds}" if is_silent else f"takes questions within {seconds} (--give-up-after)"
-        advice = "look after the server, then run again" if is_silent else "run again when it takes them"
-        errors = "; ".join(dict.fromkeys(text for host in self._hosts if (text := host.describe())))
-        last = f". The last error: {errors}" if errors else ""
-        return ModelError(f"no host of {name} {what}. Replies received so far are kept: {advice}{last}")
-
     def _succeeded(self, host: HostState, reply: Reply, started: float) -> None:
         host.on_answer(started)
         self._wake_when_free(host)
-        self._watch_outage()
+        self._outage.watch()
         if worked := reply.load_duration + reply.prompt_duration + reply.output_duration:
             self.usage.queued_seconds += max(reply.total_duration - worked, 0) / 1e9
 
     def _failed(self, host: HostState, error: TransientError, started: float) -> None:
         self.usage.errors_by_kind[error.kind] += 1
-        timeout, at_once = host.timeout, host.in_flight
         host.on_failure(error, started, self._options.deadline)
         self.lowest_limit = min(self.lowest_limit, int(host.limit))
-        if host.timeout > timeout:
-            log.warning(
-                "%s, with %d under way: from now on it gets one question at a time, and up to %g s for it. If this "
-                "goes on, raise --timeout and --deadline, lower --query-size, or choose a smaller model",
-                *(error, at_once, host.timeout),
-            )
         if host.failures >= FAILURES_IN_A_ROW and host.down_since is None:
             self._take_out(host)
         self._wake_when_free(host)
-        self._watch_outage()
-
-    def _watch_outage(self) -> None:
-        """Have it said while no host takes questions."""
-        is_out = all(host.out_since is not None for host in self._hosts)
-        if is_out and self._outage is None:
-            work = log_outage(self.info.name, self._hosts, self._options.give_up_after)
-            self._outage = asyncio.create_task(work)
-        elif not is_out and self._outage:
-            self._outage.cancel()
-            self._outage = None
+        self._outage.watch()
 
     def _take_out(self, host: HostState, preparing: asyncio.Task[None] | None = None) -> None:
         host.down_since = time.monotonic()
-        log.warning("a host is out until it answers again: %s", host.describe() or f"{self.info.name} is not ready")
+        if any(other.out_since is None for other in self._hosts):  # else the outage is said, with all hosts
+            log.warning("a host is out, and the others go on: %s", host.describe() or f"{self.info.name} is not ready")
         self._begin(self._probe(host, preparing))
-        self._watch_outage()
+        self._outage.watch()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something in the background, until all hosts are released."""
@@ -282,7 +234,7 @@ class HostPool:
         if preparing:
             await asyncio.gather(preparing, return_exceptions=True)
         while not host.is_ready or not preparing:
-            if self._is_given_up():
+            if self._outage.is_final:
                 return await self._wake()
             await asyncio.sleep(PROBE_SECONDS)
             try:
@@ -293,5 +245,5 @@ class HostPool:
                 host.last_error = str(error) or type(error).__name__
                 await self._wake()
         host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
-        self._watch_outage()
+        self._outage.watch()
         return await self._wake()

@@ -12,8 +12,8 @@ import pytest
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
-from selectllm.llm.host_state import Connect
-from selectllm.llm.hosts import Deadline, HostPool
+from selectllm.llm.host_state import Connect, Deadline
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import ChatModel, Reply, Request
 from selectllm.settings import RankingSettings
 from tests.conftest import FakeModel
