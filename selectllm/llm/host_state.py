@@ -80,12 +80,12 @@ class HostState:
         """
         assert self.model, "a host is asked once it is ready"
         started, allowed = time.monotonic(), min(self.timeout, deadline.left)
+        kind = DEADLINE if allowed < self.timeout else "timeout"
         try:
             # Clients have timeouts, too, but not for a model in this process, nor for a slow trickle.
             async with asyncio.timeout(allowed):
                 return await self.model.answer(request)
         except TimeoutError:
-            kind = "timeout" if allowed == self.timeout else DEADLINE
             raise TransientError(f"{self.model.info.name} did not answer within {allowed:.1f} s", kind) from None
         finally:
             deadline.left -= time.monotonic() - started

@@ -439,6 +439,7 @@ async def test_a_timeout_leaves_one_question_under_way_and_doubles_its_time(capl
 
     host_pool = pool(Shared(), concurrency=8, timeout=0.09, deadline=5.0, retries=1)
     await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(8))), 5)
+    assert host_pool.usage.errors_by_kind == {"timeout": 4}
     assert host_pool.lowest_limit == 1
     assert host_pool._hosts[0].timeout == pytest.approx(0.18)
     assert [record.getMessage() for record in caplog.records] == [

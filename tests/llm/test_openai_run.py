@@ -4,7 +4,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -25,28 +26,52 @@ async def listing(_: Request) -> Response:
     return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]})
 
 
+def refused(message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": {"message": message, "code": "rate_limit_exceeded"}}, 429, headers)
+
+
 async def completion(request: Request) -> Response:
     """Ranks shown numbers in reverse order. Every seventh request comes too soon; every fifth answer is prose."""
     body = json.loads(await request.body())
     ASKED.append(body)
     if len(ASKED) % 7 == 0:
-        return JSONResponse({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, 429)
+        return refused("slow down")
+    return answered(body, is_prose=len(ASKED) % 5 == 0)
+
+
+class Limited:
+    """Takes 10 requests in each window of 0.5 s, and names the time that is left of it, or not."""
+
+    def __init__(self, *, names: bool) -> None:
+        self.names, self.window, self.taken = names, 0.0, 0
+        self.refused = 0
+
+    async def completion(self, request: Request) -> Response:
+        body, now = json.loads(await request.body()), time.monotonic()
+        if now >= self.window + 0.5:
+            self.window, self.taken = now, 0
+        self.taken += 1
+        if self.taken <= 10:
+            return answered(body)
+        self.refused += 1
+        left = 1000 * (self.window + 0.5 - now)
+        return refused("slow down", {"retry-after-ms": f"{left:.0f}"} if self.names else None)
+
+
+def answered(body: dict[str, Any], *, is_prose: bool = False) -> Response:
     ranking = body["response_format"]["json_schema"]["schema"]["properties"]["ranking"]
     answer = json.dumps({"ranking": ranking["items"]["enum"][::-1][: ranking["minItems"]]})
-    message = {"role": "assistant", "content": "I would rather talk." if len(ASKED) % 5 == 0 else answer}
+    message = {"role": "assistant", "content": "I would rather talk." if is_prose else answer}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return JSONResponse({**head, "choices": [choice], "usage": usage})
 
 
-@pytest.fixture
-def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
-    ASKED.clear()
-    routes = [Route("/v1/models", listing), Route("/v1/chat/completions", completion, methods=["POST"])]
+@contextmanager
+def served(complete: Callable[[Request], Awaitable[Response]]) -> Iterator[str]:
+    """Serve a completion; gives the base URL."""
+    routes = [Route("/v1/models", listing), Route("/v1/chat/completions", complete, methods=["POST"])]
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -56,6 +81,32 @@ def base_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(backoff, "FIRST_SECONDS", 0.01)
+
+
+@pytest.fixture
+def base_url() -> Iterator[str]:
+    ASKED.clear()
+    with served(completion) as url:
+        yield url
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.usefixtures("quick_embedding")
+def test_a_run_ends_well_within_a_rate_limit(names: bool, make_run: Callable[..., RunSettings]) -> None:
+    limited = Limited(names=names)
+    with served(limited.completion) as url:
+        summary = select(make_run(rows=560, budget=40, selector="openai:m", ranking={"hosts": [url]})).summary
+    assert summary["ranking"]["abstained"] == 0
+    assert summary["ranking"]["asked"] >= 40
+    assert summary["ranking"]["errors_by_kind"] == {"rate limit": limited.refused}
+    assert limited.refused < 30
 
 
 @pytest.mark.usefixtures("quick_embedding")
