@@ -185,6 +185,21 @@ def test_concurrency_is_reduced_for_a_slow_server(make_run: MakeRun) -> None:
     assert result.summary["ranking"]["queued_seconds"] > 0
 
 
+def test_questions_that_take_longer_than_the_timeout_are_answered(make_run: MakeRun) -> None:
+    with FaultyOllama(delay=0.3) as server:
+        settings = against(server, make_run, rows=42, budget=3, ranking={"concurrency": 4, "timeout": 0.12})
+        result = select(settings)
+    assert len(result.table()) == 3
+    assert result.summary["ranking"]["abstained"] == 0
+    assert set(result.summary["ranking"]["errors_by_kind"]) == {"timeout"}
+
+
+def test_loading_may_take_longer_than_the_timeout(make_run: MakeRun) -> None:
+    with FaultyOllama(loading=0.6) as server:
+        result = select(against(server, make_run, rows=56, budget=3, ranking={"timeout": 0.2}))
+    assert result.summary["ranking"]["errors_by_kind"] == {}
+
+
 def test_queries_that_do_not_fit_the_model_are_halved(make_run: MakeRun) -> None:
     with FaultyOllama(context_length=850) as server:
         result = select(against(server, make_run, rows=140, budget=10))
