@@ -10,7 +10,8 @@
         ├── ModelError                the model cannot be asked any more
         │   ├── TransientError        it cannot be asked now, but may be later: busy, restarting, cut off
         │   ├── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
-        │   └── ContentRefused        it can be asked, but not this: the provider refuses what the prompt or answer says
+        │   ├── ContentRefused        it can be asked, but not this: the provider refuses what the prompt or answer says
+        │   └── ModelChanged          its name stands for other weights than when the run began
         ├── TooFewRanked              the replies do not rank as many rows as the budget wants
         ├── TooManyAbstained          more questions than allowed had no usable answer, or rows were refused
         ├── CostExceeded              the run has cost as much as it may
@@ -96,6 +97,10 @@ class ContextLengthExceeded(ModelError):
 
 class ContentRefused(ModelError):
     """The provider refuses the content of this one question; it may answer about fewer rows."""
+
+
+class ModelChanged(ModelError):
+    """The model's name stands for other weights than when the run began."""
 
 
 class TooFewRanked(RunError):

@@ -2,23 +2,27 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from selectllm import pool, queries
+from selectllm.errors import StoreError
 from selectllm.llm import mode_of
-from selectllm.llm.model import THINKING_TOKENS
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.model import THINKING_TOKENS, Mode, ModelInfo, Reply
+from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.ranking import prompts
-from selectllm.ranking.prompts import Candidate, answer_tokens
+from selectllm.ranking.prompts import Candidate, answer_tokens, max_answer_tokens
 from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.exclude import excluded_rows
-from selectllm.steps.model import shown_candidates
+from selectllm.steps.model import longest_request, shown_candidates
 from selectllm.steps.read_pool import check_budget, usable_rows
 from selectllm.store import Store
+from selectllm.store.runs import list_runs, load_run
 from selectllm.strategies import load_strategy
 
-BYTES_PER_TOKEN: Final = 4.0
-"""Of UTF-8: usual for English. Other languages take more tokens, so the plan says that this is an estimate."""
+LATEST_RUNS: Final = 20  # among which one is looked for that asked the same model
 
 
 def plan_run(settings: RunSettings) -> dict[str, Any]:
@@ -42,7 +46,8 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
         mode = mode_of(settings.selector, settings.ranking.mode)
         is_pointwise = mode == "pointwise"
         counts = _pointwise(candidates) if is_pointwise else _listwise(settings, sizes, candidates, len(excluded))
-        ranking = {"mode": mode, "passes": settings.ranking.passes, **counts}
+        longest = _longest(settings, candidates, mode)
+        ranking = {"mode": mode, "passes": settings.ranking.passes, **counts, "longest": longest}
         cost = settings.ranking.cost(counts["prompt_tokens"], counts["output_tokens"])
     return {
         "strategy": settings.strategy,
@@ -54,6 +59,32 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,
     }
+
+
+def _longest(settings: RunSettings, candidates: Sequence[Candidate], mode: Mode) -> dict[str, Any]:
+    """The longest question, how long it takes by earlier replies, and what to do where that is too long."""
+    tokens = longest_request(candidates, settings, mode, False).prompt_bytes / BYTES_PER_TOKEN
+    speed, answer = Speed.of(_earlier_replies(settings)), 1
+    if mode == "listwise":
+        answer = max_answer_tokens(settings.ranking.depth, settings.ranking.think in ("low", "on"))
+    seconds = speed.seconds(tokens, answer) if speed else None
+    return {
+        "prompt_tokens": round(tokens),
+        "tokens_read_per_second": speed and round(speed.read, 1),
+        "seconds": seconds and round(seconds, 1),
+        "warning": time_warning(seconds, settings.ranking) if seconds else "",
+    }
+
+
+def _earlier_replies(settings: RunSettings) -> list[Reply]:
+    """Replies of the selector's model, as the latest run in the store that asked it knew it."""
+    store = Store(settings.store)
+    for run in list_runs(store)[:LATEST_RUNS]:
+        with suppress(StoreError, TypeError):  # a damaged record, or one of before 0.1, is no matter of a plan
+            info = ModelInfo(**(load_run(store, run).model or {}))
+            if info.selector == settings.selector:
+                return Ledger(store, info).latest_replies()
+    return []
 
 
 def _pointwise(candidates: Sequence[Candidate]) -> dict[str, Any]:

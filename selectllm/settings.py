@@ -100,13 +100,13 @@ class RankingSettings(Settings):
     concurrency: int = Field(4, ge=1, le=256, title="Concurrency")
     """The most questions under way at once on a host (1 to 256); fewer while it is slow."""
     timeout: float = Field(120, gt=0, title="Timeout")
-    """Seconds that one request may take (more than 0)."""
+    """Seconds that one request may take (more than 0); twice as many after one that took longer, up to the deadline."""
     deadline: float = Field(600, gt=0, title="Deadline")
-    """Seconds that one question may take with all its retries (more than 0)."""
+    """Seconds that one question may take with all its retries, and that loading the model may take (more than 0)."""
     retries: int = Field(4, ge=0, le=100, title="Retries")
     """Further tries after failures that can pass (0 to 100)."""
     give_up_after: float = Field(900, ge=0, title="Give up after")
-    """Seconds that a server which has answered may then be out (0 or more)."""
+    """Seconds that a server which has answered may then be out, or refuse all questions (0 or more)."""
     reask: bool = Field(False, title="Ask again")
     """Ask once more about queries without a usable answer. A new run does so by itself where the last one failed."""
     max_abstained: float = Field(0.05, ge=0, le=1, title="Most abstentions")

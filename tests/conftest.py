@@ -181,6 +181,7 @@ class FakeModel:
     """A model that answers each request by a function and records the requests."""
 
     context = None
+    host = "http://fake"
 
     def __init__(self, answer: Callable[[Request], Reply | str]) -> None:
         self.info = ModelInfo("fake", "fake", "fake-digest", "1", "model", "listwise")
@@ -198,6 +199,9 @@ class FakeModel:
         return Reply(answer, "stop", prompt_tokens=10, output_tokens=2) if isinstance(answer, str) else answer
 
     async def probe(self) -> None:
+        pass
+
+    async def verify(self) -> None:
         pass
 
     async def close(self) -> None:

@@ -27,9 +27,9 @@ def doctor(
     timeout: Annotated[float, Parameter(help="Seconds that one request may take.")] = 120,
     json: Json = False,
 ) -> int:
-    """Check whether a selector can do what a run will ask of it: server, model, context, answers, parallelism.
+    """Check whether a selector can do what a run will ask of it: server, model, context, answers, speed, parallelism.
 
-    Asks it a handful of tiny questions, and a long one where its context is not known. Exit code 1 where something is
+    Asks it a handful of small questions, and a long one where its context is not known. Exit code 1 where something is
     not well, with what to do about it.
     """
     from selectllm.cli.environment import with_environment

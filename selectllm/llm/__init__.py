@@ -8,7 +8,8 @@ from typing import Literal
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.llm.context_guard import ContextGuard
-from selectllm.llm.hosts import Connect, HostPool
+from selectllm.llm.host_state import Connect
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
 from selectllm.llm.scripted import ScriptedModel
@@ -28,7 +29,7 @@ async def open_model(
     """
     hosts = settings.hosts if selector.partition(":")[0] in PROVIDERS else ()
     models: list[ChatModel] = []
-    absent: dict[Connect, HostUnreachable] = {}
+    absent: dict[Connect, Exception] = {}
     try:
         for host in hosts or (None,):
             connect = partial(_connect, selector, host, settings, keys)
@@ -49,7 +50,7 @@ async def open_model(
         for model in models:
             await model.close()
         raise
-    return HostPool(models, settings, infos[0], list(absent))
+    return HostPool(models, settings, infos[0], absent)
 
 
 async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
@@ -58,17 +59,18 @@ async def _connect(selector: str, host: str | None, settings: RankingSettings, k
 
 async def _open(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
     kind, _, name = selector.partition(":")
+    timeout = max(settings.timeout, settings.deadline)  # each try has a limit of its own, which grows
     mode = mode_of(selector, settings.mode)
     if kind == "scripted":
         return ScriptedModel(name)
     if kind == "ollama":
         from selectllm.llm.ollama import open_ollama
 
-        return await open_ollama(name, host=host, keys=keys, timeout=settings.timeout, mode=mode)
+        return await open_ollama(name, host=host, keys=keys, timeout=timeout, mode=mode)
     if kind == "openai":
         from selectllm.llm.openai import open_openai
 
-        return await open_openai(name, host=host, keys=keys, timeout=settings.timeout, mode=mode)
+        return await open_openai(name, host=host, keys=keys, timeout=timeout, mode=mode)
     from selectllm.llm.embedded import open_embedded
 
     return await open_embedded(name, mode=mode)

@@ -1,23 +1,30 @@
 """A durable caller of one model: each request is looked up in the ledger first; each reply is kept before it counts."""
 
 import asyncio
+import logging
 import math
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, Stopped
+from selectllm.errors import ContentRefused, ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
-from selectllm.llm.hosts import Deadline, HostPool
+from selectllm.llm.host_state import Deadline
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import ModelInfo, Request
+from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.llm.usage import Usage
-from selectllm.settings import RunSettings
+from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
 
+log = logging.getLogger(__name__)
+
+VERIFY_SECONDS: Final = 180.0  # between two looks at whether the model is still the same
 GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled
 
 
@@ -57,7 +64,7 @@ class Caller:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: set[asyncio.Task[Entry]] = set()
-        self._has_ended = False
+        self._unverified: list[Entry] = []  # replies since the model was last looked at
 
     def deadline(self) -> Deadline:
         """How long a question may take, with all its requests; it stands still while all hosts are out."""
@@ -84,10 +91,36 @@ class Caller:
         """Whether a question may be asked once more if this reply cannot be used: see `Ledger`."""
         return self._ledger.may_ask_again(entry)
 
+    async def verify(self) -> None:
+        """Make sure that the model is still the same; raises ModelChanged, with which all questions end then."""
+        replies = len(self._unverified)
+        try:
+            await self._hosts.verify()
+        except ModelChanged as error:
+            await self._hosts.end(error)
+            raise
+        del self._unverified[:replies]
+
+    async def verify_from_time_to_time(self) -> None:
+        """Make sure again and again, until cancelled; returns when it is another."""
+        with suppress(ModelChanged):
+            while True:
+                await asyncio.sleep(VERIFY_SECONDS)
+                await self.verify()
+
+    async def retract(self, error: ModelChanged) -> ModelChanged:
+        """Have the replies since the last look at the model count no more, and say so."""
+        unused = ""
+        if self._unverified:
+            since = min(entry.at for entry in self._unverified)
+            await self._ledger.retract([entry.key for entry in self._unverified], since)
+            clock = time.strftime("%H:%M:%S", time.localtime(since / 1e9))
+            unused = f"{len(self._unverified)} replies, those since {clock}, are not used; all others are kept. "
+        return ModelChanged(f"{error}. {unused}Run again to go on with the model as it is now")
+
     async def drain(self, seconds: float) -> None:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
-        self._has_ended = True
-        await self._hosts.wake()  # questions that wait for a host end at once
+        await self._hosts.end(Stopped("the asking has ended"))
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=seconds)
         for task in self._in_flight:
@@ -100,16 +133,22 @@ class Caller:
             task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
 
     async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
-        async with self._hosts.answer(request, self._check, deadline) as reply:
-            self.usage.asked += 1
-            self.usage.paid_prompt_tokens += reply.prompt_tokens
-            self.usage.paid_output_tokens += reply.output_tokens
-            return await self._ledger.add(request, self.info, reply)
+        try:
+            async with self._hosts.answer(request, self._check, deadline) as reply:
+                self.usage.asked += 1
+                self.usage.paid_prompt_tokens += reply.prompt_tokens
+                self.usage.paid_output_tokens += reply.output_tokens
+                entry = await self._ledger.add(request, self.info, reply)
+                self._unverified.append(entry)
+                return entry
+        except (TransientError, ContextLengthExceeded, ContentRefused):  # of this question alone
+            raise
+        except Exception as error:  # ends the run: what is asked now would be paid for, and waited for, in vain
+            await self._hosts.end(error)
+            raise
 
     def _check(self) -> None:
         cancellation.raise_if_cancelled()
-        if self._has_ended:
-            raise Stopped("the asking has ended")
         self._limit.check(self.usage)
 
 
@@ -128,10 +167,29 @@ async def open_caller(
             await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
             ledger = Ledger(store, info, reask=settings.ranking.reask)
             closing.push_async_callback(ledger.close)
+            _warn_of_slowness(ledger, longest, settings.ranking)
             caller = Caller(hosts, ledger, limit)
+            verifying = asyncio.create_task(caller.verify_from_time_to_time())
             try:
                 yield caller
             except BaseException as error:
                 is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
-                await caller.drain(GRACE_SECONDS if is_interrupted else settings.ranking.timeout)
+                seconds = GRACE_SECONDS if is_interrupted else settings.ranking.timeout
+                if hosts.in_flight and not is_interrupted:
+                    waits = f"{seconds:g} s for the {hosts.in_flight} replies that are under way, and keeps them"
+                    log.warning("the run ends: %s. It waits up to %s", error, waits)
+                await caller.drain(seconds)
                 raise
+            finally:
+                verifying.cancel()
+                try:
+                    await caller.verify()
+                except ModelChanged as error:
+                    raise await caller.retract(error) from None
+
+
+def _warn_of_slowness(ledger: Ledger, longest: LongestRequest, options: RankingSettings) -> None:
+    """Say so before a run in which, by the model's earlier replies, the longest question has too little time."""
+    speed, tokens = Speed.of(ledger.latest_replies()), longest.prompt_bytes / BYTES_PER_TOKEN
+    if speed and (warning := time_warning(seconds := speed.seconds(tokens, 0), options)):
+        log.warning("the longest question takes about %.0f s, by earlier replies: %s", seconds, warning)

@@ -50,6 +50,11 @@ class ContextGuard:
         return self._model.info
 
     @property
+    def host(self) -> str:
+        """Where it is asked."""
+        return self._model.host
+
+    @property
     def context(self) -> int | None:
         """Tokens that a prompt and its answer share; None where nobody says."""
         return self._model.context
@@ -70,6 +75,10 @@ class ContextGuard:
     async def probe(self) -> None:
         """Find out whether the host answers at all."""
         await self._model.probe()
+
+    async def verify(self) -> None:
+        """Make sure that the model is still the same."""
+        await self._model.verify()
 
     async def close(self) -> None:
         """Release the model."""

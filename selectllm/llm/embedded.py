@@ -79,6 +79,8 @@ class _Generation:
 class EmbeddedModel:
     """One model of a GGUF file. `prepare` loads the weights, which takes about a second for the demo model."""
 
+    host = "this process"
+
     def __init__(self, path: Path, info: ModelInfo, context: int) -> None:
         self.info, self._path, self._n_ctx = info, path, context
         self.context: int | None = context
@@ -100,6 +102,9 @@ class EmbeddedModel:
 
     async def probe(self) -> None:
         """A model in this process always answers."""
+
+    async def verify(self) -> None:
+        """Nothing can change what is in this process."""
 
     async def close(self) -> None:
         """Release the weights, after the generation that is still under way."""

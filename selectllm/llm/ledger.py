@@ -12,13 +12,16 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from selectllm.errors import StoreError
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 from selectllm.store.files import sync_folder
+
+LATEST: Final = 200  # replies: enough to know how fast a model is now
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,32 @@ class Entry:
             return None
 
 
+@dataclass(frozen=True)
+class Retraction:
+    """Replies that do not count after all: those to the questions `keys` that were kept from `since` to `at`."""
+
+    keys: tuple[str, ...]
+    since: int
+    at: int = 0
+
+    def line(self) -> bytes:
+        """The retraction, made now, as one line of JSON; no reader takes it for a reply."""
+        fields = {"retracted": self.keys, "since": self.since, "at": time.time_ns()}
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Retraction | None":
+        """The retraction that a line holds, or None for any other line."""
+        if not line.startswith(b'{"retracted":'):
+            return None
+        fields: dict[str, Any] = json.loads(line)
+        return cls(tuple(fields["retracted"]), fields["since"], fields["at"])
+
+    def holds_for(self, entry: Entry) -> bool:
+        """Whether an entry of one of the keys was kept in that time."""
+        return self.since <= entry.at <= self.at
+
+
 class Ledger:
     """The replies of one model in one store: reads all that there are, and adds to a file of its own.
 
@@ -70,6 +99,7 @@ class Ledger:
         self._read: dict[str, int] = {}  # how much of each file has been read
         self._entries: dict[str, Entry] = {}
         self._last_end = 0  # when the last run ended that left questions without a usable answer
+        self._retracted: dict[str, list[Retraction]] = {}  # by key
         self._refresh()
         self._open_until = time.time_ns() if reask else self._last_end  # what other runs end meanwhile changes nothing
 
@@ -84,6 +114,10 @@ class Ledger:
         of before this ledger was opened may be asked for again.
         """
         return entry.at <= self._open_until
+
+    def latest_replies(self) -> list[Reply]:
+        """Some of the replies that there are, the last ones read."""
+        return [entry.reply for entry in islice(reversed(self._entries.values()), LATEST)]
 
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
@@ -109,6 +143,15 @@ class Ledger:
         await durable
         return self._entries[entry.key]
 
+    async def retract(self, keys: Sequence[str], since: int) -> None:
+        """Have the replies to these questions count no more, as far as they were kept since then (ns since 1970).
+
+        Raises StoreError when that cannot be written.
+        """
+        await self.close()
+        await asyncio.to_thread(self._append, [Retraction(tuple(keys), since)])
+        await asyncio.to_thread(self._refresh)
+
     async def close(self) -> None:
         """Make durable what has arrived, also when whatever waited for it was cancelled."""
         while self._flushing is not None and not self._flushing.done():
@@ -129,7 +172,7 @@ class Ledger:
                 else:
                     durable.set_result(None)
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    def _append(self, entries: Sequence[Entry | Retraction]) -> None:
         name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
         if not self._store.is_local:
             self._store.write_bytes(name, b"".join(entry.line() for entry in entries))
@@ -168,11 +211,26 @@ class Ledger:
                 whole = content
             self._read[name] = done + len(whole)
             for line in whole.splitlines():
-                entry = Entry.parse(line)
-                if entry is None:
+                if retraction := Retraction.parse(line):
+                    self._drop(retraction)
+                elif entry := Entry.parse(line):
+                    self._count(entry)
+                else:
                     self._last_end = max(self._last_end, _end(line))
-                elif entry.key not in self._entries or entry.at < self._entries[entry.key].at:
-                    self._entries[entry.key] = entry
+
+    def _count(self, entry: Entry) -> None:
+        if any(retraction.holds_for(entry) for retraction in self._retracted.get(entry.key, ())):
+            return
+        earlier = self._entries.get(entry.key)
+        if earlier is None or entry.at < earlier.at:
+            self._entries[entry.key] = entry
+
+    def _drop(self, retraction: Retraction) -> None:
+        for key in retraction.keys:
+            self._retracted.setdefault(key, []).append(retraction)
+            entry = self._entries.get(key)
+            if entry and retraction.holds_for(entry):
+                del self._entries[key]
 
 
 def note_end(store: Store, info: ModelInfo) -> None:

@@ -102,6 +102,10 @@ class ChatModel(Protocol):
         """Who this is."""
 
     @property
+    def host(self) -> str:
+        """Where it is, for messages: the URL of its server, without secrets."""
+
+    @property
     def context(self) -> int | None:
         """Tokens that a prompt and its answer share, once it is prepared; None where nobody says."""
 
@@ -119,6 +123,12 @@ class ChatModel(Protocol):
 
     async def probe(self) -> None:
         """Find out, cheaply, whether the host answers at all; raises TransientError or ModelError when it does not."""
+
+    async def verify(self) -> None:
+        """Raise ModelChanged when the host has other weights under the model's name by now, where it says so.
+
+        Raises TransientError or ModelError when it does not answer.
+        """
 
     async def close(self) -> None:
         """Release connections and weights."""

@@ -10,11 +10,13 @@ import httpx
 from httpx import HTTPStatusError
 from ollama import ChatResponse, GenerateResponse, ResponseError
 
-from selectllm.errors import ContextLengthExceeded, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, SelectorUnavailable, TransientError
+from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request
-from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, retry_after, unavailable
+from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, unavailable, wait_of
 from selectllm.llm.ollama_names import digest_of, find
+from selectllm.paths import redact_url
 
 BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
@@ -23,12 +25,15 @@ SPARE_TOKENS: Final = (
     512  # for what the model's template adds, and more: contexts are cheap beside loading a model anew
 )
 
-# What a 500 says that can pass, and the kind of error that it is. A runner that died is started again. A model that
-# does not fit beside others may fit later: Ollama unloads idle models.
-PASSING_ERRORS: Final = {
-    **dict.fromkeys(("unexpectedly stopped", "timed out waiting", "llama-server process"), "runner died"),
+# What a 500 says, and the kind of error that it is. A model that does not fit beside others may fit later: Ollama
+# unloads idle models. A runner that died is started again with the next question.
+KINDS_OF_500: Final = {
     **dict.fromkeys(("out of memory", "requires more system memory"), "out of memory"),
+    **dict.fromkeys(("unexpectedly stopped", "timed out waiting", "llama-server process"), "runner died"),
+    **dict.fromkeys(("runner process", "EOF", "connection re", "broken pipe"), "runner died"),
 }
+# What a 500 says that no further try mends: the request's schema, or the model's file.
+LASTING_ERRORS: Final = ("invalid JSON schema", "error loading model", "unable to load model")
 
 
 class OllamaModel:
@@ -38,6 +43,11 @@ class OllamaModel:
         self.info = info
         self.context: int | None = None
         self._client, self._longest_context = client, longest_context
+
+    @property
+    def host(self) -> str:
+        """The server's URL, without secrets."""
+        return redact_url(self._client.url)
 
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Fix the context for the run, load the model with it, and read what context it really got."""
@@ -78,9 +88,20 @@ class OllamaModel:
         return reply
 
     async def probe(self) -> None:
-        """Ask for the server's version."""
+        """Ask for the server's models: a host that returns may have another one."""
+        await self.verify()
+
+    async def verify(self) -> None:
+        """Look at the model's digest again; `ollama create` and `ollama pull` change it while a server runs."""
         with self._errors_translated():
-            await self._client.version()
+            models = (await self._client.list()).models
+            listed = next((model for model in models if model.model == self.info.name), None)
+            digest = await digest_of(listed, models, self._client) if listed else ""
+        if not digest:
+            raise ModelError(f"{self.info.name} is no longer at {self.host}. To go on: ollama pull {self.info.name}")
+        if digest != self.info.digest:
+            change = f"digest {digest[:12]}, was {self.info.digest[:12]}"
+            raise ModelChanged(f"{self.info.name} is another model by now at {self.host} ({change})")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -96,9 +117,12 @@ class OllamaModel:
             status, message = error.status_code, f"status {error.status_code}: {message_of(error)}"
             kind = passing_kind(status)
             if status == 500:
-                kind = next((kind for sign, kind in PASSING_ERRORS.items() if sign in message), None)
-            if kind:
-                raise TransientError(f"{name} failed with {message}", kind, retry_after(error)) from None
+                kind = next((kind for sign, kind in KINDS_OF_500.items() if sign in message), kind)
+            wait = wait_of(error)
+            if kind == RATE_LIMIT and not wait and is_quota(message):
+                raise ModelError(f"{name} refused a request with {message}. {QUOTA_ADVICE}") from None
+            if kind and not (status == 500 and any(sign in message for sign in LASTING_ERRORS)):
+                raise TransientError(f"{name} failed with {message}", kind, wait) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
             advice = dict.fromkeys((401, 403), "look at OLLAMA_API_KEY") | {404: f"ollama pull {name}"}

@@ -10,7 +10,7 @@ from httpx import HTTPStatusError
 from ollama import AsyncClient, ResponseError
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
-from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.backoff import RATE_LIMIT, wait_seconds
 from selectllm.llm.keys import ApiKeys
 from selectllm.paths import redact_url
 from selectllm.text import sanitize
@@ -18,8 +18,16 @@ from selectllm.text import sanitize
 OLLAMA: Final = "http://127.0.0.1:11434"
 
 # Statuses of errors that can pass; -1 is what the client makes of an error within a stream.
-PASSING_STATUSES: Final = {-1: "cut off", 408: "timeout", 429: "busy", 502: "bad gateway", 503: "busy", 504: "timeout"}
-PROXY_STATUSES: Final = 520  # from here on they are those of proxies: what is wrong is between us and the server
+PASSING_STATUSES: Final = {
+    -1: "cut off",
+    408: "timeout",
+    429: RATE_LIMIT,
+    500: "server error",
+    502: "bad gateway",
+    503: "busy",
+    504: "timeout",
+}
+NOT_IMPLEMENTED: Final = 501  # of a server's own errors the one that stays
 
 KEY_ADVICE: Final = (
     "Set OLLAMA_API_KEY to a key that is good there, and OLLAMA_HOST to that URL: --host alone sends none"
@@ -88,14 +96,13 @@ def unavailable(error: BaseException, where: str) -> BaseException:
 
 def passing_kind(status: int) -> str | None:
     """The kind of error that a status stands for where it can pass, else None."""
-    return PASSING_STATUSES.get(status, "bad gateway" if status >= PROXY_STATUSES else None)
+    return PASSING_STATUSES.get(status, "bad gateway" if status > NOT_IMPLEMENTED else None)
 
 
-def retry_after(error: ResponseError) -> float | None:
-    """What the server asks for with a refusal: the client's error does not say, but keeps what it was made from."""
+def wait_of(error: ResponseError) -> float | None:
+    """Seconds that a refusal asks to wait: the client's error does not say, but keeps what it was made from."""
     cause = error.__context__
-    header = cause.response.headers.get("retry-after") if isinstance(cause, HTTPStatusError) else None
-    return retry_after_seconds(header)
+    return wait_seconds(cause.response.headers) if isinstance(cause, HTTPStatusError) else None
 
 
 def message_of(error: Exception) -> str:

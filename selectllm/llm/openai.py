@@ -44,6 +44,11 @@ class OpenAIModel:
         self._client, self._timeout = client, timeout
         self._dialect = Dialect(info.name, is_ollama=listing.is_ollama)
 
+    @property
+    def host(self) -> str:
+        """The server's base URL, without secrets."""
+        return shown_url(str(self._client.base_url))
+
     async def prepare(self, longest: int, max_tokens: int) -> None:
         """Do nothing: the API lets nothing be fixed."""
 
@@ -92,6 +97,9 @@ class OpenAIModel:
         except ModelError as error:
             if isinstance(error, TransientError):
                 raise
+
+    async def verify(self) -> None:
+        """Do nothing: the API says nothing of the weights."""
 
     async def close(self) -> None:
         """Close the connections."""

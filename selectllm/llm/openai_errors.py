@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TransientError
-from selectllm.llm.backoff import retry_after_seconds
+from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota, wait_seconds
 from selectllm.text import sanitize
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ PASSING_STATUSES: Final = {
     200: "server error",  # of a server that sends an error for an answer, and no status for it
     408: "timeout",
     409: "busy",
-    429: "busy",
+    429: RATE_LIMIT,
     500: "server error",
     503: "busy",
     504: "timeout",
@@ -64,7 +64,7 @@ class Refusal:
         fields: dict[str, Any] = {
             name: str(value) for name in ("code", "type", "param") if (value := getattr(error, name, None))
         }
-        retry_after = retry_after_seconds(error.response.headers.get("retry-after"))
+        retry_after = wait_seconds(error.response.headers)
         known = cls(error.status_code, _message(error.body), **fields, retry_after=retry_after)
         return known._with_content(error.body)
 
@@ -118,8 +118,9 @@ class Refusal:
         then = ". To go on: look at OPENAI_API_KEY" if self.status in (401, 403) else ""
         # Above 501 are those of proxies, some of their own making: what is wrong is between us and the model.
         kind = PASSING_STATUSES.get(self.status, "server error" if self.status > 501 else None)
-        if "insufficient_quota" in (self.code, self.type):  # a 429 that no waiting helps
-            kind, then = None, ". To go on: look at the account's plan"
+        is_used_up = kind == RATE_LIMIT and not self.retry_after and is_quota(self.signs)
+        if is_used_up or "insufficient_quota" in (self.code, self.type):  # a 429 that no waiting helps
+            kind, then = None, f". {QUOTA_ADVICE}"
         if kind:
             return TransientError(f"{name} failed with {message}", kind, self.retry_after)
         return ModelError(f"{name} refused a request with {message}{then}")

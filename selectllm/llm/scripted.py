@@ -13,6 +13,7 @@ class ScriptedModel:
     begin with a `number`. Candidates of equal length are ordered by their texts.
     """
 
+    host = "this process"
     context: int | None = None  # prompts of any length are read
 
     def __init__(self, rule: str) -> None:
@@ -33,6 +34,9 @@ class ScriptedModel:
 
     async def probe(self) -> None:
         """A script is always there."""
+
+    async def verify(self) -> None:
+        """Nothing can change what is in this process."""
 
     async def close(self) -> None:
         """Nothing to release."""

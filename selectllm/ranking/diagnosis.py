@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from uuid import uuid4
 
 from selectllm.errors import ContextLengthExceeded, ModelError, SelectLLMError, TransientError
 from selectllm.llm import open_model
@@ -13,6 +14,7 @@ from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request, Think
 from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
+from selectllm.llm.speed import Speed, time_warning
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
 from selectllm.ranking.thinking import (
@@ -31,6 +33,7 @@ from selectllm.settings import RankingSettings, RunSettings
 CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
 LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
+NEW_LINES: Final = 16  # that a speed is measured with: some hundred tokens
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 
@@ -91,6 +94,7 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         yield _thinking(settings.think, think, trials)
     yield _structured(trials[think])
     yield await _limit(hosts)
+    yield await _speed(hosts, settings, think)
     yield await _logprobs(hosts)
     finding, replies = await _parallel(hosts, seconds, think)
     yield finding
@@ -160,6 +164,28 @@ def _structured(reply: Reply) -> Finding:
     seen = "an answer had to be repaired" if answer.fault is None else f"an answer could not be used: {answer.fault}"
     advice = "the server may not hold answers to a schema; runs cope, but ask more. A small model: try --mode pointwise"
     return Finding("query", answer.fault is None, seen, advice)
+
+
+async def _speed(hosts: HostPool, settings: RankingSettings, think: Think) -> Finding:
+    """How long the longest query takes, by a text that no server has in its cache."""
+    request = listwise(CANDIDATES, 2, 0).request()
+    request = replace(request, text="\n".join(uuid4().hex for _ in range(NEW_LINES)) + "\n\n" + request.text)
+    started = time.perf_counter()
+    try:
+        reply = await _answer(hosts, request)
+    except ModelError as error:
+        advice = "the server fails with longer prompts: look at its log and its memory"
+        return Finding("speed", False, str(error), advice)
+    if not reply.prompt_duration:  # the server does not count its time
+        reply = replace(reply, prompt_duration=round(1e9 * (time.perf_counter() - started)))
+    speed = Speed.of([reply])
+    if speed is None:
+        return Finding("speed", True, "not known: the server counts no tokens")
+    tokens = QUERY_SIZE * settings.candidate_chars // 4
+    longest = speed.seconds(tokens, max_answer_tokens(settings.depth, think))
+    seen = f"{speed.read:,.0f} tokens read a second: {QUERY_SIZE} of the longest candidates, about {tokens:,} tokens, "
+    advice = time_warning(longest, settings)
+    return Finding("speed", not advice, f"{seen}take about {longest:,.0f} s", advice)
 
 
 async def _logprobs(hosts: HostPool) -> Finding:

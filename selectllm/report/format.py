@@ -156,7 +156,17 @@ def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
         f"Calls      at most {ranking['calls']:,} unless answers have to be asked for again",
         f"Tokens     about {ranking['prompt_tokens']:,} read, at most {ranking['output_tokens']:,} written "
         f"(estimated at four bytes a token){price}",
+        *_longest(ranking["longest"]),
     ]
+
+
+def _longest(longest: dict[str, Any]) -> list[str]:
+    question = f"Longest    a question of about {longest['prompt_tokens']:,} tokens"
+    if longest["seconds"] is None:
+        return [f"{question} (how long it takes: see `selectllm doctor`)"]
+    speed = f"{longest['tokens_read_per_second']:,.0f} tokens read a second, as in earlier replies"
+    warning = [f"           NOTE: {longest['warning']}"] if longest["warning"] else []
+    return [f"{question}: about {longest['seconds']:,.0f} s ({speed})", *warning]
 
 
 def _read(pool: dict[str, int]) -> str:

@@ -14,7 +14,7 @@ from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
-from selectllm.llm.model import ModelInfo
+from selectllm.llm.model import Mode, ModelInfo, Think
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
@@ -134,12 +134,14 @@ def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, C
     return {candidate.id: candidate for candidate, _ in clipped}, sum(was_cut for _, was_cut in clipped)
 
 
-def longest_request(candidates: Collection[Candidate], settings: RunSettings, model: ModelInfo) -> LongestRequest:
+def longest_request(
+    candidates: Collection[Candidate], settings: RunSettings, mode: Mode, think: Think
+) -> LongestRequest:
     """The longest request about the pool's candidates; an answer that was cut off is asked for with twice the room."""
-    size = 0 if model.mode == "pointwise" else settings.queries.size
+    size = 0 if mode == "pointwise" else settings.queries.size
     longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: max(size, 1)]
-    if model.mode == "pointwise":
+    if mode == "pointwise":
         text = prompts.pointwise(longest[0]).text
     else:
         text = prompts.listwise(longest, len(longest), 0).again(PADDED, 9999).text
-    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, model.think))
+    return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, think))

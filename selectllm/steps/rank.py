@@ -102,7 +102,7 @@ def _rank_page(
     sizes = [len(query.candidates) for query in unranked]
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
-    longest = longest_request(candidates.values(), settings, model)
+    longest = longest_request(candidates.values(), settings, model.mode, model.think)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
     job = Job("rankings", model, questions, longest, *limits, paid_before)
     with end_noted(store, model):

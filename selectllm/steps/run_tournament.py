@@ -56,7 +56,7 @@ def run_tournament(
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model)
+    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model.mode, model.think)
     # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
     most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
     job = Job("tournament", model, questions, longest, max(0, most), allowed(settings, len(candidates)), paid_before)

@@ -45,9 +45,10 @@ class FaultyOllama:
 
     Parameters: `faults`, the share of requests that have each kind of fault, but never more than `most_in_a_row` of one
     question (asked again in other words it is the same one), so that patience always ends in an answer; `delay`,
-    seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `hang`, the most
-    seconds that a hanging one is held. `thoughts` are the tokens that the model thinks for each value of `think`; none
-    for one that does not think. What is recorded is complete once `wait_idle` has returned.
+    seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `loading`, seconds
+    that it takes to load the model for the first time; `hang`, the most seconds that a hanging question is held.
+    `thoughts` are the tokens that the model thinks for each value of `think`; none for one that does not think. What is
+    recorded is complete once `wait_idle` has returned.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FaultyOllama:
         *,
         delay: float = 0.0,
         parallel: int = 4,
+        loading: float = 0.0,
         most_in_a_row: int = 2,
         hang: float = 30.0,
         seed: int = 0,
@@ -79,7 +81,8 @@ class FaultyOllama:
         self.loads: list[int] = []  # the context of each time that the model was loaded
         self.most_at_once = 0  # questions, those that queued among them
         self.first_at = self.last_at = math.nan  # when the first and the last question came, by time.monotonic
-        self._delay, self._hang, self._seed, self._most_in_a_row = delay, hang, seed, most_in_a_row
+        self._delay, self._loading, self._hang = delay, loading, hang
+        self._seed, self._most_in_a_row = seed, most_in_a_row
         self._places = asyncio.Semaphore(parallel)
         self._times_asked: Counter[str] = Counter()  # by question, as are the faults in a row
         self._in_a_row: Counter[str] = Counter()
@@ -187,6 +190,8 @@ class FaultyOllama:
         context = self._load(body)
         tokens = max(1, len(text) // CHARS_PER_TOKEN)
         if not text:
+            await asyncio.sleep(self._loading)
+            self._loading = 0.0
             return connection.send(answer_response(path, body, Content(""), {"done": True, "done_reason": "load"}))
         if tokens > context:
             if body.get("truncate") is False:

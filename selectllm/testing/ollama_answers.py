@@ -13,6 +13,7 @@ from selectllm.testing.http_connection import Response, json_response, streamed_
 Fault = Literal[
     "busy",  # 503, as while a model is being loaded
     "runner died",  # 500, in Ollama's words
+    "runner killed",  # the same, after its process was killed
     "reset",  # the connection is reset instead of an answer
     "hang",  # no answer, until the client goes away
     "cut",  # half of an answer, then the end of the connection
@@ -31,6 +32,7 @@ REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
         "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
         "check ollama server logs for details",
     ),
+    "runner killed": (500, "llama runner process no longer running: -1 "),
 }
 """The status and the text of faults that refuse a request."""
 

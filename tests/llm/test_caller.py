@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, ModelError, Stopped, TransientError
+from selectllm.errors import CostExceeded, ModelChanged, ModelError, Stopped, TransientError
 from selectllm.llm import backoff
+from selectllm.llm import caller as caller_module
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
@@ -170,6 +171,46 @@ def test_replies_before_a_failure_are_stored(tmp_path: Path, monkeypatch: pytest
     assert len(kept(tmp_path)) == 7
 
 
+def test_no_question_is_asked_after_a_fatal_error(tmp_path: Path) -> None:
+    """What waits for a host ends with the error itself; only what is under way is waited for."""
+
+    class Gone(Slow):
+        async def answer(self, request: Request) -> Reply:
+            if request.text == "question 0":
+                await asyncio.sleep(0.02)
+                raise ModelError("gone")
+            return await super().answer(request)
+
+    model = Gone(lambda _: "yes")
+
+    async def run() -> float:
+        caller = make_caller(model, tmp_path, concurrency=4)
+        questions = [asyncio.create_task(caller.ask(Request(f"question {number}"))) for number in range(40)]
+        started = time.monotonic()
+        await asyncio.wait(questions)
+        await caller.drain(60.0)
+        errors = {str(error) for question in questions if (error := question.exception())}
+        assert errors == {"gone"}
+        return time.monotonic() - started
+
+    assert asyncio.run(run()) < 2
+    assert len(kept(tmp_path)) == 3
+    assert [request.text for request in model.asked] == ["question 1", "question 2", "question 3"]
+
+
+def test_a_run_at_its_cost_limit_ends_what_waits_for_a_host(tmp_path: Path) -> None:
+    model = Slow(lambda _: "yes")
+
+    async def run() -> None:
+        caller = make_caller(model, tmp_path, CostLimit(max_cost=1.0, price_in=0.1), concurrency=1)
+        questions = [asyncio.create_task(caller.ask(Request(f"question {number}"))) for number in range(40)]
+        await asyncio.wait_for(asyncio.wait(questions), 2)
+        assert {type(error) for question in questions if (error := question.exception())} == {CostExceeded}
+
+    asyncio.run(run())
+    assert len(model.asked) == len(kept(tmp_path)) == 1
+
+
 def test_an_unexpected_store_error_does_not_leave_a_question_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,3 +257,33 @@ def test_requests_in_flight_when_a_question_fails_are_stored(fake_model: MakeMod
         open_fake(model, settings, "slow", "bad")
     assert [line["question"] for line in kept(Path(settings.store))] == ["slow"]
     assert model.is_closed
+
+
+class Changing(FakeModel):
+    """A model that is another from its third answer on."""
+
+    async def answer(self, request: Request) -> Reply:
+        await asyncio.sleep(0.02)
+        return await super().answer(request)
+
+    async def verify(self) -> None:
+        if len(self.asked) >= 3:
+            raise ModelChanged("fake is another model by now")
+
+
+def test_a_change_of_the_model_ends_a_run_soon(
+    fake_model: MakeModel, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller_module, "VERIFY_SECONDS", 0.01)
+    settings = make_run(ranking={"concurrency": 1})
+    model = fake_model(lambda _: "yes")
+    changing = Changing(lambda _: "yes")
+    monkeypatch.setattr(model, "answer", changing.answer)
+    monkeypatch.setattr(model, "verify", changing.verify)
+    with pytest.raises(ModelChanged, match=r"by now\. \d replies, those since .* are not used; all others are kept"):
+        open_fake(model, settings, *(f"question {number}" for number in range(100)))
+    assert 3 <= len(changing.asked) <= 6
+    ledger = Ledger(Store(settings.store), model.info)
+    counted = [ledger.get(Request(f"question {number}").key(model.info)) is not None for number in range(6)]
+    assert counted[2:] == [False] * 4
+    assert counted[0], "a look that found the old model has confirmed the first reply"

@@ -15,7 +15,7 @@ from ollama import AsyncClient, ChatResponse, ResponseError
 
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
 from selectllm.testing.faulty_ollama import DIGEST, FaultyOllama
-from selectllm.testing.ollama_answers import LABELS, Fault, merit
+from selectllm.testing.ollama_answers import LABELS, REFUSALS, Fault, merit
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared/data/ollama_openapi.yaml"
 # U+2028 is a line break for Python, but JSON does not escape it.
@@ -169,6 +169,7 @@ async def test_a_too_long_prompt_is_refused_or_silently_truncated() -> None:
     [
         ("busy", ResponseError, r"server busy, please try again\.  maximum pending requests exceeded"),
         ("runner died", ResponseError, "model runner has unexpectedly stopped"),
+        ("runner killed", ResponseError, "llama runner process no longer running: -1"),
         ("reset", httpx.ReadError, None),
         ("hang", httpx.ReadTimeout, None),
         ("cut", httpx.RemoteProtocolError, "peer closed connection"),
@@ -187,7 +188,7 @@ async def test_a_connection_fault_raises_the_real_client_error(
         server.wait_idle()
         assert server.injected == {fault: 2}
         assert len(server.answered) == 1
-        assert getattr(failed.value, "status_code", None) == {"busy": 503, "runner died": 500}.get(fault)
+        assert getattr(failed.value, "status_code", None) == REFUSALS.get(fault, (None,))[0]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ async def test_the_same_questions_get_the_same_faults_at_any_concurrency() -> No
 
 
 def test_unknown_faults_and_shares_above_one_are_refused() -> None:
-    assert len(get_args(Fault)) == 11
+    assert len(get_args(Fault)) == 12
     with pytest.raises(ValueError, match="unknown faults: flood"):
         FaultyOllama({"flood": 0.1})
     with pytest.raises(ValueError, match="more than 1"):

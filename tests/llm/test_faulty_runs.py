@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from selectllm import plan_run, select
-from selectllm.errors import ModelError, SelectorUnavailable, TooManyAbstained
+from selectllm.errors import ModelChanged, ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
 from selectllm.ranking.lists import ATTEMPTS
+from selectllm.report.format import format_plan
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -22,9 +23,9 @@ MakeRun = Callable[..., RunSettings]
 pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 KIND_OF_FAULT = {
-    "busy": "busy", "runner died": "runner died", "reset": "connection", "hang": "timeout", "cut": "cut off",
-    "unfinished": "unfinished", "low count": "low count", "empty": "empty", "prose": "unreadable",
-    "wrong ids": "wrong ids", "repeated ids": "repeated ids",
+    "busy": "busy", "runner died": "runner died", "runner killed": "runner died", "reset": "connection",
+    "hang": "timeout", "cut": "cut off", "unfinished": "unfinished", "low count": "low count", "empty": "empty",
+    "prose": "unreadable", "wrong ids": "wrong ids", "repeated ids": "repeated ids",
 }  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         asked = server.requests["/api/chat"]
         assert set(server.injected) == set(KIND_OF_FAULT), "every kind of fault occurred"
         errors = result.summary["ranking"]["errors_by_kind"]
-        assert errors == {KIND_OF_FAULT[kind]: count for kind, count in sorted(server.injected.items())}
+        assert errors == Counter(KIND_OF_FAULT[kind] for kind in server.injected.elements())
         assert len(result.table()) == 130
         assert result.summary["ranking"]["abstained"] == 0
         valid = {ranking for _, ranking in server.answered}
@@ -87,6 +88,15 @@ def test_a_run_survives_and_counts_every_fault(make_run: MakeRun) -> None:
         undisturbed = select(against(calm, make_run, rows=1400, budget=130, store=settings.store + "-calm"))
         assert len(calm.loads) == 1, "the whole run, with its tournament, uses one context"
     assert undisturbed.table().equals(result.table()), "faults change the cost of a run but not its selection"
+
+
+def test_a_run_survives_a_killed_runner(make_run: MakeRun) -> None:
+    with FaultyOllama({"runner killed": 0.5}) as server:
+        result = select(against(server, make_run, rows=140, budget=10))
+        assert server.injected["runner killed"] >= 3
+        errors = result.summary["ranking"]["errors_by_kind"]
+        assert errors == {"runner died": server.injected["runner killed"]}
+    assert result.summary["ranking"]["abstained"] == 0
 
 
 def test_two_hosts_share_the_load_and_a_dead_host_is_excluded(make_run: MakeRun) -> None:
@@ -129,6 +139,24 @@ def test_a_run_fails_when_the_server_stays_down_and_the_next_run_continues(make_
         resumed = select(settings)
         assert resumed.summary["ranking"]["from_ledger"] == kept
         assert len(resumed.table()) == 20
+
+
+def test_replies_of_a_model_that_changed_during_a_run_are_not_used(make_run: MakeRun) -> None:
+    with FaultyOllama() as server:
+        before = server.digest
+        settings = against(server, make_run, rows=280, budget=10)
+
+        def create() -> None:
+            server.digest = "c4a9ed" * 10 + "abcd"
+
+        after(server, 5, create)
+        words = r"^m:latest is another model by now at .* 20 replies, those since .*, are not used; .* Run again"
+        with pytest.raises(ModelChanged, match=words):
+            select(settings)
+        assert len(server.answered) == 20
+        server.digest = before
+        again = select(settings)
+        assert (again.summary["ranking"]["from_ledger"], again.summary["ranking"]["abstained"]) == (0, 0)
 
 
 def test_a_run_fails_at_once_when_the_server_is_down_at_the_start(make_run: MakeRun) -> None:
@@ -189,6 +217,21 @@ def test_concurrency_is_reduced_for_a_slow_server(make_run: MakeRun) -> None:
     assert len(result.table()) == 8
     assert result.summary["ranking"]["errors_by_kind"]["timeout"] >= 1
     assert result.summary["ranking"]["queued_seconds"] > 0
+
+
+def test_questions_that_take_longer_than_the_timeout_are_answered(make_run: MakeRun) -> None:
+    with FaultyOllama(delay=0.3) as server:
+        settings = against(server, make_run, rows=42, budget=3, ranking={"concurrency": 4, "timeout": 0.12})
+        result = select(settings)
+    assert len(result.table()) == 3
+    assert result.summary["ranking"]["abstained"] == 0
+    assert set(result.summary["ranking"]["errors_by_kind"]) == {"timeout"}
+
+
+def test_loading_may_take_longer_than_the_timeout(make_run: MakeRun) -> None:
+    with FaultyOllama(loading=0.6) as server:
+        result = select(against(server, make_run, rows=56, budget=3, ranking={"timeout": 0.2}))
+    assert result.summary["ranking"]["errors_by_kind"] == {}
 
 
 def test_queries_that_do_not_fit_the_model_are_halved(make_run: MakeRun) -> None:
@@ -253,3 +296,22 @@ def test_the_plan_counts_passes_like_the_run(make_run: MakeRun) -> None:
     assert summary["agreement"] == 1.0, "the answers of this server do not depend on the order"
     assert set(summary["agreement_by_question"].values()) == {1.0}
     assert {f"query {number}" for number in range(10)} < set(summary["agreement_by_question"])
+
+
+def test_the_plan_and_the_next_run_warn_of_a_model_that_is_too_slow(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaultyOllama(delay=0.05) as server:
+        settings = against(server, make_run, rows=60, budget=5)
+        before = plan_run(settings)["ranking"]["longest"]
+        assert before["prompt_tokens"] > 300
+        assert (before["seconds"], before["warning"]) == (None, "")
+        select(settings)
+        slow = settings.model_copy(update={"seed": 1, "ranking": settings.ranking.model_copy(update={"timeout": 0.01})})
+        longest = plan_run(slow)["ranking"]["longest"]
+        assert 0.02 < longest["seconds"] < 1
+        assert longest["warning"] == "it will not be answered within --timeout 0.01 at the first try: set --timeout 60"
+        assert f"NOTE: {longest['warning']}" in format_plan(plan_run(slow))
+        caplog.clear()
+        select(slow)
+    assert caplog.messages[0].startswith("the longest question takes about 0 s, by earlier replies: it will not be")

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
-from selectllm.llm import backoff, hosts
-from selectllm.llm.hosts import Connect, Deadline, HostPool
+from selectllm.llm import backoff, hosts, outage
+from selectllm.llm.host_state import Connect, Deadline
+from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import ChatModel, Reply, Request
 from selectllm.settings import RankingSettings
 from tests.conftest import FakeModel
@@ -27,7 +29,9 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pool(*models: ChatModel, absent: Sequence[Connect] = (), **options: Any) -> HostPool:
     settings = RankingSettings(**{"concurrency": 1, **options})
-    return HostPool(models, settings, FakeModel(lambda _: "").info, absent)
+    return HostPool(
+        models, settings, FakeModel(lambda _: "").info, dict.fromkeys(absent, ModelError("no server answers"))
+    )
 
 
 async def answer(hosts: HostPool, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None) -> Reply:
@@ -59,6 +63,10 @@ class Host(FakeModel):
 
 def busy() -> TransientError:
     return TransientError("busy", "busy")
+
+
+def refusal(retry_after: float | None) -> TransientError:
+    return TransientError("slow down", "rate limit", retry_after)
 
 
 def reset() -> TransientError:
@@ -116,7 +124,7 @@ async def test_one_deadline_covers_all_retries() -> None:
     host_pool = pool(Host(takes=30), concurrency=1, timeout=0.05, deadline=0.12, retries=100)
     with pytest.raises(TransientError):
         await answer(host_pool)
-    assert 2 <= host_pool.usage.errors_by_kind["timeout"] <= 3
+    assert host_pool.usage.errors_by_kind == {"timeout": 1, "deadline": 1}
 
 
 @pytest.mark.asyncio
@@ -282,7 +290,7 @@ async def test_preparation_waits_for_a_busy_host() -> None:
 async def test_a_host_that_is_never_ready_fails_with_its_last_error() -> None:
     host_pool = pool(Unready(*[busy()] * 1000), concurrency=1, retries=0, give_up_after=0.1)
     await host_pool.prepare(100, 500)
-    with pytest.raises(ModelError, match="The last error: fake could not be made ready: busy"):
+    with pytest.raises(ModelError, match="The last error: http://fake: fake could not be made ready: busy"):
         await asyncio.wait_for(answer(host_pool), 5)
     await host_pool.close()
 
@@ -346,18 +354,177 @@ async def test_a_host_that_returns_with_another_version_is_prepared_again() -> N
 
 @pytest.mark.asyncio
 async def test_a_requested_pause_of_a_host_is_respected() -> None:
-    host_pool = pool(Host(TransientError("busy", "busy", retry_after=0.2)))
+    host = Host(refusal(0.2))
+    host_pool = pool(host, concurrency=4, deadline=0.1, retries=0)
     started = time.monotonic()
-    assert (await answer(host_pool)).text == "yes"
-    assert time.monotonic() - started >= 0.2
+    replies = await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(3))), 5)
+    assert [reply.text for reply in replies] == ["yes"] * 3
+    assert time.monotonic() - started >= 0.2, "the wait costs neither a try nor time of the deadline"
+    assert host.probes == 0
+    await host_pool.close()
+
+
+@pytest.mark.parametrize("failures", [[refusal(60.0)], [refusal(0.01) for _ in range(1000)]])
+@pytest.mark.asyncio
+async def test_a_host_that_refuses_questions_for_too_long_ends_the_run(failures: list[Exception]) -> None:
+    host_pool = pool(Host(*failures), give_up_after=0.2)
+    words = r"no host of fake takes questions within 0.2 s .*are kept: run again .* http://fake: slow down"
+    with pytest.raises(ModelError, match=words) as error:
+        await asyncio.wait_for(answer(host_pool), 5)
+    assert not isinstance(error.value, TransientError)
+    await host_pool.close()
 
 
 @pytest.mark.asyncio
-async def test_a_requested_pause_beyond_the_deadline_ends_the_question_at_once() -> None:
-    host = Host(TransientError("busy", "busy", retry_after=60.0))
-    with pytest.raises(TransientError, match="busy"):
-        await asyncio.wait_for(answer(pool(host, deadline=5.0)), 2)
-    assert len(host.asked) == 1
+async def test_another_host_answers_while_one_refuses_questions() -> None:
+    resting, alive = Host(refusal(3600.0)), Host()
+    host_pool = pool(resting, alive, concurrency=2, retries=0)
+    await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(9))), 5)
+    assert len(resting.asked) <= 2, "what was under way when it refused, and nothing after that"
+    await host_pool.close()
+
+
+class Limited(Host):
+    """A host that takes some questions in each window of time, counted from the first; `names` says when it is over."""
+
+    def __init__(self, questions: int, seconds: float, *, names: bool) -> None:
+        super().__init__()
+        self.questions, self.seconds, self.names = questions, seconds, names
+        self.window, self.taken, self.refused = 0.0, 0, 0
+
+    async def answer(self, request: Request) -> Reply:
+        now = time.monotonic()
+        if now >= self.window + self.seconds:
+            self.window, self.taken = now, 0
+        self.taken += 1
+        if self.taken > self.questions:
+            self.refused += 1
+            raise refusal(self.window + self.seconds - now if self.names else None)
+        return await super().answer(request)
+
+
+@pytest.mark.parametrize("names", [True, False])
+@pytest.mark.asyncio
+async def test_a_pace_is_learned_from_refusals(names: bool) -> None:
+    host = Limited(10, 0.3, names=names)
+    host_pool = pool(host, concurrency=4, retries=0)
+    await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(60))), 20)
+    assert len(host.asked) == 60
+    assert host.refused <= 20, "117 questions were refused when each was tried again by itself"
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_failed_goes_to_another_host() -> None:
+    failing, alive = Host(*[reset() for _ in range(9)]), Host()
+    host_pool = pool(failing, alive, concurrency=4, retries=1)
+    await asyncio.gather(*(answer(host_pool) for _ in range(4)))
+    assert len(alive.asked) == 4
+
+
+@pytest.mark.asyncio
+async def test_a_timeout_leaves_one_question_under_way_and_doubles_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    """The more questions are under way, the longer the next takes: the fifth too long."""
+
+    class Shared(Host):
+        under_way = 0
+
+        async def answer(self, request: Request) -> Reply:
+            self.under_way += 1
+            try:
+                await asyncio.sleep(0.02 * self.under_way)
+                return await super().answer(request)
+            finally:
+                self.under_way -= 1
+
+    host_pool = pool(Shared(), concurrency=8, timeout=0.09, deadline=5.0, retries=1)
+    await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(8))), 5)
+    assert host_pool.usage.errors_by_kind == {"timeout": 4}
+    assert host_pool.lowest_limit == 1
+    assert host_pool._hosts[0].timeout == pytest.approx(0.18)
+    assert [record.getMessage() for record in caplog.records] == [
+        "fake did not answer within 0.1 s, with 4 under way: from now on it gets one question at a time, and up to "
+        "0.18 s for it. If this goes on, raise --timeout and --deadline, lower --query-size, or choose a smaller model"
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_slow_question_gets_more_time_with_each_try() -> None:
+    host_pool = pool(Host(takes=0.3), timeout=0.05, deadline=2.0, retries=4)
+    assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
+    assert host_pool.usage.errors_by_kind == {"timeout": 3}, "0.05 s, 0.1 s and 0.2 s were too short"
+
+
+@pytest.mark.asyncio
+async def test_a_question_in_a_pause_ends_with_the_asking() -> None:
+    host_pool = pool(Host(TransientError("full", "out of memory")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backoff, "FIRST_SECONDS", 60.0)
+        waiting = asyncio.create_task(answer(host_pool))
+        await asyncio.sleep(0.02)
+        await host_pool.end(ModelError("the model is gone"))
+        with pytest.raises(ModelError, match="the model is gone"):
+            await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.asyncio
+async def test_an_outage_is_logged_at_once_and_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "LOG_SECONDS", 0.05)
+    host = Host(down=True)
+    host_pool = pool(host, concurrency=2, give_up_after=900.0)
+    waiting = asyncio.gather(*(answer(host_pool) for _ in range(5)))
+    await asyncio.sleep(0.15)
+    said = [text for record in caplog.records if "no host of fake" in (text := record.getMessage())]
+    assert len(said) >= 2
+    assert re.fullmatch(
+        r"no host of fake takes questions, and the run waits: http://fake: gone "
+        r"\(since \d\d:\d\d:\d\d, waited for until \d\d:\d\d:\d\d\)",
+        said[0],
+    )
+    host.down = False
+    await asyncio.wait_for(waiting, 5)
+    caplog.clear()
+    await asyncio.sleep(0.1)
+    assert not caplog.records
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_long_load_is_logged_while_it_lasts(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loading(Host):
+        async def prepare(self, longest: int, max_tokens: int) -> None:
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(outage, "LOG_SECONDS", 0.05)
+    host_pool = pool(Loading(), timeout=0.02, deadline=30.0)
+    await asyncio.wait_for(host_pool.prepare(100, 500), 5)
+    assert not host_pool.usage.errors_by_kind, "loading has the patience of the deadline, not of the timeout"
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "fake is being loaded at http://fake: 0 s so far, of 30 s (--deadline)"
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_load_goes_on_when_another_host_is_ready_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(Host):
+        loads = 0
+
+        async def prepare(self, longest: int, max_tokens: int) -> None:
+            self.loads += 1
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(hosts, "READY_GRACE_SECONDS", 0.01)
+    loading = Loading()
+    host_pool = pool(loading, Host())
+    await host_pool.prepare(100, 500)
+    assert not host_pool._hosts[0].is_ready
+    await asyncio.sleep(0.15)
+    assert (host_pool._hosts[0].is_free, loading.loads, loading.probes) == (True, 1, 0)
+    await host_pool.close()
 
 
 @pytest.mark.asyncio

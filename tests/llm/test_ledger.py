@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,23 @@ def test_two_concurrent_runs_use_the_first_stored_reply(location: str, tmp_path:
         assert known.reply.text == "theirs"
 
     asyncio.run(run())
+
+
+def test_a_retracted_reply_counts_no_more_in_any_order_of_files(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["before"])
+    since = time.time_ns()
+    add(store, ["one", "two"])
+    ledger = Ledger(store, INFO)
+    keys = [request(text).key(INFO) for text in ("before", "one", "two")]
+    asyncio.run(ledger.retract(keys, since))
+    expected = [True, False, False]
+    assert [ledger.get(key) is not None for key in keys] == expected
+    assert [Ledger(store, INFO).get(key) is not None for key in keys] == expected
+    for name in files(store):
+        if b"retracted" in (content := store.read_bytes(name)):
+            store.write_bytes(f"replies/{INFO.key}/00-first.jsonl", content)
+            store.remove_file(name)
+    assert [Ledger(store, INFO).get(key) is not None for key in keys] == expected
+    add(store, ["one"])
+    assert Ledger(store, INFO).get(keys[1]), "a later reply counts"

@@ -11,7 +11,14 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from selectllm.errors import ContextLengthExceeded, HostUnreachable, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import (
+    ContextLengthExceeded,
+    HostUnreachable,
+    ModelChanged,
+    ModelError,
+    SelectorUnavailable,
+    TransientError,
+)
 from selectllm.llm import open_model
 from selectllm.llm.keys import ApiKeys, ProviderKey
 from selectllm.llm.model import Request
@@ -31,6 +38,19 @@ GOOD = {
     "eval_count": 9,
     "total_duration": 5,
 }
+RUNNER_DIED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check ollama server logs for details",
+    "an error was encountered while running the model: unexpected EOF",
+    "an error was encountered while running the model: read tcp 127.0.0.1:5->127.0.0.1:6: connection reset by peer",
+    "llama runner process has terminated: exit status 2",
+    "llama runner process has terminated: signal: killed",
+    "llama runner process no longer running: -1 ",
+    'POST predict: Post "http://127.0.0.1:40953/completion": EOF',
+    'do load request: Post "http://127.0.0.1:35011/load": dial tcp 127.0.0.1:35011: connect: connection refused',
+    "timed out waiting for llama runner to start - progress 0.00 - ",
+)
+"""What Ollama says, with status 500, when the process that runs the model has died."""
 
 
 class Server:
@@ -171,6 +191,24 @@ async def test_two_names_of_the_same_weights_share_their_replies() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_model_that_has_changed_under_its_name_is_noticed() -> None:
+    server = Server(GOOD)
+    model = await opened(server)
+    await model.verify()
+    server.digests = {"m:latest": "d2"}
+    words = r"^m:latest is another model by now at http://model\.example \(digest d2, was d1\)$"
+    for look in (model.verify, model.probe):
+        with pytest.raises(ModelChanged, match=words):
+            await look()
+    server.digests = {"other:latest": "d1"}
+    with pytest.raises(
+        ModelError, match=r"no longer at http://model\.example\. To go on: ollama pull m:latest"
+    ) as error:
+        await model.verify()
+    assert not isinstance(error.value, ModelChanged)
+
+
+@pytest.mark.asyncio
 async def test_a_request_is_whole_and_explicit() -> None:
     server = Server(GOOD)
     model = await opened(server)
@@ -272,12 +310,13 @@ async def _no_json() -> Response:
     ("failure", "kind"),
     [
         ((503, {"error": "server busy, please try again.  maximum pending requests exceeded"}), "busy"),
-        ((429, {"error": "slow down"}), "busy"),
+        ((429, {"error": "slow down"}), "rate limit"),
         ((502, {"error": "bad gateway"}), "bad gateway"),
         ((504, {"error": "gateway timeout"}), "timeout"),
         ((524, {"error": "a timeout occurred"}), "bad gateway"),
         ((500, {"error": "model requires more system memory (9 GiB) than is available"}), "out of memory"),
-        ((500, {"error": "model runner has unexpectedly stopped"}), "runner died"),
+        ((520, {"error": "unknown"}), "bad gateway"),
+        ((500, {"error": "something new"}), "server error"),
         (_broken, "connection"),
         (_half, "cut off"),
         (_late, "timeout"),
@@ -294,17 +333,43 @@ async def test_a_transient_error_has_a_kind(failure: Any, kind: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("message", RUNNER_DIED)
+@pytest.mark.asyncio
+async def test_the_crash_of_a_runner_is_transient(message: str) -> None:
+    model = await opened(Server((500, {"error": message})))
+    with pytest.raises(TransientError) as error:
+        await model.answer(QUESTION)
+    assert error.value.kind == "runner died"
+
+
 @pytest.mark.parametrize(
-    ("status", "advice"),
-    [(400, ""), (401, "OLLAMA_API_KEY"), (403, "OLLAMA_API_KEY"), (404, "ollama pull m"), (500, "")],
+    ("status", "message", "advice"),
+    [
+        (400, "no such thing", ""),
+        (401, "no such thing", "OLLAMA_API_KEY"),
+        (403, "no such thing", "OLLAMA_API_KEY"),
+        (404, "no such thing", "ollama pull m"),
+        (500, "invalid JSON schema in format", ""),
+        (500, "llama runner process has terminated: error loading model: unknown model architecture", ""),
+        (501, "no such thing", ""),
+    ],
 )
 @pytest.mark.asyncio
-async def test_a_permanent_error_says_what_to_do(status: int, advice: str) -> None:
-    model = await opened(Server((status, {"error": "no such thing"})))
-    with pytest.raises(ModelError, match=f"status {status}: no such thing") as error:
+async def test_a_permanent_error_says_what_to_do(status: int, message: str, advice: str) -> None:
+    model = await opened(Server((status, {"error": message})))
+    with pytest.raises(ModelError, match=f"status {status}: {message}") as error:
         await model.answer(QUESTION)
     assert not isinstance(error.value, TransientError)
     assert advice in str(error.value)
+
+
+@pytest.mark.asyncio
+async def test_a_used_up_quota_is_permanent_and_quotes_the_server() -> None:
+    words = "you (m) have reached your weekly usage limit, upgrade for higher limits"
+    model = await opened(Server((429, {"error": words})))
+    with pytest.raises(ModelError, match=r"you .m. have reached your weekly usage limit.* are kept") as error:
+        await model.answer(QUESTION)
+    assert not isinstance(error.value, TransientError)
 
 
 @pytest.mark.asyncio

@@ -398,7 +398,7 @@ async def _hang() -> Response:
     [
         ((408, error("timed out")), "timeout"),
         ((409, error("conflict")), "busy"),
-        ((429, error("Rate limit reached", type="tokens", code="rate_limit_exceeded")), "busy"),
+        ((429, error("Rate limit reached", type="tokens", code="rate_limit_exceeded")), "rate limit"),
         ((500, error("The server had an error")), "server error"),
         ((502, "bad gateway"), "server error"),
         ((503, error("Loading model", type="unavailable_error", code=503)), "busy"),
@@ -492,7 +492,11 @@ async def test_a_refusal_for_too_few_tokens_is_a_truncated_answer() -> None:
         ),
         (401, error("Incorrect API key provided"), r"Incorrect API key provided\. To go on: look at OPENAI_API_KEY$"),
         (403, error("You may not"), r"You may not\. To go on: look at OPENAI_API_KEY$"),
-        (429, error("You exceeded your current quota", code="insufficient_quota"), "look at the account's plan$"),
+        (
+            429,
+            error("You exceeded your current quota", code="insufficient_quota"),
+            "are kept: look at the account's plan, and run again when there is quota again$",
+        ),
         (501, error("This feature is not supported", code=501), "status 501: This feature is not supported$"),
     ],
 )

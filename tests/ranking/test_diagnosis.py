@@ -23,6 +23,7 @@ def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[s
         "context",
         "query",
         "limit",
+        "speed",
         "log-probabilities",
         "parallelism",
         "judgement",
@@ -49,6 +50,17 @@ def test_a_failed_check_is_named_with_what_to_do(
     assert code == 1
     assert not checks[name]["ok"]
     assert advice in str(checks[name]["advice"])
+
+
+def test_a_model_that_is_too_slow_for_the_longest_query_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with FaultyOllama(delay=0.1, parallel=4) as server:
+        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--timeout", "0.5")
+    assert code == 1
+    assert [name for name, finding in checks.items() if not finding["ok"]] == ["speed"]
+    assert "tokens read a second: 14 of the longest candidates, about 7,000 tokens, take about" in str(checks["speed"])
+    assert checks["speed"]["advice"] == (
+        "it will not be answered within --timeout 0.5 at the first try: set --timeout 60"
+    )
 
 
 def test_each_host_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
