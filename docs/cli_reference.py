@@ -8,7 +8,7 @@ from typing import Final
 from cyclopts import App
 from rich.console import Console
 
-from flows.command_line import build_app as build_flow_app
+from flows.command_line import build_flow_app
 from flows.selection import select_instructions
 from selectllm.cli.main import build_app
 

@@ -22,10 +22,10 @@ Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
 
 def main(flow: Flow, arguments: list[str] | None = None) -> int:
     """Run the flow with options from the command line; returns the exit code."""
-    return run_app(build_app(flow), arguments)
+    return run_app(build_flow_app(flow), arguments)
 
 
-def build_app(flow: Flow) -> App:
+def build_flow_app(flow: Flow) -> App:
     """Build the application that runs a flow."""
     app = new_app("python -m flows.selection")
 

@@ -3,7 +3,7 @@
 import sys
 from typing import Annotated, Any
 
-from prefect import flow as prefect_flow
+import prefect
 from pydantic import Field
 
 from selectllm import cancellation, pipeline
@@ -15,7 +15,7 @@ from tasks.settings import FlowSettings
 DEFAULT_FLOW = FlowSettings()
 
 
-@prefect_flow(
+@prefect.flow(
     name="select-instructions",
     flow_run_name="{run.budget} rows by {run.selector}",
     persist_result=False,

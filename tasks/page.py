@@ -3,7 +3,7 @@
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from selectllm.quality import Verdict
-from selectllm.quality.verdicts import markdown as verdict_markdown
+from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
 from selectllm.report.result import Result
 

@@ -1,9 +1,9 @@
 """What all commands print in the same way."""
 
-import json as json_module
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +30,8 @@ def print_either(record: object, text: str, *, json: bool) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON that people can read; characters that could move a terminal are written as escapes."""
-    text = json_module.dumps(value, indent=1, ensure_ascii=False)
-    print("".join(char if char.isprintable() or char == "\n" else json_module.dumps(char)[1:-1] for char in text))
+    text = dumps(value, indent=1, ensure_ascii=False)
+    print("".join(char if char.isprintable() or char == "\n" else dumps(char)[1:-1] for char in text))
 
 
 def output_width() -> int:

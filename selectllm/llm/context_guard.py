@@ -6,6 +6,7 @@ serves it, stands behind this check.
 
 import logging
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -23,15 +24,17 @@ BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text
 MOST_BYTES_PER_TOKEN: Final = 8.0  # of a whole prompt, by any tokenizer: one counted as fewer tokens was not read whole
 OBSERVED: Final = 8  # replies after which the model's own bytes per token are known well enough to reckon with
 CONTEXT_STEP: Final = 1024  # contexts are multiples of it
-LONG_REPEAT: Final = re.compile(r"(.)\1{7,}", re.DOTALL)  # tokenizers have tokens for long repeats, such as of spaces
+LONGER: Final = "That was all. " * 4  # what is added to a prompt to see whether its count grows
+LONG_REPEAT: Final = re.compile(r"(\S{1,4}?|\s)\1{7,}")  # tokenizers have tokens for long repeats, such as of spaces
 
 
 class ContextGuard:
     """A model whose prompts are either read whole or refused.
 
     `answer` raises ContextLengthExceeded for a prompt that cannot fit, without sending it. It raises TransientError
-    for a reply whose prompt was counted as fewer tokens than it has, and ContextLengthExceeded when the same prompt
-    gets the same low count again: then the server cuts it each time. All else is the model's own.
+    for a reply whose prompt was counted as fewer tokens than it has, and ContextLengthExceeded when the server cuts it
+    each time: the same prompt gets the same low count again, or a longer prompt the same count. All else is the model's
+    own.
     """
 
     def __init__(self, model: ChatModel) -> None:
@@ -61,7 +64,7 @@ class ContextGuard:
         self._check_request(size, request.max_tokens)
         reply = await self._model.answer(request)
         if reply.prompt_tokens:  # not every server counts
-            self._check_reply(request, reply, size)
+            await self._check_reply(request, reply, size)
         return reply
 
     async def probe(self) -> None:
@@ -78,35 +81,54 @@ class ContextGuard:
             context = f"the {self.context:,} tokens that {self.info.name} reads"
             raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
 
-    def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
-        tokens, name = reply.prompt_tokens, self.info.name
-        counted = f"{name} counted {tokens:,} tokens in a prompt of {size:,} bytes"
+    async def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
+        tokens = reply.prompt_tokens
+        counted = f"{self.info.name} counted {tokens:,} tokens in a prompt of {size:,} bytes"
         needed = 0 if reply.done_reason == "stop" else tokens + request.max_tokens
         if self.context and (tokens == self.context or needed > self.context):
             excess = f"more than the {self.context:,} that it reads"
             raise ContextLengthExceeded(f"{counted}: with its answer that is {excess}")
-        if tokens < least_tokens(request.text) or self._is_full(size, tokens):
-            if tokens in self._cuts or self._low_counts.get(request.text_digest) == tokens:
-                self._cuts.add(tokens)
-                warn_once(
-                    f"{name} cuts long prompts without saying so. Such replies are not used: the queries are halved. "
-                    "To ask about whole queries, serve the model with a larger context"
-                )
-                raise ContextLengthExceeded(f"{counted}, and no more when asked again: it cuts the prompt")
-            self._low_counts[request.text_digest] = tokens
-            raise TransientError(f"{counted}: it was cut", LOW_COUNT)
+        if self._is_low(request.text, size, tokens):
+            if tokens not in self._cuts and self._low_counts.get(request.text_digest) != tokens:
+                self._low_counts[request.text_digest] = tokens
+                raise TransientError(f"{counted}: it was cut", LOW_COUNT)
+            raise self._cut(counted, tokens)
+        if self._is_full(tokens) and (tokens in self._cuts or await self._is_cut(request, tokens)):
+            raise self._cut(counted, tokens)
         self._bytes += size
         self._tokens += tokens
         self._replies += 1
         self._most_bytes_per_token = max(self._most_bytes_per_token, size / tokens)
 
-    def _is_full(self, size: int, tokens: int) -> bool:
-        """Whether a count is what servers leave of a prompt that they cut: a whole context, or half of one and two."""
+    def _is_low(self, text: str, size: int, tokens: int) -> bool:
+        """Whether a count is too low for a prompt of so many bytes, whatever the model's tokenizer."""
+        if tokens < least_tokens(text):
+            return True
         if self.context is None:
-            return tokens % CONTEXT_STEP in (0, 2)  # by chance, too, but seldom; then a query is halved needlessly
+            return False
         # Never by a ratio alone: scripts differ threefold in it, and a pool may hold several.
         usual = self._bytes / self._tokens if self._replies >= OBSERVED else BYTES_PER_TOKEN
         return abs(tokens - self.context // 2 - 2) <= CUT and size / tokens > TWICE * usual
+
+    def _is_full(self, tokens: int) -> bool:
+        """Whether a count may be all of a context that nobody names, or half of one and two: by chance, too."""
+        return self.context is None and tokens >= CONTEXT_STEP and tokens % CONTEXT_STEP in (0, 2)
+
+    async def _is_cut(self, request: Request, tokens: int) -> bool:
+        """Whether a longer prompt has no more tokens than this one, which costs one more request to know."""
+        try:
+            longer = replace(request, text=f"{request.text}\n{LONGER}", max_tokens=1)
+            return (await self._model.answer(longer)).prompt_tokens == tokens
+        except ContextLengthExceeded:  # the server refuses what does not fit, and has read the shorter one whole
+            return False
+
+    def _cut(self, counted: str, tokens: int) -> ContextLengthExceeded:
+        self._cuts.add(tokens)
+        warn_once(
+            f"{self.info.name} cuts long prompts without saying so. Such replies are not used: the queries are halved. "
+            "To ask about whole queries, serve the model with a larger context"
+        )
+        return ContextLengthExceeded(f"{counted}, and no more when asked again: it cuts the prompt")
 
 
 def least_tokens(text: str) -> float:

@@ -66,7 +66,7 @@ class OpenAIModel:
                         if body == refused:
                             raise
                     else:
-                        self._dialect.learn_from_reply(reply, request, body)
+                        self._dialect.learn_from_reply(reply, body)
                         return reply
 
     async def try_raw_completions(self) -> bool:

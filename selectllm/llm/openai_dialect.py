@@ -66,8 +66,8 @@ class Dialect:
             fields = (DISPENSABLE | REPLACEABLE).items()
             self.refused |= {field for field, words in fields if re.search(words, about, re.IGNORECASE)} & body.keys()
 
-    def learn_from_reply(self, reply: Reply, request: Request, body: dict[str, Any]) -> None:
+    def learn_from_reply(self, reply: Reply, body: dict[str, Any]) -> None:
         """Notice a server that takes the limit of an answer's tokens and does not keep to it."""
-        if "max_completion_tokens" in body and reply.output_tokens > request.max_tokens:
+        if reply.output_tokens > body.get("max_completion_tokens", reply.output_tokens):
             self.refused.add("max_completion_tokens")
             warn_once(f"{self._model} ignores max_completion_tokens: max_tokens is sent to it from now on")

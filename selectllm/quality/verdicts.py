@@ -115,7 +115,7 @@ class Verdict(BaseModel):
             )
 
 
-def markdown(verdict: Verdict) -> str:
+def verdict_markdown(verdict: Verdict) -> str:
     """A verdict as a table in Markdown, what fails first; names are a user's to choose, so their marks are escaped."""
     findings = sorted(verdict.findings, key=lambda finding: finding.success)
     rows = [_HEADER, ("---",) * len(_HEADER), *map(_cells, findings)]

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -49,8 +49,9 @@ class Result:
 def publish(context: Context) -> Result:
     """Sum the run up, record it, and write output folder and Data Docs if asked for; raises StoreError if it cannot."""
     settings, store = context.settings, context.store
-    result = Result(store, summarize(context))
-    record = _record(context, result.summary)
+    steps = {result.kind: _step_record(result) for result in context.log.results}
+    result = Result(store, summarize(context, steps))
+    record = _record(context, steps.values(), result.summary)
     save_run(store, record)
     if settings.out is not None:
         try:
@@ -63,34 +64,34 @@ def publish(context: Context) -> Result:
     return result
 
 
-def summarize(context: Context) -> dict[str, Any]:
-    """Sum up a run that has chosen its rows.
+def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """Sum up a run that has chosen its rows, from the records of its steps by kind.
 
     `ranking.asked` is what this run paid for and `from_ledger` what earlier ones had paid; the other counts of
     `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking` and `model`
     are null where the strategy has none.
     """
     settings, log = context.settings, context.log
-    steps = {result.kind: result for result in log.results}
-    facts = {kind: result.facts for kind, result in steps.items()}
-    selection = steps["selection"]
-    ranking = merge(facts["rankings"], facts.get("tournament", {})) if "rankings" in facts else None
+    pool, selection = steps["pool"].facts, steps["selection"]
+    queries = steps["queries"].facts if "queries" in steps else None
+    ranked = [steps[kind].facts for kind in ("rankings", "tournament") if kind in steps]
+    ranking = merge(*ranked) if ranked else None
     history = {"history": settings.history, "slot": settings.slot} if settings.history else {}
     return {
         "strategy": settings.strategy,
-        "pool": {name: facts["pool"][name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
-        "queries": facts.get("queries") and {name: facts["queries"][name] for name in ("count", "size", "composition")},
-        "ranking": ranking and _ranking(ranking, sum(result.asked for result in steps.values()), log.trial_usage.asked),
+        "pool": {name: pool[name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
+        "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
+        "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values()), log.trial_usage.asked),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
-        "selection": facts["selection"] | history,
+        "selection": selection.facts | history,
         "model": log.model and asdict(log.model),
-        "artifacts": {"quarantine": facts["pool"]["quarantine"]}
-        | {kind: result.artifact.key for kind, result in steps.items()}
+        "artifacts": {"quarantine": pool["quarantine"]}
+        | {kind: step.key for kind, step in steps.items()}
         # A slot that was filled before holds what it was made from then, whatever has changed since.
-        | {kind: key for kind, key in selection.manifest.made_from.items() if kind in steps},
-        "seconds": {kind: round(result.seconds, 3) for kind, result in steps.items()},
-        "cached": sorted(kind for kind, result in steps.items() if result.cached),
+        | {kind: key for kind, key in selection.made_from.items() if kind in steps},
+        "seconds": {kind: step.seconds for kind, step in steps.items()},
+        "cached": sorted(kind for kind, step in steps.items() if step.cached),
         "store": redact_url(context.store.location),
         "seed": settings.seed,
         "versions": versions(),
@@ -116,18 +117,26 @@ def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any
 
 
 def _cost(
-    settings: RunSettings, results: Collection[StepResult | Usage], facts: Mapping[str, Any]
+    settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Mapping[str, Any]
 ) -> dict[str, float] | None:
     """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
-    paid = [sum(getattr(result, name) for result in results) for name in ("paid_prompt_tokens", "paid_output_tokens")]
-    this_run = settings.ranking.cost(*paid)
+    prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
+    this_run = settings.ranking.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
     whole = settings.ranking.cost(facts["prompt_tokens"], facts["output_tokens"])
     if this_run is None or whole is None:
         return None
     return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
 
 
-def _record(context: Context, summary: dict[str, Any]) -> RunRecord:
+def _step_record(result: StepResult) -> StepRecord:
+    return StepRecord(
+        **result.manifest.model_dump(include={"kind", "key", "sha256", "made_from", "facts"}),
+        **result.model_dump(include={"cached", "asked", "paid_prompt_tokens", "paid_output_tokens"}),
+        seconds=round(result.seconds, 3),
+    )
+
+
+def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, Any]) -> RunRecord:
     """The run's record; a URL is kept without the user, the password and the query that it may carry."""
     now, settings = time.gmtime(), context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
@@ -139,13 +148,6 @@ def _record(context: Context, summary: dict[str, Any]) -> RunRecord:
         settings=settings,
         strategy=context.settings.strategy,
         model=summary["model"],
-        steps=[
-            StepRecord(
-                **result.manifest.model_dump(include={"kind", "key", "sha256", "facts"}),
-                **result.model_dump(include={"cached", "asked", "paid_prompt_tokens", "paid_output_tokens"}),
-                seconds=round(result.seconds, 3),
-            )
-            for result in {result.kind: result for result in context.log.results}.values()
-        ],
+        steps=tuple(steps),
         summary=summary,
     )

@@ -6,9 +6,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from selectllm import pool as pools
 from selectllm.errors import UsageError
 from selectllm.paths import redact_url
+from selectllm.pool import named_ids
 from selectllm.schemas import EXCLUDED
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
@@ -63,7 +63,7 @@ def excluded_ids(context: Context, excluded: StepResult | None) -> set[str]:
 def _named_by_files(settings: RunSettings, ids: Sequence[str]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for file in reversed(settings.exclude):
-        named = pools.named_ids(file, columns_of(settings))
+        named = named_ids(file, columns_of(settings))
         if named.isdisjoint(ids):
             log.warning("none of the rows that %s names is in the pool: it excludes nothing", redact_url(file))
         reasons |= {id: f"named by {redact_url(file)}" for id in named}

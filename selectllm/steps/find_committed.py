@@ -4,9 +4,9 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from selectllm import pool as pools
 from selectllm.errors import UsageError
 from selectllm.llm.model import Kind, ModelInfo
+from selectllm.pool import fetch
 from selectllm.ranking.thinking import WAYS
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -71,7 +71,7 @@ def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
 def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:
     """Whether the slot's rows come from the file that the settings name, as it is now."""
     try:
-        return pools.fetch(settings.pool).digest == pool.made_from["file"]
+        return fetch(settings.pool).digest == pool.made_from["file"]
     except UsageError:
         return False
 

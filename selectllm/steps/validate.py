@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from selectllm import pool as pools
 from selectllm import quality
 from selectllm.errors import ContractError, SelectLLMError, StoreError
 from selectllm.execution import Started
+from selectllm.pool import refusal
 from selectllm.quality import Boundary, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -37,7 +37,7 @@ def validate(context: Context, result: StepResult, against: StepResult | None = 
         return None
     validation = _validation(context, result, against)
     if refused := result.facts.get("refused"):
-        raise pools.refusal(context.settings.pool, refused, validation.verdict)
+        raise refusal(context.settings.pool, refused, validation.verdict)
     validation.verdict.require()
     return validation
 

@@ -26,6 +26,7 @@ class StepRecord(BaseModel):
     sha256: str = ""
     cached: bool = False
     seconds: float = 0.0
+    made_from: dict[str, str] = {}  # the keys of its inputs, by kind
     facts: dict[str, Any] = {}
     asked: int = 0  # replies that the run paid for, and their tokens
     paid_prompt_tokens: int = 0

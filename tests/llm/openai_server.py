@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from starlette import requests
 from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -65,16 +65,16 @@ class Server:
             ]
         )
 
-    async def listing(self, request: HttpRequest) -> Response:
+    async def listing(self, request: requests.Request) -> Response:
         self.headers.append(dict(request.headers))
         return await self._respond(self.models)
 
-    async def reply(self, request: HttpRequest) -> Response:
+    async def reply(self, request: requests.Request) -> Response:
         self.seen.append(json.loads(await request.body()))
         self.headers.append(dict(request.headers))
         return await self._respond(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
 
-    async def continuation(self, request: HttpRequest) -> Response:
+    async def continuation(self, request: requests.Request) -> Response:
         self.continued.append(json.loads(await request.body()))
         return await self._respond(self.continuations.pop(0) if len(self.continuations) > 1 else self.continuations[0])
 
@@ -105,7 +105,7 @@ class RankingServer(Server):
         super().__init__(models=models)
         self._cut_at, self._limits, self._is_constant = cut_at, limits, is_constant
 
-    async def reply(self, request: HttpRequest) -> Response:
+    async def reply(self, request: requests.Request) -> Response:
         body = json.loads(await request.body())
         self.seen.append(body)
         text = body["messages"][0]["content"]

@@ -1,5 +1,6 @@
 """A cancelled run ends soon, keeps all replies, and says how to continue."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -76,6 +77,23 @@ def test_a_run_can_be_cancelled_from_another_thread(
         select(make_run(rows=600, ranking={"concurrency": 1}))
     fake_model(by_id)
     assert len(select(make_run(rows=600)).table()) == 5, "a new run starts without a cancellation"
+
+
+def test_an_interrupt_cancels_only_the_task_that_asks() -> None:
+    async def ask() -> None:
+        with cancellation.cancel_on_signal():
+            asyncio.get_running_loop().call_soon(cancellation.interrupt)
+            await asyncio.sleep(60)
+
+    with pytest.raises(Stopped):
+        asyncio.run(ask())
+
+
+def test_an_interrupt_is_raised_while_nothing_is_asked() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cancellation.interrupt()
+    with pytest.raises(Stopped):
+        cancellation.raise_if_cancelled()
 
 
 @pytest.mark.parametrize(("out", "message"), [("s3://bucket/out", "is a URL"), ("{tmp}/file", "is a file")])

@@ -75,12 +75,18 @@ async def test_a_prompt_that_is_cut_once_is_asked_about_again(connect: Any) -> N
 
 @pytest.mark.parametrize("tokens", [4096, 5120, 4098])
 @pytest.mark.asyncio
-async def test_a_count_that_fills_an_unnamed_context_is_low(tokens: int) -> None:
+async def test_a_count_that_a_longer_prompt_has_too_is_a_cut(tokens: int) -> None:
     model = await openai(tokens)
-    with pytest.raises(TransientError, match="it was cut"):
-        await model.answer(WORDS)
-    with pytest.raises(ContextLengthExceeded):
-        await model.answer(WORDS)
+    for request in (WORDS, OTHER_WORDS):
+        with pytest.raises(ContextLengthExceeded, match=r"it cuts the prompt$"):
+            await model.answer(request)
+
+
+@pytest.mark.parametrize("tokens", [4096, 5120, 4098])
+@pytest.mark.asyncio
+async def test_a_count_that_grows_with_the_prompt_is_no_cut(tokens: int) -> None:
+    model = await openai(tokens, tokens + 20, tokens)
+    assert (await model.answer(WORDS)).prompt_tokens == tokens
 
 
 @pytest.mark.parametrize("tokens", [4001, 4500, 6000])
@@ -143,7 +149,14 @@ async def test_a_prompt_of_half_the_context_is_treated_as_truncated(connect: Any
 
 @pytest.mark.parametrize(
     ("text", "least"),
-    [("two words", 2), ("नमस्ते दुनिया", 4.625), (" " * 1000 + "=" * 1000, 1), ("", 0), ("a b " * 1000, 2000)],
+    [
+        ("two words", 2),
+        ("नमस्ते दुनिया", 4.625),
+        (" " * 1000 + "=" * 1000, 1),
+        ("", 0),
+        ("a b c " * 1000, 3000),
+        ("=-" * 1000, 1),
+    ],
 )
 def test_the_fewest_tokens_of_a_text(text: str, least: float) -> None:
     assert least_tokens(text) == least

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette import requests
 from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -54,26 +54,26 @@ class Server:
             ]
         )
 
-    async def version(self, request: HttpRequest) -> Response:
+    async def version(self, request: requests.Request) -> Response:
         self.headers.append(dict(request.headers))
         return JSONResponse({"version": "0.30.0"})
 
-    async def tags(self, _: HttpRequest) -> Response:
+    async def tags(self, _: requests.Request) -> Response:
         models = [{"name": name, "model": name, "digest": digest, "size": 1} for name, digest in self.digests.items()]
         return JSONResponse({"models": models})
 
-    async def ps(self, _: HttpRequest) -> Response:
+    async def ps(self, _: requests.Request) -> Response:
         running = {"name": "m:latest", "model": "m:latest", "digest": "d1", "context_length": self.context}
         return JSONResponse({"models": [running] if self.context else []})
 
-    async def show(self, request: HttpRequest) -> Response:
+    async def show(self, request: requests.Request) -> Response:
         name = json.loads(await request.body())["model"]
         info = {"general.architecture": "llama", "llama.context_length": 8192}
         modelfile = f"# FROM {name}\n\nFROM /models/blobs/sha256-{self.weights[name]}\n" if self.weights else ""
         fields = {"details": {}, "model_info": info, "capabilities": ["completion"], "modelfile": modelfile}
         return JSONResponse(fields)
 
-    async def reply(self, request: HttpRequest) -> Response:
+    async def reply(self, request: requests.Request) -> Response:
         self.seen.append(json.loads(await request.body()))
         self.headers.append(dict(request.headers))
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

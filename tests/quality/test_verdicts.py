@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from selectllm.errors import StoreError
 from selectllm.quality import Verdict, validate_embeddings, validate_rankings, write_data_docs
-from selectllm.quality.verdicts import markdown
+from selectllm.quality.verdicts import verdict_markdown
 from tests.quality.broken import FOLDER
 from tests.quality.samples import (
     HOMES,
@@ -52,7 +52,7 @@ def test_verdicts_and_their_pages_contain_no_pool_text(tmp_path):
     verdict = verdict_of(path, suite)
     index = write_data_docs(tmp_path / "docs", [verdict], "run-1")
     pages = [page.read_text(encoding="utf-8") for page in index.parent.rglob("*.html")]
-    for text in (verdict.model_dump_json(), markdown(verdict), *pages):
+    for text in (verdict.model_dump_json(), verdict_markdown(verdict), *pages):
         assert "EVIL" not in text
     assert not any("<b>" in page for page in pages if "input" in page and "&lt;b&gt;" not in page)
 
@@ -60,7 +60,7 @@ def test_verdicts_and_their_pages_contain_no_pool_text(tmp_path):
 def test_a_verdict_in_markdown_escapes_foreign_markup(validate_by):
     entry = {**expectation("expect_column_to_exist", column="x"), "meta": {"rule": "<img src=x> | `a` [b](c) *d*\n# e"}}
     _, verdict = validate_by(entry, expectation("expect_column_values_to_be_in_set", column="kind", value_set=["z"]))
-    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(verdict))
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(verdict_markdown(verdict))
     assert html.count("<tr>") == verdict.checked + 1
     assert not re.search("<(img|code|a|em|h1)", html)
     assert "&lt;img src=x&gt; | `a` [b](c) *d* # e" in html

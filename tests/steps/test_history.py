@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from selectllm import cancellation, select
 from selectllm.errors import Stopped, StoreError, TransientError, UsageError
 from selectllm.llm.model import Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from selectllm.steps import choose as choose_step
+from selectllm.steps import choose
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
+from selectllm.store.locks import Lease
 from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.conftest import FakeModel, by_id
 
@@ -63,6 +65,34 @@ def test_the_same_slot_gives_the_same_rows(make_run: MakeRun) -> None:
     }  # fmt: skip
     tuesday = select(run.model_copy(update={"slot": "tuesday"}))
     assert tuesday.summary["selection"]["excluded"] == 7
+
+
+def test_a_lock_that_the_disk_refuses_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    with (
+        pytest.raises(StoreError, match="cannot be written: Input/output error"),
+        Store(str(tmp_path)).lock("history/h"),
+    ):
+        pytest.fail("the lock is not ours")
+
+
+def test_a_lease_is_ours_when_its_owner_removes_it_while_we_look(tmp_path: Path) -> None:
+    class Vanishing(MemoryFileSystem):
+        """A store whose lease is given up between two looks at it."""
+
+        def cat_file(self, path: str, **_: object) -> bytes:
+            self.rm_file(path)
+            raise FileNotFoundError(path)
+
+    files = Vanishing(skip_instance_cache=True)
+    path = f"{tmp_path}/.lease"
+    files.pipe_file(path, b"another's")
+    lease = Lease(files, path)
+    lease.acquire(cancellable=False)
+    assert MemoryFileSystem(skip_instance_cache=True).cat_file(path) != b"another's"
 
 
 def test_a_filled_slot_keeps_its_rows_when_the_pool_changes(
@@ -146,15 +176,15 @@ def test_a_run_in_conflict_ranks_missing_rows_and_chooses_again(
 def test_a_run_in_conflict_with_another_chooses_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(rows=140, budget=4, history="h", slot="slow")
     select(make_run(rows=140, budget=4, store=run.store))  # ranks all rows, so that the fast run needs no request
-    whole = choose_step._chosen
+    whole = choose._chosen
 
     def while_another_runs(*arguments: object) -> object:
         table = whole(*arguments)  # type: ignore[arg-type]
-        monkeypatch.setattr(choose_step, "_chosen", whole)
+        monkeypatch.setattr(choose, "_chosen", whole)
         select(run.model_copy(update={"slot": "fast"}))
         return table
 
-    monkeypatch.setattr(choose_step, "_chosen", while_another_runs)
+    monkeypatch.setattr(choose, "_chosen", while_another_runs)
     slow = ids(select(run))
     commits = History(Store(run.store), "h").commits()
     assert commits["slow"].after == ("fast",)

@@ -190,6 +190,48 @@ def test_a_lost_earlier_generation_is_rebuilt_unchanged(
     assert path.name in caplog.text
 
 
+def remove(run: RunSettings, *names: str) -> None:
+    """Remove the files of the store's artifacts that match one of these patterns."""
+    for name in names:
+        for path in (Path(run.store) / "v1" / "artifacts").glob(name):
+            path.unlink()
+
+
+@pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.parametrize("names", [("queries/*.parquet",), ("queries/*.parquet", "queries/*.json")])
+def test_queries_are_built_again_when_nothing_is_left_of_earlier_generations(
+    names: tuple[str, ...], grows: bool, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(rows=280, budget=20)
+    select(run)
+    second = grow(run, new_rows(20))
+    key = select(second).summary["artifacts"]["queries"]
+    kept = Path(run.store) / "v1" / "artifacts" / "queries" / f"{key}.json"
+    manifest = kept.read_bytes()
+    remove(run, "embeddings/*", "centroids/*", *names)
+    kept.write_bytes(manifest)  # it names the generation that is gone
+    later = grow(run, new_rows(20) + new_rows(20, "newer")) if grows else second
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        result = select(later)
+    alone = select(later.model_copy(update={"store": run.store + " apart"}))
+    assert result.table("queries").equals(alone.table("queries"))
+    assert ("cannot be made again" in caplog.text) or not grows
+    assert ("are gone: all are formed afresh" in caplog.text) is not grows
+
+
+def test_new_rows_are_divided_by_other_centroids_when_those_of_the_first_generation_are_lost(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(rows=280, budget=20)
+    first = select(run)
+    remove(run, "embeddings/*", "centroids/*.parquet")
+    with caplog.at_level(logging.WARNING, "selectllm"):
+        second = select(grow(run, new_rows(20)))
+    assert "new rows are divided by others" in caplog.text
+    assert second.table("queries").slice(0, 280).equals(first.table("queries"))
+    assert len(second.table("queries")) == 300
+
+
 def test_unusable_vectors_are_not_stored(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

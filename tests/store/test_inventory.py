@@ -53,6 +53,7 @@ DAMAGE = {
     "delete manifest": "no manifest",
     "tear manifest": "manifest unreadable",
     "another's manifest": "manifest unreadable",
+    "no time in the manifest": "manifest unreadable",
 }
 
 
@@ -70,6 +71,9 @@ def test_damage_visible_from_names_and_sizes_is_marked(damage: str, store: Store
         manifest.unlink()
     elif damage == "tear manifest":
         manifest.write_bytes(manifest.read_bytes()[:50])
+    elif damage == "no time in the manifest":
+        fields = json.loads(manifest.read_bytes())
+        manifest.write_text(json.dumps(fields | {"created": "yesterday"}), encoding="utf-8")
     else:
         manifest.write_bytes(Path(store.path(other)).with_suffix(".json").read_bytes())
     after = {item.artifact: item.damage for item in scan(store).artifacts}
