@@ -102,6 +102,8 @@ def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, to
     if not lineage.has("rankings"):
         preferred = where(lineage.table("preferences"), "id", id)
         return replace(decision, why="place", place=preferred[0]["place"]) if preferred else decision
+    if rank is None and id in lineage.refused_rows:
+        return replace(decision, why="refused")
     if rank is None:
         return replace(decision, why="unranked" if is_answered and not lineage.is_pointwise else "abstained")
     if decision.tier is not None and rank["rank"] > decision.tier:

@@ -54,7 +54,8 @@ class Decision:
     Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high
     enough; else the reason of a strategy that asks no model, such as `length` or `random`. Not chosen: `tier`, the
     budget was full at a better rank; `place`, others came first; `unranked`, the model named others of its query;
-    `abstained`, no answer could be used; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
+    `abstained`, no answer could be used; `refused`, the model's provider refused its content; `excluded`;
+    `quarantined`; `unknown`, the run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
     `place` is the row's own among them, from 1; without ranks it is the row's among all preferences.

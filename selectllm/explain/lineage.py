@@ -69,6 +69,12 @@ class Lineage:
         kinds = [kind for kind in ("rankings", "tournament") if self.has(kind)]
         return {name for kind in kinds for name in self._manifest(kind).facts.get("abstained_questions", ())}
 
+    @property
+    def refused_rows(self) -> set[str]:
+        """The ids of the rows whose content the model's provider refused; none where the run is older."""
+        kinds = [kind for kind in ("rankings", "tournament") if self.has(kind)]
+        return {id for kind in kinds for id in self._manifest(kind).facts.get("refused_rows", ())}
+
     def replies(self, id: str) -> list[Entry]:
         """All replies of the run's model, in any run of the store, to questions that showed a row, the earliest first.
 

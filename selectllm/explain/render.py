@@ -66,6 +66,8 @@ def reason_text(explanation: Explanation) -> str:
             return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
         case "abstained":
             return f"no answer of the model about it could be used, in {query}"
+        case "refused":
+            return f"the model's provider refused what it says, so it was set aside from {query}"
         case "excluded" | "quarantined":
             return f"it was {decision.why}, {decision.reason}"
         case "random":

@@ -142,7 +142,8 @@ class ListRanker:
             except ContentRefused as error:  # together, though neither was alone
                 self.given_up(error)
                 self._stats.refused_rows.update(right)
-                aside, right = right, []
+                aside += right
+                right = []
                 continue
             if outcome.abstained:
                 if not pass_.halves:
@@ -154,8 +155,10 @@ class ListRanker:
                 aside += [half.pop(0) for half in last or (left, right)]  # both: which of them spoils it is not known
                 continue
             best += outcome.ids
+            aside += outcome.aside
             replies.append(outcome.reply or "")
-            left, right = ([id for id in half if id not in outcome.ids] for half in (left, right))
+            done = {*outcome.ids, *outcome.aside}
+            left, right = ([id for id in half if id not in done] for half in (left, right))
         keys = ",".join(filter(None, dict.fromkeys(replies)))
         return Outcome((*best, *left, *right)[:top_k], reply=keys, aside=tuple(aside))
 
@@ -218,7 +221,7 @@ class ListRanker:
     def given_up(self, error: Exception) -> Outcome:
         """Count a question that could not be asked: its answer is none."""
         kinds = {TransientError: "given up", ContextLengthExceeded: "too long", ContentRefused: REFUSED}
-        self._stats.errors_by_kind[kinds[type(error)]] += 1
+        self._stats.errors_by_kind[next(kind for type_, kind in kinds.items() if isinstance(error, type_))] += 1
         return Outcome()
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import math
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selectllm.errors import ContentRefused
+from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import Ranker, RankingOptions
@@ -75,6 +78,20 @@ def test_merged_halves_without_an_answer_are_compared_in_smaller_parts(tmp_path:
     ranks = run(14, 14, model, tmp_path)
     assert [row.id for row in ranks] == sorted(row.id for row in ranks)
     assert [row.rank for row in ranks] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("refused", [["0000"], ["0003", "0011"], ["0006", "0007"]])
+def test_refused_rows_come_last_also_where_merged_halves_repeat_themselves(refused: list[str], tmp_path: Path) -> None:
+    def answer(request: Request) -> str:
+        if set(refused) & set(request.shown):
+            raise ContentRefused("content_filter")
+        numbers = json.loads(by_id(request))["ranking"]
+        return json.dumps({"ranking": [*numbers[:-1], numbers[0]]} if len(numbers) > 2 else {"ranking": numbers})
+
+    ranks = run(14, 14, FakeModel(answer), tmp_path)
+    others = [f"{number:04}" for number in range(14) if f"{number:04}" not in refused]
+    assert [row.id for row in ranks] == others + refused
+    assert [row.rank for row in ranks] == [*range(1, len(others) + 1), *[None] * len(refused)]
 
 
 def test_without_any_answer_rows_are_ordered_by_id(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """Rows that no answer places do not end a run: they are counted, named and left out, within --max-abstained."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
 
 from selectllm import select
 from selectllm.errors import ContentRefused, TooManyAbstained
+from selectllm.explain.explain import explain
+from selectllm.explain.render import reason_text
 from selectllm.llm.model import Reply, Request
 from selectllm.report.format import counts
 from selectllm.settings import RunSettings
 from tests.conftest import FakeModel, by_id
+from tests.llm.openai_server import RankingServer, error, serve
 
 MakeRun = Callable[..., RunSettings]
 MakeModel = Callable[..., FakeModel]
@@ -62,6 +68,7 @@ def test_one_refused_row_does_not_end_a_run(mode: str, make_run: MakeRun, fake_m
     result = select(settings)
     ranking = result.summary["ranking"]
     assert ranking["refused_rows"] == refused
+    assert "refused what it says" in reason_text(explain(result.store, refused[0]))
     assert (len(result.table()), refused[0] in result.table()["id"].to_pylist()) == (60, False)
     assert ranking["abstained"] == (1 if mode == "pointwise" else 0)
     assert any(
@@ -95,3 +102,34 @@ def test_too_many_refused_rows_fail_the_run(make_run: MakeRun, fake_model: MakeM
     fake_model(answer)
     with pytest.raises(TooManyAbstained, match="refused the content of the rows"):
         select(make_run(rows=60, budget=5))
+
+
+class Filtering(RankingServer):
+    """Refuses prompts with one row, as Azure does, and fails to generate one answer, as Groq does."""
+
+    async def reply(self, request: HttpRequest) -> Response:
+        body = json.loads(await request.body())
+        if "Task 77: " in body["messages"][0]["content"]:
+            self.seen.append(body)
+            refusal = error("The response was filtered due to the prompt.", code="content_filter", param="prompt")
+            return JSONResponse(refusal, 400)
+        if len(self.seen) == 3:
+            self.seen.append(body)
+            failed = error("Failed to generate JSON.", code="json_validate_failed")
+            return JSONResponse({"error": failed["error"] | {"failed_generation": "The best"}}, 400)
+        return await super().reply(request)
+
+
+def test_refusals_over_openais_api_set_one_row_aside(make_run: MakeRun) -> None:
+    server = Filtering()
+    with serve(server.app) as url:
+        settings = make_run(rows=200, budget=30, selector="openai:m", ranking={"hosts": [url], "think": "off"})
+        result = select(settings)
+    ranking = result.summary["ranking"]
+    (refused,) = ranking["refused_rows"]
+    row = next(row for row in result.table("pool").to_pylist() if row["id"] == refused)
+    assert row["instruction"].startswith("Task 77: ")
+    assert (ranking["abstained"], ranking["ranked"]) == (0, 15)
+    assert ranking["errors_by_kind"] == {"refused": ranking["errors_by_kind"]["refused"], "unreadable": 1}
+    assert len(server.seen) < 40
+    assert all("response_format" in body for body in server.seen)
