@@ -248,6 +248,8 @@ class HostPool:
             # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
             except Exception as failure:
                 error, host.last_error = failure, str(failure) or type(failure).__name__
+                if isinstance(failure, ModelChanged) and host.is_ready:  # it may have answered with the other model
+                    return await self.end(failure)
                 await self._wake()
         host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
         self._outage.watch()

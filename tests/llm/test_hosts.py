@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
 from selectllm.llm.host_state import Connect, Deadline
 from selectllm.llm.hosts import HostPool
@@ -387,6 +387,20 @@ async def test_a_host_that_is_out_is_not_probed_before_the_time_that_it_named() 
     host_pool._take_out(host_pool._hosts[0])
     await asyncio.sleep(0.15)
     assert host.probes == 1
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_returns_with_another_model_ends_the_asking() -> None:
+    class Changed(Host):
+        async def probe(self) -> None:
+            raise ModelChanged("fake is another model by now")
+
+    host_pool = pool(Changed(down=True))
+    await host_pool.prepare(100, 500)
+    host_pool._take_out(host_pool._hosts[0])
+    with pytest.raises(ModelChanged):
+        await asyncio.wait_for(answer(host_pool), 5)
     await host_pool.close()
 
 
