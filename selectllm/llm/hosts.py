@@ -58,11 +58,6 @@ class HostPool:
         models = [host.model for host in self._hosts if host.model]
         return min((model.context for model in models if model.context), default=None)
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests are under way."""
-        return sum(host.in_flight for host in self._hosts)
-
     def deadline(self) -> Deadline:
         """How long a question may take, with being asked again; it stands still while no host takes questions."""
         return Deadline(self._options.deadline)

@@ -446,7 +446,7 @@ class Limited(Host):
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.asyncio
 async def test_a_pace_is_learned_from_refusals(names: bool) -> None:
-    host = Limited(10, 0.3, names=names)
+    host = Limited(10, 0.1, names=names)
     host_pool = pool(host, concurrency=4, retries=0)
     await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(60))), 20)
     assert len(host.asked) == 60
