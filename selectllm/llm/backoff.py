@@ -113,12 +113,16 @@ class Pace:
 
     def on_answer(self, started: float) -> None:
         """Take note of an answer; the first one after a refusal shows how many questions the host takes in a time."""
+        self._answers += 1
         if self.refused_since is None or started < self.refused_since:
             self._interval *= FASTER
+            return
+        first_at = started if self._first_at is None else self._first_at
+        if not self._was_too_fast:  # a rest for another reason says nothing of the pace
+            self._first_at = first_at + started - self.refused_since
         else:
-            if self._was_too_fast and self._answers and self._first_at is not None:
-                self._interval = min((started - self._first_at) / self._answers, MAX_SECONDS)
+            if self._answers > 1:
+                self._interval = min((started - first_at) / (self._answers - 1), MAX_SECONDS)
                 self._next_at = started + self._interval
-            self.refused_since, self._refusals, self._was_too_fast = None, 0, False
-            self._first_at, self._answers = started, 0
-        self._answers += 1
+            self._first_at, self._answers = started, 1
+        self.refused_since, self._refusals, self._was_too_fast = None, 0, False

@@ -25,7 +25,7 @@ from selectllm.store import Store
 log = logging.getLogger(__name__)
 
 VERIFY_SECONDS: Final = 180.0  # between two looks at whether the model is still the same
-GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled
+GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled, and without a word
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,14 @@ class Caller:
             unused = f"{len(self._unverified)} replies, those since {clock}, are not used; all others are kept. "
         return ModelChanged(f"{error}. {unused}Run again to go on with the model as it is now")
 
-    async def drain(self, seconds: float) -> None:
-        """Ask nothing more, and keep what still comes within some seconds: it is paid for."""
+    async def drain(self, seconds: float, error: BaseException | None = None) -> None:
+        """Ask nothing more, and keep what still comes within some seconds: it is paid for. A long wait is logged."""
         await self._hosts.end(Stopped("the asking has ended"))
         if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=seconds)
+            _, late = await asyncio.wait(self._in_flight, timeout=min(seconds, GRACE_SECONDS))
+            if late and seconds > GRACE_SECONDS:
+                log.warning("the run ends: %s. It waits up to %g s for %d replies under way", error, seconds, len(late))
+                await asyncio.wait(late, timeout=seconds - GRACE_SECONDS)
         for task in self._in_flight:
             task.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
@@ -175,10 +178,7 @@ async def open_caller(
             except BaseException as error:
                 is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
                 seconds = GRACE_SECONDS if is_interrupted else settings.ranking.timeout
-                if hosts.in_flight and not is_interrupted:
-                    waits = f"{seconds:g} s for the {hosts.in_flight} replies that are under way, and keeps them"
-                    log.warning("the run ends: %s. It waits up to %s", error, waits)
-                await caller.drain(seconds)
+                await caller.drain(seconds, error)
                 raise
             finally:
                 verifying.cancel()

@@ -58,11 +58,6 @@ class HostPool:
         models = [host.model for host in self._hosts if host.model]
         return min((model.context for model in models if model.context), default=None)
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests are under way."""
-        return sum(host.in_flight for host in self._hosts)
-
     def deadline(self) -> Deadline:
         """How long a question may take, with being asked again; it stands still while no host takes questions."""
         return Deadline(self._options.deadline)
@@ -194,11 +189,14 @@ class HostPool:
     def _wake_when_free(self, host: HostState) -> None:
         """Have questions look again when a host has rested, if it rests."""
         if host.pace.free_at > time.monotonic():
-            self._begin(self._wake_at(host.pace.free_at))
+            self._begin(self._rest(host.pace.free_at - time.monotonic()))
 
-    async def _wake_at(self, moment: float) -> None:
-        await asyncio.sleep(moment - time.monotonic() + 0.001)  # timers are early by a hair
-        await self._wake()
+    async def _rest(self, seconds: float) -> None:
+        """Let some seconds pass, and have questions look again now and then: the run may have been cancelled."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, PROBE_SECONDS))
+            await self._wake()
 
     def _succeeded(self, host: HostState, reply: Reply, started: float) -> None:
         host.on_answer(started)
@@ -231,18 +229,22 @@ class HostPool:
         return task
 
     async def _probe(self, host: HostState, preparing: asyncio.Task[None] | None) -> None:
+        error: BaseException | None = None
         if preparing:
-            await asyncio.gather(preparing, return_exceptions=True)
-        while not host.is_ready or not preparing:
+            (error,) = await asyncio.gather(preparing, return_exceptions=True)
+        while not (preparing and host.is_ready):
             if self._outage.is_final:
                 return await self._wake()
-            await asyncio.sleep(PROBE_SECONDS)
+            asked_wait = (error.retry_after or 0) if isinstance(error, TransientError) else 0
+            await self._rest(max(PROBE_SECONDS, min(asked_wait, self._options.give_up_after)))
             try:
                 await self._readiness.probe(host)
                 break
             # Whatever it is, the host is still out: a probe that ended here would be waited for for ever.
-            except Exception as error:
-                host.last_error = str(error) or type(error).__name__
+            except Exception as failure:
+                error, host.last_error = failure, str(failure) or type(failure).__name__
+                if isinstance(failure, ModelChanged) and host.is_ready:  # it may have answered with the other model
+                    return await self.end(failure)
                 await self._wake()
         host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
         self._outage.watch()

@@ -34,6 +34,7 @@ CONCURRENCY: Final = 4  # questions sent together, to see how many are answered 
 LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 NEW_LINES: Final = 16  # that a speed is measured with: some hundred tokens
+PATIENCE: Final = 60.0  # seconds that a server may refuse all questions
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 
@@ -52,7 +53,12 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
     hosts = settings.ranking.hosts
     for host in hosts or (None,):
         prefix = f"{host} " if len(hosts) > 1 else ""
-        changes = {"hosts": (host,) if host else (), "concurrency": CONCURRENCY, "retries": 0}
+        changes = {
+            "hosts": (host,) if host else (),
+            "concurrency": CONCURRENCY,
+            "retries": 0,
+            "give_up_after": PATIENCE,
+        }
         try:
             pool = await open_model(settings.selector, settings.ranking.model_copy(update=changes), keys)
         except SelectLLMError as error:

@@ -198,6 +198,23 @@ def test_no_question_is_asked_after_a_fatal_error(tmp_path: Path) -> None:
     assert [request.text for request in model.asked] == ["question 1", "question 2", "question 3"]
 
 
+def test_a_long_wait_for_replies_under_way_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(caller_module, "GRACE_SECONDS", 0.01)
+
+    async def run() -> None:
+        caller = make_caller(Slow(lambda _: "yes"), tmp_path)
+        waiting = asyncio.create_task(ask(caller, "a"))
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        await caller.drain(60.0, ModelError("gone"))
+
+    asyncio.run(run())
+    assert caplog.messages == ["the run ends: gone. It waits up to 60 s for 1 replies under way"]
+    assert len(kept(tmp_path)) == 1
+
+
 def test_a_run_at_its_cost_limit_ends_what_waits_for_a_host(tmp_path: Path) -> None:
     model = Slow(lambda _: "yes")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import ContextLengthExceeded, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
 from selectllm.llm.host_state import Connect, Deadline
 from selectllm.llm.hosts import HostPool
@@ -376,6 +376,46 @@ async def test_a_host_that_refuses_questions_for_too_long_ends_the_run(failures:
 
 
 @pytest.mark.asyncio
+async def test_a_host_that_is_out_is_not_probed_before_the_time_that_it_named() -> None:
+    class Named(Host):
+        async def probe(self) -> None:
+            self.probes += 1
+            raise refusal(60.0)
+
+    host = Named(down=True)
+    host_pool = pool(host)
+    host_pool._take_out(host_pool._hosts[0])
+    await asyncio.sleep(0.15)
+    assert host.probes == 1
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_returns_with_another_model_ends_the_asking() -> None:
+    class Changed(Host):
+        async def probe(self) -> None:
+            raise ModelChanged("fake is another model by now")
+
+    host_pool = pool(Changed(down=True))
+    await host_pool.prepare(100, 500)
+    host_pool._take_out(host_pool._hosts[0])
+    with pytest.raises(ModelChanged):
+        await asyncio.wait_for(answer(host_pool), 5)
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_run_can_be_cancelled_while_a_host_rests() -> None:
+    host_pool = pool(Host(refusal(60.0)))
+    waiting = asyncio.create_task(answer(host_pool, cancellation.raise_if_cancelled))
+    await asyncio.sleep(0.05)
+    cancellation.cancel()
+    with pytest.raises(Stopped):
+        await asyncio.wait_for(waiting, 5)
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
 async def test_another_host_answers_while_one_refuses_questions() -> None:
     resting, alive = Host(refusal(3600.0)), Host()
     host_pool = pool(resting, alive, concurrency=2, retries=0)
@@ -406,7 +446,7 @@ class Limited(Host):
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.asyncio
 async def test_a_pace_is_learned_from_refusals(names: bool) -> None:
-    host = Limited(10, 0.3, names=names)
+    host = Limited(10, 0.1, names=names)
     host_pool = pool(host, concurrency=4, retries=0)
     await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(60))), 20)
     assert len(host.asked) == 60
