@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -584,7 +585,7 @@ async def test_a_query_of_the_base_url_goes_with_each_request(monkeypatch: pytes
     monkeypatch.setenv("OPENAI_BASE_URL", host)
     requests: list[tuple[str, str, str]] = []
 
-    async def reply(request: requests.Request) -> Response:
+    async def reply(request: HttpRequest) -> Response:
         requests.append((request.url.path, request.url.query, request.headers.get("api-key", "")))
         return JSONResponse(GOOD if request.method == "POST" else {"data": []})
 
