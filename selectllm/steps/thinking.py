@@ -35,10 +35,10 @@ async def decide_thinking(context: Context, info: ModelInfo, limit: CostLimit, k
     if next_way(ways, replies) is not None:
         request = trial(True, attempt)
         longest = LongestRequest(len(request.text.encode()), 2 * THINKING_TOKENS)
-        async with open_caller(context.store, settings, info, longest, limit, keys) as caller:
-            context.log.trial_usage = caller.usage
-            while (way := next_way(ways, replies)) is not None:
+        while (way := next_way(ways, replies)) is not None:  # a refusal ends a caller: each way has one of its own
+            async with open_caller(context.store, settings, info, longest, limit, keys) as caller:
                 replies[way] = await _ask(caller, way, attempt)
+            context.log.trial_usage += caller.usage
     think = best_way({way: replies[way] for way in ways if way in replies})
     log.info("%s is asked with thinking %s", info.name, name_of(think))
     return replace(info, think=think)

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,6 +86,7 @@ class FaultyOllama:
         self._places = asyncio.Semaphore(parallel)
         self._times_asked: Counter[str] = Counter()  # by question, as are the faults in a row
         self._in_a_row: Counter[str] = Counter()
+        self._low_by: defaultdict[str, int] = defaultdict(lambda: 15)  # by prompt
         self._pending = 0  # questions
         self._idle = threading.Event()
         self._idle.set()
@@ -201,6 +202,7 @@ class FaultyOllama:
         self.last_at, self.first_at = arrived, arrived if math.isnan(self.first_at) else self.first_at
         self.asked.append(body)
         fault = self._draw_fault(text)
+        self._low_by[text] += fault == "low count"  # the count of a prompt that is really cut would be the same again
         with self._counting():
             if self._thoughts and body.get("think", True) not in self._thoughts:
                 return connection.send(json_response(400, {"error": f'think value "{body["think"]}" is not supported'}))
@@ -227,7 +229,7 @@ class FaultyOllama:
                 "done_reason": "stop" if most < 0 or written < most else "length",
                 "total_duration": _nanoseconds(started - arrived + worked),  # the queue is in it, and nowhere else
                 "load_duration": 0,
-                "prompt_eval_count": max(1, tokens // 16) if fault == "low count" else tokens,
+                "prompt_eval_count": max(1, tokens // self._low_by[text]) if fault == "low count" else tokens,
                 "prompt_eval_duration": _nanoseconds(worked * 3 / 4),
                 "eval_count": written if most < 0 else min(written, most),
                 "eval_duration": _nanoseconds(worked / 4),
