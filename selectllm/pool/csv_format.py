@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -10,6 +11,7 @@ from selectllm.errors import PoolError
 from selectllm.pool.records import Record, Records, gather, refuse_repeated_names
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
+_MISSING: Final = frozenset({"NaN", "nan", "null", "NULL", r"\N"})  # as pandas and databases write it
 _UNDECODED: Final = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 are decoded as
 
 
@@ -37,7 +39,7 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
         spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
         return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
 
-    return gather(records(), texts, location)
+    return replace(gather(records(), texts, location), missing=_MISSING)
 
 
 def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:

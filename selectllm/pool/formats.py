@@ -29,6 +29,7 @@ def read_parquet(data: bytes, location: str) -> Records:
             f"{location} is not a Parquet file that can be read: {short_error(error)}. Fetch or write it again."
         ) from error
     refuse_repeated_names(table.column_names, location)
+    table = table.cast(pa.schema([field.with_type(_without_view(field.type)) for field in table.schema]))
 
     def texts(rows: Sequence[int]) -> list[str]:
         chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
@@ -37,6 +38,11 @@ def read_parquet(data: bytes, location: str) -> Records:
 
     columns = dict(zip(table.column_names, table.columns, strict=True))
     return Records(list(range(1, table.num_rows + 1)), columns, {}, texts)
+
+
+def _without_view(type_: pa.DataType) -> pa.DataType:
+    """The type with the same values whose rows Arrow can take one by one, which it cannot of a view."""
+    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(type_, type_)
 
 
 READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {

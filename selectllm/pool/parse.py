@@ -11,9 +11,10 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
+from selectllm.pool.carried import append_carried
 from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
-from selectllm.pool.records import Records, append_extra_columns, values
+from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
@@ -43,7 +44,7 @@ class ParsedPool:
 
     def with_extra_columns(self, table: pa.Table) -> pa.Table:
         """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        return append_extra_columns(table, self.records, self.layout.mapped if self.layout else ())
+        return append_carried(table, self.records, self.layout.mapped if self.layout else ())
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
         refused, missing = error.args
         faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
     if layout:
-        parts = [repeat(None) if name is None else values(records.columns[name]) for name in layout.texts]
+        parts = [repeat(None) if name is None else _role_values(records, name) for name in layout.texts]
         for row, instruction, input_, output in zip(records.rows, *parts, strict=False):
             try:
                 first = first_user_turn(instruction) if layout.name == "messages" else instruction
@@ -96,6 +97,12 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
             for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
                 column.append(value)
     return ParsedPool(records, layout, pa.table(texts, schema=POOL), faults, broken_rules, missing, refused)
+
+
+def _role_values(records: Records, name: str) -> list[Any]:
+    """The values of a column of texts; None where the format has another word for a missing value."""
+    column = values(records.columns[name])
+    return [None if value.strip() in records.missing else value for value in column] if records.missing else column
 
 
 def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:

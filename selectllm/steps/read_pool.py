@@ -9,7 +9,7 @@ from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.validate import load_verdict, validation_settings
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raise it when the same file is to give another table: everything after it is made anew."""
 
 

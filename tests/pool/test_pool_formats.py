@@ -8,6 +8,7 @@ import pytest
 
 from selectllm.errors import PoolError
 from selectllm.pool import file_format
+from selectllm.report.output import json_lines
 from selectllm.schemas import POOL, QUARANTINE
 from tests.pool.reading import read_pool
 
@@ -178,6 +179,13 @@ def test_parquet_keeps_types_and_reads_all_string_types(write):
     assert json.loads(pool.quarantine["text"][0].as_py())["instruction"] == "a"
 
 
+def test_parquet_columns_of_views_are_read(write):
+    views = {"instruction": pa.array(["a", "b"], pa.string_view()), "x": pa.array([b"1", None], pa.binary_view())}
+    pool = read_pool(write("pool.parquet", pa.table(views)))
+    assert pool.table["instruction"].to_pylist() == ["a", "b"]
+    assert pool.table["x"].take(pa.array([0, 1])).to_pylist() == [b"1", None]
+
+
 def test_parquet_text_that_is_not_utf8_quarantines_only_its_row(write):
     broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a\xff", b"b"]).buffers())
     pool = read_pool(write("pool.parquet", pa.table({"instruction": broken})))
@@ -192,6 +200,28 @@ def test_parquet_with_a_column_name_that_is_not_utf8_is_refused(write):
         content = file.read().replace(b"instruction", b"instruct\xffon")
     with pytest.raises(PoolError, match="is not a Parquet file that can be read"):
         read_pool(write("pool.parquet", content))
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        (2**55, pa.timestamp("ms")),
+        (2**30, pa.date32()),
+        (2**62, pa.timestamp("us", "UTC")),
+        (0, pa.timestamp("us", "Nowhere/Land")),
+        (2**62, pa.duration("s")),
+        (1, pa.timestamp("ns")),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_dates_beyond_python_keep_their_type_and_are_text_in_json(write, value, type_, nested):
+    far = pa.array([value, None], type_)
+    column = pa.StructArray.from_arrays([far], ["when"]) if nested else far
+    table = read_pool(write("pool.parquet", pa.table({"instruction": ["a", "b"], "x": column}))).table
+    assert table["x"].combine_chunks() == column
+    lines = [json.loads(line)["x"] for line in json_lines(table).splitlines()]
+    first, second = [line["when"] if nested else line for line in lines]
+    assert (isinstance(first, str), second) == (True, None)
 
 
 def test_values_that_python_cannot_represent_are_shown_in_quarantine(write):

@@ -2,6 +2,7 @@ import pytest
 
 from selectllm.errors import PoolError
 from selectllm.pool import Columns
+from selectllm.pool.carried import original_values
 from tests.pool.reading import read_pool
 
 
@@ -50,7 +51,9 @@ def test_a_conversation_gives_its_first_user_turn_and_is_kept_as_a_column(write,
     pool = read_pool(write("pool" + suffix, [{column: turns, "n": 1}]))
     assert (pool.layout, texts(pool)) == ("messages", [(instruction, None, None)])
     assert extra_columns(pool) == [column, "n"]
-    assert len(pool.table[column][0]) == len(turns)
+    assert [len(original) for original in original_values(pool.table.schema.field(column), pool.table[column])] == [
+        len(turns)
+    ]
 
 
 @pytest.mark.parametrize(

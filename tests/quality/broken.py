@@ -135,8 +135,8 @@ FILES: dict[str, Case | str] = {
     "names_twice.parquet": "names columns twice: instruction",
     "nan.jsonl": Case(
         2,
-        {"the instruction is not text but a number": 1, "the input is not text but a number": 1},
-        failed={"instruction_is_text": 1, "input_is_text": 1},
+        {"no instruction": 1, "the input is not text but a number": 1},
+        failed={"instruction_present": 1, "input_is_text": 1},
     ),
     "near_empty.jsonl": Case(8, {NEAR_EMPTY: 7}, failed={"not_near_empty": 7}),
     "nested.jsonl": Case(
