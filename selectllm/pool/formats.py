@@ -78,6 +78,18 @@ def file_format(location: str) -> str:
     return suffix
 
 
+def _utf8(data: bytes, name: str) -> bytes:
+    """The text of a file as UTF-8 without a byte order mark, of which some programs write two."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            data = data.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise PoolError(f"{name} is not UTF-16 at byte {error.start}. Save it as UTF-8.") from error
+    while data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+    return data
+
+
 def read_records(data: bytes, location: str) -> Records:
     """Read the bytes of a file of a known format.
 
@@ -93,7 +105,8 @@ def read_records(data: bytes, location: str) -> Records:
             ) from error
     if not data:
         raise PoolError(f"{name} is empty. Check how it was written or fetched.")
-    records = READERS[suffix.removesuffix(".gz")](data.removeprefix(codecs.BOM_UTF8), name)
+    form = suffix.removesuffix(".gz")
+    records = READERS[form](data if form == ".parquet" else _utf8(data, name), name)
     if not records.rows and not records.faults:
         raise PoolError(f"{name} has no rows. Check how it was written or fetched.")
     return records

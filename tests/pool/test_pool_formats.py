@@ -94,6 +94,7 @@ def test_a_json_file_without_a_list_of_objects_is_refused(write, content, messag
     ("content", "message"),
     [
         ("instruction,,b\nx,y,z\n", "no name for column 2"),
+        (",index\nx,y\n", "no name for column 1"),
         ("instruction,b,b\nx,y,z\n", "names columns twice: b"),
         ('"instruction\nx\n', "header that cannot be read: not valid CSV: a quote is not closed"),
         (b"instruction,\xff\nx,y\n", "header that cannot be read: not UTF-8"),
@@ -104,6 +105,80 @@ def test_a_json_file_without_a_list_of_objects_is_refused(write, content, messag
 def test_an_unusable_csv_header_is_refused(write, content, message):
     with pytest.raises(PoolError, match=message):
         read_pool(write("pool.csv", content))
+
+
+def rows_of(pool):
+    """Instruction and input of each row."""
+    return [tuple(row.values()) for row in pool.table.select(["instruction", "input"]).to_pylist()]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "instruction,input\na,b\n",
+        "instruction, input\na, b\n",
+        '"instruction", "input"\n"a", "b"\n',
+        "instruction;input\r\na;b\r\n",
+        "instruction\tinput\na\tb\n",
+        "instruction|input\na|b\n",
+        "sep=;\ninstruction;input\na;b\n",
+        '"sep=;"\r\n"instruction";"input"\r\na;b\r\n',
+        "\ufeff\ufeffinstruction,input\na,b\n",
+        "\ufeff" + '"instruction","input"\na,b\n',
+        ",instruction,input\n0,a,b\n",
+        '"","instruction","input"\n"1","a","b"\n',
+    ],
+)
+def test_separated_values_are_read_as_people_write_them(write, suffix, content):
+    pool = read_pool(write("pool" + suffix, content))
+    assert (rows_of(pool), pool.rows_read, pool.layout) == ([("a", "b")], 1, "instruction")
+
+
+@pytest.mark.parametrize("name", ["pool.csv", "pool.tsv", "pool.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_with_its_mark_is_read(write, name, encoding):
+    content = '{"instruction": "é"}\n' if name.endswith("l") else "instruction\té\né\t1\n"
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    assert read_pool(write(name, mark + content.encode(encoding))).table["instruction"].to_pylist() == ["é"]
+    with pytest.raises(PoolError, match=r"is not UTF-16 at byte \d+\. Save it as UTF-8"):
+        read_pool(write(name, mark + content.encode(encoding) + b"x"))
+
+
+def test_the_index_of_pandas_is_carried(write):
+    pool = read_pool(write("pool.csv", ",instruction\n7,a\n"))
+    assert pool.table["index"].to_pylist() == ["7"]
+
+
+def test_a_header_between_rows_is_quarantined_as_such(write):
+    pool = read_pool(write("pool.csv", "instruction,n\na,1\n\ufeffinstruction,n\nb,2\ninstruction,3\n"))
+    assert pool.table["instruction"].to_pylist() == ["a", "b", "instruction"]
+    assert pool.quarantine.select(["row", "reason"]).to_pylist() == [{"row": 3, "reason": "the header once more"}]
+
+
+PLAIN = [
+    '"Open sesame',
+    "Describe the harbour of a small town",
+    'Name three uses of chalk"',
+    '"Fully quoted words" open this line',
+    'He said "hello" and left',
+    '"never closed',
+]
+
+
+@pytest.mark.parametrize("order", ["{0}\t{1}", "{1}\t{0}"], ids=["first", "last"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quote_in_a_plain_tsv_cell_is_text_and_swallows_no_row(write, order, end):
+    lines = [order.format(text, number) for number, text in enumerate(["instruction", *PLAIN])]
+    pool = read_pool(write("pool.tsv", end.join(lines)))
+    assert pool.table["instruction"].to_pylist() == PLAIN
+    assert pool.table["row"].to_pylist() == list(range(2, 8))
+    assert pool.rows_read == len(PLAIN)
+
+
+def test_a_quoted_tsv_cell_may_span_lines(write):
+    pool = read_pool(write("pool.tsv", 'instruction\tinput\n"a\n""b""\tc"\tx\ny\tz\n'))
+    assert rows_of(pool) == [('a\n"b"\tc', "x"), ("y", "z")]
 
 
 def test_an_unclosed_quote_loses_only_one_csv_line(write):
