@@ -1,10 +1,10 @@
 """What the records of a file say: the rows to keep, those at fault and duplicates, or the rows that it names."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from typing import Any, Final
 
 import pyarrow as pa
@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from selectllm.errors import PoolError
 from selectllm.pool.carried import append_carried
 from selectllm.pool.formats import read_records, shown_name, suffix_of
-from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
+from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns, recognise
+from selectllm.pool.questions import Cells, layout_of, read_question
 from selectllm.pool.records import Records, values
-from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
+from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
@@ -30,12 +31,13 @@ class ParsedPool:
 
     `table` has the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
     same id included. For every other row, by its number, `faults` holds the reason and `broken_rules` the rule
-    (pool.rows.RULES). Without a `layout` no row can be used: `missing` names the columns that one needs, and `refused`
-    says so in words.
+    (pool.rows.RULES). `mapped` are the columns that are wholly stored as texts. Without a `layout` no row can be used:
+    `missing` names the columns that one needs, and `refused` says so in words.
     """
 
     records: Records = field(repr=False)
-    layout: Layout | None
+    layout: str
+    mapped: frozenset[str]
     table: pa.Table = field(repr=False)
     faults: Mapping[int, str]
     broken_rules: Mapping[int, str]
@@ -44,7 +46,7 @@ class ParsedPool:
 
     def with_extra_columns(self, table: pa.Table) -> pa.Table:
         """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        return append_carried(table, self.records, self.layout.mapped if self.layout else ())
+        return append_carried(table, self.records, self.mapped)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Pool:
 
     `table` has the columns of schemas.POOL and behind them the file's further columns, in the file's order, with
     unique ids. `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout`
-    says how the columns were understood: "instruction", "prompt", "messages" or "columns". `refused` says why the file
-    has no usable row; it is empty where there is one.
+    says how the rows were understood, such as "instruction", "messages" or "instruction and messages". `refused` says
+    why the file has no usable row; it is empty where there is one.
     """
 
     table: pa.Table
@@ -78,31 +80,47 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
     """Read every record; raises PoolError where one column is to have two roles."""
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
     texts: list[list[Any]] = [[] for _ in POOL]
-    layout, refused = None, ""
-    missing: tuple[str, ...] = ()
+    used: Counter[str] = Counter()
+    stored: list[tuple[Cells, frozenset[str | None]]] = []
     try:
-        layout = recognise(records.columns, columns, location) if records.rows else None
+        layouts = recognise(records.columns, columns, location) if records.rows else ()
     except ColumnsMissing as error:
         refused, missing = error.args
         faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
-    if layout:
-        parts = [repeat(None) if name is None else _role_values(records, name) for name in layout.texts]
-        for row, instruction, input_, output in zip(records.rows, *parts, strict=False):
-            try:
-                first = first_user_turn(instruction) if layout.name == "messages" else instruction
-                valid = validate_row(first, input_, output)
-            except InvalidRow as invalid:
-                faults[row], broken_rules[row] = invalid.args
-                continue
-            for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
-                column.append(value)
-    return ParsedPool(records, layout, pa.table(texts, schema=POOL), faults, broken_rules, missing, refused)
+        return ParsedPool(
+            records, "", frozenset(), pa.table(texts, schema=POOL), faults, broken_rules, missing, refused
+        )
+    for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
+        layout = layout_of(cells, layouts)
+        try:
+            question = read_question(cells, layout, columns)
+            valid = validate_row(question.instruction, question.input, question.output)
+        except InvalidRow as invalid:
+            faults[row], broken_rules[row] = invalid.args
+            continue
+        used[layout.name] += 1
+        stored.append((cells, question.stored))
+        for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
+            column.append(value)
+    name = " and ".join(used) or (layouts[0].name if layouts else "")
+    return ParsedPool(records, name, _mapped(stored), pa.table(texts, schema=POOL), faults, broken_rules)
 
 
-def _role_values(records: Records, name: str) -> list[Any]:
-    """The values of a column of texts; None where the format has another word for a missing value."""
-    column = values(records.columns[name])
-    return [None if value.strip() in records.missing else value for value in column] if records.missing else column
+def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
+    """Of each record the values of the columns that a layout reads."""
+    names = list(dict.fromkeys(name for layout in layouts for name in layout.columns))
+    columns = [values(records.columns[name]) for name in names]
+    if records.missing:  # the format has words for a missing value
+        columns = [[None if value.strip() in records.missing else value for value in column] for column in columns]
+    return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
+
+
+def _mapped(stored: Sequence[tuple[Cells, frozenset[str | None]]]) -> frozenset[str]:
+    """The columns whose values are all stored as texts, so that they need not be carried as well."""
+    names = {name for by_row in {by_row for _, by_row in stored} for name in by_row if name is not None}
+    if len({by_row for _, by_row in stored}) > 1:
+        names = {name for name in names if all(name in by_row or is_missing(cells[name]) for cells, by_row in stored)}
+    return frozenset(names)
 
 
 def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
@@ -128,7 +146,7 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),
         duplicates=len(duplicates),
-        layout=parsed.layout.name if parsed.layout else "",
+        layout=parsed.layout,
         refused=refused,
     )
 
@@ -141,16 +159,18 @@ def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> P
 def named_ids(location: str, columns: Columns) -> frozenset[str]:
     """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
 
-    In a table both count: a row's `id`, and its own texts, read as a pool's are. An id of another system that looks
-    like one of ours names no row, and so does no harm.
+    In a table all of these count: a row's `id`, its own texts, and its conversation, read as a pool's are. An id of
+    another system that looks like one of ours names no row, and so does no harm.
     Raises PoolError where the file cannot be read or names no row.
     """
     of_texts: list[str] = []
     if suffix_of(location):
         records = read_records(fetch_bytes(location), location)
         named = values(records.columns.get("id", []))
-        with suppress(PoolError):  # its columns are not a pool's
-            of_texts = parse_records(records, replace(columns, output=None), location).table["id"].to_pylist()
+        for instruction in (columns.instruction, *chat_columns(records.columns)):
+            with suppress(PoolError):  # its columns are not a pool's
+                as_pool = replace(columns, instruction=instruction, output=None)
+                of_texts += parse_records(records, as_pool, location).table["id"].to_pylist()
     else:
         named = fetch_bytes(location, is_table=False).decode("utf-8-sig", errors="replace").split()
     ids = frozenset(of_texts).union(id for id in named if isinstance(id, str) and _ID.fullmatch(id))

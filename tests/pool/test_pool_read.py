@@ -58,7 +58,7 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_text(write, line, reason):
         (b'"a"a,b,c', "not valid CSV: ',' expected after '\"'"),
         (b"a\ra,b,c", "not valid CSV: a bare carriage return"),
         (b"\xff,b,c", "not UTF-8"),
-        (b",b,c", "the instruction is empty"),
+        (b",,c", "the instruction is empty"),
         (b"good,,x", "duplicate of row 2"),
     ],
 )
