@@ -12,8 +12,9 @@ from selectllm.ranking.prompts import Candidate, answer_tokens
 from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.exclude import excluded_rows
+from selectllm.steps.left_out import check_budget
 from selectllm.steps.model import shown_candidates
-from selectllm.steps.read_pool import check_budget, usable_rows
+from selectllm.steps.read_pool import usable_rows
 from selectllm.store import Store
 from selectllm.strategies import load_strategy
 
@@ -33,7 +34,7 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
     if rows.refused:
         raise pool.refusal(settings.pool, rows.refused)
     kept = rows.table.num_rows
-    check_budget(settings.budget, kept)
+    check_budget(settings, kept, rows.quarantine)
     excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
     ranking, cost, options = None, None, settings.queries
     sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -137,7 +137,7 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
         if not kept[-1] and row not in faults:
             duplicates[row] = f"duplicate of row {first_rows[id]}"
     table = parsed.table.filter(pa.array(kept, pa.bool_()))
-    refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
+    refused = "" if table.num_rows else parsed.refused or f"has no usable row: {first_reasons(sorted(faults.items()))}"
     left_out = dict(sorted({**faults, **duplicates}.items()))
     rows = list(left_out)
     return Pool(
@@ -182,8 +182,9 @@ def named_ids(location: str, columns: Columns) -> frozenset[str]:
     return ids
 
 
-def _no_usable_row(faults: Mapping[int, str]) -> str:
-    rows = sorted(faults)
-    reasons = [f"row {row}: {faults[row]}" for row in rows[:_REASONS_SHOWN]]
-    more = [f"and {len(rows) - _REASONS_SHOWN} more"] if len(rows) > _REASONS_SHOWN else []
-    return "has no usable row: " + "; ".join([*reasons, *more])
+def first_reasons(reasons: Iterable[tuple[int, str]]) -> str:
+    """The first of the reasons why rows were left out, by row number in a file's order, and how many more there are."""
+    in_order = list(reasons)
+    shown = [f"row {row}: {reason}" for row, reason in in_order[:_REASONS_SHOWN]]
+    more = [f"and {len(in_order) - _REASONS_SHOWN:,} more"] if len(in_order) > _REASONS_SHOWN else []
+    return "; ".join([*shown, *more])

@@ -49,7 +49,7 @@ def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tu
     if any(_is_of_first_turns(store, commit) and not set(commit.ids) <= set(ids) for commit in commits):
         raise UsageError(
             f"the history {settings.history!r} holds chats that an earlier version knew by their first user turn "
-            "alone, so that they might be chosen again: begin a new --history, and name the earlier selections with --exclude"
+            "alone, and might choose again: begin a new --history, and name the earlier selections with --exclude"
         )
     reasons = _named_by_files(settings, ids)
     reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}

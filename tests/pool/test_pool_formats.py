@@ -72,6 +72,15 @@ def test_json_lines_are_read_from_a_json_file(write):
     assert read_pool(write("pool.json", '{"instruction": "a"}')).table.num_rows == 1
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_list_is_read_from_a_file_of_json_lines(write, indent):
+    pool = read_pool(write("pool.jsonl", json.dumps([{"instruction": "a"}, {"instruction": "b"}, 3], indent=indent)))
+    assert pool.table["instruction"].to_pylist() == ["a", "b"]
+    assert pool.quarantine.select(["row", "reason"]).to_pylist() == [
+        {"row": 3, "reason": "not a JSON object but a number"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
