@@ -165,7 +165,8 @@ class RunSettings(Settings):
     """One run, from a pool to `budget` chosen rows."""
 
     pool: str = Field(min_length=1, title="Pool")
-    """File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/..."""
+    """File of instructions: JSONL, JSON, CSV, TSV, Parquet or Arrow, also compressed; a path, URL or
+    hf://datasets/..."""
     budget: int = Field(ge=1, kw_only=True, title="Budget")
     """How many rows to choose, N (from 1 to the rows of the pool)."""
     selector: str = Field(

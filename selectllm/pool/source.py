@@ -4,6 +4,7 @@ import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -15,6 +16,12 @@ from selectllm.pool.formats import file_format, shown_name, suffix_of
 from selectllm.text import one_line, short_error
 
 _FILES_SHOWN: Final = 5
+_ADVICE: Final = {
+    401: "Give the key or password that it asks for.",
+    403: "Ask for the right to read it, or name a copy.",
+    429: "Wait a while, and try again.",
+}
+"""What to do about a server's refusal, by its status."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,10 @@ def _filesystem(location: str) -> tuple[Any, str]:
 
 def _message(location: str, filesystem: Any, path: str, error: Exception) -> str:
     name = shown_name(location)
+    if status := _http_status(error):
+        words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
+        advice = _ADVICE.get(status, "Try again later." if status >= 500 else "Check the URL.")
+        return f"{name} cannot be read: the server answers {words}. {advice}"
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
             if filesystem.isdir(path):
@@ -77,3 +88,14 @@ def _message(location: str, filesystem: Any, path: str, error: Exception) -> str
     if isinstance(error, PermissionError):
         return f"{name} cannot be read: permission denied. Ask for the right to read it, or name a copy."
     return f"{name} cannot be read: {type(error).__name__}: {short_error(error)}. Check the path and the access."
+
+
+def _http_status(error: BaseException | None) -> int | None:
+    """The status with which a server refused a request, of an error or of one that it came from; not 404."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        status = getattr(error, "status", None) or getattr(response, "status_code", None)
+        if isinstance(status, int) and status >= 400 and status != HTTPStatus.NOT_FOUND:
+            return int(status)
+        error = error.__cause__ or error.__context__
+    return None

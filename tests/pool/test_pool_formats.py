@@ -2,6 +2,7 @@ import codecs
 import gzip
 import json
 import time
+import zipfile
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from selectllm.report.output import json_lines
 from selectllm.schemas import POOL, QUARANTINE
 from tests.pool.reading import read_pool
 
-SUFFIXES = [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"]
+SUFFIXES = [".jsonl", ".ndjson", ".jsonlines", ".json", ".csv", ".tsv", ".parquet", ".arrow"]
 ROWS = [
     {"instruction": "Add the numbers.", "input": "1, 2", "output": "3", "topic": "arithmetic"},
     {"instruction": 'Say "héllo",\nthen stop.', "input": "a\tb", "output": "héllo", "topic": "007"},
@@ -20,10 +21,10 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("end", ["", ".gz", ".bz2", ".xz", ".zst", ".zip"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_gives_the_same_table(write, suffix, gz):
-    pool = read_pool(write("pool" + suffix + gz, ROWS))
+def test_every_format_gives_the_same_table(write, suffix, end):
+    pool = read_pool(write("pool" + suffix + end, ROWS))
     table = pool.table
     assert table.schema.names == [*POOL.names, "topic"]
     assert table.select(POOL.names).schema == POOL
@@ -47,6 +48,30 @@ def test_the_file_extension_determines_the_format():
     assert file_format("what?.json") == ".json"
     with pytest.raises(PoolError, match=r"pool\.xlsx does not end .*\.jsonl, .*\.parquet"):
         file_format("pool.xlsx")
+
+
+def test_arrow_streams_are_read_as_arrow_files_are(write):
+    table = pa.Table.from_pylist(ROWS)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    assert (
+        read_pool(write("pool.arrow", sink.getvalue().to_pybytes())).table == read_pool(write("pool.arrow", ROWS)).table
+    )
+
+
+@pytest.mark.parametrize("end", [".gz", ".bz2", ".xz", ".zst", ".zip"])
+def test_a_damaged_compressed_file_is_refused(write, end):
+    with pytest.raises(PoolError, match=r"that can be unpacked: .*\. Fetch or write it again"):
+        read_pool(write("pool.jsonl" + end, b"PK and no more"))
+
+
+def test_an_archive_of_several_files_is_refused_by_their_names(write, tmp_path):
+    with zipfile.ZipFile(tmp_path / "pool.jsonl.zip", "w") as archive:
+        for name in "ab":
+            archive.writestr(f"{name}.jsonl", "{}")
+    with pytest.raises(PoolError, match=r"holds 2 files where one is needed: a\.jsonl, b\.jsonl\. Unpack it"):
+        read_pool(str(tmp_path / "pool.jsonl.zip"))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
@@ -231,6 +256,7 @@ def test_unusable_bytes_are_refused_quickly(write):
         ("pool.parquet", b"PAR1 and no more", "is not a Parquet file that can be read"),
         ("pool.parquet.gz", gzip.compress(b"PAR1", mtime=0), "is not a Parquet file that can be read"),
         ("pool.parquet", pa.table({"instruction": pa.array([], pa.string())}), "has no rows"),
+        ("pool.arrow", b"ARROW1 and no more", "is not an Arrow file that can be read"),
         ("pool.parquet", pa.table([["a"], ["b"]], ["x", "x"]), "names columns twice: x"),
         ("pool.jsonl", "\n".join(json.dumps({f"k{i}": 1}) for i in range(2000)), "more than 1000 columns by row 1001"),
     ],

@@ -2,6 +2,8 @@ import gzip
 import hashlib
 import os
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
@@ -107,6 +109,52 @@ def test_a_protocol_with_a_missing_package_is_an_error(refused, monkeypatch):
     monkeypatch.delitem(_registry, "hf", raising=False)  # fsspec's registry of imported classes
     message = refused("hf://datasets/a/b/pool.jsonl", MissingDependency)
     assert "pip install 'selectllm[embed]'" in message
+
+
+@pytest.fixture
+def answering():
+    """Serves one status to every request on this machine; returns the server's URL."""
+    servers = []
+
+    def answering(status):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_HEAD(self):
+                self.do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield answering
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "cannot be read: the server answers 401 Unauthorized. Give the key or password that it asks for."),
+        (403, "cannot be read: the server answers 403 Forbidden. Ask for the right to read it, or name a copy."),
+        (404, "does not exist. Check the path."),
+        (410, "cannot be read: the server answers 410 Gone. Check the URL."),
+        (500, "cannot be read: the server answers 500 Internal Server Error. Try again later."),
+        (599, "cannot be read: the server answers 599. Try again later."),
+    ],
+)
+def test_the_refusal_of_a_web_server_is_told_as_what_it_is(refused, answering, status, words):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+    location = f"{answering(status)}/pool.jsonl"
+    assert refused(location) == f"{location} {words}"
 
 
 class FailingFileSystem(MemoryFileSystem):
