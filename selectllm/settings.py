@@ -166,7 +166,7 @@ class RunSettings(Settings):
 
     pool: str = Field(min_length=1, title="Pool")
     """File of instructions: JSONL, JSON, CSV, TSV, Parquet or Arrow, also compressed; a path, URL or
-    hf://datasets/..."""
+    hf://datasets/..., a folder or pattern (*) of such files, or - for standard input."""
     budget: int = Field(ge=1, kw_only=True, title="Budget")
     """How many rows to choose, N (from 1 to the rows of the pool)."""
     selector: str = Field(

@@ -39,6 +39,8 @@ class Turn:
 
 def is_chat(value: object) -> bool:
     """Whether a value is a conversation: turns in a list, a turn, or the JSON text of one."""
+    if isinstance(value, str) and value.lstrip()[:1] not in ("[", "{"):
+        return False
     value = _loaded(value)
     turns = value if isinstance(value, list) else [value]
     return any(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns)
@@ -75,7 +77,7 @@ def question_of(turns: list[Turn], which: str) -> tuple[Any, str | None]:
     if not asked:
         tags = list(dict.fromkeys(turn.tag for turn in turns if turn.tag))
         raise InvalidRow(f"no user turn: roles are {join_names(tags)}" if tags else "no user turn", PRESENT)
-    with_content = [place for place in asked if not _is_blank(turns[place].content)]
+    with_content = [place for place in asked if not is_blank(turns[place].content)]
     if not with_content:
         raise InvalidRow("the user turn holds no text", PRESENT)
     place = with_content[0 if which == "first" else -1]
@@ -84,7 +86,7 @@ def question_of(turns: list[Turn], which: str) -> tuple[Any, str | None]:
 
 def transcript(turns: list[Turn]) -> str | None:
     """The turns as text, one behind the other; None where none has content."""
-    return "\n".join(turn.line for turn in turns if not _is_blank(turn.content)) or None
+    return "\n".join(turn.line for turn in turns if not is_blank(turn.content)) or None
 
 
 def _loaded(value: object) -> Any:
@@ -127,7 +129,7 @@ def _turn(turn: Mapping[str, Any], roles: Mapping[str, str]) -> Turn:
     else:
         content = next((turn[name] for name in _CONTENTS if not is_missing(turn.get(name))), None)
     content = _text(content)
-    if _is_blank(content) and role != "user":
+    if is_blank(content) and role != "user":
         content = next((turn[name] for name in _CALLS if turn.get(name)), content)
     return Turn(role, tag, content)
 
@@ -150,5 +152,6 @@ def _part(part: Any) -> Any:
     return part
 
 
-def _is_blank(content: object) -> bool:
+def is_blank(content: object) -> bool:
+    """Whether a content is missing, or a text of nothing but space."""
     return is_missing(content) or (isinstance(content, str) and not content.strip())

@@ -113,12 +113,19 @@ def _utf8(data: bytes, name: str) -> bytes:
     return data
 
 
-def read_records(data: bytes, location: str) -> Records:
-    """Read the bytes of a file of a known format.
+def format_of_content(data: bytes) -> str:
+    """The suffix of bytes without a name, such as standard input: by their beginning, which need say nothing in CSV."""
+    known = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"{": ".jsonl", b"[": ".jsonl"}
+    start = data.removeprefix(codecs.BOM_UTF8)[:100].lstrip()
+    return next((suffix for beginning, suffix in known.items() if start.startswith(beginning)), ".csv")
+
+
+def read_records(data: bytes, location: str, suffix: str | None = None) -> Records:
+    """Read the bytes of a file of a known format, by default the one that the end of its name says.
 
     Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
     """
-    suffix, name = file_format(location), shown_name(location)
+    suffix, name = suffix or file_format(location), shown_name(location)
     form, _, end = suffix.removeprefix(".").partition(".")
     if data and end:
         data = unpack(data, f".{end}", name)

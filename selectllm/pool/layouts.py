@@ -47,6 +47,11 @@ class Layout:
     history: str | None = None
     is_chat: bool = False
 
+    @cached_property
+    def texts(self) -> frozenset[str | None]:
+        """The columns of the texts."""
+        return frozenset({self.instruction, self.input, self.output})
+
     @property
     def columns(self) -> list[str]:
         """All columns that the layout reads."""

@@ -17,6 +17,7 @@ from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns
 from selectllm.pool.questions import Cells, layout_of, read_question
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
+from selectllm.pool.shards import join_records, with_origins
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
@@ -46,7 +47,7 @@ class ParsedPool:
 
     def with_extra_columns(self, table: pa.Table) -> pa.Table:
         """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        return append_carried(table, self.records, self.mapped)
+        return append_carried(with_origins(table, self.records), self.records, self.mapped)
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ class Pool:
 
 
 def parse(file: PoolFile, columns: Columns) -> ParsedPool:
-    """Read every row of a file; columns that `columns` does not name are recognised by the layouts in common use.
+    """Read every row of a pool; columns that `columns` does not name are recognised by the layouts in common use.
 
     Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
     """
-    return parse_records(read_records(file.data, file.location), columns, file.location)
+    if not file.parts:
+        return parse_records(read_records(file.data, file.location, file.form), columns, file.location)
+    parts = [(part.name, read_records(part.data, part.location, part.form)) for part in file.parts]
+    return parse_records(join_records(parts, shown_name(file.location)), columns, file.location)
 
 
 def parse_records(records: Records, columns: Columns, location: str) -> ParsedPool:
@@ -81,7 +85,7 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
     texts: list[list[Any]] = [[] for _ in POOL]
     used: Counter[str] = Counter()
-    stored: list[tuple[Cells, frozenset[str | None]]] = []
+    stored: dict[int, frozenset[str | None]] = {}
     try:
         layouts = recognise(records.columns, columns, location) if records.rows else ()
     except ColumnsMissing as error:
@@ -99,11 +103,13 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
             faults[row], broken_rules[row] = invalid.args
             continue
         used[layout.name] += 1
-        stored.append((cells, question.stored))
+        stored[row] = question.stored
         for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
             column.append(value)
     name = " and ".join(used) or (layouts[0].name if layouts else "")
-    return ParsedPool(records, name, _mapped(stored), pa.table(texts, schema=POOL), faults, broken_rules)
+    return ParsedPool(
+        records, name, _mapped(records, layouts, stored), pa.table(texts, schema=POOL), faults, broken_rules
+    )
 
 
 def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
@@ -115,12 +121,15 @@ def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
-def _mapped(stored: Sequence[tuple[Cells, frozenset[str | None]]]) -> frozenset[str]:
+def _mapped(records: Records, layouts: Sequence[Layout], stored: Mapping[int, frozenset[str | None]]) -> frozenset[str]:
     """The columns whose values are all stored as texts, so that they need not be carried as well."""
-    names = {name for by_row in {by_row for _, by_row in stored} for name in by_row if name is not None}
-    if len({by_row for _, by_row in stored}) > 1:
-        names = {name for name in names if all(name in by_row or is_missing(cells[name]) for cells, by_row in stored)}
-    return frozenset(names)
+    by_row = set(stored.values())
+    names = frozenset(name for columns in by_row for name in columns if name is not None)
+    if len(by_row) > 1:
+        for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
+            if row in stored:
+                names -= {name for name in names - stored[row] if not is_missing(cells[name])}
+    return names
 
 
 def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
@@ -140,9 +149,10 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
     refused = "" if table.num_rows else parsed.refused or f"has no usable row: {first_reasons(sorted(faults.items()))}"
     left_out = dict(sorted({**faults, **duplicates}.items()))
     rows = list(left_out)
+    quarantine = pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE)
     return Pool(
         table=table if refused else parsed.with_extra_columns(table),
-        quarantine=pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE),
+        quarantine=with_origins(quarantine, records),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),
         duplicates=len(duplicates),

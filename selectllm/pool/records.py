@@ -27,7 +27,8 @@ class Records:
     `rows` holds the row number of each record; `columns` one value (null where absent) for each record, by name in
     the order of first appearance; `faults` the reason, by row number, for each row that is no record. `texts` takes row
     numbers and gives those rows as they stood in the file. `missing` are the texts that stand for a missing value, in a
-    format where all values are texts.
+    format where all values are texts. `files` are, of a pool of several, the names of the files, each with the number
+    of rows before it.
     """
 
     rows: list[int]
@@ -35,6 +36,7 @@ class Records:
     faults: dict[int, str]
     texts: Callable[[Sequence[int]], list[str]]
     missing: frozenset[str] = frozenset()
+    files: tuple[tuple[int, str], ...] = ()
 
 
 def gather(

@@ -22,7 +22,7 @@ def read_pool(context: Context) -> StepResult:
     store, settings = context.store, context.settings
     store.remove_stale_temp_files()
     file = pool.fetch(settings.pool)
-    decisive = {"format": pool.file_format(settings.pool), "columns": settings.columns.model_dump()}
+    decisive = {"format": file.form, "columns": settings.columns.model_dump()}
     decisive |= validation_settings(settings)
     quarantine = CacheEntry(store, "quarantine", CODE_VERSION, {"file": file.digest}, decisive)
     entry = CacheEntry(store, "pool", CODE_VERSION, {"file": file.digest}, decisive)

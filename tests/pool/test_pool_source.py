@@ -82,15 +82,17 @@ def test_a_missing_pool_file_is_an_error(refused, memory, tmp_path):
     assert "cannot be read: ValueError" in refused(f"{tmp_path}/\0.jsonl")
 
 
-def test_a_directory_as_pool_is_an_error_that_lists_up_to_five_files(refused, memory, tmp_path):
-    assert "is a directory. Name one file; none in it can be read." in refused(str(tmp_path))
-    for name in "gfedcba":
-        (tmp_path / f"{name}.jsonl").touch()
-        (tmp_path / f"{name}.txt").touch()
-    hint = "is a directory. Name one file in it, such as a.jsonl, b.jsonl, c.jsonl, d.jsonl, e.jsonl."
-    assert hint in refused(str(tmp_path))
-    memory.pipe("/pools/pool.csv", ROW)
-    assert "is a directory. Name one file in it, such as pool.csv." in refused("memory://pools")
+def test_a_folder_without_a_file_of_a_known_format_is_an_error(refused, tmp_path):
+    (tmp_path / "a.txt").touch()
+    assert "is a folder without a file that can be read. Check the path." in refused(str(tmp_path))
+    assert "fits no file that can be read. Check the path." in refused(f"{tmp_path}/*.jsonl")
+
+
+def test_a_folder_of_several_formats_is_an_error(refused, tmp_path):
+    for name in ("a.jsonl", "b.jsonl", "info.json"):
+        (tmp_path / name).touch()
+    message = refused(str(tmp_path))
+    assert "holds files of several formats: .json, .jsonl. Name those of one by a pattern, such as *.json" in message
 
 
 def test_an_unknown_format_is_an_error(refused, write):
