@@ -16,8 +16,10 @@ from fsspec.implementations.local import LocalFileSystem
 from selectllm.errors import MissingDependency, PoolError
 from selectllm.paths import redact_url
 from selectllm.pool.formats import file_format, format_of_content, shown_name, suffix_of
-from selectllm.text import one_line, short_error
+from selectllm.text import join_names, one_line, short_error
 
+_FILES_SHOWN: Final = 5
+_STDIN: Final = ("-", "/dev/stdin")
 _PATTERN: Final = re.compile(r"[*?\[]")
 _ADVICE: Final = {
     401: "Give the key or password that it asks for.",
@@ -49,9 +51,9 @@ class PoolFile:
 def fetch(location: str) -> PoolFile:
     """Read the file of a pool, or the files of a folder or a pattern in the order of their names.
 
-    "-" is standard input, whose format is that of its content. Raises as `fetch_bytes` does.
+    "-" and "/dev/stdin" are standard input, whose format is that of its content. Raises as `fetch_bytes` does.
     """
-    if location == "-":
+    if location in _STDIN:
         data = sys.stdin.buffer.read()
         return PoolFile("standard input", data, _digest(data), format_of_content(data))
     filesystem, path = _filesystem(location)
@@ -59,14 +61,17 @@ def fetch(location: str) -> PoolFile:
     if not files:
         data = fetch_bytes(location)
         return PoolFile(location, data, _digest(data), file_format(location))
-    if len(forms := sorted({file_format(file) for file in files})) > 1:
+    if len({file_format(file) for file in files}) > 1:
+        shown = join_names((PurePosixPath(file).name for file in files), _FILES_SHOWN)
         raise PoolError(
-            f"{shown_name(location)} holds files of several formats: {', '.join(forms)}. "
-            f"Name those of one by a pattern, such as *{forms[0]}"
+            f"{shown_name(location)} holds files of several formats: {shown}. "
+            "Name one of them, or those of one format by a pattern such as *.jsonl"
         )
-    parts = tuple(_part(filesystem, file) for file in files)
+    parts = tuple(part for part in (_part(filesystem, file) for file in files) if part.data)
+    if not parts:
+        raise PoolError(f"{shown_name(location)} holds only empty files. Check how they were written or fetched.")
     names = [f"{part.name} {part.digest}" for part in parts]
-    return PoolFile(location, b"", _digest("\n".join(names).encode()), forms[0], parts)
+    return PoolFile(location, b"", _digest("\n".join(names).encode()), file_format(files[0]), parts)
 
 
 def _part(filesystem: Any, path: str) -> PoolFile:

@@ -92,7 +92,7 @@ def test_a_folder_of_several_formats_is_an_error(refused, tmp_path):
     for name in ("a.jsonl", "b.jsonl", "info.json"):
         (tmp_path / name).touch()
     message = refused(str(tmp_path))
-    assert "holds files of several formats: .json, .jsonl. Name those of one by a pattern, such as *.json" in message
+    assert "holds files of several formats: a.jsonl, b.jsonl, info.json. Name one of them, or those of one" in message
 
 
 def test_an_unknown_format_is_an_error(refused, write):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from selectllm import select
+from selectllm.errors import PoolError
 from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
 from selectllm.pool import fetch
@@ -63,6 +64,14 @@ def test_rows_that_are_no_records_are_counted_in_their_own_file(write, tmp_path)
         {"row": 2, "pool_file": "a.jsonl", "pool_row": 2},
         {"row": 3, "pool_file": "b.jsonl", "pool_row": 1},
     ]
+
+
+def test_empty_files_of_a_folder_are_no_fault(write, tmp_path):
+    write("a.jsonl", b"")
+    with pytest.raises(PoolError, match="holds only empty files"):
+        read_pool(str(tmp_path))
+    write("b.jsonl", FILES[0])
+    assert read_pool(str(tmp_path)).rows_read == 2
 
 
 def test_columns_of_arrow_keep_their_type_where_the_files_agree(write, tmp_path):
