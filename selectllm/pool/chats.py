@@ -122,7 +122,8 @@ def _as_list(value: object) -> list[Any]:
 
 
 def _turn(turn: Mapping[str, Any], roles: Mapping[str, str]) -> Turn:
-    tag = str(turn.get("role") or turn.get("from") or "").strip()
+    default = "user" if "parts" in turn else ""  # Gemini's API lets it out
+    tag = str(turn.get("role") or turn.get("from") or default).strip()
     role = roles.get(tag.casefold(), tag)
     if not turn.get("role") and turn.get("from"):
         content = turn.get("value", turn.get("content"))

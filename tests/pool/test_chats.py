@@ -106,6 +106,8 @@ PAIR = "User: a\nAssistant: x"
             "System: s",
         ),
         ({"custom_id": "1", "url": "/v1/chat/completions", "body": {"messages": [user("a")]}}, "a", None),
+        ({"key": "1", "request": {"contents": [{"parts": [{"text": "a"}]}]}}, "a", None),
+        ({"custom_id": "1", "body": {"input": [user([{"type": "input_text", "text": "a"}])]}}, "a", None),
         ({"custom_id": "1", "url": "/v1/responses", "body": {"instructions": "s", "input": "a"}}, "a", "System: s"),
         (
             {"instruction": "b", "input": "", "system": "s", "history": [["a", "x"]]},
