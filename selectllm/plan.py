@@ -16,8 +16,9 @@ from selectllm.ranking.prompts import Candidate, answer_tokens, max_answer_token
 from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.exclude import excluded_rows
+from selectllm.steps.left_out import check_budget
 from selectllm.steps.model import longest_request, shown_candidates
-from selectllm.steps.read_pool import check_budget, usable_rows
+from selectllm.steps.read_pool import usable_rows
 from selectllm.store import Store
 from selectllm.store.runs import list_runs, load_run
 from selectllm.strategies import load_strategy
@@ -37,7 +38,7 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
     if rows.refused:
         raise pool.refusal(settings.pool, rows.refused)
     kept = rows.table.num_rows
-    check_budget(settings.budget, kept)
+    check_budget(settings, kept, rows.quarantine)
     excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
     ranking, cost, options = None, None, settings.queries
     sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []

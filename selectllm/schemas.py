@@ -80,7 +80,7 @@ SELECTION: Final = _schema(
 
 RESERVED: Final = frozenset(
     {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, PREFERENCES, SELECTION) for name in schema.names}
-    | {"vector", "reason"}
+    | {"vector", "reason", "pool_file", "pool_row"}
 )
 """Names that mean something here: an input's column of such a name is carried as `source_<name>`."""
 

@@ -11,6 +11,9 @@ Composition = Literal["matched", "paper", "random", "similar"]
 NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 """What a history or a slot may be called: it becomes the name of a file."""
 
+ROLES: Final = ("user", "assistant", "system")
+"""What a turn of a conversation can be."""
+
 SCRIPTED_RULES: Final = ("longest", "first")
 SELECTOR_FORMS: Final = (
     "ollama:MODEL, embedded, embedded:/path/model.gguf, openai:MODEL, scripted:longest, scripted:first"
@@ -49,14 +52,26 @@ class Settings(BaseModel):
 
 @Parameter(name="*", group=Group("Columns", sort_key=2))
 class ColumnSettings(Settings):
-    """Which columns of the pool mean what; columns left empty are recognised (Alpaca, Dolly, prompt, messages)."""
+    """Which columns of the pool mean what; columns left empty are recognised (Alpaca, Dolly, prompts, chats)."""
 
     instruction: Annotated[str | None, flag("instruction-column")] = Field(None, title="Instruction column")
-    """Column that holds the instruction. Recognised when not given."""
+    """Column that holds the instruction, or conversations. Recognised when not given."""
     input: Annotated[str | None, flag("input-column")] = Field(None, title="Input column")
     """Column that holds the instruction's input. Recognised when not given."""
     output: Annotated[str | None, flag("output-column")] = Field(None, title="Output column")
     """Column that holds a known answer; carried along, never shown to a model."""
+    turn: Literal["first", "last"] = Field("last", title="Turn")
+    """Which user turn of a conversation is to be answered: first or last. The turns before it are its input."""
+    role_map: str | None = Field(None, title="Role map")
+    """Unusual tags of a conversation's turns, such as user=customer,assistant=agent."""
+
+    @field_validator("role_map")
+    @classmethod
+    def _known_roles(cls, role_map: str | None) -> str | None:
+        pairs = [pair.partition("=") for pair in role_map.split(",")] if role_map is not None else []
+        if not all(role.strip() in ROLES and tag.strip() for role, _, tag in pairs):
+            raise ValueError(f"--role-map cannot be {role_map!r}: write roles with their tags, as in user=customer")
+        return role_map
 
 
 @Parameter(name="*", group=Group("Embedding", sort_key=3))
@@ -153,7 +168,8 @@ class RunSettings(Settings):
     """One run, from a pool to `budget` chosen rows."""
 
     pool: str = Field(min_length=1, title="Pool")
-    """File of instructions: JSONL, JSON, CSV, TSV or Parquet, also gzipped; a path, URL or hf://datasets/..."""
+    """File of instructions: JSONL, JSON, CSV, TSV, Parquet or Arrow, also compressed; a path, URL or
+    hf://datasets/..., a folder or pattern (*) of such files, or - for standard input."""
     budget: int = Field(ge=1, kw_only=True, title="Budget")
     """How many rows to choose, N (from 1 to the rows of the pool)."""
     selector: str = Field(

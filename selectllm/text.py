@@ -1,6 +1,7 @@
 """Texts that others wrote, made fit for a terminal, a log or an error message."""
 
 import json
+import math
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -70,6 +71,15 @@ def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [map_strings(item, change) for item in value]
     return change(value) if isinstance(value, str) else value
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null in the place of every NaN and infinity, for which JSON has no word."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
 
 
 def json_text(value: object) -> str:

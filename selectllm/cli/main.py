@@ -69,7 +69,9 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
     try:
         with _interrupted_by_signals(), _warnings_on_stderr():
             app.suppress_keyboard_interrupt = False  # it would leave without a word
-            code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            tokens = sys.argv[1:] if arguments is None else arguments
+            tokens = ["/dev/stdin" if token == "-" else token for token in tokens]  # else it would be an option
+            code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
             return code if isinstance(code, int) else 0
     except SelectLLMError as error:
         return _fail(str(error), error.exit_code)

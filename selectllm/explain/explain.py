@@ -41,12 +41,18 @@ def explain(store: Store, id: str, run: str | None = None) -> Explanation:
     if (first := re.fullmatch(r"duplicate of row ([0-9]+)", reason)) and (kept := where(pool, "row", int(first[1]))):
         return replace(_of_kept(lineage, pool, kept[0]), repeat=row)
     decision = Decision(chosen=False, why="quarantined", reason=reason)
-    return _explanation(lineage, decision, row=row, id=None, instruction=quarantined[0]["text"])
+    origin = _origin(quarantined[0])
+    return _explanation(lineage, decision, row=row, id=None, instruction=quarantined[0]["text"], origin=origin)
 
 
 def _explanation(lineage: Lineage, decision: Decision, **further: Any) -> Explanation:
     run = {name: getattr(lineage, name) for name in ("run", "strategy", "selected", "model")}
     return Explanation(**run, decision=decision, **further)
+
+
+def _origin(row: Row) -> str:
+    """Where a row of a pool of several files came from."""
+    return f"{row['pool_file']}, row {row['pool_row']}" if row.get("pool_file") else ""
 
 
 def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
@@ -63,6 +69,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         lineage,
         _decision(lineage, id, rank_of.get(id), bool(ranks), tournament),
         **{name: row[name] for name in ("row", "id", "instruction", "input")},
+        origin=_origin(row),
         query_id=query_id,
         rank=rank_of[id]["rank"] if id in rank_of else None,
         candidates=_candidates(pool, members, rank_of, set(lineage.table("selection")["id"].to_pylist())),

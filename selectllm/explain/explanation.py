@@ -90,6 +90,7 @@ class Explanation:
     candidates: tuple[Candidate, ...] = ()  # by rank
     answers: tuple[Answer, ...] = ()  # in the order that they came
     rounds: tuple[Round, ...] = ()
+    origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:
         """The explanation as JSON takes it."""

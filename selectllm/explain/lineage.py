@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from selectllm.errors import StoreError
 from selectllm.explain.explanation import Answer, Round
 from selectllm.llm.ledger import Entry
+from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
 from selectllm.store.runs import load_run
 
@@ -54,9 +55,12 @@ class Lineage:
         return kind in self._artifacts
 
     def table(self, kind: str) -> pa.Table:
-        """The run's table of a kind; raises StoreError when it is gone or damaged."""
+        """The run's table of a kind, without carried columns; raises StoreError when it is gone or damaged."""
         if kind not in self._tables:
-            self._tables[kind] = self._store.read(self._artifacts[kind])
+            table = self._store.read(self._artifacts[kind])
+            if kind in ("pool", "selection"):
+                table = table.select([name for name in table.column_names if name in RESERVED])
+            self._tables[kind] = table
         return self._tables[kind]
 
     def rows(self, kind: str) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
     decision, row = explanation.decision, f"Row {explanation.row}"
     if explanation.repeat is not None:
         row = f"Row {explanation.repeat}, which repeats row {explanation.row}"
+    if explanation.origin:
+        row += f" ({fit_line(explanation.origin, 80)})"
     lines = [f"{row} of the pool{f', id {explanation.id}' if explanation.id else ''}"]
     lines += [f"  {fit_line(text, width - 2)}" for text in (explanation.instruction, explanation.input) if text]
     by = f"ranked by {fit_line(explanation.model, 60)}"

@@ -5,7 +5,7 @@
 
 from selectllm.pool.formats import file_format
 from selectllm.pool.layouts import Columns
-from selectllm.pool.parse import ParsedPool, Pool, named_ids, parse, partition, refusal
+from selectllm.pool.parse import ParsedPool, Pool, first_reasons, named_ids, parse, partition, refusal
 from selectllm.pool.rows import row_id
 from selectllm.pool.source import PoolFile, fetch
 
@@ -16,6 +16,7 @@ __all__ = [
     "PoolFile",
     "fetch",
     "file_format",
+    "first_reasons",
     "named_ids",
     "parse",
     "partition",

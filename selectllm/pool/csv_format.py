@@ -3,22 +3,29 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from selectllm.errors import PoolError
-from selectllm.pool.records import Record, Records, gather, refuse_repeated_names
+from selectllm.pool.csv_dialect import BOM, Dialect, column_names, parser_message, recognise_dialect
+from selectllm.pool.records import Record, Records, gather
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
+_MISSING: Final = frozenset({"NaN", "nan", "null", "NULL", r"\N"})  # as pandas and databases write it
 _UNDECODED: Final = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 are decoded as
+
+_Parsed = tuple[int, int, list[str] | str]
+"""The first line, the last line and the fields of a record, or the reason why it has none."""
 
 
 def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
     """Separated values; a row's number is the line on which it begins, the header's line being 1."""
     csv.field_size_limit(_MAX_FIELD)
     lines = data.split(b"\n")
-    parsed_lines = _parsed(lines, delimiter)
-    header = _header(next(parsed_lines, None), location)
+    dialect = recognise_dialect(lines, delimiter)
+    parsed_lines = _parsed(lines, dialect)
+    first_record = next(parsed_lines, None)
+    header = column_names(first_record and first_record[2], location)
     last_lines: dict[int, int] = {}  # of the few records that span several lines
 
     def records() -> Iterator[tuple[int, Record | str]]:
@@ -27,6 +34,8 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
                 last_lines[first] = last
             if isinstance(fields, str):
                 yield first, fields
+            elif first_record and _is_header(fields, first_record[2]):
+                yield first, "the header once more"
             elif len(fields) != len(header):
                 plural = "" if len(fields) == 1 else "s"
                 yield first, f"{len(fields)} field{plural} where the header has {len(header)}"
@@ -37,16 +46,43 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
         spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
         return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
 
-    return gather(records(), texts, location)
+    return replace(gather(records(), texts, location), missing=_MISSING)
 
 
-def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list[str] | str]]:
-    """First line, last line and fields of each record, or the reason why there are none.
+def _is_header(fields: list[str], header: list[str] | str) -> bool:
+    """Whether a record is the header of a file that was put behind another one."""
+    return fields[0].lstrip(BOM) == header[0].lstrip(BOM) and fields[1:] == header[1:]
+
+
+def _parsed(lines: list[bytes], dialect: Dialect) -> Iterator[_Parsed]:
+    """Each record of the file, the header among them, with the quotes that are a part of plain text left in it."""
+    width = 0
+    for first, last, fields in _quoted(lines, dialect):
+        if dialect.is_plain and (isinstance(fields, str) or last > first):
+            plain = [_plain_fields(line, dialect) for line in lines[first - 1 : last]]
+            if isinstance(fields, str) or (width > 1 and all(len(line) == width for line in plain)):
+                yield from ((row, row, _checked(line)) for row, line in enumerate(plain, first))
+                continue
+        width = width or len(fields)
+        yield first, last, fields if isinstance(fields, str) else _checked(fields)
+
+
+def _plain_fields(line: bytes, dialect: Dialect) -> list[str]:
+    text = line.decode("utf-8", "surrogateescape")
+    return text.removesuffix("\r").split(dialect.separator)
+
+
+def _checked(fields: list[str]) -> list[str] | str:
+    return "not UTF-8" if any(map(_UNDECODED.search, fields)) else fields
+
+
+def _quoted(lines: list[bytes], dialect: Dialect) -> Iterator[_Parsed]:
+    """Each record by the rules of CSV.
 
     A record that cannot be parsed costs one line: otherwise an unclosed quote would swallow all that follows. The other
     lines that it had run through are parsed again, each alone, so that no file takes the parser quadratic time.
     """
-    position = 0  # lines that the parser has taken so far
+    position = dialect.start  # lines that the parser has taken so far
     alone = 0  # lines before this one belonged to a record that failed
 
     def text() -> Iterator[str]:
@@ -55,7 +91,7 @@ def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list
             position += 1
             yield lines[position - 1].decode("utf-8", "surrogateescape") + "\n"
 
-    read = partial(csv.reader, delimiter=delimiter, strict=True)
+    read = partial(csv.reader, delimiter=dialect.separator, skipinitialspace=dialect.skips_spaces, strict=True)
     records = read(text())
     while position < len(lines):
         first = position
@@ -64,28 +100,7 @@ def _parsed(lines: list[bytes], delimiter: str) -> Iterator[tuple[int, int, list
         except csv.Error as error:
             alone, position = max(alone, position - 1), first + 1
             records = read(text())  # the old one may have come to the end
-            yield position, position, f"not valid CSV: {_parser_message(error)}"
+            yield position, position, f"not valid CSV: {parser_message(error)}"
             continue
         if position > first + 1 or lines[first].strip():
-            yield first + 1, position, "not UTF-8" if any(map(_UNDECODED.search, fields)) else fields
-
-
-def _parser_message(error: csv.Error) -> str:
-    message = str(error)
-    if message == "unexpected end of data":
-        return "a quote is not closed"
-    return "a bare carriage return" if message.startswith("new-line character") else message
-
-
-def _header(parsed: tuple[int, int, list[str] | str] | None, location: str) -> list[str]:
-    if parsed is None:
-        raise PoolError(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
-    header = parsed[2]
-    if isinstance(header, str):
-        raise PoolError(f"{location} has a header that cannot be read: {header}. Write it as one line of names.")
-    if nameless := [place for place, name in enumerate(header, 1) if not name.strip()]:
-        raise PoolError(
-            f"{location} has no name for column {nameless[0]}. Name it in the header, or leave the column out."
-        )
-    refuse_repeated_names(header, location)
-    return header
+            yield first + 1, position, fields

@@ -1,10 +1,8 @@
 """Which format a file is in, by the end of its name, and how that format is read."""
 
 import codecs
-import gzip
 import re
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,11 +10,25 @@ import pyarrow as pa
 
 from selectllm.errors import PoolError
 from selectllm.paths import redact_url
+from selectllm.pool.compression import UNPACKERS, unpack
 from selectllm.pool.csv_format import read_csv
 from selectllm.pool.json_format import read_json, read_lines
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.store.tables import from_parquet
 from selectllm.text import json_text, one_line, short_error
+
+
+def read_arrow(data: bytes, location: str) -> Records:
+    """An Arrow file or stream, such as the caches of Hugging Face's datasets; otherwise as Parquet."""
+    try:
+        opened = pa.ipc.open_file(data) if data.startswith(b"ARROW1") else pa.ipc.open_stream(data)
+        table = opened.read_all()
+        table.schema.to_string()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PoolError(
+            f"{location} is not an Arrow file that can be read: {short_error(error)}. Fetch or write it again."
+        ) from error
+    return _records(table, location)
 
 
 def read_parquet(data: bytes, location: str) -> Records:
@@ -28,7 +40,12 @@ def read_parquet(data: bytes, location: str) -> Records:
         raise PoolError(
             f"{location} is not a Parquet file that can be read: {short_error(error)}. Fetch or write it again."
         ) from error
+    return _records(table, location)
+
+
+def _records(table: pa.Table, location: str) -> Records:
     refuse_repeated_names(table.column_names, location)
+    table = table.cast(pa.schema([field.with_type(_without_view(field.type)) for field in table.schema]))
 
     def texts(rows: Sequence[int]) -> list[str]:
         chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
@@ -39,14 +56,22 @@ def read_parquet(data: bytes, location: str) -> Records:
     return Records(list(range(1, table.num_rows + 1)), columns, {}, texts)
 
 
+def _without_view(type_: pa.DataType) -> pa.DataType:
+    """The type with the same values whose rows Arrow can take one by one, which it cannot of a view."""
+    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(type_, type_)
+
+
 READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
     ".jsonl": read_lines,
     ".ndjson": read_lines,
+    ".jsonlines": read_lines,
     ".json": read_json,
     ".csv": read_csv,
     ".tsv": partial(read_csv, delimiter="\t"),
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
+_BINARY: Final = (read_parquet, read_arrow)
 
 
 def shown_name(location: str) -> str:
@@ -54,10 +79,14 @@ def shown_name(location: str) -> str:
     return one_line(redact_url(location))
 
 
+def _ends(names: Iterable[str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
 def suffix_of(location: str) -> str | None:
     """The suffix that names the format, such as ".csv" or ".csv.gz"; None where there is none."""
     path = re.split(r"[?#]", location)[0] if "://" in location else location
-    match = re.search(rf"({'|'.join(map(re.escape, READERS))})(\.gz)?$", path, re.IGNORECASE)
+    match = re.search(rf"({_ends(READERS)})({_ends(UNPACKERS)})?$", path, re.IGNORECASE)
     return match[0].lower() if match else None
 
 
@@ -67,27 +96,43 @@ def file_format(location: str) -> str:
     if suffix is None:
         raise PoolError(
             f"{shown_name(location)} does not end in the name of a format. "
-            f"Known are {', '.join(READERS)}, each also with .gz."
+            f"Known are {', '.join(READERS)}, each also with {', '.join(UNPACKERS)}."
         )
     return suffix
 
 
-def read_records(data: bytes, location: str) -> Records:
-    """Read the bytes of a file of a known format.
+def _utf8(data: bytes, name: str) -> bytes:
+    """The text of a file as UTF-8 without a byte order mark, of which some programs write two."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            data = data.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise PoolError(f"{name} is not UTF-16 at byte {error.start}. Save it as UTF-8.") from error
+    while data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+    return data
+
+
+def format_of_content(data: bytes) -> str:
+    """The suffix of bytes without a name, such as standard input: by their beginning, which need say nothing in CSV."""
+    known = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"{": ".jsonl", b"[": ".jsonl"}
+    start = data.removeprefix(codecs.BOM_UTF8)[:100].lstrip()
+    return next((suffix for beginning, suffix in known.items() if start.startswith(beginning)), ".csv")
+
+
+def read_records(data: bytes, location: str, suffix: str | None = None) -> Records:
+    """Read the bytes of a file of a known format, by default the one that the end of its name says.
 
     Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
     """
-    suffix, name = file_format(location), shown_name(location)
-    if data and suffix.endswith(".gz"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise PoolError(
-                f"{name} is not gzip that can be unpacked: {short_error(error)}. Fetch or write it again."
-            ) from error
+    suffix, name = suffix or file_format(location), shown_name(location)
+    form, _, end = suffix.removeprefix(".").partition(".")
+    if data and end:
+        data = unpack(data, f".{end}", name)
     if not data:
         raise PoolError(f"{name} is empty. Check how it was written or fetched.")
-    records = READERS[suffix.removesuffix(".gz")](data.removeprefix(codecs.BOM_UTF8), name)
+    reader = READERS[f".{form}"]
+    records = reader(data if reader in _BINARY else _utf8(data, name), name)
     if not records.rows and not records.faults:
         raise PoolError(f"{name} has no rows. Check how it was written or fetched.")
     return records

@@ -14,7 +14,9 @@ _TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
 
 
 def read_lines(data: bytes, location: str) -> Records:
-    """JSON lines, numbered from 1; lines of nothing but space are no rows."""
+    """JSON lines, numbered from 1; lines of nothing but space are no rows. Or a JSON list, under a wrong name."""
+    if _is_list_of_objects(data):
+        return read_json(data, location)
     lines = data.split(b"\n")  # not str.splitlines, which would also split at U+2028 inside a text
 
     def texts(rows: Sequence[int]) -> list[str]:
@@ -57,6 +59,16 @@ def read_json(data: bytes, location: str) -> Records:
         return [_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows)]
 
     return gather(((row, _record(item)) for row, item in enumerate(items, 1)), texts, location)
+
+
+def _is_list_of_objects(data: bytes) -> bool:
+    if not re.match(rb"\s*\[\s*\{", data):
+        return False
+    try:
+        json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parsed(lines: list[bytes]) -> Iterator[tuple[int, Record | str]]:

@@ -1,59 +1,109 @@
 """Which columns of a file mean what: names from the caller first, then the layouts that are in common use."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from functools import cached_property
+from typing import Final
 
 from selectllm.errors import PoolError
+from selectllm.pool.chats import ROLES
 from selectllm.pool.formats import shown_name
-from selectllm.pool.rows import INSTRUCTION_IS_TEXT, PRESENT, InvalidRow
-from selectllm.text import join_names, one_line, type_name
+from selectllm.text import join_names, one_line
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a caller names; None leaves one to be recognised."""
+    """The columns that a caller names; None leaves one to be recognised.
+
+    Of a conversation, `turn` says which user turn is to be answered, "first" or "last", and `role_map` what the tags of
+    its turns mean, such as "user=human,assistant=bot".
+    """
 
     instruction: str | None = None
     input: str | None = None
     output: str | None = None
+    turn: str = "last"
+    role_map: str | None = None
+
+    @cached_property
+    def roles(self) -> Mapping[str, str]:
+        """What each tag of a turn means."""
+        pairs = [pair.partition("=") for pair in (self.role_map or "").split(",") if pair]
+        return {**ROLES, **{tag.strip().casefold(): role.strip() for role, _, tag in pairs}}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of each row's instruction, input and output, and the name of the layout, as in Pool.layout."""
+    """The columns of a row's instruction, input and output, and of what stood before: a system prompt and a history.
+
+    Of a layout that `is_chat`, the instruction's column holds conversations; else it may, where its values say so.
+    """
 
     name: str
-    texts: tuple[str, str | None, str | None]
+    instruction: str
+    input: str | None = None
+    output: str | None = None
+    system: str | None = None
+    history: str | None = None
+    is_chat: bool = False
+
+    @cached_property
+    def texts(self) -> frozenset[str | None]:
+        """The columns of the texts."""
+        return frozenset({self.instruction, self.input, self.output})
 
     @property
-    def mapped(self) -> set[str | None]:
-        """The columns that are wholly stored as texts; of a conversation, the first user turn is only a part."""
-        return set(self.texts[1:] if self.name == "messages" else self.texts)
+    def columns(self) -> list[str]:
+        """All columns that the layout reads."""
+        named = (self.instruction, self.input, self.output, self.system, self.history)
+        return [name for name in named if name is not None]
 
 
 class ColumnsMissing(Exception):
     """Columns that texts come from are not there; its arguments: what is wrong with the file, and the columns."""
 
 
-_Known: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
+@dataclass(frozen=True)
+class _Known:
+    """A layout's name, and candidates for the columns of its input and its output, best first."""
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    is_chat: bool = False
+
+
+_MESSAGES: Final = _Known("messages", is_chat=True)
 _KNOWN: Final[dict[str, _Known]] = {
-    "instruction": ("instruction", ("input", "context"), ("output", "response")),
-    "prompt": ("prompt", (), ("completion", "response", "output")),
-    "messages": ("messages", (), ()),
-    "conversations": ("messages", (), ()),
+    "instruction": _Known("instruction", ("input", "context", "query"), ("output", "response")),
+    "prompt": _Known("prompt", (), ("completion", "response", "output")),
+    "messages": _MESSAGES,
+    "conversations": _MESSAGES,
+    "conversation": _MESSAGES,
+    "dialogs": _MESSAGES,
+    "dialog": _MESSAGES,
+    "dialogue": _MESSAGES,
+    "contents": _MESSAGES,
+    "body": _MESSAGES,  # a file of OpenAI's batches
+    "request": _MESSAGES,  # a file of Gemini's batches
+    "query": _Known("query", (), ("response",)),
+    "question": _Known("question", ("context",), ("answer",)),
 }
-"""By the instructions' column: a layout's name, and candidates for the input's and the output's column, best first."""
+"""The layouts by the column of their instructions, best first."""
 
-_NAMED: Final[_Known] = ("columns", ("input", "context"), ("output", "response", "completion"))
+_SHOWN: Final = ("instruction", "prompt", "messages", "conversations", "query", "question")
+_NAMED: Final = _Known("columns", ("input", "context"), ("output", "response", "completion"))
+_SYSTEMS: Final = ("system", "system_prompt", "systemInstruction", "system_instruction")
 
 
-def recognise(names: Collection[str], columns: Columns, location: str) -> Layout:
-    """The layout of a file whose rows have `names` for keys.
+def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[Layout, ...]:
+    """The layouts of a file whose rows have `names` for keys, best first: each row is read by the first that fits it.
 
+    Names are compared as they are, and if none is known so, without capitals and spaces around them.
     Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
     """
-    existing = f"Its columns are {join_names(names)}." if names else "Its rows have no columns at all."
+    shown = [repr(name) if name != name.strip() else name for name in names]
+    existing = f"Its columns are {join_names(shown)}." if names else "Its rows have no columns at all."
     named = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
     if missing := [name for name in named if name not in names]:
         raise ColumnsMissing(f"has no column {one_line(missing[0])!r}. {existing}", tuple(missing))
@@ -61,38 +111,34 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> Layout
         raise PoolError(
             f"One column of {shown_name(location)} cannot be two of instruction, input and output. Name different ones."
         )
-    instruction = columns.instruction
-    layout, inputs, outputs = _NAMED
-    if instruction is None:
-        instruction = next((name for name in _KNOWN if name in names), None)
-        if instruction is None:
-            raise ColumnsMissing(
-                f"has none of the columns {join_names(_KNOWN)}. {existing} "
-                "Name the one that holds the instructions with --instruction-column.",
-                ("instruction",),
-            )
-        layout, inputs, outputs = _KNOWN[instruction]
-    free = set(names) - {instruction, *named}
-    input_ = columns.input or next((name for name in inputs if name in free), None)
-    output = columns.output or next((name for name in outputs if name in free - {input_}), None)
-    return Layout(layout, (instruction, input_, output))
+    exact = {name: name for name in names}
+    if columns.instruction is not None:
+        return (_layout(_NAMED, columns.instruction, exact, columns),)
+    for by_key in (exact, {name.strip().casefold(): name for name in names}):
+        if layouts := tuple(
+            _layout(known, by_key[name], by_key, columns) for name, known in _KNOWN.items() if name in by_key
+        ):
+            return layouts
+    raise ColumnsMissing(
+        f"has none of the columns {join_names(_SHOWN)}. {existing} "
+        "Name the one that holds the instructions or the conversations with --instruction-column.",
+        ("instruction",),
+    )
 
 
-def first_user_turn(conversation: object) -> Any:
-    """The content of the first user turn in a list of {role, content} or {from, value}, not yet checked to be text.
+def chat_columns(names: Collection[str]) -> list[str]:
+    """The columns of a file that hold conversations by their names."""
+    return [name for name, known in _KNOWN.items() if known.is_chat and name in names]
 
-    Content in parts is the text of its text parts, joined by newlines. Raises InvalidRow where there is no user turn.
-    """
-    if conversation is None:
-        raise InvalidRow("no messages", PRESENT)
-    if not isinstance(conversation, list):
-        raise InvalidRow(f"the messages are not a list but {type_name(conversation)}", INSTRUCTION_IS_TEXT)
-    for turn in conversation:
-        if isinstance(turn, dict) and (turn.get("role") or turn.get("from")) in ("user", "human"):
-            content = turn.get("content")
-            content = turn.get("value") if content is None else content
-            if not isinstance(content, list):
-                return content
-            texts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
-            return "\n".join(text for text in texts if isinstance(text, str))
-    raise InvalidRow("no user turn", PRESENT)
+
+def _layout(known: _Known, instruction: str, by_key: Mapping[str, str], columns: Columns) -> Layout:
+    taken = {instruction, columns.input, columns.output}
+
+    def first(candidates: tuple[str, ...]) -> str | None:
+        name = next((by_key[name] for name in candidates if name in by_key and by_key[name] not in taken), None)
+        taken.add(name)
+        return name
+
+    input_ = columns.input or first(known.inputs)
+    output = columns.output or first(known.outputs)
+    return Layout(known.name, instruction, input_, output, first(_SYSTEMS), first(("history",)), known.is_chat)

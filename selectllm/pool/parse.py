@@ -1,20 +1,23 @@
 """What the records of a file say: the rows to keep, those at fault and duplicates, or the rows that it names."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from typing import Any, Final
 
 import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
+from selectllm.pool.carried import append_carried
 from selectllm.pool.formats import read_records, shown_name, suffix_of
-from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, first_user_turn, recognise
-from selectllm.pool.records import Records, append_extra_columns, values
-from selectllm.pool.rows import READABLE, InvalidRow, row_id, validate_row
+from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns, recognise
+from selectllm.pool.questions import Cells, layout_of, read_question
+from selectllm.pool.records import Records, values
+from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
+from selectllm.pool.shards import join_records, with_origins
 from selectllm.pool.source import PoolFile, fetch_bytes
 from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
@@ -29,12 +32,13 @@ class ParsedPool:
 
     `table` has the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
     same id included. For every other row, by its number, `faults` holds the reason and `broken_rules` the rule
-    (pool.rows.RULES). Without a `layout` no row can be used: `missing` names the columns that one needs, and `refused`
-    says so in words.
+    (pool.rows.RULES). `mapped` are the columns that are wholly stored as texts. Without a `layout` no row can be used:
+    `missing` names the columns that one needs, and `refused` says so in words.
     """
 
     records: Records = field(repr=False)
-    layout: Layout | None
+    layout: str
+    mapped: frozenset[str]
     table: pa.Table = field(repr=False)
     faults: Mapping[int, str]
     broken_rules: Mapping[int, str]
@@ -43,7 +47,7 @@ class ParsedPool:
 
     def with_extra_columns(self, table: pa.Table) -> pa.Table:
         """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        return append_extra_columns(table, self.records, self.layout.mapped if self.layout else ())
+        return append_carried(with_origins(table, self.records), self.records, self.mapped)
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Pool:
 
     `table` has the columns of schemas.POOL and behind them the file's further columns, in the file's order, with
     unique ids. `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout`
-    says how the columns were understood: "instruction", "prompt", "messages" or "columns". `refused` says why the file
-    has no usable row; it is empty where there is one.
+    says how the rows were understood, such as "instruction", "messages" or "instruction and messages". `refused` says
+    why the file has no usable row; it is empty where there is one.
     """
 
     table: pa.Table
@@ -66,36 +70,66 @@ class Pool:
 
 
 def parse(file: PoolFile, columns: Columns) -> ParsedPool:
-    """Read every row of a file; columns that `columns` does not name are recognised by the layouts in common use.
+    """Read every row of a pool; columns that `columns` does not name are recognised by the layouts in common use.
 
     Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
     """
-    return parse_records(read_records(file.data, file.location), columns, file.location)
+    if not file.parts:
+        return parse_records(read_records(file.data, file.location, file.form), columns, file.location)
+    parts = [(part.name, read_records(part.data, part.location, part.form)) for part in file.parts]
+    return parse_records(join_records(parts, shown_name(file.location)), columns, file.location)
 
 
 def parse_records(records: Records, columns: Columns, location: str) -> ParsedPool:
     """Read every record; raises PoolError where one column is to have two roles."""
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
     texts: list[list[Any]] = [[] for _ in POOL]
-    layout, refused = None, ""
-    missing: tuple[str, ...] = ()
+    used: Counter[str] = Counter()
+    stored: dict[int, frozenset[str | None]] = {}
     try:
-        layout = recognise(records.columns, columns, location) if records.rows else None
+        layouts = recognise(records.columns, columns, location) if records.rows else ()
     except ColumnsMissing as error:
         refused, missing = error.args
         faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
-    if layout:
-        parts = [repeat(None) if name is None else values(records.columns[name]) for name in layout.texts]
-        for row, instruction, input_, output in zip(records.rows, *parts, strict=False):
-            try:
-                first = first_user_turn(instruction) if layout.name == "messages" else instruction
-                valid = validate_row(first, input_, output)
-            except InvalidRow as invalid:
-                faults[row], broken_rules[row] = invalid.args
-                continue
-            for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
-                column.append(value)
-    return ParsedPool(records, layout, pa.table(texts, schema=POOL), faults, broken_rules, missing, refused)
+        return ParsedPool(
+            records, "", frozenset(), pa.table(texts, schema=POOL), faults, broken_rules, missing, refused
+        )
+    for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
+        layout = layout_of(cells, layouts)
+        try:
+            question = read_question(cells, layout, columns)
+            valid = validate_row(question.instruction, question.input, question.output)
+        except InvalidRow as invalid:
+            faults[row], broken_rules[row] = invalid.args
+            continue
+        used[layout.name] += 1
+        stored[row] = question.stored
+        for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
+            column.append(value)
+    name = " and ".join(used) or (layouts[0].name if layouts else "")
+    return ParsedPool(
+        records, name, _mapped(records, layouts, stored), pa.table(texts, schema=POOL), faults, broken_rules
+    )
+
+
+def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
+    """Of each record the values of the columns that a layout reads."""
+    names = list(dict.fromkeys(name for layout in layouts for name in layout.columns))
+    columns = [values(records.columns[name]) for name in names]
+    if records.missing:  # the format has words for a missing value
+        columns = [[None if value.strip() in records.missing else value for value in column] for column in columns]
+    return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
+
+
+def _mapped(records: Records, layouts: Sequence[Layout], stored: Mapping[int, frozenset[str | None]]) -> frozenset[str]:
+    """The columns whose values are all stored as texts, so that they need not be carried as well."""
+    by_row = set(stored.values())
+    names = frozenset(name for columns in by_row for name in columns if name is not None)
+    if len(by_row) > 1:
+        for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
+            if row in stored:
+                names -= {name for name in names - stored[row] if not is_missing(cells[name])}
+    return names
 
 
 def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
@@ -112,16 +146,17 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
         if not kept[-1] and row not in faults:
             duplicates[row] = f"duplicate of row {first_rows[id]}"
     table = parsed.table.filter(pa.array(kept, pa.bool_()))
-    refused = "" if table.num_rows else parsed.refused or _no_usable_row(faults)
+    refused = "" if table.num_rows else parsed.refused or f"has no usable row: {first_reasons(sorted(faults.items()))}"
     left_out = dict(sorted({**faults, **duplicates}.items()))
     rows = list(left_out)
+    quarantine = pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE)
     return Pool(
         table=table if refused else parsed.with_extra_columns(table),
-        quarantine=pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE),
+        quarantine=with_origins(quarantine, records),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),
         duplicates=len(duplicates),
-        layout=parsed.layout.name if parsed.layout else "",
+        layout=parsed.layout,
         refused=refused,
     )
 
@@ -134,16 +169,18 @@ def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> P
 def named_ids(location: str, columns: Columns) -> frozenset[str]:
     """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
 
-    In a table both count: a row's `id`, and its own texts, read as a pool's are. An id of another system that looks
-    like one of ours names no row, and so does no harm.
+    In a table all of these count: a row's `id`, its own texts, and its conversation, read as a pool's are. An id of
+    another system that looks like one of ours names no row, and so does no harm.
     Raises PoolError where the file cannot be read or names no row.
     """
     of_texts: list[str] = []
     if suffix_of(location):
         records = read_records(fetch_bytes(location), location)
         named = values(records.columns.get("id", []))
-        with suppress(PoolError):  # its columns are not a pool's
-            of_texts = parse_records(records, replace(columns, output=None), location).table["id"].to_pylist()
+        for instruction in (columns.instruction, *chat_columns(records.columns)):
+            with suppress(PoolError):  # its columns are not a pool's
+                as_pool = replace(columns, instruction=instruction, output=None)
+                of_texts += parse_records(records, as_pool, location).table["id"].to_pylist()
     else:
         named = fetch_bytes(location, is_table=False).decode("utf-8-sig", errors="replace").split()
     ids = frozenset(of_texts).union(id for id in named if isinstance(id, str) and _ID.fullmatch(id))
@@ -155,8 +192,9 @@ def named_ids(location: str, columns: Columns) -> frozenset[str]:
     return ids
 
 
-def _no_usable_row(faults: Mapping[int, str]) -> str:
-    rows = sorted(faults)
-    reasons = [f"row {row}: {faults[row]}" for row in rows[:_REASONS_SHOWN]]
-    more = [f"and {len(rows) - _REASONS_SHOWN} more"] if len(rows) > _REASONS_SHOWN else []
-    return "has no usable row: " + "; ".join([*reasons, *more])
+def first_reasons(reasons: Iterable[tuple[int, str]]) -> str:
+    """The first of the reasons why rows were left out, by row number in a file's order, and how many more there are."""
+    in_order = list(reasons)
+    shown = [f"row {row}: {reason}" for row, reason in in_order[:_REASONS_SHOWN]]
+    more = [f"and {len(in_order) - _REASONS_SHOWN:,} more"] if len(in_order) > _REASONS_SHOWN else []
+    return "; ".join([*shown, *more])

@@ -1,16 +1,14 @@
 """What every format is read into: the columns of a file, held as lists or as Arrow arrays, and the rows at fault."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
 from selectllm.errors import PoolError
-from selectllm.schemas import RESERVED
-from selectllm.text import escape_surrogates, join_names, json_text, map_strings
+from selectllm.text import join_names
 
 Column: TypeAlias = list[Any] | pa.ChunkedArray
 Record: TypeAlias = dict[str, Any]
@@ -18,8 +16,8 @@ Record: TypeAlias = dict[str, Any]
 MAX_COLUMNS: Final = 1_000
 """More columns than this are data used as names, and a table of them would fill the memory with nulls."""
 
-_MAX_FIELDS: Final = 100  # an object with more keys than this is a mapping, not a structure
-_MAX_LEVELS: Final = 16  # Parquet's readers stop following a schema somewhere beyond
+
+_NO_OBJECT: Final = (ValueError, OverflowError, KeyError)  # a date, a name twice, a zone that this machine lacks
 
 
 @dataclass(frozen=True)
@@ -28,13 +26,17 @@ class Records:
 
     `rows` holds the row number of each record; `columns` one value (null where absent) for each record, by name in
     the order of first appearance; `faults` the reason, by row number, for each row that is no record. `texts` takes row
-    numbers and gives those rows as they stood in the file.
+    numbers and gives those rows as they stood in the file. `missing` are the texts that stand for a missing value, in a
+    format where all values are texts. `files` are, of a pool of several, the names of the files, each with the number
+    of rows before it.
     """
 
     rows: list[int]
     columns: dict[str, Column]
     faults: dict[int, str]
     texts: Callable[[Sequence[int]], list[str]]
+    missing: frozenset[str] = frozenset()
+    files: tuple[tuple[int, str], ...] = ()
 
 
 def gather(
@@ -77,7 +79,7 @@ def values(column: Column) -> list[Any]:
         return column
     try:
         return list(column.to_pylist())
-    except ValueError:
+    except _NO_OBJECT:
         return [_python_object(scalar) for scalar in column]
 
 
@@ -86,51 +88,21 @@ def _python_object(scalar: Any) -> Any:
         return scalar.as_py()
     except UnicodeDecodeError as error:
         return error.object
-    except ValueError:  # what Python cannot hold, such as nanoseconds or a struct with a name twice
-        return repr(scalar)
+    except _NO_OBJECT:
+        return _python_text(scalar)
 
 
-def append_extra_columns(table: pa.Table, records: Records, mapped: Collection[str | None]) -> pa.Table:
-    """Rows of a pool with the file's columns that are not `mapped`, in the file's order.
-
-    A column keeps its name, or is called `source_<name>` where that would clash.
-    """
-    rows = set(table["row"].to_pylist())
-    keep = [row in rows for row in records.rows]
-    for name, column in records.columns.items():
-        if name not in mapped:
-            new_name = escape_surrogates(name)
-            while new_name in RESERVED or new_name in table.column_names:
-                new_name = f"source_{new_name}"
-            table = table.append_column(new_name, _kept(column, keep))
-    return table
-
-
-def _kept(column: Column, keep: Sequence[bool]) -> pa.Array | pa.ChunkedArray:
-    """The kept values of a column: of Arrow's type where it has one, else of the type that all of them share.
-
-    Where values share no type that Parquet can hold, each becomes its JSON text.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        return column.filter(pa.array(keep, pa.bool_()))
-    values = list(compress(column, keep))
-    if (typed := _typed(values)) is not None:
-        return typed
-    return pa.array([None if value is None else json_text(value) for value in values], pa.string())
-
-
-def _typed(values: list[Any]) -> pa.Array | pa.ChunkedArray | None:
+def _python_text(scalar: Any) -> Any:
+    """What Python cannot hold, as text: dates after the year 9999, nanoseconds, zones unknown here, names that stand
+    twice in a struct. Of a list or a struct only the part that it cannot hold."""
+    if pa.types.is_struct(scalar.type):
+        names = [field.name for field in scalar.type]
+        if len(set(names)) < len(names):
+            return repr(scalar)
+        return {name: _python_object(scalar[name]) for name in names}
+    if pa.types.is_list(scalar.type) or pa.types.is_large_list(scalar.type):
+        return [_python_object(item) for item in scalar.values]
     try:
-        shared = pa.infer_type(values)
-        return pa.array(values, shared) if _is_storable(shared) else None
-    except UnicodeEncodeError:  # a lone surrogate: a value that means nothing here is no reason to lose a row
-        return _typed(map_strings(values, escape_surrogates))
-    except (pa.ArrowException, OverflowError):  # mixed types, or a number beyond 64 bits
-        return None
-
-
-def _is_storable(type_: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
-    fields = [type_.field(index).type for index in range(type_.num_fields)]
-    if pa.types.is_struct(type_) and not 0 < len(fields) <= _MAX_FIELDS:
-        return False
-    return levels > 0 and all(_is_storable(field, levels - 1) for field in fields)
+        return scalar.cast(pa.string()).as_py()
+    except pa.ArrowException:
+        return f"{scalar.value} {scalar.type}"

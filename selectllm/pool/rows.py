@@ -5,10 +5,11 @@ An id is a digest of the texts that a model would be shown, and of nothing else.
 
 import hashlib
 import json
+import math
 import unicodedata
 from typing import Final
 
-from selectllm.text import json_text, type_name
+from selectllm.text import finite, json_text, type_name
 
 _VERSION: Final = 1  # Part of every id. Raise it when the normal form changes: every cached result is then made anew.
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
@@ -40,13 +41,18 @@ def validate_row(instruction: object, input: object, output: object) -> tuple[st
     input_text = _text("input", input, INPUT_IS_TEXT)
     if input_text is not None and not input_text.strip():
         input_text = None
-    is_text = output is None or isinstance(output, (str, bytes))
-    output_text = (_text("output", output, ENCODED) or None) if is_text else json_text(output)
+    is_text = is_missing(output) or isinstance(output, (str, bytes))
+    output_text = (_text("output", output, ENCODED) or None) if is_text else json_text(finite(output))
     return instruction_text, input_text, output_text
 
 
+def is_missing(value: object) -> bool:
+    """Whether a value stands for none: null, or the NaN that pandas and Parquet have in its place."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _text(role: str, value: object, rule: str) -> str | None:
-    if value is None:
+    if is_missing(value):
         return None
     if not isinstance(value, (str, bytes)):
         raise InvalidRow(f"the {role} is not text but {type_name(value)}", rule)

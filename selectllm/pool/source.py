@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import re
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -11,25 +14,87 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from selectllm.errors import MissingDependency, PoolError
-from selectllm.pool.formats import file_format, shown_name, suffix_of
-from selectllm.text import one_line, short_error
+from selectllm.paths import redact_url
+from selectllm.pool.formats import file_format, format_of_content, shown_name, suffix_of
+from selectllm.text import join_names, one_line, short_error
 
 _FILES_SHOWN: Final = 5
+_STDIN: Final = ("-", "/dev/stdin")
+_PATTERN: Final = re.compile(r"[*?\[]")
+_ADVICE: Final = {
+    401: "Give the key or password that it asks for.",
+    403: "Ask for the right to read it, or name a copy.",
+    429: "Wait a while, and try again.",
+}
+"""What to do about a server's refusal, by its status."""
 
 
 @dataclass(frozen=True)
 class PoolFile:
-    """A file that was read once: its bytes as they are stored, and their blake2b-128 digest in 32 hex digits."""
+    """A file that was read once: its bytes as they are stored, their blake2b-128 digest in 32 hex digits, its format.
+
+    A pool of several files has no bytes of its own but `parts`, and its digest is of theirs and their names.
+    """
 
     location: str
     data: bytes = field(repr=False)
     digest: str
+    form: str
+    parts: tuple["PoolFile", ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return one_line(PurePosixPath(redact_url(self.location)).name)
 
 
 def fetch(location: str) -> PoolFile:
-    """Read the file of a pool; raises as `fetch_bytes` does."""
-    data = fetch_bytes(location)
-    return PoolFile(location, data, hashlib.blake2b(data, digest_size=16).hexdigest())
+    """Read the file of a pool, or the files of a folder or a pattern in the order of their names.
+
+    "-" and "/dev/stdin" are standard input, whose format is that of its content. Raises as `fetch_bytes` does.
+    """
+    if location in _STDIN:
+        data = sys.stdin.buffer.read()
+        return PoolFile("standard input", data, _digest(data), format_of_content(data))
+    filesystem, path = _filesystem(location)
+    files = _files(location, filesystem, path)
+    if not files:
+        data = fetch_bytes(location)
+        return PoolFile(location, data, _digest(data), file_format(location))
+    if len({file_format(file) for file in files}) > 1:
+        shown = join_names((PurePosixPath(file).name for file in files), _FILES_SHOWN)
+        raise PoolError(
+            f"{shown_name(location)} holds files of several formats: {shown}. "
+            "Name one of them, or those of one format by a pattern such as *.jsonl"
+        )
+    parts = tuple(part for part in (_part(filesystem, file) for file in files) if part.data)
+    if not parts:
+        raise PoolError(f"{shown_name(location)} holds only empty files. Check how they were written or fetched.")
+    names = [f"{part.name} {part.digest}" for part in parts]
+    return PoolFile(location, b"", _digest("\n".join(names).encode()), file_format(files[0]), parts)
+
+
+def _part(filesystem: Any, path: str) -> PoolFile:
+    data = _read(filesystem, path, path)
+    return PoolFile(path, data, _digest(data), file_format(path))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _files(location: str, filesystem: Any, path: str) -> list[str]:
+    """The files of a folder whose names say their format, or those that fit a pattern; none for a single file."""
+    try:
+        if _PATTERN.search(path) and not location.startswith(("http://", "https://")) and not filesystem.exists(path):
+            found = [str(file) for file in filesystem.glob(path)]
+        elif filesystem.isdir(path):
+            found = [str(file) for file in filesystem.ls(path, detail=False)]
+        else:
+            return []
+        return sorted(file for file in found if suffix_of(file) and not PurePosixPath(file).name.startswith((".", "_")))
+    except Exception:  # the file at hand is opened next, and that error is the one to report
+        return []
 
 
 def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
@@ -38,6 +103,10 @@ def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:
     Raises PoolError where it cannot be read, MissingDependency where an optional package is needed to reach it.
     """
     filesystem, path = _filesystem(location)
+    return _read(filesystem, path, location, is_table=is_table)
+
+
+def _read(filesystem: Any, path: str, location: str, *, is_table: bool = True) -> bytes:
     try:
         with filesystem.open(path, "rb") as file:
             if is_table:  # after a directory was refused as one, and before anything is fetched in vain
@@ -66,14 +135,28 @@ def _filesystem(location: str) -> tuple[Any, str]:
 
 def _message(location: str, filesystem: Any, path: str, error: Exception) -> str:
     name = shown_name(location)
+    if status := _http_status(error):
+        words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
+        advice = _ADVICE.get(status, "Try again later." if status >= 500 else "Check the URL.")
+        return f"{name} cannot be read: the server answers {words}. {advice}"
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
             if filesystem.isdir(path):
-                names = sorted(PurePosixPath(entry).name for entry in filesystem.ls(path, detail=False))
-                files = [one_line(name, 80) for name in names if suffix_of(name)][:_FILES_SHOWN]
-                hint = f" in it, such as {', '.join(files)}." if files else "; none in it can be read."
-                return f"{name} is a directory. Name one file{hint}"
+                return f"{name} is a folder without a file that can be read. Check the path."
+        if _PATTERN.search(path):
+            return f"{name} fits no file that can be read. Check the path."
         return f"{name} does not exist. Check the path."
     if isinstance(error, PermissionError):
         return f"{name} cannot be read: permission denied. Ask for the right to read it, or name a copy."
     return f"{name} cannot be read: {type(error).__name__}: {short_error(error)}. Check the path and the access."
+
+
+def _http_status(error: BaseException | None) -> int | None:
+    """The status with which a server refused a request, of an error or of one that it came from; not 404."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        status = getattr(error, "status", None) or getattr(response, "status_code", None)
+        if isinstance(status, int) and status >= 400 and status != HTTPStatus.NOT_FOUND:
+            return int(status)
+        error = error.__cause__ or error.__context__
+    return None

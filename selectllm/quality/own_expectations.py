@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from selectllm.errors import UsageError
 from selectllm.pool import ParsedPool
-from selectllm.pool.records import values
+from selectllm.pool.carried import is_json, original_values
 from selectllm.quality.engine import CannotValidate, evaluate
 from selectllm.quality.gx import great_expectations, quiet
 from selectllm.quality.rules import FactTable, Rule, RuleResult
@@ -71,7 +71,7 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
     Raises UsageError where the suite does not fit the pool.
     """
     table = parsed.with_extra_columns(parsed.table)
-    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns = table.column_names
     needed = [rule.arguments for rule in suite.rules if not rule.type.startswith(_ABOUT_COLUMNS)]
     if missing := [name for arguments in needed for name in _columns_of(arguments) if name not in columns]:
         raise UsageError(
@@ -79,19 +79,23 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
             f"name one of {join_names(columns)}"
         )
     with quiet():
-        facts = {name: _series(column) for name, column in columns.items()}
+        facts = {field.name: _series(field, table[field.name]) for field in table.schema}
     try:
         return evaluate(FactTable("row", facts, suite.rules))
     except CannotValidate as error:
         raise UsageError(f"{suite.path}: {error}. Mend the expectation") from error
 
 
-def _series(column: pa.ChunkedArray) -> Any:
+def _series(field: pa.Field, column: pa.ChunkedArray) -> Any:
+    """A column as pandas holds it, with the user's own values: lists as lists, whole numbers with nulls as such."""
     import pandas as pd
 
-    with suppress(pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
-        return column.to_pandas(use_threads=False)
-    return pd.Series(values(column), dtype=object)
+    if not is_json(field) and not pa.types.is_nested(field.type):
+        if pa.types.is_integer(field.type) and column.null_count:  # else they would become floats
+            return pd.Series(column.to_pylist(), dtype="UInt64" if field.type == pa.uint64() else "Int64")
+        with suppress(pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
+            return column.to_pandas(use_threads=False)
+    return pd.Series(original_values(field, column), dtype=object)
 
 
 def _content(path: Path, name: str) -> Any:

@@ -42,6 +42,9 @@ def _of_ranking(ranking: dict[str, Any]) -> str | None:
     return position_bias_warning(ranking["position_bias_pvalue"])
 
 
+_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round"]
+
+
 def reason_text(row: Mapping[str, Any]) -> str:
     """Why a row of a selection was chosen."""
     reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
@@ -55,7 +58,7 @@ def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
     """The first rows of a selection: order, why, instruction."""
     return [
         {"order": row["order"], "why": reason_text(row), "instruction": fit_line(row["instruction"], width)}
-        for row in selection.slice(0, SHOWN).to_pylist()
+        for row in selection.slice(0, SHOWN).select(_SHOWN_COLUMNS).to_pylist()
     ]
 
 

@@ -1,7 +1,6 @@
 """The output folder of a run: the selection, the quarantine and the summary, for people and other programs."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from selectllm.errors import StoreError, UsageError
+from selectllm.pool.carried import original_values
 from selectllm.settings import RunSettings
 from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
 from selectllm.store.tables import to_parquet
+from selectllm.text import finite, json_text
 
 LINE_ENDS: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 """Line ends of Unicode that JSON allows unescaped, and at which some readers of lines split."""
@@ -54,19 +55,19 @@ def write_folder(folder: Path, selection: pa.Table, quarantine: pa.Table, summar
 
 
 def json_lines(table: pa.Table) -> bytes:
-    """A table as JSON lines in UTF-8; `input` and `output` are left out of rows that have none."""
-    rows = (
-        {name: _finite(value) for name, value in row.items() if value is not None or name not in ("input", "output")}
-        for row in table.to_pylist()
+    """A table as JSON lines in UTF-8; `input` and `output` are left out of rows that have none.
+
+    Values of carried columns stand as they were in the pool's file.
+    """
+    columns = [original_values(field, column) for field, column in zip(table.schema, table.columns, strict=True)]
+    lines = (
+        json_text(
+            {
+                name: finite(value)
+                for name, value in zip(table.column_names, row, strict=True)
+                if value is not None or name not in ("input", "output")
+            }
+        )
+        for row in zip(*columns, strict=True)
     )
-    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False, default=str) for row in rows)
     return b"".join(line.translate(LINE_ENDS).encode() + b"\n" for line in lines)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: where a column holds one, its lines hold null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

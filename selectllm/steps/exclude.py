@@ -14,11 +14,14 @@ from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.read_pool import columns_of
-from selectllm.store import Store, digest
+from selectllm.store import Artifact, Store, digest
 from selectllm.store.history import Commit, History, chosen_before
 
 CODE_VERSION: Final = 1
 """Raise it when the same rows are to be excluded for other reasons."""
+
+WHOLE_CHATS: Final = 3
+"""The code version of pools from which on the id of a chat covers all turns up to the one that is asked."""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,11 @@ def exclude(context: Context, pool: StepResult) -> StepResult | None:
 def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read."""
     commits = _earlier_commits(store, settings)
+    if any(_is_of_first_turns(store, commit) and not set(commit.ids) <= set(ids) for commit in commits):
+        raise UsageError(
+            f"the history {settings.history!r} holds chats that an earlier version knew by their first user turn "
+            "alone, and might choose again: begin a new --history, and name the earlier selections with --exclude"
+        )
     reasons = _named_by_files(settings, ids)
     reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}
     rows = [(id, reasons[id]) for id in ids if id in reasons]
@@ -68,6 +76,13 @@ def _named_by_files(settings: RunSettings, ids: Sequence[str]) -> dict[str, str]
             log.warning("none of the rows that %s names is in the pool: it excludes nothing", redact_url(file))
         reasons |= {id: f"named by {redact_url(file)}" for id in named}
     return reasons
+
+
+def _is_of_first_turns(store: Store, commit: Commit) -> bool:
+    """Whether a slot's rows are chats whose ids do not cover what stands before the turn that is asked."""
+    selection = store.manifest(Artifact(kind="selection", key=commit.selection))
+    pool = store.manifest(Artifact(kind="pool", key=selection.made_from["pool"])) if selection else None
+    return pool is not None and pool.code_version < WHOLE_CHATS and pool.facts.get("layout") == "messages"
 
 
 def _earlier_commits(store: Store, settings: RunSettings) -> Sequence[Commit]:

@@ -3,13 +3,13 @@
 from typing import Final
 
 from selectllm import pool, quality
-from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.left_out import check_budget
 from selectllm.steps.validate import load_verdict, validation_settings
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raise it when the same file is to give another table: everything after it is made anew."""
 
 
@@ -22,7 +22,7 @@ def read_pool(context: Context) -> StepResult:
     store, settings = context.store, context.settings
     store.remove_stale_temp_files()
     file = pool.fetch(settings.pool)
-    decisive = {"format": pool.file_format(settings.pool), "columns": settings.columns.model_dump()}
+    decisive = {"format": file.form, "columns": settings.columns.model_dump()}
     decisive |= validation_settings(settings)
     quarantine = CacheEntry(store, "quarantine", CODE_VERSION, {"file": file.digest}, decisive)
     entry = CacheEntry(store, "pool", CODE_VERSION, {"file": file.digest}, decisive)
@@ -37,8 +37,8 @@ def read_pool(context: Context) -> StepResult:
         facts |= {"kept": rows.table.num_rows, "quarantine": quarantine.artifact.key}
         quarantine.save(rows.quarantine, facts)
         result = entry.save(rows.table, facts)
-    if result.manifest.rows:
-        check_budget(settings.budget, result.manifest.rows)
+    if settings.budget > result.manifest.rows > 0:
+        check_budget(settings, result.manifest.rows, store.read(quarantine.artifact))
     return result
 
 
@@ -55,9 +55,3 @@ def usable_rows(settings: RunSettings, file: pool.PoolFile) -> tuple[pool.Pool, 
 def columns_of(settings: RunSettings) -> pool.Columns:
     """The pool's columns that the settings name."""
     return pool.Columns(**settings.columns.model_dump())
-
-
-def check_budget(budget: int, usable: int) -> None:
-    """Raise UsageError when the budget is larger than the pool."""
-    if budget > usable:
-        raise UsageError(f"the budget is {budget:,}, but the pool holds {usable:,} usable rows: choose at most as many")

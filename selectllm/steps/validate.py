@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from selectllm import quality
-from selectllm.errors import ContractError, SelectLLMError, StoreError
+from selectllm.errors import ContractError, QualityError, SelectLLMError, StoreError
 from selectllm.execution import Started
 from selectllm.pool import refusal
 from selectllm.quality import Boundary, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context, Validation
-from selectllm.store import Store, digest
+from selectllm.steps.left_out import reasons_text
+from selectllm.store import Artifact, Store, digest
 
 CODE_VERSION: Final = 1
 """Raise it when the same table is to be validated otherwise."""
@@ -38,7 +40,11 @@ def validate(context: Context, result: StepResult, against: StepResult | None = 
     validation = _validation(context, result, against)
     if refused := result.facts.get("refused"):
         raise refusal(context.settings.pool, refused, validation.verdict)
-    validation.verdict.require()
+    try:
+        validation.verdict.require()
+    except QualityError as error:
+        reasons = reasons_text(_quarantine(context, result)) if against is None else ""
+        raise QualityError(f"{error}. Rows were left out{reasons}" if reasons else str(error), error.evidence) from None
     return validation
 
 
@@ -116,6 +122,10 @@ def _validation(context: Context, result: StepResult, against: StepResult | None
         verdict = quality.validate_rankings(*tables, max_abstained=limit, abstained=abstained)
     save_verdict(store, key, verdict)
     return Validation(verdict, cached=False)
+
+
+def _quarantine(context: Context, pool: StepResult) -> pa.Table:
+    return context.store.read(Artifact(kind="quarantine", key=pool.facts["quarantine"]))
 
 
 def _max_abstained(settings: RunSettings, result: StepResult) -> float | None:

@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -85,6 +86,12 @@ def test_plan_of_the_demo_counts_one_call_per_row(cli: Cli, pool: Path) -> None:
     code, out, _ = cli("plan", pool, "--budget", 7)
     assert code == 0
     assert "60 calls, one for each row" in out
+
+
+def test_a_pool_can_come_from_standard_input(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pool.read_bytes())))
+    code, out, _ = cli("select", "-", "--budget", 2, "--strategy", "longest")
+    assert (code, out.splitlines()[0][:18]) == (0, "Chose 2 of 60 rows")
 
 
 def test_plan_reports_a_grown_depth(cli: Cli, pool: Path) -> None:

@@ -1,7 +1,10 @@
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,14 @@ def _parquet(rows: Rows | pa.Table) -> bytes:
     return file.getvalue()
 
 
+def _arrow(rows: Rows) -> bytes:
+    table = pa.Table.from_pylist(rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    return bytes(sink.getvalue())
+
+
 def _lines(rows: Rows) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
@@ -38,6 +49,31 @@ WRITERS: dict[str, Callable[[Any], bytes]] = {
     ".csv": lambda rows: _separated(rows, ","),
     ".tsv": lambda rows: _separated(rows, "\t"),
     ".parquet": _parquet,
+    ".jsonlines": _lines,
+    ".arrow": _arrow,
+}
+
+
+def _zip(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("folder/pool", content)
+    return file.getvalue()
+
+
+def _zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": _zstd,
+    ".zip": _zip,
 }
 
 
@@ -50,8 +86,9 @@ def write(tmp_path: Path) -> Callable[..., str]:
         if isinstance(content, str):
             content = content.encode()
         if not isinstance(content, bytes):
-            content = WRITERS[Path(name.removesuffix(".gz")).suffix](content)
-            content = gzip.compress(content) if name.endswith(".gz") else content
+            end = Path(name).suffix
+            content = WRITERS[Path(name.removesuffix(end) if end in PACKERS else name).suffix](content)
+            content = PACKERS[end](content) if end in PACKERS else content
         path.write_bytes(content)
         return str(path)
 

@@ -35,42 +35,6 @@ def test_a_layout_is_recognised_by_its_columns(write, suffix, row, layout, expec
     assert (pool.layout, texts(pool), extra_columns(pool)) == (layout, [expected], others)
 
 
-TURNS = [
-    ([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "a"),
-    ([{"from": "gpt", "value": "s"}, {"from": "human", "value": "a"}], "a"),
-    ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}], "a\nb"),
-    ([{"role": "user", "content": [{"type": "image", "url": "u"}, {"type": "text", "text": "b"}]}], "b"),
-]
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-@pytest.mark.parametrize("column", ["messages", "conversations"])
-@pytest.mark.parametrize(("turns", "instruction"), TURNS)
-def test_a_conversation_gives_its_first_user_turn_and_is_kept_as_a_column(write, suffix, column, turns, instruction):
-    pool = read_pool(write("pool" + suffix, [{column: turns, "n": 1}]))
-    assert (pool.layout, texts(pool)) == ("messages", [(instruction, None, None)])
-    assert extra_columns(pool) == [column, "n"]
-    assert len(pool.table[column][0]) == len(turns)
-
-
-@pytest.mark.parametrize(
-    ("messages", "reason"),
-    [
-        (None, "no messages"),
-        ("hello", "the messages are not a list but text"),
-        ([], "no user turn"),
-        (["hello", {"role": "assistant", "content": "a"}], "no user turn"),
-        ([{"role": "user"}], "no instruction"),
-        ([{"role": "user", "content": 3}], "the instruction is not text but a number"),
-        ([{"role": "user", "content": [{"type": "image", "url": "u"}]}], "the instruction is empty"),
-    ],
-)
-def test_a_conversation_without_a_question_is_quarantined(write, messages, reason):
-    good = {"messages": [{"role": "user", "content": "a"}]}
-    pool = read_pool(write("pool.jsonl", [{"messages": messages}, good]))
-    assert pool.quarantine["reason"].to_pylist() == [reason]
-
-
 def test_named_columns_are_preferred_and_not_stored_twice(write):
     row = {"question": "q", "instruction": "i", "hint": "h", "answer": "a", "input": "x"}
     pool = read_pool(write("pool.jsonl", [row]), Columns(instruction="question", input="hint", output="answer"))

@@ -58,7 +58,7 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_text(write, line, reason):
         (b'"a"a,b,c', "not valid CSV: ',' expected after '\"'"),
         (b"a\ra,b,c", "not valid CSV: a bare carriage return"),
         (b"\xff,b,c", "not UTF-8"),
-        (b",b,c", "the instruction is empty"),
+        (b",,c", "the instruction is empty"),
         (b"good,,x", "duplicate of row 2"),
     ],
 )
@@ -107,6 +107,40 @@ def test_an_output_that_is_not_text_is_stored_as_json(write, output, kept):
     assert read_pool(write("pool.jsonl", [{"instruction": "a", "output": output}])).table["output"].to_pylist() == [
         kept
     ]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+def test_nan_counts_as_missing_in_every_column_of_texts(write, suffix):
+    nan = float("nan")
+    rows = [
+        {"instruction": "a", "input": nan, "output": nan},
+        {"instruction": "a", "input": None, "output": None},
+        {"instruction": nan, "input": nan, "output": nan},
+    ]
+    content = pa.table({name: [row[name] for row in rows] for name in ("input", "output")})
+    content = content.append_column("instruction", pa.array(["a", "a", None])) if suffix == ".parquet" else rows
+    pool = read_pool(write("pool" + suffix, content))
+    assert pool.table.select(POOL.names[2:]).to_pylist() == [{"instruction": "a", "input": None, "output": None}]
+    assert pool.quarantine["reason"].to_pylist() == ["duplicate of row 1", "no instruction"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("mark", ["NaN", "nan", "null", "NULL", "\\N", " NaN "])
+def test_the_words_for_a_missing_value_are_missing_texts_in_csv(write, suffix, mark):
+    rows = [
+        {"instruction": "a", "input": mark, "output": mark, "x": mark},
+        {"instruction": mark, "input": "", "output": "", "x": ""},
+    ]
+    pool = read_pool(write("pool" + suffix, rows))
+    assert pool.table.select([*POOL.names[2:], "x"]).to_pylist() == [
+        {"instruction": "a", "input": None, "output": None, "x": mark}
+    ]
+    assert pool.quarantine["reason"].to_pylist() == ["no instruction"]
+
+
+def test_a_text_of_json_is_never_a_missing_value(write):
+    pool = read_pool(write("pool.jsonl", [{"instruction": "What is it?", "input": "null", "output": "NaN"}]))
+    assert (pool.table["input"].to_pylist(), pool.table["output"].to_pylist()) == (["null"], ["NaN"])
 
 
 def test_a_pool_without_a_usable_row_names_the_first_ten_reasons(write):

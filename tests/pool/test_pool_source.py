@@ -2,6 +2,8 @@ import gzip
 import hashlib
 import os
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
@@ -80,15 +82,17 @@ def test_a_missing_pool_file_is_an_error(refused, memory, tmp_path):
     assert "cannot be read: ValueError" in refused(f"{tmp_path}/\0.jsonl")
 
 
-def test_a_directory_as_pool_is_an_error_that_lists_up_to_five_files(refused, memory, tmp_path):
-    assert "is a directory. Name one file; none in it can be read." in refused(str(tmp_path))
-    for name in "gfedcba":
-        (tmp_path / f"{name}.jsonl").touch()
-        (tmp_path / f"{name}.txt").touch()
-    hint = "is a directory. Name one file in it, such as a.jsonl, b.jsonl, c.jsonl, d.jsonl, e.jsonl."
-    assert hint in refused(str(tmp_path))
-    memory.pipe("/pools/pool.csv", ROW)
-    assert "is a directory. Name one file in it, such as pool.csv." in refused("memory://pools")
+def test_a_folder_without_a_file_of_a_known_format_is_an_error(refused, tmp_path):
+    (tmp_path / "a.txt").touch()
+    assert "is a folder without a file that can be read. Check the path." in refused(str(tmp_path))
+    assert "fits no file that can be read. Check the path." in refused(f"{tmp_path}/*.jsonl")
+
+
+def test_a_folder_of_several_formats_is_an_error(refused, tmp_path):
+    for name in ("a.jsonl", "b.jsonl", "info.json"):
+        (tmp_path / name).touch()
+    message = refused(str(tmp_path))
+    assert "holds files of several formats: a.jsonl, b.jsonl, info.json. Name one of them, or those of one" in message
 
 
 def test_an_unknown_format_is_an_error(refused, write):
@@ -107,6 +111,52 @@ def test_a_protocol_with_a_missing_package_is_an_error(refused, monkeypatch):
     monkeypatch.delitem(_registry, "hf", raising=False)  # fsspec's registry of imported classes
     message = refused("hf://datasets/a/b/pool.jsonl", MissingDependency)
     assert "pip install 'selectllm[embed]'" in message
+
+
+@pytest.fixture
+def answering():
+    """Serves one status to every request on this machine; returns the server's URL."""
+    servers = []
+
+    def answering(status):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_HEAD(self):
+                self.do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield answering
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "cannot be read: the server answers 401 Unauthorized. Give the key or password that it asks for."),
+        (403, "cannot be read: the server answers 403 Forbidden. Ask for the right to read it, or name a copy."),
+        (404, "does not exist. Check the path."),
+        (410, "cannot be read: the server answers 410 Gone. Check the URL."),
+        (500, "cannot be read: the server answers 500 Internal Server Error. Try again later."),
+        (599, "cannot be read: the server answers 599. Try again later."),
+    ],
+)
+def test_the_refusal_of_a_web_server_is_told_as_what_it_is(refused, answering, status, words):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+    location = f"{answering(status)}/pool.jsonl"
+    assert refused(location) == f"{location} {words}"
 
 
 class FailingFileSystem(MemoryFileSystem):

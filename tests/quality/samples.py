@@ -59,7 +59,7 @@ def write_rows(path: Path, *rows: dict[str, Any]) -> str:
     return str(path)
 
 
-def expectation(type_: str, severity: str | None = None, **kwargs: Any) -> dict[str, Any]:
+def expectation(type_: str, severity: str | None = None, /, **kwargs: Any) -> dict[str, Any]:
     """An entry of a suite."""
     return {"type": type_, "kwargs": kwargs} | ({"severity": severity} if severity else {})
 

@@ -6,7 +6,7 @@ import pytest
 
 from selectllm.errors import QualityError, UsageError
 from selectllm.quality import load_suite
-from tests.quality.samples import expectation, finding_of, read_and_validate, write_suite
+from tests.quality.samples import expectation, finding_of, read_and_validate, suite_of, write_rows, write_suite
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,32 @@ def test_rows_that_mostly_allows_are_not_quarantined(validate_by):
 )
 def test_the_first_of_duplicate_values_is_kept(validate_by, entry, kept):
     assert validate_by(entry)[0].table.num_rows == kept
+
+
+BIG = 2**53
+
+
+@pytest.mark.parametrize(
+    ("values", "entry", "failing"),
+    [
+        (["qa", float("nan"), "qa"], ("match_regex", {"regex": "^qa$"}), []),
+        ([1, "qa", "x"], ("match_regex", {"regex": "^(1|qa)$"}), [3]),
+        ([["a"], ["b"], []], ("be_of_type", {"type_": "list"}), []),
+        ([["a"], ["b"], ["c"]], ("be_in_set", {"value_set": [["a"], ["b"]]}), [3]),
+        ([["a"], ["b"], ["a"]], ("be_unique", {}), [3]),
+        ([[{"role": "user"}], [{"role": "user"}], [{"role": "bot", "n": 1}]], ("be_unique", {}), [2]),
+        ([{"a": 1}, {"a": 2}, {"b": 1}], ("be_unique", {}), []),
+        ([BIG, BIG + 1, None], ("be_unique", {}), []),
+        ([BIG, BIG + 1, None], ("be_in_set", {"value_set": [BIG]}), [2]),
+        ([2**64, 2**64 + 1, 1], ("be_in_set", {"value_set": [2**64, 1]}), [2]),
+    ],
+)
+def test_expectations_see_the_values_of_the_file(tmp_path, values, entry, failing):
+    rows = [{"instruction": f"Task number {n}", "x": value} for n, value in enumerate(values)]
+    name, arguments = entry
+    suite = suite_of(tmp_path, expectation(f"expect_column_values_to_{name}", "warning", column="x", **arguments))
+    pool, _ = read_and_validate(write_rows(tmp_path / "pool.jsonl", *rows), suite)
+    assert pool.quarantine["row"].to_pylist() == failing
 
 
 def test_a_suite_in_yaml_names_its_rules_and_reasons(validate_by, tmp_path):

@@ -12,7 +12,7 @@ from selectllm.errors import Stopped, StoreError, TransientError, UsageError
 from selectllm.llm.model import Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from selectllm.steps import choose
+from selectllm.steps import choose, read_pool
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History, chosen_before, with_slot
 from selectllm.store.locks import Lease
@@ -391,3 +391,36 @@ def test_a_store_works_in_a_folder_with_brackets(make_run: MakeRun) -> None:
     assert set(select(run).summary["cached"]) == set()
     again = select(run)
     assert set(again.summary["cached"]) == set(again.summary["seconds"])
+
+
+def write_chats(path: Path, rows: int) -> None:
+    """Chats of two user turns, the first of which have one request in common."""
+    turns = [("user", "Name a river."), ("assistant", "The Rhine."), ("user", "Say more of it, number {}.")]
+    chats = [[{"role": role, "content": text.format(row)} for role, text in turns] for row in range(rows)]
+    chats[0] = chats[0][:1]
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats), encoding="utf-8")
+
+
+def test_a_history_of_chats_known_by_their_first_turn_is_refused(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chats(tmp_path / "chats.jsonl", rows=8)
+    run = make_run(budget=1, history="chats", pool=str(tmp_path / "chats.jsonl"), strategy="longest", out=str(tmp_path))
+    of_first_turns = {"columns": run.columns.model_copy(update={"turn": "first"})}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(read_pool, "CODE_VERSION", 2)
+        select(run.model_copy(update=of_first_turns))
+    write_chats(tmp_path / "chats.jsonl", rows=7)
+    assert ids(select(run.model_copy(update={"budget": 2})))
+    (tmp_path / "chats.jsonl").write_text((tmp_path / "chats.jsonl").read_text().split("\n", 1)[1])
+    with pytest.raises(UsageError, match=r"the history 'chats' holds chats that an earlier version knew .* --exclude"):
+        select(run)
+
+
+def test_an_earlier_selection_of_chats_names_its_rows_by_their_conversations(make_run: MakeRun, tmp_path: Path) -> None:
+    write_chats(tmp_path / "chats.jsonl", rows=3)
+    chat = (tmp_path / "chats.jsonl").read_text().splitlines()[1]
+    (tmp_path / "earlier.jsonl").write_text(json.dumps({"instruction": "Name a river.", **json.loads(chat)}))
+    pool, earlier = str(tmp_path / "chats.jsonl"), str(tmp_path / "earlier.jsonl")
+    run = make_run(budget=1, pool=pool, strategy="longest", exclude=(earlier,))
+    assert select(run).summary["selection"]["excluded"] == 2, "the chat, and the request that it was known by"

@@ -1,0 +1,73 @@
+"""Several files read as one: the rows of each behind those of the one before, and where each row came from."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from selectllm.errors import PoolError
+from selectllm.pool.records import MAX_COLUMNS, Column, Records, values
+
+ORIGIN: Final = ("pool_file", "pool_row")
+"""Columns that say where a row of a pool of several files came from: the file's name, and its row there."""
+
+
+def join_records(parts: Sequence[tuple[str, Records]], location: str) -> Records:
+    """The records of several files, by their names, as those of one; rows are numbered on from file to file."""
+    starts: list[int] = []
+    rows: list[int] = []
+    faults: dict[int, str] = {}
+    for _, records in parts:
+        starts.append(start := max([0, *rows[-1:], *list(faults)[-1:]]))
+        rows += [start + row for row in records.rows]
+        faults |= {start + row: records.faults[row] for row in sorted(records.faults)}
+
+    def part_of(row: int) -> int:
+        return bisect_right(starts, row - 1) - 1
+
+    def texts(wanted: Sequence[int]) -> list[str]:
+        by_part: dict[int, list[int]] = {}
+        for row in wanted:
+            by_part.setdefault(part_of(row), []).append(row - starts[part_of(row)])
+        found = {
+            starts[part] + row: text
+            for part, own in by_part.items()
+            for row, text in zip(own, parts[part][1].texts(own), strict=True)
+        }
+        return [found[row] for row in wanted]
+
+    names = list(dict.fromkeys(name for _, records in parts for name in records.columns))
+    if len(names) > MAX_COLUMNS:
+        raise PoolError(
+            f"the files of {location} have more than {MAX_COLUMNS} columns. Name those that belong together."
+        )
+    columns = {
+        name: _joined([(records.columns.get(name), len(records.rows)) for _, records in parts]) for name in names
+    }
+    missing = frozenset[str]().union(*(records.missing for _, records in parts))
+    files = tuple((start, name) for start, (name, _) in zip(starts, parts, strict=True))
+    return Records(rows, columns, faults, texts, missing, files)
+
+
+def with_origins(table: pa.Table, records: Records) -> pa.Table:
+    """A table of rows with the columns ORIGIN, where the pool is of several files."""
+    if not records.files:
+        return table
+    starts, rows = [start for start, _ in records.files], table["row"].to_pylist()
+    parts = [bisect_right(starts, row - 1) - 1 for row in rows]
+    names = pa.array([records.files[part][1] for part in parts], pa.string())
+    numbers = pa.array([row - starts[part] for part, row in zip(parts, rows, strict=True)], pa.int64())
+    return table.append_column(ORIGIN[0], names).append_column(ORIGIN[1], numbers)
+
+
+def _joined(parts: Sequence[tuple[Column | None, int]]) -> Column:
+    """A column of all files; of Arrow's type where all files that have it agree on one."""
+    types = {column.type if isinstance(column, pa.ChunkedArray) else None for column, _ in parts if column is not None}
+    type_ = types.pop()
+    if type_ is not None and not types:
+        pieces = (pa.nulls(rows, type_) if column is None else column for column, rows in parts)
+        chunks = (piece.chunks if isinstance(piece, pa.ChunkedArray) else [piece] for piece in pieces)
+        return pa.chunked_array([chunk for several in chunks for chunk in several], type_)
+    lists = ([None] * rows if column is None else values(column) for column, rows in parts)
+    return [value for column in lists for value in column]

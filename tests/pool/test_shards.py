@@ -1,0 +1,118 @@
+"""Pools of several files, and of standard input."""
+
+import io
+import json
+import sys
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from selectllm import select
+from selectllm.errors import PoolError
+from selectllm.explain.explain import explain
+from selectllm.explain.render import render_explanation
+from selectllm.pool import fetch
+from selectllm.settings import RunSettings
+from selectllm.store import Store
+from tests.pool.reading import read_pool
+
+SUFFIXES = [".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz"]
+FILES = [
+    [{"instruction": "a", "x": "1"}, {"instruction": "", "x": "2"}],
+    [{"instruction": "a", "x": "3"}, {"instruction": "b", "x": "4"}],
+]
+
+
+@pytest.fixture
+def folder(write, tmp_path):
+    def folder(suffix, files=FILES):
+        for number, rows in enumerate(files):
+            write(f"part-{number}{suffix}", rows)
+        write("_SUCCESS.jsonl", b"")
+        return str(tmp_path)
+
+    return folder
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("pattern", ["", "/part-*", "/part-[01]*", "/"])
+def test_a_folder_and_a_pattern_are_read_as_one_pool(folder, suffix, pattern):
+    pool = read_pool(folder(suffix) + pattern)
+    first = 2 if suffix == ".csv" else 1
+    assert pool.table.select(["instruction", "x", "pool_file", "pool_row"]).to_pylist() == [
+        {"instruction": "a", "x": "1", "pool_file": f"part-0{suffix}", "pool_row": first},
+        {"instruction": "b", "x": "4", "pool_file": f"part-1{suffix}", "pool_row": first + 1},
+    ]
+    assert pool.quarantine.select(["reason", "pool_file", "pool_row"]).to_pylist() == [
+        {"reason": "the instruction is empty", "pool_file": f"part-0{suffix}", "pool_row": first + 1},
+        {"reason": f"duplicate of row {first}", "pool_file": f"part-1{suffix}", "pool_row": first},
+    ]
+    assert [("2" in text, "3" in text) for text in pool.quarantine["text"].to_pylist()] == [
+        (True, False),
+        (False, True),
+    ]
+    assert (pool.rows_read, pool.quarantined, pool.duplicates) == (4, 1, 1)
+
+
+def test_rows_that_are_no_records_are_counted_in_their_own_file(write, tmp_path):
+    write("a.jsonl", '{"instruction": "a"}\nnonsense\n')
+    write("b.jsonl", 'nonsense\n{"instruction": "b"}\n')
+    pool = read_pool(str(tmp_path))
+    assert pool.table["row"].to_pylist() == [1, 4]
+    assert pool.quarantine.select(["row", "pool_file", "pool_row"]).to_pylist() == [
+        {"row": 2, "pool_file": "a.jsonl", "pool_row": 2},
+        {"row": 3, "pool_file": "b.jsonl", "pool_row": 1},
+    ]
+
+
+def test_empty_files_of_a_folder_are_no_fault(write, tmp_path):
+    write("a.jsonl", b"")
+    with pytest.raises(PoolError, match="holds only empty files"):
+        read_pool(str(tmp_path))
+    write("b.jsonl", FILES[0])
+    assert read_pool(str(tmp_path)).rows_read == 2
+
+
+def test_columns_of_arrow_keep_their_type_where_the_files_agree(write, tmp_path):
+    write("a.parquet", pa.table({"instruction": ["a"], "n": pa.array([1], pa.int8()), "m": pa.array([1], pa.int8())}))
+    write("b.parquet", pa.table({"instruction": ["b"], "m": pa.array(["x"])}))
+    table = read_pool(str(tmp_path)).table
+    assert (table["n"].type, table["n"].to_pylist()) == (pa.int8(), [1, None])
+    assert table["m"].to_pylist() == ["1", '"x"']
+
+
+def test_the_digest_of_several_files_covers_their_names_and_bytes(folder, write, tmp_path):
+    before = fetch(folder(".jsonl")).digest
+    assert fetch(str(tmp_path)).digest == before
+    write("part-1.jsonl", FILES[0])
+    assert fetch(str(tmp_path)).digest != before
+
+
+def test_a_folder_of_a_remote_file_system_is_read(write):
+    memory = fsspec.filesystem("memory")
+    for name in "ab":
+        memory.pipe(f"/shards/{name}.jsonl", json.dumps({"instruction": name}).encode())
+    assert read_pool("memory://shards").table["pool_file"].to_pylist() == ["a.jsonl", "b.jsonl"]
+    assert read_pool("memory://shards/*.jsonl").table["instruction"].to_pylist() == ["a", "b"]
+    memory.rm("/shards", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"instruction": "a"}\n', b'\n[{"instruction": "a"}]', b"instruction\na\n", b"instruction;x\na;b\n"]
+)
+def test_standard_input_is_read_by_its_content(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert read_pool("-").table["instruction"].to_pylist() == ["a"]
+
+
+def test_explain_names_the_file_of_a_row(folder, tmp_path):
+    store = str(tmp_path / "store")
+    run = RunSettings.model_validate(
+        {"pool": f"{folder('.jsonl')}/part-*", "budget": 1, "strategy": "longest", "store": store}
+        | {"quality": {"no_validate": True}}
+    )
+    assert select(run).table()["pool_file"].to_pylist()
+    texts = [render_explanation(explain(Store(store), f"row:{row}")).splitlines()[0] for row in (2, 4)]
+    assert texts[0] == "Row 2 (part-0.jsonl, row 2) of the pool"
+    assert texts[1].startswith("Row 4 (part-1.jsonl, row 2) of the pool, id ")
