@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from selectllm import cancellation
 from selectllm.execution import Progress, no_progress
-from selectllm.report.output import check_folders
+from selectllm.report.folders import check_folders
 from selectllm.report.result import Result, publish
 from selectllm.settings import RunSettings
 from selectllm.steps.choose import choose

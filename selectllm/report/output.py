@@ -1,38 +1,20 @@
 """The output folder of a run: the selection, the quarantine and the summary, for people and other programs."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
-from selectllm.errors import StoreError, UsageError
+from selectllm.errors import StoreError
 from selectllm.pool.carried import original_values
-from selectllm.settings import RunSettings
-from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
+from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.tables import to_parquet
 from selectllm.text import finite, json_text
 
 LINE_ENDS: Final = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 """Line ends of Unicode that JSON allows unescaped, and at which some readers of lines split."""
-
-
-def check_folders(settings: RunSettings) -> None:
-    """Raise UsageError when a folder that the run is to fill could not be, while nothing has been paid for yet."""
-    for option, folder in (("--out", settings.out), ("--data-docs", settings.quality.data_docs)):
-        if folder is None:
-            continue
-        if "://" in folder:
-            raise UsageError(
-                f"{option} {folder} is a URL: name a folder of this machine; the store (--store) may be a URL"
-            )
-        path = Path(folder).expanduser()
-        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            fault = "may not be written to" if existing.is_dir() else "is a file"
-            raise UsageError(f"{option} {folder} cannot be written: {existing} {fault}")
 
 
 def write_folder(folder: Path, selection: pa.Table, quarantine: pa.Table, summary: Mapping[str, Any]) -> None:
@@ -46,9 +28,9 @@ def write_folder(folder: Path, selection: pa.Table, quarantine: pa.Table, summar
         "summary.json": json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n",
     }
     try:
-        remove_stale_temp_files(folder.glob(TEMPORARY_PATTERN))
         (folder / "summary.json").unlink(missing_ok=True)
         for name, content in files.items():
+            remove_stale_temp_files(folder.glob(temporary_pattern(name)))
             write_atomically(folder / name, content)
     except OSError as error:
         raise StoreError(f"the output folder {str(folder)!r} cannot be written: {error.strerror}") from error

@@ -8,11 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-TEMPORARY_PATTERN: Final = ".*.tmp"
-"""The name of a file while it is written."""
+_RANDOM_DIGITS: Final = 8  # of the name of a temporary file
 
 STALE_SECONDS: Final = 3600.0
 """Older temporary files are stale: their writer has died."""
+
+
+def temporary_pattern(name: str = "*") -> str:
+    """What a file is called while it is written, as a pattern; by default, any file."""
+    return f".{name}.{'[0-9a-f]' * _RANDOM_DIGITS}.tmp"
 
 
 def remove_stale_temp_files(temporary: Iterable[Path]) -> None:
@@ -27,7 +31,7 @@ def remove_stale_temp_files(temporary: Iterable[Path]) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a local file under a temporary name, make it durable, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_DIGITS // 2)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

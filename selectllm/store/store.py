@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from selectllm.errors import SelectLLMError, StoreError, UsageError
 from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
-from selectllm.store.files import TEMPORARY_PATTERN, remove_stale_temp_files, write_atomically
+from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.locks import Lease, try_kernel_lock
 from selectllm.store.tables import from_parquet, to_parquet
 
@@ -186,7 +186,7 @@ class Store:
     def remove_stale_temp_files(self) -> None:
         """Remove the temporary files of writers that died; object stores put a file whole, and have none."""
         if self.is_local:
-            remove_stale_temp_files(Path(self.root, LAYOUT).rglob(TEMPORARY_PATTERN))
+            remove_stale_temp_files(Path(self.root, LAYOUT).rglob(temporary_pattern()))
 
     def read_bytes(self, name: str, start: int = 0) -> bytes:
         """The content of a file under the root, from its byte `start` on.

@@ -296,7 +296,7 @@ def test_a_run_removes_old_temporary_files_and_keeps_recent_ones(make_run: MakeR
     run = make_run()
     select(run)
     folder = Path(run.store) / "v1" / "artifacts" / "pool"
-    old, young = folder / ".a.parquet.0123.tmp", folder / ".b.parquet.0123.tmp"
+    old, young = folder / ".a.parquet.01234567.tmp", folder / ".b.parquet.89abcdef.tmp"
     for path in (old, young):
         path.write_bytes(b"half")
     hours_ago = time.time() - 7200
