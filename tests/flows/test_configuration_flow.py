@@ -157,7 +157,7 @@ def test_a_remote_worker_receives_the_key(define: Define, make_run: MakeRun) -> 
     with ollama_server() as server:
         define(selectllm_ollama_host=server.host, secret="ollama block's")
         settings = make_run(selector=server.selector, ranking={"hosts": [server.host]})  # as the flow hands it on
-        job = Job("rankings", model, 1, longest_request(candidates, settings, model.mode))
+        job = Job("rankings", model, 1, longest_request(candidates, settings, model.mode, model.think))
         piece = partial(rank_batch, settings, partial(load_keys, settings))
         item = WorkItem(Batch(job, (Query(0, candidates, 0),)), share=1)
         sent = pickle.dumps((piece, item))
