@@ -9,7 +9,6 @@ from cyclopts import App
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.printing import Json
 from selectllm.cli.select import print_result
-from selectllm.errors import SelectLLMError
 from selectllm.paths import absolute_path, redact_url
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
@@ -47,7 +46,7 @@ def build_flow_app(flow: Flow) -> App:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Print our own errors without a traceback: their message already says what is wrong and what to do."""
-    if record.exc_info and isinstance(record.exc_info[1], SelectLLMError):
+    """Print errors without a traceback: ours say what is wrong, and that of any other is kept in a file."""
+    if record.exc_info:
         record.exc_info, record.exc_text = None, None
     return True

@@ -10,6 +10,11 @@ def redact_url(location: str) -> str:
     return re.sub(r"[^/@\s]+@|\?\S*", "", location) if re.search(r"://|@", location) else location
 
 
+def redact_users(text: str) -> str:
+    """A text without the users and passwords of the URLs in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
 def absolute_path(location: str) -> str:
     """A local path from the root on, so that it means the same in every process; a URL as it is."""
     return location if "://" in location else os.path.abspath(os.path.expanduser(location))

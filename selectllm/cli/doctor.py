@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from selectllm.cli.messages import setting_errors
-from selectllm.cli.printing import Json, print_json
+from selectllm.cli.printing import Json, print_json, print_text
 from selectllm.errors import UsageError
 from selectllm.execution import run_coroutine
 from selectllm.settings import RunSettings
@@ -51,9 +51,9 @@ async def _diagnose(settings: RunSettings, *, json: bool) -> int:
     async for finding in diagnose(settings, ApiKeys.from_environment()):
         findings.append(finding)
         if not json:
-            print(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {sanitize(finding.seen)}", flush=True)
+            print_text(f"{'ok ' if finding.ok else 'NOT'}  {finding.name:<18} {sanitize(finding.seen)}")
             if finding.advice and not finding.ok:
-                print(f"     {'':<18} {sanitize(finding.advice)}", flush=True)
+                print_text(f"     {'':<18} {sanitize(finding.advice)}")
     if json:
         print_json([asdict(finding) for finding in findings])
     return 0 if all(finding.ok for finding in findings) else 1

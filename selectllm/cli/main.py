@@ -17,7 +17,9 @@ from selectllm.cli.artifacts import artifacts
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
 from selectllm.cli.messages import usage_error
+from selectllm.cli.printing import printing
 from selectllm.cli.select import plan, select
+from selectllm.cli.unexpected import store_of, unexpected_error
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
 
@@ -72,6 +74,8 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
             tokens = sys.argv[1:] if arguments is None else arguments
             tokens = ["/dev/stdin" if token == "-" else token for token in tokens]  # else it would be an option
             code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            with printing():
+                sys.stdout.flush()
             return code if isinstance(code, int) else 0
     except SelectLLMError as error:
         return _fail(str(error), error.exit_code)
@@ -82,8 +86,8 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`: not a failure of the run
         sys.stderr.close()
         return 0
-    except OSError as error:
-        return _fail(f"the result cannot be printed: {error.strerror}. It is kept in the store", 1)
+    except Exception as error:
+        return _fail(unexpected_error(error, store_of(app, arguments)), 1)
 
 
 class _OneLine(logging.Formatter):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from selectllm.errors import RunError
 from selectllm.execution import Progress
 
 if TYPE_CHECKING:
@@ -20,18 +21,35 @@ Json = Annotated[
 ]
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """Turn errors of stdout into RunError; one whose reader is gone stays a BrokenPipeError, which is no failure."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunError(f"the result cannot be printed: {error.strerror}. It is kept in the store") from error
+
+
+def print_text(text: str) -> None:
+    """Print lines of text at once."""
+    with printing():
+        print(text, flush=True)
+
+
 def print_either(record: object, text: str, *, json: bool) -> None:
     """Print a result as JSON, or as a text for people."""
     if json:
         print_json(record)
     else:
-        print(text)
+        print_text(text)
 
 
 def print_json(value: object) -> None:
     """Print a value as JSON that people can read; characters that could move a terminal are written as escapes."""
     text = dumps(value, indent=1, ensure_ascii=False)
-    print("".join(char if char.isprintable() or char == "\n" else dumps(char)[1:-1] for char in text))
+    print_text("".join(char if char.isprintable() or char == "\n" else dumps(char)[1:-1] for char in text))
 
 
 def output_width() -> int:

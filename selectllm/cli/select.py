@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from selectllm.cli.printing import Json, output_width, print_either, print_json, progress_bars
+from selectllm.cli.printing import Json, output_width, print_either, print_json, print_text, progress_bars
 from selectllm.settings import RunSettings
 
 if TYPE_CHECKING:  # pyarrow, scikit-learn and the rest take a second that `--help` does not need
@@ -40,4 +40,4 @@ def print_result(result: "Result", settings: RunSettings, *, json: bool) -> None
     if json:
         print_json(result.summary)
     else:
-        print(format_selection(result, settings.out, output_width()))
+        print_text(format_selection(result, settings.out, output_width()))

@@ -8,10 +8,12 @@ from typing import Final, Literal
 import httpx
 
 from selectllm.errors import SelectorUnavailable
+from selectllm.paths import redact_users
 
 Provider = Literal["ollama", "openai"]
 
 PROVIDERS: Final[tuple[Provider, ...]] = ("ollama", "openai")  # the kinds of selectors that have servers
+SECRET_LENGTH: Final = 6  # shorter keys are words such as "none", for servers that want any
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
 
@@ -82,6 +84,14 @@ class ApiKeys:
         url = httpx.URL(host)
         is_openai = url.scheme == "https" and (url.host == "api.openai.com" or url.host.endswith(".api.openai.com"))
         return is_openai or asked == named
+
+    def redact(self, text: str) -> str:
+        """The text without any of the keys, and without the users and passwords of URLs: fit for a log or an error."""
+        for own in (self.ollama, self.openai):
+            for secret in (own.key.strip(), *(value for _, value in own.headers)):
+                if len(secret) >= SECRET_LENGTH:
+                    text = text.replace(secret, "***")
+        return redact_users(text)
 
     def _of(self, provider: Provider) -> ProviderKey:
         return self.ollama if provider == "ollama" else self.openai

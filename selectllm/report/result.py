@@ -1,6 +1,5 @@
 """A finished run: its record in the store, its summary, whose counts all come from tables, and where those are."""
 
-import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
 from selectllm.store import Artifact, Store, versions
-from selectllm.store.runs import RunRecord, StepRecord, save_run
+from selectllm.store.runs import RunRecord, StepRecord, new_run_name, save_run
 
 RANKING_COUNTS: Final = (
     *("ranked", "repaired", "reasked", "abstained", "split", "ties", "clipped", "pages"),
@@ -138,13 +137,13 @@ def _step_record(result: StepResult) -> StepRecord:
 
 def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, Any]) -> RunRecord:
     """The run's record; a URL is kept without the user, the password and the query that it may carry."""
-    now, settings = time.gmtime(), context.settings.model_dump(mode="json")
+    settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
     settings["exclude"] = [redact_url(file) for file in settings["exclude"]]
     settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
-        run=f"{time.strftime('%Y%m%dT%H%M%SZ', now)}-{secrets.token_hex(4)}",
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
+        run=new_run_name(),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         settings=settings,
         strategy=context.settings.strategy,
         model=summary["model"],

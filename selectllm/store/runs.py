@@ -2,6 +2,8 @@
 
 import json
 import re
+import secrets
+import time
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -66,6 +68,18 @@ class RunRecord(BaseModel):
         if not all(isinstance(key, str) for key in summary["artifacts"].values()):
             raise ValueError("the summary names artifacts by what is no key")
         return summary
+
+
+def new_run_name() -> str:
+    """The name of a run that ends now: the time in UTC, and digits drawn at random."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+def save_traceback(store: Store, text: str) -> str:
+    """Keep the traceback of a run that an unexpected error has ended; returns its path or URL."""
+    name = f"runs/{new_run_name()}.log"
+    store.write_bytes(name, text.encode("utf-8", "backslashreplace"))
+    return store.address(name)
 
 
 def save_run(store: Store, record: RunRecord) -> None:
