@@ -32,6 +32,9 @@ BISECT_STEPS: Final = 8
 FIT_ROWS: Final = 100_000
 """K-means looks at no more rows than this, drawn by the seed: centroids of more hardly differ, and cost minutes."""
 
+DIGITS: Final = 4
+"""Digits of a vector that tell texts apart: vectors of one text may differ in their last bits."""
+
 
 def build_queries(
     vectors: Vectors, size: int, composition: Composition = "matched", seed: int = 0, centroids: Vectors | None = None
@@ -121,7 +124,9 @@ def fit_centroids(vectors: Vectors, count: int, seed: int) -> Vectors:
         chosen = np.random.default_rng(seed).choice(len(vectors), FIT_ROWS, replace=False)
         vectors = vectors[np.sort(chosen)]
     distinct = np.unique(vectors, axis=0)
-    if len(distinct) < count:  # K-means cannot place more centroids than there are points
+    if (
+        len(np.unique(distinct.round(DIGITS), axis=0)) < count
+    ):  # K-means cannot place more centroids than there are points
         return distinct[np.arange(count) % len(distinct)]
     # With several threads sums are added in another order on every run: the last bits differ, and a tie may turn.
     with threadpool_limits(1):

@@ -7,6 +7,7 @@ weights: a machine without a model hub can run the default.
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from selectllm.errors import MissingDependency, UsageError
 from selectllm.queries import Vectors
+from selectllm.text import short_error
 
 CODE_VERSION: Final = 1
 """Raise it when the same text is to become another vector: `text`, the pooling or the precision changed."""
@@ -27,6 +29,10 @@ BATCH_SIZE: Final = 16
 
 IGNORED: Final = ("README*", "*.md", ".*", "data_config.json", "train_script.py", "*.onnx", "*.h5", "*.ot", "*.msgpack")
 """The files of a model's folder that decide no vector; all others do, or may."""
+
+
+WEIGHTS: Final = ("*.safetensors", "*.bin", "*.model", "tokenizer.json")
+LFS_POINTER: Final = b"version https://git-lfs"
 
 
 def text(instruction: str, input: str | None) -> str:
@@ -42,6 +48,11 @@ def open_embedder(name: str) -> "SentenceTransformerEmbedder":
     if find_spec("sentence_transformers") is None:
         raise MissingDependency("sentence-transformers", extra="embed", purpose="embedding a pool")
     folder = _folder(name)
+    if pointer := _lfs_pointer(folder):
+        raise UsageError(
+            f"{pointer} is not there: a Git LFS pointer stands in its place. Run `git lfs pull` in its folder, or name "
+            "another --embedding-model"
+        )
     return SentenceTransformerEmbedder(folder, _digest(folder, _file_stamps(folder)))
 
 
@@ -57,8 +68,14 @@ class SentenceTransformerEmbedder:
 
         The weights are loaded when the first text is embedded.
         """
+        model = _load(self.folder, self.digest)
         options = {"batch_size": BATCH_SIZE, "normalize_embeddings": True, "show_progress_bar": False}
-        vectors: Vectors = _load(self.folder, self.digest).encode(list(texts), **options)
+        try:
+            vectors: Vectors = model.encode(list(texts), **options)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"the embedding model in {self.folder} cannot embed a text: {short_error(error)}. {_advice(model)}"
+            ) from error
         return vectors
 
 
@@ -70,7 +87,35 @@ def _load(folder: Path, digest: str) -> Any:
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    return SentenceTransformer(str(folder))
+    try:
+        return SentenceTransformer(str(folder))
+    except Exception as error:  # of a dozen kinds, from several libraries
+        fault, advice = short_error(error), "Fetch it again, or name another --embedding-model"
+        if "trust_remote_code" in str(error):
+            fault, advice = "it needs code of its own, which SelectLLM does not run", "Name another --embedding-model"
+        raise UsageError(f"the embedding model in {folder} cannot be loaded: {fault}. {advice}") from error
+
+
+def _advice(model: Any) -> str:
+    """What to do where a model cannot embed a text."""
+    with suppress(AttributeError, IndexError, TypeError):
+        config, reads = model[0].auto_model.config, model.max_seq_length
+        if reads > config.max_position_embeddings:
+            return (
+                f"It is set to read {reads:,} tokens, and has positions for {config.max_position_embeddings:,}: lower "
+                "max_seq_length in its sentence_bert_config.json"
+            )
+    return "Name another --embedding-model"
+
+
+def _lfs_pointer(folder: Path) -> Path | None:
+    """A file of a model in whose place a pointer of Git LFS stands: what a clone without LFS has."""
+    files = (path for pattern in WEIGHTS for path in folder.rglob(pattern))
+    for path in sorted(filter(Path.is_file, files)):
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return path
+    return None
 
 
 def _folder(name: str) -> Path:

@@ -15,13 +15,15 @@ from selectllm.quality.checks import (
     check_tournament,
 )
 from selectllm.quality.data_docs import write_data_docs
-from selectllm.quality.output_rules import validate_embeddings, validate_rankings
+from selectllm.quality.output_rules import ALIKE, UNKNOWN, validate_embeddings, validate_rankings
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
 from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, validate_pool
 from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [
+    "ALIKE",
     "CODE_VERSION",
+    "UNKNOWN",
     "Boundary",
     "PoolCheck",
     "Suite",

@@ -28,13 +28,16 @@ def check_pool_table(pool: pa.Table) -> None:
     _require("pool", [table_columns(pool, POOL), _ids(pool["id"], {})])
 
 
-def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> None:
-    """Each id has one finite vector of unit length: `vectors` is of shape (len(ids), dimension)."""
+def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> dict[str, int]:
+    """Each id has one finite vector of unit length: `vectors` is of shape (len(ids), dimension).
+
+    Returns how many rows break each rule that only warns: of vectors that say little.
+    """
     names = np.full(len(vectors), "", dtype=object)
     names[: len(ids)] = ids.to_numpy()[: len(vectors)]
     flat = pa.array(np.ascontiguousarray(vectors).ravel())
     lists = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])])
-    _require("embeddings", [embedding_facts(lists, names, ids.to_numpy())])
+    return _require("embeddings", [embedding_facts(lists, names, ids.to_numpy())])
 
 
 def check_queries(queries: pa.Table, ids: pa.ChunkedArray) -> None:
@@ -77,11 +80,19 @@ def _ids(ids: pa.ChunkedArray, is_right: Mapping[str, Any], *rules: Rule) -> Fac
     return FactTable("id", facts, (_UNIQUE_ID, *(allow("right", name, True, reason=name) for name in is_right), *rules))
 
 
-def _require(name: str, tables: Iterable[FactTable]) -> None:
-    """Raise ContractError for the first rule that fails; of a table that is validated, with a verdict."""
+def _require(name: str, tables: Iterable[FactTable]) -> dict[str, int]:
+    """Raise ContractError for the first critical rule that fails; of a table that is validated, with a verdict.
+
+    Returns how many rows break each rule that only warns.
+    """
+    warned: dict[str, int] = {}
     for rule, finding, _ in (result for table in tables for result in table.check() if not result.finding.success):
+        if not finding.is_failure:
+            warned[rule.name] = finding.count
+            continue
         fault = f"{rule.reason} ({finding.count_text})" if finding.about == "rows" else rule.reason
         raise ContractError(
             f"the {name} cannot be relied on: {fault}. This is a defect, or a file changed by hand: please report it",
             next((Verdict.of(boundary, [finding]) for boundary in get_args(Boundary) if boundary == name), None),
         )
+    return warned

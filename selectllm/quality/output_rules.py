@@ -5,6 +5,8 @@ without gaps, and the reply that said so is known.
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -14,10 +16,15 @@ import pyarrow.compute as pc
 from selectllm.quality.engine import validate_tables
 from selectllm.quality.rules import FactTable, Rule, Values, allow, between, row_count, share, table_columns, unique
 from selectllm.quality.verdicts import Verdict
+from selectllm.queries import DIGITS
 from selectllm.schemas import RANKINGS
 
 NORM_TOLERANCE: Final = 1e-3
 """How far from 1 the length of a vector of float32 numbers may lie."""
+
+UNKNOWN: Final = "known_words"
+ALIKE: Final = "told_apart"
+"""The rules that warn of vectors that say little: the model knows no word of a row, or reads only its beginning."""
 
 _SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
 
@@ -57,7 +64,16 @@ def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dim
     in_place = np.zeros(len(ids), dtype=bool)
     shared = min(len(ids), len(pool_ids))
     in_place[:shared] = ids[:shared] == pool_ids[:shared]
-    columns = {"id": ids, "in_place": in_place, "finite": np.isfinite(norms), "norm": norms, "dimension": dimensions}
+    unknown = (norms == 0) & (dimensions > 0)
+    columns = {
+        "id": ids,
+        "in_place": in_place,
+        "finite": np.isfinite(norms),
+        "dimension": dimensions,
+        "norm": np.where(unknown, np.nan, norms),  # counts as missing: a text without known words has no direction
+        "unknown": unknown,
+        "alike": _repeats(vectors) & ~unknown,
+    }
     low, high = 1 - NORM_TOLERANCE, 1 + NORM_TOLERANCE
     expected = dimension or (int(dimensions[0]) if len(dimensions) else 0)
     rules = (
@@ -66,8 +82,25 @@ def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dim
         allow("finite", "finite", True, reason="vectors are not finite"),
         between("unit_norm", "norm", low=low, high=high, reason="vectors are not of unit length"),
         allow("dimension", "dimension", expected, reason=f"vectors have not {expected} numbers"),
+        allow(UNKNOWN, "unknown", False, severity="warning", reason="the model knows no word of rows"),
+        allow(ALIKE, "alike", False, severity="warning", reason="rows have the vector of another row"),
     )
     return FactTable("id", columns, rules)
+
+
+def _repeats(vectors: pa.ChunkedArray) -> Values:
+    """Whether each vector is that of an earlier row, but for its last bits."""
+    seen: set[bytes] = set()
+    is_repeat = np.zeros(len(vectors), dtype=bool)
+    for start in range(0, len(vectors), _SLICE):
+        part = vectors.slice(start, _SLICE).combine_chunks()
+        flat = part.flatten().to_numpy(zero_copy_only=False).round(DIGITS) + 0.0  # no negative zeros
+        ends = np.cumsum(pc.list_value_length(part).to_numpy(zero_copy_only=False))
+        for place, (begin, end) in enumerate(pairwise([0, *map(int, ends)])):
+            key = blake2b(flat[begin:end].tobytes(), digest_size=16).digest()
+            is_repeat[start + place] = key in seen
+            seen.add(key)
+    return is_repeat
 
 
 def _norms(vectors: pa.ChunkedArray) -> Values:

