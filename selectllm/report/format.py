@@ -78,6 +78,10 @@ def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
     pool, selected = summary["pool"], summary["selection"]["selected"]
     sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
+    if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
+        sentences.append(
+            f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
+        )
     if ranking := summary["ranking"]:
         queries = summary["queries"]
         sentences += [

@@ -13,6 +13,7 @@ from selectllm.errors import StoreError
 from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
+from selectllm.report.near_repeats import count_near_repeats
 from selectllm.report.output import write_folder
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -85,6 +86,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
         "selection": selection.facts | history,
+        "near_repeats": _near_repeats(context.store.read(Artifact(kind="selection", key=selection.key))),
         "model": log.model and asdict(log.model),
         "artifacts": {"quarantine": pool["quarantine"]}
         | {kind: step.key for kind, step in steps.items()}
@@ -96,6 +98,11 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "seed": settings.seed,
         "versions": versions(),
     }
+
+
+def _near_repeats(selection: pa.Table) -> int:
+    rows = zip(selection["instruction"].to_pylist(), selection["input"].to_pylist(), strict=True)
+    return count_near_repeats(f"{instruction}\n{input or ''}" for instruction, input in rows)
 
 
 def _embeddings(facts: Mapping[str, Any]) -> dict[str, int]:
