@@ -1,6 +1,6 @@
 """Runs a flow from the command line, with the options, the output and the exit codes of the library's command line."""
 
-import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +9,12 @@ from cyclopts import App
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.printing import Json
 from selectllm.cli.select import print_result
-from selectllm.paths import absolute_path, redact_url
+from selectllm.errors import UsageError
+from selectllm.paths import absolute_path, redact_url, redact_users
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from tasks.logs import hide_all_tracebacks
 from tasks.settings import FlowSettings
 
 DEFAULT_FLOW = FlowSettings()
@@ -34,19 +36,20 @@ def build_flow_app(flow: Flow) -> App:
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
         """
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).addFilter(_without_traceback)
-        summary = flow(settings, flow_settings)
+        hide_all_tracebacks()
+        try:
+            summary = flow(settings, flow_settings)
+        except RuntimeError as error:
+            if "Failed to reach API" not in str(error):
+                raise
+            url = redact_users(os.environ.get("PREFECT_API_URL", "")) or "the profile's URL"
+            raise UsageError(
+                f"no Prefect server answers at {url}. Start it with `prefect server start`, "
+                "or unset PREFECT_API_URL: then the run starts one that lasts as long as it does"
+            ) from None
         # Where the settings name another location, a Variable has named this one, which stands here without secrets.
         is_same = absolute_path(redact_url(settings.store)) == absolute_path(summary["store"])
         print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
         return 0
 
     return app
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Print errors without a traceback: ours say what is wrong, and that of any other is kept in a file."""
-    if record.exc_info:
-        record.exc_info, record.exc_text = None, None
-    return True

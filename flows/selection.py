@@ -9,6 +9,7 @@ from pydantic import Field
 from selectllm import cancellation, pipeline
 from selectllm.settings import RunSettings
 from tasks.context import flow_context
+from tasks.logs import hide_own_tracebacks
 from tasks.page import show_result
 from tasks.settings import FlowSettings
 
@@ -31,6 +32,7 @@ def select_instructions(
         run: What to choose from, how many, and how. Steps whose result is in the store are not made again.
         flow: Where the pieces of embedding and ranking run.
     """
+    hide_own_tracebacks()
     with cancellation.propagate_interrupt():
         result = pipeline.run(flow_context(run, flow))
         show_result(result)

@@ -1,6 +1,8 @@
 """The flow's command line has the options of the library's and those of its workers."""
 
+import logging
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ pytest.importorskip("prefect", reason="Prefect is not installed")
 pytestmark = pytest.mark.filterwarnings("default")
 
 from flows.command_line import main  # noqa: E402
-from selectllm.errors import UsageError  # noqa: E402
+from selectllm.errors import HostUnreachable, UsageError  # noqa: E402
 from selectllm.settings import RunSettings  # noqa: E402
+from tasks.logs import LOGGERS, hide_own_tracebacks  # noqa: E402
 from tasks.settings import FlowSettings  # noqa: E402
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -49,6 +52,42 @@ def test_an_invalid_flow_option_is_one_error_line(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         "selectllm: --workers should be greater than or equal to 1, not '0'. See --help\n"
     )
+
+
+@pytest.fixture(autouse=True)
+def unfiltered() -> Iterator[None]:
+    """Prefect's loggers without the filters of a flow."""
+    before = {name: list(logging.getLogger(name).filters) for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).filters = []
+    yield
+    for name, filters in before.items():
+        logging.getLogger(name).filters = filters
+
+
+def test_a_prefect_server_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flow(*_: object) -> dict[str, Any]:
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:9/api/")
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:secret@127.0.0.1:9/api")
+    assert main(flow, ["p.jsonl", "--budget", "4"]) == 2
+    assert capsys.readouterr().err == (
+        "selectllm: no Prefect server answers at http://127.0.0.1:9/api. Start it with `prefect server start`, or "
+        "unset PREFECT_API_URL: then the run starts one that lasts as long as it does\n"
+    )
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_worker_logs_own_errors_without_a_traceback(name: str) -> None:
+    hide_own_tracebacks()
+    hide_own_tracebacks()
+    logger = logging.getLogger(name)
+    for error, is_hidden in ((HostUnreachable("no server"), True), (OverflowError("date"), False)):
+        record = logger.makeRecord(name, logging.ERROR, "", 0, "failed", (), (type(error), error, None))
+        assert logger.filter(record)
+        assert (record.exc_info is None) is is_hidden
 
 
 def test_the_reference_of_the_command_lines_is_current() -> None:

@@ -14,6 +14,7 @@ from flows.command_line import main
 from flows.selection import select_instructions
 from selectllm import select
 from selectllm.settings import RunSettings
+from tasks.logs import LOGGERS
 
 MakeRun = Callable[..., RunSettings]
 PROGRAM = """
@@ -63,7 +64,7 @@ def test_an_error_is_one_line_without_traceback(
     settings = make_run(rows=60, selector="scripted:first")
     selector = [] if "--selector" in arguments else ["--selector", settings.selector]
     monkeypatch.setattr(sys, "argv", ["flow", settings.pool, "--store", settings.store, *selector, *arguments])
-    filters = {name: list(logging.getLogger(name).filters) for name in ("prefect.flow_runs", "prefect.task_runs")}
+    filters = {name: list(logging.getLogger(name).filters) for name in LOGGERS}
     try:
         assert main(select_instructions) == 2
     finally:
