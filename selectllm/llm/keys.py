@@ -17,6 +17,11 @@ SECRET_LENGTH: Final = 6  # shorter keys are words such as "none", for servers t
 OLLAMA_CLOUD: Final = "https://ollama.com"
 
 
+def without_key(text: str, key: str) -> str:
+    """A text with a mark for the key, which some servers repeat."""
+    return text.replace(key, "***") if len(key) >= SECRET_LENGTH else text
+
+
 @dataclass(frozen=True)
 class ProviderKey:
     """A provider's key, the host that it is meant for, and what else goes with it, such as an organization.
@@ -47,12 +52,12 @@ class ApiKeys:
         headers = (line.partition(":") for line in lines if ":" in line)
         openai = ProviderKey(
             values.get("OPENAI_API_KEY", ""),
-            values.get("OPENAI_BASE_URL", ""),
+            values.get("OPENAI_BASE_URL", "").strip(),
             values.get("OPENAI_ORG_ID"),
             values.get("OPENAI_PROJECT_ID"),
             tuple((name.strip(), value.strip()) for name, _, value in headers),
         )
-        return cls(ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "")), openai)
+        return cls(ProviderKey(values.get("OLLAMA_API_KEY", ""), values.get("OLLAMA_HOST", "").strip()), openai)
 
     def host(self, provider: Provider) -> str:
         """The host that is asked where the settings name none; empty for the provider's usual one."""
@@ -89,8 +94,7 @@ class ApiKeys:
         """The text without any of the keys, and without the users and passwords of URLs: fit for a log or an error."""
         for own in (self.ollama, self.openai):
             for secret in (own.key.strip(), *(value for _, value in own.headers)):
-                if len(secret) >= SECRET_LENGTH:
-                    text = text.replace(secret, "***")
+                text = without_key(text, secret)
         return redact_users(text)
 
     def _of(self, provider: Provider) -> ProviderKey:

@@ -1,10 +1,11 @@
 """The seam behind which every language model stands: a request goes in, a reply comes out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal, Protocol
 
+from selectllm.llm.keys import without_key
 from selectllm.store import digest
 
 Mode = Literal["listwise", "pointwise"]
@@ -92,6 +93,13 @@ class Reply:
     output_duration: int = 0
     thinking: str = ""
     logprobs: dict[str, float] = field(default_factory=dict)  # of the first token's likeliest alternatives
+
+
+def without_secret(reply: Reply, secret: str) -> Reply:
+    """A reply without a key that its server has repeated: replies are kept, and shown."""
+    if secret and secret in f"{reply.text}{reply.thinking}":
+        return replace(reply, text=without_key(reply.text, secret), thinking=without_key(reply.thinking, secret))
+    return reply
 
 
 class ChatModel(Protocol):

@@ -8,14 +8,14 @@ from typing import Final
 
 import httpx
 from httpx import HTTPStatusError
-from ollama import ChatResponse, GenerateResponse, ResponseError
 
 from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.model import Mode, ModelInfo, Reply, Request
+from selectllm.llm.model import Mode, ModelInfo, Reply, Request, without_secret
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, unavailable, wait_of
 from selectllm.llm.ollama_names import digest_of, find
+from selectllm.llm.ollama_package import ChatResponse, GenerateResponse, ResponseError
 from selectllm.paths import redact_url
 
 BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
@@ -85,7 +85,7 @@ class OllamaModel:
                 reply = _reply(chat, chat.message.content or "", chat.message.thinking or "")
         if reply.done_reason == "unfinished":
             raise TransientError(f"{self.info.name} broke an answer off", "unfinished")
-        return reply
+        return without_secret(reply, self._client.key)
 
     async def probe(self) -> None:
         """Ask for the server's models: a host that returns may have another one."""
@@ -114,7 +114,7 @@ class OllamaModel:
         try:
             yield
         except ResponseError as error:
-            status, message = error.status_code, f"status {error.status_code}: {message_of(error)}"
+            status, message = error.status_code, f"status {error.status_code}: {message_of(error, self._client.key)}"
             kind = passing_kind(status)
             if status == 500:
                 kind = next((kind for sign, kind in KINDS_OF_500.items() if sign in message), kind)
@@ -131,7 +131,7 @@ class OllamaModel:
         except httpx.TimeoutException as error:
             raise TransientError(f"{name} did not answer: {type(error).__name__}", "timeout") from None
         except (httpx.RemoteProtocolError, ValueError) as error:  # half a body is no JSON
-            raise TransientError(f"{name} was cut off: {' '.join(str(error).split())[:200]}", "cut off") from None
+            raise TransientError(f"{name} was cut off: {message_of(error, self._client.key)}", "cut off") from None
         except (ConnectionError, httpx.RequestError, HTTPStatusError, KeyError, TypeError) as error:
             raise TransientError(f"{name} cannot be reached: {type(error).__name__}", "connection") from None
 
@@ -159,7 +159,7 @@ async def open_ollama(
             shown = await client.show(known)
     except BaseException as error:
         await client.close()
-        raise unavailable(error, client.url) from None
+        raise unavailable(error, client) from None
     details, may_think = shown.modelinfo or {}, "thinking" in (shown.capabilities or ())
     info = ModelInfo(f"ollama:{name}", known, digest, version, "model", mode, may_think)
     longest_context = details.get(f"{details.get('general.architecture')}.context_length")

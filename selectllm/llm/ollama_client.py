@@ -1,17 +1,19 @@
 """The connection to an Ollama server: the official client, with the keys, the fields and the errors that it lacks."""
 
+import ipaddress
 import json
 from contextlib import suppress
-from functools import cache
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from httpx import HTTPStatusError
-from ollama import AsyncClient, ResponseError
 
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.llm.backoff import RATE_LIMIT, wait_seconds
-from selectllm.llm.keys import ApiKeys
+from selectllm.llm.connection import http_options, proxy_note, redirect_problem, tls_problem
+from selectllm.llm.keys import ApiKeys, without_key
+from selectllm.llm.ollama_package import AsyncClient, ResponseError
 from selectllm.paths import redact_url
 from selectllm.text import sanitize
 
@@ -34,11 +36,10 @@ KEY_ADVICE: Final = (
 )
 
 
-_ssl_context = cache(httpx.create_ssl_context)  # read once a process: that takes longer than all else about a client
-
-
 class OllamaClient(AsyncClient):
     """The official client, with two fields that it does not offer: too long a prompt is an error, never cut."""
+
+    key = ""  # that is sent, and must not be shown
 
     async def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
         if args[1] in ("/api/chat", "/api/generate"):
@@ -62,35 +63,62 @@ class OllamaClient(AsyncClient):
 
 
 def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
-    """A client of a host, or of the one that goes with the key; raises SelectorUnavailable when the host is no URL."""
-    asked = host or keys.host("ollama") or OLLAMA
-    try:  # connections are as many as there are questions at once, and those are counted elsewhere
-        limits = httpx.Limits(max_connections=None)
-        client = OllamaClient(host=asked, timeout=timeout, limits=limits, verify=_ssl_context())
+    """A client of a host, or of the one that goes with the key; a URL may hold a user and a password.
+
+    Raises SelectorUnavailable when the host is no URL, or cannot be reached as the environment says.
+    """
+    asked = _with_brackets((host or keys.host("ollama") or OLLAMA).strip())
+    key = keys.for_host("ollama", host).key
+    try:
+        url = urlsplit(asked if "://" in asked else f"http://{asked}")
+        if url.scheme not in ("http", "https") or not asked.isprintable() or " " in asked:
+            raise ValueError("write one such as http://127.0.0.1:11434")
+        options = http_options(httpx.URL(scheme=url.scheme, host=url.hostname or "127.0.0.1", port=url.port))
+        if url.username is not None:
+            options["auth"] = httpx.BasicAuth(unquote(url.username), unquote(url.password or ""))
+        limits = httpx.Limits(max_connections=None)  # as many as there are questions at once, counted elsewhere
+        # Without a header of ours the client would take OLLAMA_API_KEY from the environment, for any host.
+        headers = {"authorization": f"Bearer {key}"}
+        client = OllamaClient(host=asked, timeout=timeout, limits=limits, headers=headers, **options)
     except (ValueError, httpx.InvalidURL) as error:
         problem = f"is no URL of a server: {redact_url(str(error))}"
-        raise SelectorUnavailable(f"--host {redact_url(asked)!r} {problem}") from None
-    # The client takes OLLAMA_API_KEY from the environment for any host.
-    client._client.headers.pop("authorization", None)
-    if key := keys.for_host("ollama", host).key:
-        client._client.headers["authorization"] = f"Bearer {key}"
+        named = "--host" if host or not keys.host("ollama") else "OLLAMA_HOST"
+        raise SelectorUnavailable(f"{named} {redact_url(asked)!r} {problem}") from None
+    client.key = key
+    if not key:
+        client._client.headers.pop("authorization")
     return client
 
 
-def unavailable(error: BaseException, where: str) -> BaseException:
+def _with_brackets(host: str) -> str:
+    """A host as it stands in a URL: OLLAMA_HOST may be a bare address of IPv6."""
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).version == 6:
+            return f"[{host}]"
+    return host
+
+
+def unavailable(error: BaseException, client: OllamaClient) -> BaseException:
     """What to raise for an error of the check: what can be said of it, else the error itself."""
+    where, note = client.url, proxy_note(httpx.URL(client.url))
     if isinstance(error, (ConnectionError, TimeoutError, httpx.TransportError)):
+        if problem := tls_problem(error, where):
+            return SelectorUnavailable(problem)
         advice = "Start it with `ollama serve`, or name another with --host URL"
-        return HostUnreachable(f"no Ollama server answers at {where}. {advice}")
-    status = error.status_code if isinstance(error, ResponseError) else 0
-    status = error.response.status_code if isinstance(error, HTTPStatusError) else status
+        return HostUnreachable(f"no Ollama server answers at {where}. {advice}{note}")
+    response = error.response if isinstance(error, HTTPStatusError) else None
+    status = error.status_code if isinstance(error, ResponseError) else response.status_code if response else 0
+    if response and (problem := redirect_problem(status, response.headers, where)):
+        return SelectorUnavailable(problem + note)
     if passing_kind(status):
         server = f"the Ollama server at {where}"
-        return HostUnreachable(f"{server} answers nothing but status {status}: try again when it is well")
+        return HostUnreachable(f"{server} answers nothing but status {status}: try again when it is well{note}")
     if status in (401, 403):
-        return SelectorUnavailable(f"the server at {where} refused to be asked with status {status}. {KEY_ADVICE}")
+        refusal = f"the server at {where} refused to be asked with status {status}"
+        return SelectorUnavailable(f"{refusal}. {KEY_ADVICE}{note}")
     if isinstance(error, (ResponseError, HTTPStatusError, ValueError, KeyError)):
-        return SelectorUnavailable(f"the server at {where} does not answer as Ollama does: {message_of(error)}")
+        said = message_of(error, client.key)
+        return SelectorUnavailable(f"the server at {where} does not answer as Ollama does: {said}{note}")
     return error
 
 
@@ -105,9 +133,9 @@ def wait_of(error: ResponseError) -> float | None:
     return wait_seconds(cause.response.headers) if isinstance(cause, HTTPStatusError) else None
 
 
-def message_of(error: Exception) -> str:
-    """What a server says, on one line and not too long: the client passes its JSON on as text."""
+def message_of(error: Exception, key: str) -> str:
+    """What a server says, on one line, not too long, and without the key: the client passes its JSON on as text."""
     text = getattr(error, "error", None) or str(error)
     with suppress(ValueError, KeyError, TypeError):
         text = json.loads(text)["error"]
-    return sanitize(" ".join(str(text).split())[:200])
+    return sanitize(without_key(" ".join(str(text).split()), key)[:200])

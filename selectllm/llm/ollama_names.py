@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from ollama import AsyncClient, ListResponse, ResponseError
+from selectllm.llm.ollama_package import AsyncClient, ListResponse, ResponseError
 
 BLOB: Final = re.compile(r"sha256-[0-9a-f]{64}")  # of weights, in the modelfile that Ollama shows
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
+
 from selectllm.errors import (
     HostUnreachable,
     MissingDependency,
@@ -13,9 +15,10 @@ from selectllm.errors import (
     SelectorUnavailable,
     TransientError,
 )
+from selectllm.llm.connection import proxy_note, tls_problem
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.model import Mode, ModelInfo, Reply, Request
+from selectllm.llm.model import Mode, ModelInfo, Reply, Request, without_secret
 from selectllm.llm.openai_client import OPENAI, connect, shown_url
 from selectllm.llm.openai_dialect import Dialect
 from selectllm.llm.openai_errors import Refusal, RefusedError, safe
@@ -72,7 +75,7 @@ class OpenAIModel:
                             raise
                     else:
                         self._dialect.learn_from_reply(reply, body)
-                        return reply
+                        return without_secret(reply, self._client.api_key)
 
     async def try_raw_completions(self) -> bool:
         """Ask for log-probabilities by a raw completion from now on, if the server has one; whether it has.
@@ -126,9 +129,9 @@ class OpenAIModel:
         try:
             yield
         except RefusedError as error:
-            raise error.refusal.error(name, self._client.api_key) from None
+            raise error.refusal.error(name, self._client) from None
         except APIStatusError as error:
-            raise Refusal.of(error).error(name, self._client.api_key) from None
+            raise Refusal.of(error).error(name, self._client) from None
         except (APITimeoutError, TimeoutError):
             raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None
         except APIConnectionError as error:
@@ -174,16 +177,20 @@ async def open_openai(
     except BaseException as error:
         await client.close()
         if isinstance(error, (APIConnectionError, TimeoutError)):
+            if problem := tls_problem(error, where):
+                raise SelectorUnavailable(problem) from None
             advice = "Start it, or name another's base URL with --host, such as http://127.0.0.1:8000/v1"
-            raise HostUnreachable(f"no server answers at {where}. {advice}") from None
+            raise HostUnreachable(f"no server answers at {where}. {advice}{proxy_note(httpx.URL(base))}") from None
         if isinstance(error, TransientError):
             raise HostUnreachable(f"the server at {where} cannot be asked now: {error}. Try again later") from None
         if isinstance(error, APIStatusError):
             advice = "Set OPENAI_API_KEY, and OPENAI_BASE_URL to that URL: no key is sent where only --host points"
             if keys.may_see("openai", host):
                 advice = "Set OPENAI_API_KEY to a key that is good there"
-            message = f"status {error.status_code}: {safe(Refusal.of(error).message, client.api_key)}"
-            raise SelectorUnavailable(f"the server at {where} refused to be asked with {message}. {advice}") from None
+            message = f"status {error.status_code}: {safe(Refusal.of(error).message, client)}"
+            raise SelectorUnavailable(
+                f"the server at {where} refused to be asked with {message}. {advice}{proxy_note(httpx.URL(base))}"
+            ) from None
         raise
     if listing.is_ollama:
         url = where.removesuffix("/v1")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from selectllm.errors import SelectorUnavailable
+from selectllm.llm.connection import http_options
 from selectllm.llm.keys import ProviderKey
 
 if TYPE_CHECKING:
@@ -19,13 +20,18 @@ def connect(base: str, key: ProviderKey, timeout: float) -> "AsyncOpenAI":
 
     What the URL asks for after its path, such as Azure's `api-version`, goes with each request.
     """
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     url = httpx.URL(base)
     query = dict(url.params)
-    address = str(url.copy_with(query=None))
+    http = DefaultAsyncHttpxClient(timeout=timeout, **http_options(url))
     client = AsyncOpenAI(
-        api_key=key.key or NO_KEY, base_url=address, default_query=query, timeout=timeout, max_retries=0
+        api_key=key.key or NO_KEY,
+        base_url=str(url.copy_with(query=None)),
+        default_query=query,
+        timeout=timeout,
+        max_retries=0,
+        http_client=http,
     )
     # The client takes what is not given from the environment, where it may be meant for another host.
     client.organization, client.project = key.organization, key.project

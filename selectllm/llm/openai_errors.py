@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TransientError
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota, wait_seconds
+from selectllm.llm.keys import without_key
 from selectllm.text import sanitize
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIStatusError, AsyncOpenAI
 
 PASSING_STATUSES: Final = {
     200: "server error",  # of a server that sends an error for an answer, and no status for it
@@ -108,9 +109,9 @@ class Refusal:
         """Whether the answer was not finished within its tokens."""
         return OUT_OF_ROOM in self.signs.lower()
 
-    def error(self, name: str, key: str) -> ModelError:
-        """The error of ours that it is, for a model of this name; the key is left out of what the server says."""
-        message = f"status {self.status}: {safe(self.message, key)}"
+    def error(self, name: str, client: "AsyncOpenAI") -> ModelError:
+        """The error of ours that it is, for a model of this name; the keys are left out of what the server says."""
+        message = f"status {self.status}: {safe(self.message, client)}"
         if self.is_too_long:
             return ContextLengthExceeded(f"{name} refused a prompt with {message}")
         if self.is_of_content:
@@ -134,9 +135,12 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-def safe(message: object, key: str) -> str:
-    """On one line, not too long, and without the key, which some servers repeat."""
-    return sanitize(" ".join(str(message).replace(key, "***").split())[:200])
+def safe(message: object, client: "AsyncOpenAI") -> str:
+    """On one line, not too long, and without the key and the headers of one's own, which some servers repeat."""
+    text = " ".join(str(message).split())
+    for secret in (client.api_key, *client._custom_headers.values()):
+        text = without_key(text, str(secret))
+    return sanitize(text[:200])
 
 
 def _message(body: object) -> str:

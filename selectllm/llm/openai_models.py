@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from selectllm.errors import SelectorUnavailable
+from selectllm.llm.connection import redirect_problem
+from selectllm.llm.openai_client import shown_url
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -75,6 +77,8 @@ async def _get(client: "AsyncOpenAI", path: str, body: dict[str, Any] | None = N
             return 200, await client.get(path, cast_to=object)
         return 200, await client.post(path, body=body, cast_to=object)
     except APIStatusError as error:
+        if problem := redirect_problem(error.status_code, error.response.headers, shown_url(str(client.base_url))):
+            raise SelectorUnavailable(problem) from None
         if error.status_code in (401, 403):
             raise
         return error.status_code, None

@@ -15,6 +15,7 @@ from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Reply, Request, Think
 from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.llm.speed import Speed, time_warning
+from selectllm.paths import redact_url
 from selectllm.ranking.answers import log_odds, read
 from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
 from selectllm.ranking.thinking import (
@@ -52,7 +53,7 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
     """Check each host in turn, and yield each finding as soon as it is there; a host that fails is left at once."""
     hosts = settings.ranking.hosts
     for host in hosts or (None,):
-        prefix = f"{host} " if len(hosts) > 1 else ""
+        prefix = f"{redact_url(host or '')} " if len(hosts) > 1 else ""
         changes = {
             "hosts": (host,) if host else (),
             "concurrency": CONCURRENCY,

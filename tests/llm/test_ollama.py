@@ -465,3 +465,43 @@ async def test_the_host_comes_from_the_keys_and_never_from_the_environment(monke
         await open_ollama("m", keys=ApiKeys(ollama=ProviderKey("own", "http://mine.example:1")))
     assert [headers["host"] for headers in server.headers] == ["127.0.0.1:11434", "mine.example:1"]
     assert [headers.get("authorization") for headers in server.headers] == [None, "Bearer own"]
+
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (400, {"error": f"no {KEY}"}),
+        (401, {"error": f"{'x' * 190} {KEY}"}),
+        (429, {"error": f"busy {KEY}"}),
+        (400, {"error": f"context length {KEY}"}),
+        (500, {"error": f"out of memory {KEY}"}),
+        {"done": KEY},
+    ],
+)
+@pytest.mark.asyncio
+async def test_no_message_contains_the_key(reply: Any) -> None:
+    with in_process(Server(reply).app):
+        model = await open_ollama("m", keys=ApiKeys(ollama=ProviderKey(KEY, "http://model.example")))
+    with pytest.raises(ModelError) as raised:
+        await model.answer(QUESTION)
+    assert KEY[:8] not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_no_message_of_the_check_contains_the_key() -> None:
+    app = Starlette(routes=[Route("/api/version", lambda _: JSONResponse({"error": f"no {KEY}"}, 400))])
+    with in_process(app), pytest.raises(SelectorUnavailable) as raised:
+        await open_ollama("m", keys=ApiKeys(ollama=ProviderKey(KEY, "http://model.example")))
+    assert KEY[:8] not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_a_reply_that_repeats_the_key_is_kept_without_it() -> None:
+    message = {"role": "assistant", "content": f"[1] {KEY}", "thinking": KEY}
+    with in_process(Server(GOOD | {"message": message}).app):
+        model = await open_ollama("m", keys=ApiKeys(ollama=ProviderKey(KEY, "http://model.example")))
+        reply = await model.answer(QUESTION)
+    assert (reply.text, reply.thinking) == ("[1] ***", "***")

@@ -737,6 +737,23 @@ async def test_no_message_contains_the_key(reply: Any, monkeypatch: pytest.Monke
 
 
 @pytest.mark.asyncio
+async def test_no_message_contains_a_header_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"x-gateway: {KEY}")
+    model = await opened(Server((400, error(f"no {KEY}"))), host=None)
+    with pytest.raises(ModelError) as raised:
+        await model.answer(QUESTION)
+    assert KEY[:8] not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_a_reply_that_repeats_the_key_is_kept_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    choice = CHOICE | {"message": {"role": "assistant", "content": f"[1] {KEY}"}}
+    model = await opened(Server(GOOD | {"choices": [choice]}), host=None)
+    assert (await model.answer(QUESTION)).text == "[1] ***"
+
+
+@pytest.mark.asyncio
 async def test_a_key_with_invalid_characters_is_refused_before_sending(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server()
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")

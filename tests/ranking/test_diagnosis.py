@@ -71,6 +71,16 @@ def test_each_host_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ollama serve" in str(checks["http://127.0.0.1:9 server"]["seen"])
 
 
+def test_a_password_of_a_host_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = [f"http://user:secret-password@127.0.0.1:{port}" for port in (9, 19)]
+    arguments = [argument for host in hosts for argument in ("--host", host)]
+    for form in ([], ["--json"]):
+        assert main(["doctor", "--selector", "ollama:m", *arguments, *form]) == 1
+        out, err = capsys.readouterr()
+        assert "127.0.0.1:19 server" in out
+        assert "secret-password" not in out + err
+
+
 def test_a_missing_model_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama() as server:
         assert main(["doctor", "--selector", "ollama:gemma2:27b", "--host", server.host]) == 1
