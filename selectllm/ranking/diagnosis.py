@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
@@ -16,8 +16,9 @@ from selectllm.llm.model import Reply, Request, Think
 from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.llm.speed import Speed, time_warning
 from selectllm.paths import redact_url
-from selectllm.ranking.answers import log_odds, read
-from selectllm.ranking.prompts import Candidate, listwise, max_answer_tokens, pointwise
+from selectllm.ranking.answers import log_odds, read, read_ranking
+from selectllm.ranking.parallelism import MOST_AT_ONCE, ask_one, measure
+from selectllm.ranking.prompts import Candidate, Prompt, listwise, max_answer_tokens, pointwise
 from selectllm.ranking.thinking import (
     CANDIDATES,
     TEXTS,
@@ -31,12 +32,29 @@ from selectllm.ranking.thinking import (
 )
 from selectllm.settings import RankingSettings, RunSettings
 
-CONCURRENCY: Final = 4  # questions sent together, to see how many are answered at a time
+ORDERS: Final = 6  # of a query's candidates, to see whether answers depend on what is shown
 LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 NEW_LINES: Final = 16  # that a speed is measured with: some hundred tokens
 PATIENCE: Final = 60.0  # seconds that a server may refuse all questions
 QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
+
+SHORTER: Final = "lower --query-size or --candidate-chars, or choose a model that reads more"
+ADVICE: Final = {
+    "timeout": "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes",
+    "busy": "try again when the server has less to do, or name further hosts; a run waits and tries again",
+    "out of memory": "choose a smaller model or quantization, or unload what `ollama ps` shows beside it",
+    "runner died": "look at the server's log and its memory (`ollama ps`), restart it, and try again",
+    "connection": "see whether the server still runs, and what its log says",
+    "low count": "the server cuts prompts: raise its context (OLLAMA_CONTEXT_LENGTH for Ollama)",
+}
+"""What helps against an error that can pass, by its kind."""
+
+CUT_OFF: Final = {
+    "length": "the model writes more than the answer, or thinks first: choose one that does not, or set --think",
+    "content_filter": "the server filters what it is asked or answers: lift the filter, or choose another model",
+}
+"""What helps against an answer that did not come to its end, by the reason that the server gives."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
         prefix = f"{redact_url(host or '')} " if len(hosts) > 1 else ""
         changes = {
             "hosts": (host,) if host else (),
-            "concurrency": CONCURRENCY,
+            "concurrency": MOST_AT_ONCE,
             "retries": 0,
             "give_up_after": PATIENCE,
         }
@@ -80,45 +98,59 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     else:
         yield Finding("server", True, f"answers, version {info.server_version}")
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
+    is_pointwise = info.mode == "pointwise"
     ways = ways_to_ask(settings.think, info)
     max_tokens = 2 * max_answer_tokens(QUERY_SIZE, ways[-1])
     trials: dict[Think, Reply] = {}
     try:
         await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
-        while (way := next_way(ways, trials)) is not None:
-            seconds, trials[way] = await _tried(hosts, way, is_first=not trials)
+        if is_pointwise:
+            trials[False] = await ask_one(hosts, pointwise(CANDIDATES[0]).request())
+        while not is_pointwise and (way := next_way(ways, trials)) is not None:
+            trials[way] = await _tried(hosts, way, is_first=not trials)
     except ModelError as error:
-        advice = "check the name of the model and the key; the server's log says more"
-        if isinstance(error, TransientError):
-            advice = "look at the server's log and its memory (`ollama ps`), restart it, and try again"
-            if error.kind == "timeout":
-                advice = "raise --timeout, or choose a smaller model: loading one from a slow disk takes minutes"
-        yield Finding("query", False, str(error), advice)
+        yield Finding("query", False, str(error), _advice(error))
         return
-    think = best_way(trials)
+    think = best_way(trials) if not is_pointwise else False
     yield await _context(hosts, settings)
     if len(ways) > 1 or settings.think != "auto":
         yield _thinking(settings.think, think, trials)
-    yield _structured(trials[think])
+    if not is_pointwise:
+        yield _structured(trials[think], listwise(CANDIDATES, TOP_K, 0))
     yield await _limit(hosts)
     yield await _speed(hosts, settings, think)
-    yield await _logprobs(hosts)
-    finding, replies = await _parallel(hosts, seconds, think)
-    yield finding
-    if info.mode == "listwise" and info.kind != "scripted":
-        yield _judgement([trials[think], *replies])
+    if is_pointwise:
+        yield _log_probabilities(hosts, trials[False])
+    else:
+        yield await _further_log_probabilities(hosts)
+    try:
+        parallelism = await measure(hosts, think)
+        yield Finding("parallelism", True, parallelism.text(settings.concurrency))
+        if not is_pointwise and info.kind != "scripted":
+            yield await _judgement(hosts, think)
+    except ModelError as error:
+        yield Finding("parallelism", False, str(error), f"{_advice(error)}; lower --concurrency")
+
+
+def _advice(error: ModelError) -> str:
+    """What helps; the text of an error that will not pass says it itself."""
+    if isinstance(error, ContextLengthExceeded):
+        return SHORTER
+    if isinstance(error, TransientError):
+        return ADVICE.get(error.kind, ADVICE["runner died"])
+    return "look at the server's log, which may say more"
 
 
 async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
     needed = QUERY_SIZE * settings.candidate_chars // 4
-    advice = "longer queries will be halved: lower --query-size or --candidate-chars, or choose a model that reads more"
+    advice = f"longer queries will be halved: {SHORTER}"
     if hosts.context is None:  # what it is shows only in how it reads a long query
         try:
             tokens = (await _answer_to_longest(hosts, settings.candidate_chars)).prompt_tokens
         except ContextLengthExceeded as error:
             return Finding("context", False, str(error), advice)
         except ModelError as error:
-            return Finding("context", False, str(error), "lower --query-size or --candidate-chars, or raise --timeout")
+            return Finding("context", False, str(error), _advice(error))
         seen = f"{tokens:,} tokens of {QUERY_SIZE} of the longest candidates were read whole"
         return Finding("context", True, seen if tokens else "unknown: the server counts no tokens")
     seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
@@ -131,20 +163,20 @@ async def _answer_to_longest(hosts: HostPool, candidate_chars: int) -> Reply:
     candidates = [Candidate(str(number), text[:candidate_chars]) for number in range(QUERY_SIZE)]
     request = listwise(candidates, 2, 0).request()
     try:
-        return await _answer(hosts, request)
+        return await ask_one(hosts, request)
     except TransientError as error:
         if error.kind != LOW_COUNT:
             raise
-    return await _answer(hosts, request)
+    return await ask_one(hosts, request)
 
 
 async def _limit(hosts: HostPool) -> Finding:
     """Whether answers end where they are told to: one that does not takes minutes, and is paid for."""
     request = Request("Count from 1 to 100.", max_tokens=LIMIT_TOKENS)
     try:
-        if (await _answer(hosts, request)).output_tokens <= LIMIT_TOKENS:
+        if (await ask_one(hosts, request)).output_tokens <= LIMIT_TOKENS:
             return Finding("limit", True, f"an answer of at most {LIMIT_TOKENS} tokens had no more")
-        tokens = (await _answer(hosts, request)).output_tokens
+        tokens = (await ask_one(hosts, request)).output_tokens
     except ModelError as error:
         return Finding("limit", False, str(error), "the server's log says more")
     if tokens <= LIMIT_TOKENS:
@@ -163,11 +195,14 @@ def _thinking(setting: str, think: Think, trials: Mapping[Think, Reply]) -> Find
     return Finding("thinking", False, f"no usable answer with thinking {', '.join(map(name_of, trials))}", advice)
 
 
-def _structured(reply: Reply) -> Finding:
-    answer = read(reply.text, 2, len(CANDIDATES))
+def _structured(reply: Reply, prompt: Prompt) -> Finding:
+    answer = read_ranking(reply, prompt)
     if answer.fault is None and not answer.repaired:
         seen = f"a query of {len(CANDIDATES)} was ranked as asked, {reply.prompt_tokens} tokens read"
         return Finding("query", True, seen)
+    if reply.done_reason != "stop":
+        seen = f"an answer did not come to its end: {reply.done_reason}"
+        return Finding("query", False, seen, CUT_OFF.get(reply.done_reason, ADVICE["runner died"]))
     seen = "an answer had to be repaired" if answer.fault is None else f"an answer could not be used: {answer.fault}"
     advice = "the server may not hold answers to a schema; runs cope, but ask more. A small model: try --mode pointwise"
     return Finding("query", answer.fault is None, seen, advice)
@@ -179,7 +214,7 @@ async def _speed(hosts: HostPool, settings: RankingSettings, think: Think) -> Fi
     request = replace(request, text="\n".join(uuid4().hex for _ in range(NEW_LINES)) + "\n\n" + request.text)
     started = time.perf_counter()
     try:
-        reply = await _answer(hosts, request)
+        reply = await ask_one(hosts, request)
     except ModelError as error:
         advice = "the server fails with longer prompts: look at its log and its memory"
         return Finding("speed", False, str(error), advice)
@@ -195,37 +230,31 @@ async def _speed(hosts: HostPool, settings: RankingSettings, think: Think) -> Fi
     return Finding("speed", not advice, f"{seen}take about {longest:,.0f} s", advice)
 
 
-async def _logprobs(hosts: HostPool) -> Finding:
-    """Only --mode pointwise needs them: without them a selector is as good in listwise mode."""
-    try:
-        odds = log_odds(await _answer(hosts, pointwise(CANDIDATES[0]).request()))
-        seen = "yes and no are not among the likeliest tokens"
-    except ModelError as error:
-        odds, seen = None, str(error)
+def _log_probabilities(hosts: HostPool, reply: Reply) -> Finding:
+    odds = log_odds(reply)
     if odds is not None:
         return Finding("log-probabilities", True, f"available, log-odds {odds:+.2f} for a rich row")
+    seen = "yes and no are not among the likeliest tokens"
     if hosts.info.mode == "pointwise":
         advice = "use --mode listwise, which does not need them; Ollama has them since 0.12"
         return Finding("log-probabilities", False, seen, advice)
     return Finding("log-probabilities", True, f"not available, and not needed in listwise mode: {seen}")
 
 
-async def _parallel(hosts: HostPool, first_seconds: float, think: Think) -> tuple[Finding, list[Reply]]:
-    """`first_seconds` is how long the first question took, which may have loaded the model; also gives the replies."""
+async def _further_log_probabilities(hosts: HostPool) -> Finding:
+    """Only --mode pointwise needs them: without them a selector is as good in listwise mode."""
     try:
-        seconds, alone = await _timed(hosts, [1], think)
-        together, replies = await _timed(hosts, range(2, 2 + CONCURRENCY), think)
+        return _log_probabilities(hosts, await ask_one(hosts, pointwise(CANDIDATES[0]).request()))
     except ModelError as error:
-        return Finding("parallelism", False, str(error), "the server fails under load: lower --concurrency"), []
-    single = min(first_seconds, seconds)
-    rate = CONCURRENCY * single / together
-    seen = f"{single:.2f} s for one question, {together:.2f} s for {CONCURRENCY} at once: about {rate:.1f} at a time"
-    return Finding("parallelism", True, seen), alone + replies
+        seen = f"not available, and not needed in listwise mode: {error}"
+        return Finding("log-probabilities", True, seen)
 
 
-def _judgement(replies: Sequence[Reply]) -> Finding:
-    """Whether answers depend on what is shown: each reply is to another order of the same candidates."""
-    answers = [read(reply.text, 2, len(CANDIDATES)).numbers for reply in replies]
+async def _judgement(hosts: HostPool, think: Think) -> Finding:
+    """Whether answers depend on what is shown: each question shows the same candidates in another order."""
+    requests = [listwise(CANDIDATES, TOP_K, seed).request(think=think) for seed in range(ORDERS)]
+    replies = await asyncio.gather(*(ask_one(hosts, request) for request in requests))
+    answers = [read(reply.text, TOP_K, len(CANDIDATES)).numbers for reply in replies]
     usable = [numbers for numbers in answers if numbers]
     if len(usable) < LEAST_ORDERS or len(set(usable)) > 1:
         return Finding("judgement", True, f"{len(set(usable))} different answers to {len(usable)} orders of a query")
@@ -234,26 +263,11 @@ def _judgement(replies: Sequence[Reply]) -> Finding:
     return Finding("judgement", False, seen, "choose a stronger model, or try --mode pointwise")
 
 
-async def _tried(hosts: HostPool, way: Think, *, is_first: bool) -> tuple[float, Reply]:
-    """Seconds until the trial of a way to think is answered, and the reply; an empty one where there is no such way."""
-    started = time.perf_counter()
+async def _tried(hosts: HostPool, way: Think, *, is_first: bool) -> Reply:
+    """The reply to the trial of a way to think; an empty one where there is no such way."""
     try:
-        reply = await _answer(hosts, trial(way))
+        return await ask_one(hosts, trial(way))
     except ModelError as error:
         if is_first or isinstance(error, TransientError):
             raise
-        reply = Reply("", "refused")
-    return time.perf_counter() - started, reply
-
-
-async def _timed(hosts: HostPool, seeds: Iterable[int], think: Think) -> tuple[float, list[Reply]]:
-    """Seconds until a query of each of these seeds is answered, and the replies."""
-    started = time.perf_counter()
-    requests = [listwise(CANDIDATES, TOP_K, seed).request(think=think) for seed in seeds]
-    replies = await asyncio.gather(*(_answer(hosts, request) for request in requests))
-    return time.perf_counter() - started, replies
-
-
-async def _answer(hosts: HostPool, request: Request) -> Reply:
-    async with hosts.answer(request) as reply:
-        return reply
+        return Reply("", "refused")

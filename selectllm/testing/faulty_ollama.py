@@ -28,6 +28,7 @@ from selectllm.testing.ollama_answers import (
     question_of,
     rank_candidates,
     rate_candidate,
+    shared_beginning,
 )
 
 T = TypeVar("T")
@@ -45,10 +46,11 @@ class FaultyOllama:
 
     Parameters: `faults`, the share of requests that have each kind of fault, but never more than `most_in_a_row` of one
     question (asked again in other words it is the same one), so that patience always ends in an answer; `delay`,
-    seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `loading`, seconds
-    that it takes to load the model for the first time; `hang`, the most seconds that a hanging question is held.
-    `thoughts` are the tokens that the model thinks for each value of `think`; none for one that does not think. What is
-    recorded is complete once `wait_idle` has returned.
+    seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `read_delay`,
+    seconds for a thousand characters of a prompt, but for those with which the last one in its place began; `loading`,
+    seconds that it takes to load the model for the first time; `hang`, the most seconds that a hanging question is
+    held. `thoughts` are the tokens that the model thinks for each value of `think`; none for one that does not think.
+    What is recorded is complete once `wait_idle` has returned.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class FaultyOllama:
         delay: float = 0.0,
         parallel: int = 4,
         loading: float = 0.0,
+        read_delay: float = 0.0,
         most_in_a_row: int = 2,
         hang: float = 30.0,
         seed: int = 0,
@@ -84,6 +87,7 @@ class FaultyOllama:
         self._delay, self._loading, self._hang = delay, loading, hang
         self._seed, self._most_in_a_row = seed, most_in_a_row
         self._places = asyncio.Semaphore(parallel)
+        self._read_delay, self._read = read_delay, [""] * parallel  # the last prompt of each place that is free
         self._times_asked: Counter[str] = Counter()  # by question, as are the faults in a row
         self._in_a_row: Counter[str] = Counter()
         self._low_by: defaultdict[str, int] = defaultdict(lambda: 15)  # by prompt
@@ -214,7 +218,7 @@ class FaultyOllama:
                 return connection.reset()
             async with self._places:
                 started = time.monotonic()
-                await asyncio.sleep(self._delay)
+                await self._work(text)
             worked = time.monotonic() - started
             is_pointwise = path == "/api/generate"
             content = rate_candidate(text, fault) if is_pointwise else rank_candidates(text, body.get("format"), fault)
@@ -238,6 +242,16 @@ class FaultyOllama:
                 content = replace(content, text=content.text[: most * CHARS_PER_TOKEN])
             response = answer_response(path, body, content, {"done": False} if fault == "unfinished" else last)
             return connection.send_half(response) if fault == "cut" else connection.send(response)
+
+    async def _work(self, text: str) -> None:
+        """Read a prompt in the free place that has just read most of its beginning, and write an answer."""
+        read = max(self._read, key=lambda prompt: shared_beginning(prompt, text))
+        self._read.remove(read)
+        try:
+            unread = len(text) - shared_beginning(read, text)
+            await asyncio.sleep(self._delay + self._read_delay * unread / 1000)
+        finally:
+            self._read.append(text)
 
     def _load(self, body: Mapping[str, Any]) -> int:
         """The context for a request: where it is another than the last one's, the model is loaded anew."""

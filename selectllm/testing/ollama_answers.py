@@ -64,6 +64,12 @@ def question_of(text: str) -> str:
     return before + marked + after.partition("\n\n")[0]
 
 
+def shared_beginning(one: str, other: str) -> int:
+    """How many characters two prompts begin with alike: a server that has read one does not read these again."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
 def rank_candidates(text: str, schema: Any, fault: str | None) -> Content:
     """The answer to a listwise prompt: as many candidates as the schema wants, by merit."""
     lines = question_of(text).rpartition("Candidates:\n")[2].split("\n") if "Candidates:\n" in text else []

@@ -1,10 +1,14 @@
 import json
+from collections.abc import Callable
 
 import pytest
 
 from selectllm.cli.main import main
+from selectllm.errors import ContextLengthExceeded, ModelError, TransientError
 from selectllm.llm.context_guard import warn_once
+from selectllm.llm.model import Reply
 from selectllm.testing.faulty_ollama import FaultyOllama
+from selectllm.testing.ollama_answers import question_of
 from tests.llm.openai_server import LISTED, RankingServer, serve
 
 
@@ -14,7 +18,7 @@ def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
 
 
 def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[str]) -> None:
-    with FaultyOllama(delay=0.05, parallel=2) as server:
+    with FaultyOllama(delay=0.1, parallel=2) as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
     assert code == 0
     assert list(checks) == [
@@ -32,6 +36,76 @@ def test_every_check_passes_for_a_healthy_server(capsys: pytest.CaptureFixture[s
     assert server.digest[:12] in str(checks["model"]["seen"])
     at_once = float(str(checks["parallelism"]["seen"]).split("about ")[1].split()[0])
     assert 1.3 < at_once < 3, "the server answers two requests at a time"
+
+
+@pytest.mark.parametrize(("parallel", "suits"), [(1, 1), (4, 4)])
+def test_parallelism_is_measured_although_the_server_keeps_what_it_has_read(
+    parallel: int, suits: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FaultyOllama(read_delay=0.3, delay=0.02, parallel=parallel) as server:
+        _, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
+    seen = str(checks["parallelism"]["seen"])
+    at_once = float(seen.split("about ")[1].split()[0])
+    assert abs(at_once - parallel) < 0.4 * parallel, seen
+    advice = "--concurrency 1 suits it, in place of 4" if parallel == 1 else f"--concurrency {suits} suits it"
+    assert advice in seen
+
+
+def test_the_questions_of_the_measurement_share_no_candidate() -> None:
+    with FaultyOllama() as server:
+        main(["doctor", "--selector", "ollama:m", "--host", server.host])
+        texts = [body["messages"][-1]["content"] for body in server.asked if "messages" in body][1:]
+    texts = [text for text in texts if "of a series on" in text]
+    candidates = [line for text in texts for line in question_of(text).split("Candidates:\n")[1].split("\n")]
+    instructions = [json.loads(line)["instruction"] for line in candidates]
+    assert len(instructions) == len(set(instructions)) >= 4 * 11
+    assert max(map(len, texts)) - min(map(len, texts)) < 0.05 * len(texts[0])
+
+
+def test_a_pointwise_selector_is_asked_as_a_pointwise_run_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    with FaultyOllama() as server:
+        code, checks = findings(capsys, "--selector", "ollama:m", "--mode", "pointwise", "--host", server.host)
+        assert server.requests["/api/chat"] == 3, "one loads the model, and two measure its limit and its speed"
+    names = ["server", "model", "context", "limit", "speed", "log-probabilities", "parallelism"]
+    assert (code, list(checks)) == (0, names)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [("length", "set --think"), ("content_filter", "lift the filter")],
+)
+def test_an_answer_that_did_not_end_is_no_answer(
+    reason: str, advice: str, fake_model: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_model(lambda _: Reply('{"ranking": [1, 2]}', reason))
+    code, checks = findings(capsys, "--selector", "scripted:first")
+    assert code == 1
+    assert not checks["query"]["ok"]
+    assert reason in str(checks["query"]["seen"])
+    assert advice in str(checks["query"]["advice"])
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ContextLengthExceeded("it does not fit"), "--candidate-chars"),
+        (TransientError("slow", "timeout"), "--timeout"),
+        (TransientError("busy", "busy"), "try again when"),
+        (TransientError("full", "out of memory"), "smaller model"),
+        (TransientError("cut", "low count"), "OLLAMA_CONTEXT_LENGTH"),
+        (ModelError("refused. To go on: set the key"), "server's log"),
+    ],
+)
+def test_the_advice_is_what_helps_against_the_error(
+    error: ModelError, advice: str, fake_model: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> Reply:
+        raise error
+
+    fake_model(fail)
+    code, checks = findings(capsys, "--selector", "scripted:first")
+    assert (code, checks["query"]["ok"]) == (1, False)
+    assert advice in str(checks["query"]["advice"])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +127,7 @@ def test_a_failed_check_is_named_with_what_to_do(
 
 
 def test_a_model_that_is_too_slow_for_the_longest_query_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with FaultyOllama(delay=0.1, parallel=4) as server:
+    with FaultyOllama(delay=0.1, parallel=16) as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--timeout", "0.5")
     assert code == 1
     assert [name for name, finding in checks.items() if not finding["ok"]] == ["speed"]
