@@ -74,7 +74,7 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
         if url.scheme not in ("http", "https") or not asked.isprintable() or " " in asked:
             raise ValueError("write one such as http://127.0.0.1:11434")
         options = http_options(httpx.URL(scheme=url.scheme, host=url.hostname or "127.0.0.1", port=url.port))
-        if url.username is not None:
+        if url.username is not None and not key:  # the key would stand in the same header
             options["auth"] = httpx.BasicAuth(unquote(url.username), unquote(url.password or ""))
         limits = httpx.Limits(max_connections=None)  # as many as there are questions at once, counted elsewhere
         # Without a header of ours the client would take OLLAMA_API_KEY from the environment, for any host.

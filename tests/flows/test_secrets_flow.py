@@ -1,5 +1,6 @@
 """Keys are sent to their own host and are written nowhere."""
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_an_api_key_is_sent_but_stored_nowhere(
     artifacts: Callable[[Any], dict[str, Any]],
     tmp_path: Path,
 ) -> None:
+    importlib.import_module("sklearn")  # the first import sets a variable of its own
     before = dict(os.environ)
     settings = make_run(rows=40, budget=3, selector=planted.selector, out=str(tmp_path / "out"), history="h")
     finals = [select_instructions(settings, return_state=True)]

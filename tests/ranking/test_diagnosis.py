@@ -127,13 +127,13 @@ def test_a_failed_check_is_named_with_what_to_do(
 
 
 def test_a_model_that_is_too_slow_for_the_longest_query_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with FaultyOllama(delay=0.1, parallel=16) as server:
-        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--timeout", "0.5")
+    with FaultyOllama(delay=0.3, parallel=16) as server:
+        code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--timeout", "2")
     assert code == 1
     assert [name for name, finding in checks.items() if not finding["ok"]] == ["speed"]
     assert "tokens read a second: 14 of the longest candidates, about 7,000 tokens, take about" in str(checks["speed"])
     assert checks["speed"]["advice"] == (
-        "it will not be answered within --timeout 0.5 at the first try: set --timeout 60"
+        "it will not be answered within --timeout 2 at the first try: set --timeout 60"
     )
 
 
