@@ -15,6 +15,7 @@ from selectllm.pool.csv_format import read_csv
 from selectllm.pool.json_format import read_json, read_lines
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.store.tables import from_parquet
+from selectllm.store.values import without_views
 from selectllm.text import json_text, one_line, short_error
 
 
@@ -45,7 +46,7 @@ def read_parquet(data: bytes, location: str) -> Records:
 
 def _records(table: pa.Table, location: str) -> Records:
     refuse_repeated_names(table.column_names, location)
-    table = table.cast(pa.schema([field.with_type(_without_view(field.type)) for field in table.schema]))
+    table = without_views(table)
 
     def texts(rows: Sequence[int]) -> list[str]:
         chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
@@ -54,11 +55,6 @@ def _records(table: pa.Table, location: str) -> Records:
 
     columns = dict(zip(table.column_names, table.columns, strict=True))
     return Records(list(range(1, table.num_rows + 1)), columns, {}, texts)
-
-
-def _without_view(type_: pa.DataType) -> pa.DataType:
-    """The type with the same values whose rows Arrow can take one by one, which it cannot of a view."""
-    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(type_, type_)
 
 
 READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {

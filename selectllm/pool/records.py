@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from selectllm.errors import PoolError
+from selectllm.store.values import python_values
 from selectllm.text import join_names
 
 Column: TypeAlias = list[Any] | pa.ChunkedArray
@@ -15,9 +16,6 @@ Record: TypeAlias = dict[str, Any]
 
 MAX_COLUMNS: Final = 1_000
 """More columns than this are data used as names, and a table of them would fill the memory with nulls."""
-
-
-_NO_OBJECT: Final = (ValueError, OverflowError, KeyError)  # a date, a name twice, a zone that this machine lacks
 
 
 @dataclass(frozen=True)
@@ -74,35 +72,5 @@ def refuse_repeated_names(names: Iterable[str], location: str) -> None:
 
 
 def values(column: Column) -> list[Any]:
-    """A column as Python values; text that is not UTF-8, which Parquet does not rule out, as bytes."""
-    if isinstance(column, list):
-        return column
-    try:
-        return list(column.to_pylist())
-    except _NO_OBJECT:
-        return [_python_object(scalar) for scalar in column]
-
-
-def _python_object(scalar: Any) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError as error:
-        return error.object
-    except _NO_OBJECT:
-        return _python_text(scalar)
-
-
-def _python_text(scalar: Any) -> Any:
-    """What Python cannot hold, as text: dates after the year 9999, nanoseconds, zones unknown here, names that stand
-    twice in a struct. Of a list or a struct only the part that it cannot hold."""
-    if pa.types.is_struct(scalar.type):
-        names = [field.name for field in scalar.type]
-        if len(set(names)) < len(names):
-            return repr(scalar)
-        return {name: _python_object(scalar[name]) for name in names}
-    if pa.types.is_list(scalar.type) or pa.types.is_large_list(scalar.type):
-        return [_python_object(item) for item in scalar.values]
-    try:
-        return scalar.cast(pa.string()).as_py()
-    except pa.ArrowException:
-        return f"{scalar.value} {scalar.type}"
+    """A column as Python values, as selectllm.store.values gives them."""
+    return column if isinstance(column, list) else python_values(column)

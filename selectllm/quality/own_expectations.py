@@ -93,7 +93,8 @@ def _series(field: pa.Field, column: pa.ChunkedArray) -> Any:
     if not is_json(field) and not pa.types.is_nested(field.type):
         if pa.types.is_integer(field.type) and column.null_count:  # else they would become floats
             return pd.Series(column.to_pylist(), dtype="UInt64" if field.type == pa.uint64() else "Int64")
-        with suppress(pa.ArrowException, ValueError, OverflowError):  # what pandas cannot hold
+        with suppress(pa.ArrowException, ValueError, OverflowError, LookupError):  # what pandas cannot hold
+            column.validate(full=True)  # text that is not UTF-8 would be found later, when nobody can say where
             return column.to_pandas(use_threads=False)
     return pd.Series(original_values(field, column), dtype=object)
 
