@@ -64,16 +64,17 @@ def check_failed(run: Ended, why: str) -> None:
     assert "Free space or mend permissions, then run again" in run.stderr or "The selection is kept" in run.stderr
 
 
-@pytest.mark.parametrize(
-    ("blow", "why"), [("lose space", "No space left on device"), ("lose rights", "Read-only file system")]
-)
+REFUSALS: dict[Blow, str] = {"lose space": "No space left on device", "lose rights": "Read-only file system"}
+
+
+@pytest.mark.parametrize("blow", REFUSALS)
 @pytest.mark.parametrize(("moment", "nth"), short(16, LOSSES))
 def test_a_run_reports_refused_writes_and_can_continue(
-    moment: str, nth: int, blow: Blow, why: str, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
+    moment: str, nth: int, blow: Blow, tmp_path: Path, server: FaultyOllama, undisturbed: Undisturbed
 ) -> None:
     """Works on any machine: the error of the disk is simulated."""
     scene = Scene(tmp_path, server)
-    check_failed(scene.run(moment, nth, blow), why)
+    check_failed(scene.run(moment, nth, blow), REFUSALS[blow])
     assert not scene.temporaries() or blow == "lose rights", "files can be removed from a full disk"
     check_goes_on(scene, undisturbed, failures=1)
 

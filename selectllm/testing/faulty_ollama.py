@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar, get_args
@@ -41,41 +41,32 @@ DEFAULT_CONTEXT: Final = 4096
 CHARS_PER_TOKEN: Final = 4
 
 
+@dataclass(eq=False)
 class FaultyOllama:
     """An Ollama server in a thread of its own, on 127.0.0.1, inside a `with` block.
 
-    Parameters: `faults`, the share of requests that have each kind of fault, but never more than `most_in_a_row` of one
-    question (asked again in other words it is the same one), so that patience always ends in an answer; `delay`,
-    seconds of work on an answer, and `parallel`, answers worked on at once: other questions queue; `read_delay`,
-    seconds for a thousand characters of a prompt, but for those with which the last one in its place began; `loading`,
-    seconds that it takes to load the model for the first time; `hang`, the most seconds that a hanging question is
-    held. `thoughts` are the tokens that the model thinks for each value of `think`; none for one that does not think.
     What is recorded is complete once `wait_idle` has returned.
     """
 
-    def __init__(
-        self,
-        faults: Mapping[str, float] | None = None,
-        *,
-        delay: float = 0.0,
-        parallel: int = 4,
-        loading: float = 0.0,
-        read_delay: float = 0.0,
-        most_in_a_row: int = 2,
-        hang: float = 30.0,
-        seed: int = 0,
-        model: str = MODEL,
-        digest: str = DIGEST,
-        context_length: int = 131_072,
-        thoughts: Mapping[bool | str, int] | None = None,
-    ) -> None:
-        self._thoughts = dict(thoughts or {})
-        self._faults = dict(faults or {})
-        if unknown := self._faults.keys() - set(get_args(Fault)):
+    faults: Mapping[str, float] = field(default_factory=dict)  # the share of requests that have each kind of fault
+    _: KW_ONLY
+    most_in_a_row: int = 2  # faults of one question, asked again in other words or not: patience ends in an answer
+    seed: int = 0  # decides which requests have faults
+    delay: float = 0.0  # seconds of work on an answer
+    parallel: int = 4  # answers worked on at once: other questions queue
+    read_delay: float = 0.0  # seconds for a thousand characters of a prompt that the last one in its place lacked
+    loading: float = 0.0  # seconds that it takes to load the model for the first time
+    hang: float = 30.0  # the most seconds that a hanging question is held
+    model: str = MODEL
+    digest: str = DIGEST
+    context_length: int = 131_072
+    thoughts: Mapping[bool | str, int] = field(default_factory=dict)  # tokens thought for each value of `think`
+
+    def __post_init__(self) -> None:
+        if unknown := self.faults.keys() - set(get_args(Fault)):
             raise ValueError(f"unknown faults: {', '.join(sorted(unknown))}")
-        if sum(self._faults.values()) > 1 + 1e-9:
+        if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("the shares of all faults together are more than 1")
-        self.model, self.digest, self.context_length = model, digest, context_length
         self.requests: Counter[str] = Counter()  # by endpoint
         self.injected: Counter[str] = Counter()  # by kind of fault
         self.keys: Counter[str] = Counter()  # by what stood under Authorization, empty where nothing did
@@ -84,10 +75,8 @@ class FaultyOllama:
         self.loads: list[int] = []  # the context of each time that the model was loaded
         self.most_at_once = 0  # questions, those that queued among them
         self.first_at = self.last_at = math.nan  # when the first and the last question came, by time.monotonic
-        self._delay, self._loading, self._hang = delay, loading, hang
-        self._seed, self._most_in_a_row = seed, most_in_a_row
-        self._places = asyncio.Semaphore(parallel)
-        self._read_delay, self._read = read_delay, [""] * parallel  # the last prompt of each place that is free
+        self._places = asyncio.Semaphore(self.parallel)
+        self._read = [""] * self.parallel  # the last prompt of each place that is free
         self._times_asked: Counter[str] = Counter()  # by question, as are the faults in a row
         self._in_a_row: Counter[str] = Counter()
         self._low_by: defaultdict[str, int] = defaultdict(lambda: 15)  # by prompt
@@ -184,7 +173,7 @@ class FaultyOllama:
                 running = model | {"expires_at": now(), "size_vram": 1}
                 return json_response(200, {"models": [running | {"context_length": n} for n in self.loads[-1:]]})
             case "/api/show":
-                capabilities = ["completion", *(["thinking"] if self._thoughts else [])]
+                capabilities = ["completion", *(["thinking"] if self.thoughts else [])]
                 info = {"general.architecture": "llama", "llama.context_length": self.context_length}
                 return json_response(200, {"details": details, "model_info": info, "capabilities": capabilities})
         return json_response(404, {"error": "404 page not found"})
@@ -195,8 +184,8 @@ class FaultyOllama:
         context = self._load(body)
         tokens = max(1, len(text) // CHARS_PER_TOKEN)
         if not text:
-            await asyncio.sleep(self._loading)
-            self._loading = 0.0
+            await asyncio.sleep(self.loading)
+            self.loading = 0.0
             return connection.send(answer_response(path, body, Content(""), {"done": True, "done_reason": "load"}))
         if tokens > context:
             if body.get("truncate") is False:
@@ -208,13 +197,13 @@ class FaultyOllama:
         fault = self._draw_fault(text)
         self._low_by[text] += fault == "low count"  # the count of a prompt that is really cut would be the same again
         with self._counting():
-            if self._thoughts and body.get("think", True) not in self._thoughts:
+            if self.thoughts and body.get("think", True) not in self.thoughts:
                 return connection.send(json_response(400, {"error": f'think value "{body["think"]}" is not supported'}))
             if fault is not None and fault in REFUSALS:
                 status, error = REFUSALS[fault]
                 return connection.send(json_response(status, {"error": error}))
             if fault in ("reset", "hang"):
-                await asyncio.sleep(self._hang if fault == "hang" else 0)
+                await asyncio.sleep(self.hang if fault == "hang" else 0)
                 return connection.reset()
             async with self._places:
                 started = time.monotonic()
@@ -225,7 +214,7 @@ class FaultyOllama:
             if fault is None:
                 self.answered.append((text, content.ranked))
             most = body.get("options", {}).get("num_predict", -1)
-            if thought := self._thoughts.get(body.get("think", True), 0):
+            if thought := self.thoughts.get(body.get("think", True), 0):
                 content = replace(content, text=content.text if thought < most else "", thinking="Hm. " * thought)
             written = thought + max(1, len(content.text) // CHARS_PER_TOKEN)
             last = {
@@ -249,7 +238,7 @@ class FaultyOllama:
         self._read.remove(read)
         try:
             unread = len(text) - shared_beginning(read, text)
-            await asyncio.sleep(self._delay + self._read_delay * unread / 1000)
+            await asyncio.sleep(self.delay + self.read_delay * unread / 1000)
         finally:
             self._read.append(text)
 
@@ -263,10 +252,10 @@ class FaultyOllama:
     def _draw_fault(self, text: str) -> str | None:
         """The fault that a request has, if any."""
         question = question_of(text)
-        drawn = hash64(f"{self._seed} {self._times_asked[question]} {question}") / 2**64
+        drawn = hash64(f"{self.seed} {self._times_asked[question]} {question}") / 2**64
         self._times_asked[question] += 1
-        if self._in_a_row[question] < self._most_in_a_row:
-            for fault, share in self._faults.items():
+        if self._in_a_row[question] < self.most_in_a_row:
+            for fault, share in self.faults.items():
                 if drawn < share:
                     self._in_a_row[question] += 1
                     self.injected[fault] += 1

@@ -53,7 +53,7 @@ def test_thinking_is_decided_by_one_question(
 ) -> None:
     with FaultyOllama(thoughts=thoughts) as server:
         if decided is False and thoughts:
-            server._thoughts[False] = 0
+            server.thoughts = {**thoughts, False: 0}
         result = select(against(server, make_run))
         assert trials(server) == tried
         assert {body["think"] for body in server.asked if "blood gas" not in shown(body)} == {decided}
@@ -83,7 +83,7 @@ def test_a_model_that_could_be_asked_in_no_way_is_tried_again_once_it_is_mended(
     with FaultyOllama(thoughts=never) as server:
         with pytest.raises(TooManyAbstained):
             select(against(server, make_run))
-        server._thoughts = dict(IGNORES_OFF)
+        server.thoughts = IGNORES_OFF
         assert select(against(server, make_run)).summary["model"]["think"] == "low"
 
 
