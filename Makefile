@@ -84,7 +84,7 @@ bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
 	$(BIN)/python benchmarks/queries.py
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/expectations.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cold_run.py --rows 1500 --turns 2
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cold_run.py
 
 serve: setup  ## Prefect's server and its pages, on this machine
 	$(BIN)/prefect server start

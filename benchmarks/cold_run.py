@@ -1,6 +1,6 @@
 """Measures what validation adds to the wall time of a cold run: a new process, an empty store, real embeddings.
 
-    python benchmarks/cold_run.py [--rows 2000] [--turns 3]
+    python benchmarks/cold_run.py [--rows 1500] [--turns 2]
 
 Runs with and without `--no-validate` take turns, so that other load slows both equally; of each the fastest counts.
 The selector is a fixed rule, so that the time of a model does not hide what is measured.
@@ -28,8 +28,8 @@ def seconds(pool: Path, *options: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1500)
+    parser.add_argument("--turns", type=int, default=2)
     arguments = parser.parse_args()
 
     validated, unvalidated = [], []
