@@ -20,7 +20,7 @@ LOW_COUNT: Final = "low count"
 
 CUT: Final = 2  # tokens on either side of half the context and two: what a server leaves of a prompt that it cuts
 TWICE: Final = 1.5  # a prompt of which half was cut away seems to have about twice the bytes per token
-BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text
+BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that a context is rather too large than too small
 MOST_BYTES_PER_TOKEN: Final = 8.0  # of a whole prompt, by any tokenizer: one counted as fewer tokens was not read whole
 OBSERVED: Final = 8  # replies after which the model's own bytes per token are known well enough to reckon with
 CONTEXT_STEP: Final = 1024  # contexts are multiples of it

@@ -11,6 +11,7 @@ from httpx import HTTPStatusError
 
 from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, SelectorUnavailable, TransientError
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
+from selectllm.llm.context_guard import BYTES_PER_TOKEN
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request, without_secret
 from selectllm.llm.ollama_client import OllamaClient, connect, message_of, passing_kind, unavailable, wait_of
@@ -20,10 +21,7 @@ from selectllm.paths import redact_url
 
 BLANK_TOKENS: Final = 32  # that an answer held to a schema may have besides its own
 CHECK_SECONDS: Final = 30.0  # that a server has to say which models it has
-BYTES_PER_TOKEN: Final = 2.5  # of UTF-8; low for most text, so that the context is rather too large than too small
-SPARE_TOKENS: Final = (
-    512  # for what the model's template adds, and more: contexts are cheap beside loading a model anew
-)
+SPARE_TOKENS: Final = 512  # for the model's template, and more: a context is cheap beside loading a model anew
 
 # What a 500 says, and the kind of error that it is. A model that does not fit beside others may fit later: Ollama
 # unloads idle models. A runner that died is started again with the next question.

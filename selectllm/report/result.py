@@ -73,6 +73,8 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
+    chosen = log.result("selection")
+    assert chosen is not None  # a run is summed up once it has chosen
     queries = steps["queries"].facts if "queries" in steps else None
     ranked = [steps[kind].facts for kind in ("rankings", "tournament") if kind in steps]
     ranking = merge(*ranked) if ranked else None
@@ -86,7 +88,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
         "selection": selection.facts | history,
-        "near_repeats": _near_repeats(context.store.read(Artifact(kind="selection", key=selection.key))),
+        "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
         "artifacts": {"quarantine": pool["quarantine"]}
         | {kind: step.key for kind, step in steps.items()}

@@ -24,12 +24,6 @@ def python_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
     return [_value(scalar) for scalar in column]
 
 
-def python_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a table whose columns have different names, by the names of its columns."""
-    columns = [python_values(column) for column in table.columns]
-    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
 def without_views(table: pa.Table) -> pa.Table:
     """The table with its `string_view` and `binary_view` columns as strings and bytes, which Arrow can take rows of."""
     types = [_without_views(field.type) for field in table.schema]
