@@ -32,6 +32,9 @@ class RandomEmbedder:
 
     digest = "random"
 
+    def load(self) -> None:
+        """Nothing has to be loaded."""
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Draw a vector for each text, the same on every run."""
         vectors: np.ndarray = np.random.default_rng(zlib.crc32(texts[0].encode())).normal(size=(len(texts), 384))

@@ -64,11 +64,12 @@ class SentenceTransformerEmbedder:
     folder: Path
     digest: str
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors (M, d), float32, of unit length; their last bits depend on the texts beside them, so they are kept.
+    def load(self) -> None:
+        """Load the weights now; otherwise they are loaded when the first text is embedded."""
+        _load(self.folder, self.digest)
 
-        The weights are loaded when the first text is embedded.
-        """
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors (M, d), float32, of unit length. Their last bits depend on the texts beside them: keep them."""
         model = _load(self.folder, self.digest)
         options = {"batch_size": BATCH_SIZE, "normalize_embeddings": True, "show_progress_bar": False}
         try:

@@ -1,5 +1,6 @@
 """What goes down through the steps of one run, and how one step is run."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -41,6 +42,7 @@ class RunLog:
         self.verdicts: list[Verdict] = []
         self.pool_check: PoolCheck | None = None  # what reading the pool found, for its validation, which comes later
         self.started: list[Started[Any]] = []  # the steps that go on in the background
+        self.model_loaded = threading.Event()  # or no step will load the embedding model: see `_validation`
 
     def __reduce__(self) -> tuple[type["RunLog"], tuple[()]]:
         return RunLog, ()
@@ -73,6 +75,7 @@ class Context:
 
     def finish(self, started: Started[T]) -> T:
         """Wait for a step that was started, and note its result; raises what the step raised."""
+        self.log.model_loaded.set()
         if started in self.log.started:
             self.log.started.remove(started)
         return self._noted(started.result())

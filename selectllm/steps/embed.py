@@ -47,6 +47,9 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     cache = VectorCache(store, made_by)
     vectors, known = cache.gather(ids)
     missing = np.flatnonzero(~known)
+    if len(missing) and not context.executor.is_remote:
+        embedder.load()
+    context.log.model_loaded.set()
     if len(missing):
         _embed_missing(context, table, missing)
         vectors, _ = cache.gather(ids)

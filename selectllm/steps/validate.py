@@ -72,6 +72,8 @@ def keeping_verdicts(context: Context) -> Iterator[None]:
                 save_verdict(context.store, digest(verdict.model_dump(mode="json")), verdict)
             _write_data_docs(context.settings, [*context.log.verdicts, verdict])
         raise
+    finally:
+        context.log.model_loaded.set()  # a thread that waited for ever would keep a flow's process alive
 
 
 def validation_settings(settings: RunSettings) -> dict[str, Any]:
@@ -113,6 +115,8 @@ def _validation(context: Context, result: StepResult, against: StepResult | None
     if against is None:
         check = context.log.pool_check
         assert check is not None  # the pool is read again where its verdict is missing
+        # Two large imports at once take as long as one after the other; numbers can be computed beside one.
+        context.log.model_loaded.wait()
         verdict = quality.validate_pool(check)
     elif limit is None:  # embeddings
         dimension = result.facts["dimension"]

@@ -3,25 +3,28 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selectllm import plan_run, select
+from selectllm import plan_run, quality, select
 from selectllm.cli import main as cli
 from selectllm.embedding.vector_cache import VectorCache
 from selectllm.errors import ContractError, PoolError, QualityError, StoreError
 from selectllm.ranking import batches
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact
+from tests.conftest import HashEmbedder
 from tests.quality.broken import CRITICAL, FILES, FOLDER, Case
 
 MakeRun = Callable[..., RunSettings]
@@ -115,6 +118,54 @@ def test_a_run_without_validation_has_no_verdicts_and_the_same_rankings(make_run
     assert without.table()["id"].equals(first.table()["id"])
 
 
+class SlowEmbedder(HashEmbedder):
+    """Records when it has been loaded, and embeds nothing before the pool is being validated."""
+
+    events: ClassVar[list[str]] = []
+    validating = threading.Event()
+
+    def load(self) -> None:
+        time.sleep(0.2)  # for a validation that does not wait
+        self.events.append("loaded")
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        assert self.validating.wait(20), "the pool is not validated while its rows are embedded"
+        return super().embed(texts)
+
+
+def test_the_pool_is_validated_while_rows_are_embedded_by_a_loaded_model(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate_pool, events = quality.validate_pool, SlowEmbedder.events
+
+    def recorded(check: quality.PoolCheck) -> quality.Verdict:
+        events.append("validating")
+        SlowEmbedder.validating.set()
+        return validate_pool(check)
+
+    events.clear()
+    SlowEmbedder.validating.clear()
+    monkeypatch.setattr("selectllm.quality.validate_pool", recorded)
+    monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _name: SlowEmbedder())
+    select(with_validation(make_run))
+    assert events == ["loaded", "validating"]
+
+
+def test_a_run_that_ends_before_it_embeds_leaves_no_thread_that_waits(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("selectllm.embedding.models.open_embedder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        select(with_validation(make_run))
+    for thread in threading.enumerate():
+        if thread.name == "selectllm-background":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 UNUSED = """
 import runpy, sys
 from tests.conftest import HashEmbedder
@@ -139,10 +190,10 @@ for options in (["--no-validate"], ["--expectations", arguments.pop()], []):
 def check_unused(entry: str, settings: RunSettings, suite: Path, env: dict[str, str] | None = None) -> None:
     """Check that a run does not import Great Expectations if validation is off or all verdicts are stored."""
     suite.write_text("- {type: expect_column_values_to_not_be_null, kwargs: {column: tag}}\n")
-    for quality in ({}, {"expectations": str(suite)}):
-        select(RunSettings.model_validate(settings.model_dump() | {"quality": quality}))
-    options = ["--budget", str(settings.budget), "--selector", settings.selector, "--store", settings.store]
-    command = [sys.executable, "-c", UNUSED, entry, settings.pool, *options, str(suite)]
+    for options in ({}, {"expectations": str(suite)}):
+        select(RunSettings.model_validate(settings.model_dump() | {"quality": options}))
+    arguments = ["--budget", str(settings.budget), "--selector", settings.selector, "--store", settings.store]
+    command = [sys.executable, "-c", UNUSED, entry, settings.pool, *arguments, str(suite)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert done.returncode == 0, done.stderr
 
