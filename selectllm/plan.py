@@ -34,9 +34,9 @@ def plan_run(settings: RunSettings) -> dict[str, Any]:
     Raises PoolError, and UsageError when the budget is larger than the pool.
     """
     strategy = load_strategy(settings.strategy)
-    rows, _ = usable_rows(settings, pool.fetch(settings.pool))
+    rows, _ = usable_rows(settings, pool.fetch(*settings.pools))
     if rows.refused:
-        raise pool.refusal(settings.pool, rows.refused)
+        raise pool.refusal(settings.pools, rows.refused)
     kept = rows.table.num_rows
     check_budget(settings, kept, rows.quarantine)
     excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())

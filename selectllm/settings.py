@@ -170,6 +170,8 @@ class RunSettings(Settings):
     pool: str = Field(min_length=1, title="Pool")
     """File of instructions: JSONL, JSON, CSV, TSV, Parquet or Arrow, also compressed; a path, URL or
     hf://datasets/..., a folder or pattern (*) of such files, or - for standard input."""
+    more_files: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), title="More files")
+    """Any number of files, folders or patterns more, of any of these formats, whose rows stand behind the pool's."""
     budget: int = Field(ge=1, kw_only=True, title="Budget")
     """How many rows to choose, N (from 1 to the rows of the pool)."""
     selector: str = Field(
@@ -201,6 +203,11 @@ class RunSettings(Settings):
     queries: QuerySettings = Field(QuerySettings(), kw_only=True, title="Queries")
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
     quality: QualitySettings = Field(QualitySettings(), kw_only=True, title="Quality")
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """All locations of the pool's files, in order."""
+        return self.pool, *self.more_files
 
     @model_validator(mode="after")
     def _options_agree(self) -> Self:

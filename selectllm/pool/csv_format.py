@@ -46,7 +46,8 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
         spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
         return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
 
-    return replace(gather(records(), texts, location), missing=_MISSING)
+    gathered = gather(records(), texts, location)
+    return replace(gathered, missing=[_MISSING] * len(gathered.rows))
 
 
 def _is_header(fields: list[str], header: list[str] | str) -> bool:

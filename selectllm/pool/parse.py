@@ -18,7 +18,7 @@ from selectllm.pool.questions import Cells, layout_of, read_question
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
 from selectllm.pool.shards import join_records, with_origins
-from selectllm.pool.source import PoolFile, fetch_bytes
+from selectllm.pool.source import PoolFile, fetch_bytes, name_of
 from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
 
@@ -76,8 +76,16 @@ def parse(file: PoolFile, columns: Columns) -> ParsedPool:
     """
     if not file.parts:
         return parse_records(read_records(file.data, file.location, file.form), columns, file.location)
-    parts = [(part.name, read_records(part.data, part.location, part.form)) for part in file.parts]
+    names = _distinct_names(file.parts)
+    parts = [(names[part.location], read_records(part.data, part.location, part.form)) for part in file.parts]
     return parse_records(join_records(parts, shown_name(file.location)), columns, file.location)
+
+
+def _distinct_names(parts: Sequence[PoolFile]) -> dict[str, str]:
+    """The name of each file by its location: without the folder, unless another file has the same name."""
+    files = {part.location: part.name for part in parts}
+    repeated = {name for name, count in Counter(files.values()).items() if count > 1}
+    return {location: shown_name(location) if name in repeated else name for location, name in files.items()}
 
 
 def parse_records(records: Records, columns: Columns, location: str) -> ParsedPool:
@@ -116,9 +124,14 @@ def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
     """Of each record the values of the columns that a layout reads."""
     names = list(dict.fromkeys(name for layout in layouts for name in layout.columns))
     columns = [values(records.columns[name]) for name in names]
-    if records.missing:  # the format has words for a missing value
-        columns = [[None if value.strip() in records.missing else value for value in column] for column in columns]
+    if records.missing:
+        columns = [list(map(_present, column, records.missing)) for column in columns]
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
+
+
+def _present(value: Any, missing: frozenset[str]) -> Any:
+    """The value, or None for a text that stands for a missing one."""
+    return None if isinstance(value, str) and value.strip() in missing else value
 
 
 def _mapped(records: Records, layouts: Sequence[Layout], stored: Mapping[int, frozenset[str | None]]) -> frozenset[str]:
@@ -161,9 +174,9 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
     )
 
 
-def refusal(location: str, refused: str, evidence: BaseModel | None = None) -> PoolError:
+def refusal(locations: Sequence[str], refused: str, evidence: BaseModel | None = None) -> PoolError:
     """The error of a pool that has nothing usable in it, for the reason that `Pool.refused` gives."""
-    return PoolError(f"{shown_name(location)} {refused}", evidence)
+    return PoolError(f"{shown_name(name_of(locations))} {refused}", evidence)
 
 
 def named_ids(location: str, columns: Columns) -> frozenset[str]:

@@ -24,16 +24,16 @@ class Records:
 
     `rows` holds the row number of each record; `columns` one value (null where absent) for each record, by name in
     the order of first appearance; `faults` the reason, by row number, for each row that is no record. `texts` takes row
-    numbers and gives those rows as they stood in the file. `missing` are the texts that stand for a missing value, in a
-    format where all values are texts. `files` are, of a pool of several, the names of the files, each with the number
-    of rows before it.
+    numbers and gives those rows as they stood in the file. `missing` holds for each record the texts that stand for a
+    missing value; it is empty where no format has such texts. `files` are, of a pool of several, the names of the
+    files, each with the number of rows before it.
     """
 
     rows: list[int]
     columns: dict[str, Column]
     faults: dict[int, str]
     texts: Callable[[Sequence[int]], list[str]]
-    missing: frozenset[str] = frozenset()
+    missing: Sequence[frozenset[str]] = ()
     files: tuple[tuple[int, str], ...] = ()
 
 

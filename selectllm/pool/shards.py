@@ -45,7 +45,10 @@ def join_records(parts: Sequence[tuple[str, Records]], location: str) -> Records
     columns = {
         name: _joined([(records.columns.get(name), len(records.rows)) for _, records in parts]) for name in names
     }
-    missing = frozenset[str]().union(*(records.missing for _, records in parts))
+    missing: list[frozenset[str]] = []
+    if any(records.missing for _, records in parts):
+        for _, records in parts:
+            missing += records.missing or [frozenset()] * len(records.rows)
     files = tuple((start, name) for start, (name, _) in zip(starts, parts, strict=True))
     return Records(rows, columns, faults, texts, missing, files)
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -48,11 +49,30 @@ class PoolFile:
         return one_line(PurePosixPath(redact_url(self.location)).name)
 
 
-def fetch(location: str) -> PoolFile:
-    """Read the file of a pool, or the files of a folder or a pattern in the order of their names.
+def fetch(*locations: str) -> PoolFile:
+    """Read the files of a pool in order; a folder or a pattern is its files in the order of their names.
 
-    "-" and "/dev/stdin" are standard input, whose format is that of its content. Raises as `fetch_bytes` does.
+    "-" and "/dev/stdin" are standard input, whose format is that of its content. Files of several formats are read
+    together only where each is named. Raises as `fetch_bytes` does.
     """
+    files = [_fetch(location) for location in locations]
+    if len(files) == 1:
+        return files[0]
+    return _joined(name_of(locations), tuple(part for file in files for part in file.parts or (file,)))
+
+
+def name_of(locations: Sequence[str]) -> str:
+    """A pool as it stands in messages."""
+    return f"{locations[0]} and {len(locations) - 1} more" if len(locations) > 1 else locations[0]
+
+
+def _joined(location: str, parts: tuple[PoolFile, ...]) -> PoolFile:
+    names = [f"{part.name} {part.digest}" for part in parts]
+    forms = "+".join(sorted({part.form for part in parts}))
+    return PoolFile(location, b"", _digest("\n".join(names).encode()), forms, parts)
+
+
+def _fetch(location: str) -> PoolFile:
     if location in _STDIN:
         data = sys.stdin.buffer.read()
         return PoolFile("standard input", data, _digest(data), format_of_content(data))
@@ -70,8 +90,7 @@ def fetch(location: str) -> PoolFile:
     parts = tuple(part for part in (_part(filesystem, file) for file in files) if part.data)
     if not parts:
         raise PoolError(f"{shown_name(location)} holds only empty files. Check how they were written or fetched.")
-    names = [f"{part.name} {part.digest}" for part in parts]
-    return PoolFile(location, b"", _digest("\n".join(names).encode()), file_format(files[0]), parts)
+    return _joined(location, parts)
 
 
 def _part(filesystem: Any, path: str) -> PoolFile:

@@ -50,7 +50,8 @@ def check_folders(settings: RunSettings) -> None:
 
 def _inputs(settings: RunSettings) -> list[tuple[str, str]]:
     """The files that a run reads, each with its option."""
-    inputs = [*(("POOL", file) for file in _files(settings.pool)), *(("--exclude", file) for file in settings.exclude)]
+    pool = [file for location in settings.pools for file in _files(location)]
+    inputs = [*(("POOL", file) for file in pool), *(("--exclude", file) for file in settings.exclude)]
     return inputs + [("--expectations", file) for file in (settings.quality.expectations,) if file is not None]
 
 

@@ -155,7 +155,7 @@ def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, An
     """The run's record; a URL is kept without the user, the password and the query that it may carry."""
     settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
-    settings["exclude"] = [redact_url(file) for file in settings["exclude"]]
+    settings |= {name: [redact_url(file) for file in settings[name]] for name in ("exclude", "more_files")}
     settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
         run=new_run_name(),

@@ -71,7 +71,7 @@ def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
 def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:
     """Whether the slot's rows come from the file that the settings name, as it is now."""
     try:
-        return fetch(settings.pool).digest == pool.made_from["file"]
+        return fetch(*settings.pools).digest == pool.made_from["file"]
     except UsageError:
         return False
 

@@ -21,7 +21,7 @@ def read_pool(context: Context) -> StepResult:
     """
     store, settings = context.store, context.settings
     store.remove_stale_temp_files()
-    file = pool.fetch(settings.pool)
+    file = pool.fetch(*settings.pools)
     decisive = {"format": file.form, "columns": settings.columns.model_dump()}
     decisive |= validation_settings(settings)
     quarantine = CacheEntry(store, "quarantine", CODE_VERSION, {"file": file.digest}, decisive)
@@ -31,7 +31,7 @@ def read_pool(context: Context) -> StepResult:
     if result is None:
         rows, context.log.pool_check = usable_rows(settings, file)
         if rows.refused and settings.quality.no_validate:
-            raise pool.refusal(settings.pool, rows.refused)
+            raise pool.refusal(settings.pools, rows.refused)
         quality.check_pool_table(rows.table)
         facts = {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates", "layout", "refused")}
         facts |= {"kept": rows.table.num_rows, "quarantine": quarantine.artifact.key}

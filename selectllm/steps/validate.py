@@ -39,7 +39,7 @@ def validate(context: Context, result: StepResult, against: StepResult | None = 
         return None
     validation = _validation(context, result, against)
     if refused := result.facts.get("refused"):
-        raise refusal(context.settings.pool, refused, validation.verdict)
+        raise refusal(context.settings.pools, refused, validation.verdict)
     try:
         validation.verdict.require()
     except QualityError as error:

@@ -31,6 +31,7 @@ def test_the_set_of_options_is_fixed() -> None:
     assert set(DESCRIPTIONS) == {"POOL"} | {
         f"--{name}"
         for name in (
+            "more-files",
             "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes",
@@ -184,7 +185,6 @@ def test_options_become_settings() -> None:
         (["--depth", "2", "--depth", "3"], "Parameter --depth specified multiple times. See --help"),
         (["--mode", "loud"], "loud"),
         (["--nothing"], "--nothing"),
-        (["more.jsonl"], "more.jsonl"),
     ],
 )
 def test_validation_errors_use_the_option_names(

@@ -8,11 +8,12 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from selectllm import select
+from selectllm import plan_run, select
+from selectllm.cli import main as cli
 from selectllm.errors import PoolError
 from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
-from selectllm.pool import fetch
+from selectllm.pool import Columns, fetch, parse, partition
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests.pool.reading import read_pool
@@ -116,3 +117,45 @@ def test_explain_names_the_file_of_a_row(folder, tmp_path):
     texts = [render_explanation(explain(Store(store), f"row:{row}")).splitlines()[0] for row in (2, 4)]
     assert texts[0] == "Row 2 (part-0.jsonl, row 2) of the pool"
     assert texts[1].startswith("Row 4 (part-1.jsonl, row 2) of the pool, id ")
+
+
+def test_several_locations_are_one_pool_whatever_their_formats(write, tmp_path):
+    (tmp_path / "late").mkdir()
+    names = [
+        write("rows.jsonl", [{"instruction": "a"}]),
+        write("late/rows.jsonl", [{"instruction": "b"}, {"instruction": "a"}]),
+        write("rows.csv", "prompt\nc\nNaN\n"),
+        write("words.jsonl", [{"instruction": "NaN"}]),  # a word in JSON, where null is the missing value
+    ]
+    pool = partition(parse(fetch(*names), Columns()), {})
+    assert pool.table.select(["instruction", "row", "pool_file", "pool_row"]).to_pylist() == [
+        {"instruction": "a", "row": 1, "pool_file": names[0], "pool_row": 1},
+        {"instruction": "b", "row": 2, "pool_file": names[1], "pool_row": 1},
+        {"instruction": "c", "row": 5, "pool_file": "rows.csv", "pool_row": 2},
+        {"instruction": "NaN", "row": 7, "pool_file": "words.jsonl", "pool_row": 1},
+    ]
+    assert pool.quarantine["reason"].to_pylist() == ["duplicate of row 1", "no instruction"]
+    assert fetch(*names).digest != fetch(*names[:2]).digest
+
+
+def test_the_command_line_takes_several_pools(write, tmp_path, capsys):
+    names = [write("a.jsonl", [{"instruction": "a"}]), write("b.csv", "instruction\nbb\n")]
+    command = ["select", *names, "--strategy", "longest", "--store", str(tmp_path / "store"), "--no-validate"]
+    assert cli.main([*command, "--budget", "2", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["pool"]["kept"] == 2
+    settings = json.loads(next((tmp_path / "store").glob("v1/runs/*.json")).read_text())["settings"]
+    assert (settings["pool"], settings["more_files"]) == (names[0], names[1:])
+    assert cli.main(["plan", *names, "--budget", "3", "--store", str(tmp_path / "store"), "--no-validate"]) == 2
+    capsys.readouterr()
+    assert cli.main([*command, "--budget", "2", "--out", str(tmp_path / "out")]) == 0
+    inside = str(tmp_path / "out" / "selection.jsonl")
+    assert cli.main(["select", names[0], inside, *command[3:], "--budget", "2", "--out", str(tmp_path / "out")]) == 2
+    assert f"POOL {inside} would be written over by --out" in capsys.readouterr().err
+
+
+def test_several_pools_without_a_usable_row_are_refused_together(write):
+    names = [write("a.jsonl", [{"question": 1}]), write("b.jsonl", [{"instructions": "x"}])]
+    settings = RunSettings(pool=names[0], more_files=(names[1],), budget=1)
+    with pytest.raises(PoolError, match=r"a\.jsonl and 1 more"):
+        plan_run(settings)
