@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from selectllm.errors import PoolError
 from selectllm.pool.records import Column, Records, values
 from selectllm.pool.rows import is_missing
 from selectllm.schemas import RESERVED
-from selectllm.text import escape_surrogates, finite, json_text
+from selectllm.text import escape_surrogates, finite, json_text, short_error
 
 _MARK: Final = {b"selectllm": b"json"}  # of a field whose texts are JSON
 _EXACT: Final = 2**53  # up to here every whole number is also a float
@@ -52,6 +53,23 @@ def original_values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
     if not is_json(field):
         return stored
     return [None if text is None else json.loads(text) for text in stored]
+
+
+def check_as_json(table: pa.Table) -> None:
+    """Check that all values of a pool can be written as JSON, before anything is paid for rows that cannot be shown.
+
+    Values of plain types always can, and are passed over. Raises PoolError.
+    """
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if field.type not in _PLAIN.values():
+            try:
+                for value in original_values(field, column):
+                    json_text(finite(value))
+            except Exception as error:  # of any kind: Arrow's types are many, and packages add more
+                raise PoolError(
+                    f"the column {field.name!r}, of type {field.type}, cannot be written as JSON: "
+                    f"{short_error(error)}. Leave it out of the pool, or convert it to text"
+                ) from error
 
 
 def is_json(field: pa.Field) -> bool:

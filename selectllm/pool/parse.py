@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
-from selectllm.pool.carried import append_carried
+from selectllm.pool.carried import append_carried, check_as_json
 from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns, recognise
 from selectllm.pool.questions import Cells, layout_of, read_question
@@ -159,12 +159,15 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
         if not kept[-1] and row not in faults:
             duplicates[row] = f"duplicate of row {first_rows[id]}"
     table = parsed.table.filter(pa.array(kept, pa.bool_()))
+    if table.num_rows:
+        table = parsed.with_extra_columns(table)
+        check_as_json(table)
     refused = "" if table.num_rows else parsed.refused or f"has no usable row: {first_reasons(sorted(faults.items()))}"
     left_out = dict(sorted({**faults, **duplicates}.items()))
     rows = list(left_out)
     quarantine = pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE)
     return Pool(
-        table=table if refused else parsed.with_extra_columns(table),
+        table=table,
         quarantine=with_origins(quarantine, records),
         rows_read=len(records.rows) + len(records.faults),
         quarantined=len(faults),

@@ -1,11 +1,14 @@
 """The file's further columns: their types in Parquet, and their values in selection.jsonl."""
 
+import datetime
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from selectllm.cli import main as cli
 from selectllm.pool.carried import is_json, original_values
 from selectllm.report.output import json_lines
 from tests.pool.reading import read_pool
@@ -114,3 +117,26 @@ def test_columns_stand_in_first_seen_order_and_all_rows_decide_their_type(write)
     table = read_pool(write("pool.jsonl", rows)).table
     assert table.column_names[5:] == ["b", "a"]
     assert (table["b"].to_pylist(), table["a"].to_pylist()) == ([None, "2"], [1, None])
+
+
+def test_a_value_that_cannot_be_written_as_json_ends_a_run_before_its_first_question(
+    write, tmp_path, monkeypatch, capsys
+):
+    def json_text(value):
+        raise TypeError(f"{type(value).__name__} has no form")
+
+    day = pa.array([datetime.date(2026, 1, 1)])
+    names = [
+        write("dates.parquet", pa.table({"instruction": ["a"], "day": day})),
+        write("plain.parquet", pa.table({"instruction": ["a"], "number": [1]})),
+    ]
+    monkeypatch.setattr("selectllm.pool.carried.json_text", json_text)
+    codes = []
+    for name in names:
+        store = tmp_path / Path(name).stem
+        codes.append(cli.main(["plan", name, "--budget", "1", "--store", str(store), "--no-validate"]))
+        command = ["select", name, "--budget", "1", "--selector", "scripted:longest", "--store", str(store)]
+        codes.append(cli.main([*command, "--no-validate", "--strategy", "longest"]))
+    assert codes == [2, 2, 0, 0]
+    error = "the column 'day', of type date32[day], cannot be written as JSON: date has no form"
+    assert capsys.readouterr().err.count(error) == 2
