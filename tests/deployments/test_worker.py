@@ -143,6 +143,23 @@ def _children(process: int) -> list[int]:
     return [int(line) for line in done.stdout.split()]
 
 
+def test_a_run_whose_host_is_wrong_fails_with_one_line(
+    client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
+) -> None:
+    on_demand = client.read_deployment_by_name("select-instructions/on-demand")
+    host = f"http://127.0.0.1:{free_port()}"
+    run = quick_pool | {"selector": "ollama:llama3.1:8b", "ranking": {"hosts": [host]}}
+    started = client.create_flow_run_from_deployment(on_demand.id, parameters={"run": run})
+    with worker(on_store, tmp_path / "worker.log"):
+        ended = state_when(started.id, State.is_final, 240)
+    log = (tmp_path / "worker.log").read_text(encoding="utf-8")
+    assert ended.type == StateType.FAILED, log[-3000:]
+    assert host in str(ended.message)
+    assert "\n" not in str(ended.message)
+    assert host in log
+    assert "Traceback" not in log
+
+
 def test_the_worker_of_the_image_is_healthy(environment: Environment, tmp_path: Path) -> None:
     dockerfile = (ROOT / "deployments" / "Dockerfile").read_text(encoding="utf-8")
     check, command = (json.loads(text) for text in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
