@@ -45,6 +45,32 @@ RANKINGS: Final = _schema(
     pa.field("reply", pa.string(), nullable=False),  # key of the reply that said so
 )
 
+PASSES: Final = _schema(  # where each query was asked about several times
+    pa.field("query_id", pa.int64(), nullable=False),
+    pa.field("ranked", pa.int32(), nullable=False),  # rows of the query that had a rank, and so were not shown
+    pa.field("number", pa.int32(), nullable=False),  # of the pass, among those with a usable answer, from 1
+    pa.field("place", pa.int32(), nullable=False),  # from 1
+    pa.field("id", pa.string(), nullable=False),
+)
+
+LOOKS: Final = _schema(  # each row that was shown again, in each pass with a usable answer
+    pa.field("question", pa.int64(), nullable=False),  # from 0
+    pa.field("round", pa.int32(), nullable=False),  # from 1
+    pa.field("number", pa.int32(), nullable=False),  # of the pass, among those with a usable answer, from 1
+    pa.field("place", pa.int32()),  # from 1; null where the answer does not place the row
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("reply", pa.string(), nullable=False),  # keys of the replies that said so, with commas between them
+)
+
+RATINGS: Final = _schema(  # every row of the pool, in its order
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("rating", pa.float64(), nullable=False),  # the mean of all rows is 0, and their spread 1
+    pa.field("spread", pa.float64(), nullable=False),  # the standard deviation of what is not known of the rating
+    pa.field("answers", pa.int64(), nullable=False),  # how many were about the row; without any, the rating is 0
+    pa.field("round", pa.int32(), nullable=False),  # the last round of further questions that showed it, or 0
+    pa.field("reply", pa.string(), nullable=False),  # keys of the replies about it, with commas between them
+)
+
 TOURNAMENT: Final = _schema(
     pa.field("place", pa.int64(), nullable=False),  # from 1: the order of the level's rows
     pa.field("id", pa.string(), nullable=False),

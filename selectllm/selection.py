@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +10,8 @@ import pyarrow.compute as pc
 from selectllm.errors import TooFewRanked
 from selectllm.schemas import PREFERENCES, SELECTION
 from selectllm.store.tables import in_order
+
+NO_RANK: Final = 2**31 - 1  # after all ranks
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,29 @@ def preferences_by_tier(rankings: pa.Table, cut_tier: int | None, tournament: pa
     rounds = [0] * len(better) + rounds + [0] * len(worse)
     ordered = pa.concat_tables([better, tier, worse]).append_column("reason", pa.array(reasons, pa.string()))
     return as_preferences(ordered.append_column("round", pa.array(rounds, pa.int32())))
+
+
+def preferences_by_rating(ratings: pa.Table, queries: pa.Table, rankings: pa.Table) -> pa.Table:
+    """Put the rows that a model has judged in order of their RATINGS; of equal ones, that with the better rank first.
+
+    Rows that no answer is about are left out, unless they were alone in their query, and so are first in it. Returns
+    PREFERENCES, whose score is the rating.
+    """
+    place = pc.index_in(ratings["id"], value_set=rankings["id"].combine_chunks())
+    is_judged = pc.or_(pc.greater(ratings["answers"], 0), pc.is_valid(place))
+    query = pc.index_in(ratings["id"], value_set=queries["id"].combine_chunks())
+    rows = pa.table(
+        {
+            **{name: ratings[name] for name in ("id", "round", "reply")},
+            "score": ratings["rating"],
+            "query_id": queries["query_id"].take(query),
+            "rank": rankings["rank"].take(place),
+            "reason": pa.array(["rating"] * len(ratings), pa.string()),
+        }
+    ).filter(is_judged)
+    # Ratings of equal evidence are equal, as those of all firsts before any further look.
+    ranks = rows.append_column("order", pc.fill_null(rows["rank"], NO_RANK))
+    return as_preferences(in_order(ranks, ("score", "descending"), ("order", "ascending"), ("id", "ascending")))
 
 
 def as_preferences(rows: pa.Table) -> pa.Table:

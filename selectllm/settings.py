@@ -107,6 +107,12 @@ class RankingSettings(Settings):
     """How many of each query the model ranks at first (1 to 200). Grows by itself when the budget needs more."""
     passes: int = Field(1, ge=1, le=50, title="Passes")
     """How often each query is asked about, shuffled anew; the answers are put together (1 to 50)."""
+    gather: Literal["auto", "tiers", "ratings"] = Field("auto", title="Gathering")
+    """How answers become N rows. tiers: all the firsts, then all the seconds, as in the paper; exact. ratings: each row
+    is rated from all answers about it. auto: ratings, but tiers pointwise, with --composition paper and for scripted
+    selectors."""
+    looks: float = Field(0.2, ge=0, le=10, title="Further looks")
+    """With ratings: the most further questions about rows near the cut, as a share of the queries (0 to 10)."""
     candidate_chars: int = Field(2000, ge=100, le=100_000, title="Characters of a candidate")
     """Longer candidates are shown to the model clipped, and visibly so (100 to 100,000)."""
     think: Literal["auto", "off", "low", "on"] = Field("auto", title="Thinking")

@@ -36,6 +36,8 @@ TASK_NAMES: Final = {
     "embed": "embeddings",
     "build_queries": "queries",
     "rank": "rankings",
+    "look": "looks",
+    "rate": "ratings",
     "run_tournament": "tournament",
     "prefer": "preferences",
     "choose": "selection",
@@ -44,7 +46,12 @@ TASK_NAMES: Final = {
 }
 """Task names of the steps: the names of the artifacts that they make."""
 
-PROGRESS: Final = {"embed": "Rows embedded", "rank": "Questions answered", "run_tournament": "Questions answered"}
+PROGRESS: Final = {
+    "embed": "Rows embedded",
+    "rank": "Questions answered",
+    "look": "Questions answered",
+    "run_tournament": "Questions answered",
+}
 """The unit of progress, for the steps that show progress."""
 
 

@@ -31,10 +31,32 @@ class Rank:
     reply: str
 
 
-async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> list[Rank]:
+@dataclass(frozen=True)
+class PassRank:
+    """One row of PASSES."""
+
+    query_id: int
+    ranked: int
+    number: int
+    place: int
+    id: str
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What queries gave: their ranks and, where each was asked about several times, those of each pass."""
+
+    ranks: list[Rank]
+    passes: list[PassRank]
+
+    def __add__(self, other: "Ranks") -> "Ranks":
+        return Ranks(self.ranks + other.ranks, self.passes + other.passes)
+
+
+async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> Ranks:
     """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing."""
     pending = iter(queries)
-    ranks: dict[int, list[Rank]] = {}
+    ranks: dict[int, Ranks] = {}
 
     async def work() -> None:
         for query in pending:
@@ -42,10 +64,13 @@ async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> 
 
     # A few queries are begun at a time: a million must not become as many waiting coroutines.
     await gather_or_raise(work() for _ in range(min(ranker.window, len(queries))))
-    return [rank for query in queries for rank in ranks[query.query_id]]
+    return Ranks(
+        [rank for query in queries for rank in ranks[query.query_id].ranks],
+        [rank for query in queries for rank in ranks[query.query_id].passes],
+    )
 
 
-async def _rank_query(query: Query, depth: int, ranker: Ranker) -> list[Rank]:
+async def _rank_query(query: Query, depth: int, ranker: Ranker) -> Ranks:
     if ranker.info.mode == "pointwise":
         outcomes = await gather_or_raise(
             ranker.score(candidate, f"candidate {candidate.id} of query {query.query_id}")
@@ -56,7 +81,14 @@ async def _rank_query(query: Query, depth: int, ranker: Ranker) -> list[Rank]:
         name = f"query {query.query_id}" + (f" from rank {query.ranked + 1}" if query.ranked else "")
         outcomes = [await ranker.rank(query.candidates, depth, name)]
     rows = [(id, outcome) for outcome in outcomes for id in outcome.ids]  # none of those that abstained
-    return [
+    ranks = [
         Rank(query.query_id, query.ranked + place, id, outcome.score, outcome.reply or "")
         for place, (id, outcome) in enumerate(rows, start=1)
     ]
+    passes = [
+        PassRank(query.query_id, query.ranked, number, place, id)
+        for outcome in outcomes
+        for number, ids in enumerate(outcome.passes, start=1)
+        for place, id in enumerate(ids, start=1)
+    ]
+    return Ranks(ranks, passes)

@@ -30,12 +30,14 @@ class Outcome:
     """What became of a list: the ids in the model's order, none when it abstained; a score for a yes or no.
 
     `aside` are the ids that no answer can place: refused by the provider, or in the end without a usable answer.
+    `passes` are the ids in the order of each usable pass, where there were several.
     """
 
     ids: tuple[str, ...] = ()
     score: float | None = None
     reply: str | None = None  # keys of the replies that said so, with commas between them
     aside: tuple[str, ...] = ()
+    passes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def abstained(self) -> bool:

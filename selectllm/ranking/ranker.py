@@ -97,7 +97,12 @@ class Ranker:
             self.stats.agreement_by_question[name] = round(concordance, 4)
         consensus = borda(ids, rankings, top_k)
         self.stats.ties += consensus.ties
-        return Outcome(consensus.ids, reply=",".join(outcome.reply for outcome in usable if outcome.reply))
+        return Outcome(
+            consensus.ids,
+            reply=",".join(outcome.reply for outcome in usable if outcome.reply),
+            aside=tuple(dict.fromkeys(id for outcome in usable for id in outcome.aside)),
+            passes=tuple(rankings),
+        )
 
     def _counted(self, outcome: Outcome, name: str) -> Outcome:
         self.stats.ranked += not outcome.abstained

@@ -54,7 +54,7 @@ def _of_ranking(ranking: dict[str, Any]) -> str | None:
     return position_bias_warning(ranking["position_bias_pvalue"])
 
 
-_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round"]
+_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round", "score"]
 
 
 def reason_text(row: Mapping[str, Any]) -> str:
@@ -62,6 +62,9 @@ def reason_text(row: Mapping[str, Any]) -> str:
     reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
     if row["query_id"] is None:
         return {"random": "drawn at random", "length": "by length"}.get(reason, reason)
+    if reason == "rating":
+        rank = "" if row["rank"] is None else f", ranked {row['rank']} in query {row['query_id']}"
+        return f"rated {row['score']:+.2f}{rank}"
     decided_by = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
     return f"ranked {row['rank']} in query {row['query_id']}{decided_by.get(reason, f', by {reason}')}"
 
@@ -91,6 +94,13 @@ def counts(summary: dict[str, Any]) -> list[str]:
             f"{ranking['repaired']:,} answers repaired, {ranking['reasked']:,} questions asked again, "
             f"{ranking['abstained']:,} without a usable answer.",
         ]
+        if ratings := summary.get("ratings"):
+            saved = f", {ratings['looks_saved']:,} saved" if ratings["looks_saved"] else ""
+            sentences.append(
+                f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. Of the "
+                f"chosen rows about {ratings['expected_wrong']:,.0f} are expected not to be among the best "
+                f"{summary['selection']['selected']:,} by the model's own judgement."
+            )
         if reasked := ranking["reasked_old"]:
             sentences.append(f"{reasked:,} of them were asked again because an earlier run got no usable answer.")
         if undecided := ranking["undecided"]:

@@ -76,7 +76,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     chosen = log.result("selection")
     assert chosen is not None  # a run is summed up once it has chosen
     queries = steps["queries"].facts if "queries" in steps else None
-    ranked = [steps[kind].facts for kind in ("rankings", "tournament") if kind in steps]
+    ranked = [steps[kind].facts for kind in ("rankings", "looks", "tournament") if kind in steps]
     ranking = merge(*ranked) if ranked else None
     history = {"history": settings.history, "slot": settings.slot} if settings.history else {}
     return {
@@ -85,6 +85,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
         "embeddings": _embeddings(steps["embeddings"].facts) if "embeddings" in steps else None,
         "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values()), log.trial_usage.asked),
+        "ratings": _ratings(steps) if "ratings" in steps else None,
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
         "selection": selection.facts | history,
@@ -111,6 +112,13 @@ def _embeddings(facts: Mapping[str, Any]) -> dict[str, int]:
     """How many rows have vectors that say little: the model knows no word of them, or cannot tell them apart."""
     counts = {"unknown": facts.get(quality.UNKNOWN, 0), "alike": facts.get(quality.ALIKE, 0)}
     return {"dimension": facts["dimension"], **counts}
+
+
+def _ratings(steps: Mapping[str, StepRecord]) -> dict[str, Any]:
+    """What further looks took and saved, and how many of the chosen rows are expected to be the wrong ones."""
+    looks = steps["looks"].facts if "looks" in steps else {}
+    questions = {"looks": looks.get("questions", 0), "looks_saved": looks.get("saved", 0)}
+    return questions | {name: steps["ratings"].facts[name] for name in ("rated", "in_doubt", "expected_wrong")}
 
 
 def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any]:

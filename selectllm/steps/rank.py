@@ -15,11 +15,11 @@ from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, r
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
-from selectllm.ranking.batches import Query, Rank, rank_queries
+from selectllm.ranking.batches import Query, Ranks, rank_queries
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.ranker import check_abstained
 from selectllm.ranking.stats import RankingStats, merge
-from selectllm.schemas import RANKINGS
+from selectllm.schemas import PASSES, RANKINGS
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -35,7 +35,7 @@ from selectllm.steps.model import (
     open_ranker,
     shown_candidates,
 )
-from selectllm.store import Store
+from selectllm.store import Artifact, Manifest, Store
 from selectllm.store.tables import in_order
 
 REMOTE_BATCH_SIZE: Final = 200
@@ -91,7 +91,7 @@ def _rank_page(
     decisive = cache_settings(settings, model)
     if model.mode == "listwise":
         decisive |= {"depth": settings.ranking.depth}
-    entry = CacheEntry(store, "rankings", CODE_VERSION, inputs, decisive, partial(is_acceptable, settings, None))
+    entry = CacheEntry(store, "rankings", CODE_VERSION, inputs, decisive, partial(_is_acceptable, store, settings))
     if result := entry.load():
         return _with_earlier_pages(before, result)
 
@@ -111,21 +111,27 @@ def _rank_page(
         else:
             keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
             ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
-    table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=RANKINGS)])
+    table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks.ranks], schema=RANKINGS)])
     table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
     quality.check_rankings(table, queries.table(store))
     facts = stats.facts() | {"pages": 1}
     if before:
-        facts = merge(facts, {name: value for name, value in before.facts.items() if name != "clipped"})
+        earlier = before.facts.items()
+        facts = merge(facts, {name: value for name, value in earlier if name not in ("clipped", "passes")})
+    if _has_passes(settings, model.mode):
+        passes = CacheEntry(store, "passes", CODE_VERSION, inputs, decisive)
+        passes.load()  # what was there is written over
+        facts["passes"] = passes.artifact.key
+        passes.save(pa.concat_tables([passes_of(store, before), _pass_table(ranks)]), {})
     saved = entry.save(table, facts | {"clipped": clipped}, **stats.paid())
     if stats.abstained:
         note_end(store, model)
     return _with_earlier_pages(before, saved)
 
 
-def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[list[Rank], RankingStats]:
+def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[Ranks, RankingStats]:
     """Rank queries in other processes, batch by batch, until too many abstain or the run has cost what it may."""
-    settings, ranks, stats = context.settings, list[Rank](), RankingStats()
+    settings, ranks, stats = context.settings, Ranks([], []), RankingStats()
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(unranked), REMOTE_BATCH_SIZE):
@@ -149,7 +155,7 @@ def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[l
     return ranks, stats
 
 
-def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]) -> tuple[list[Rank], RankingStats]:
+def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]) -> tuple[Ranks, RankingStats]:
     """Rank a batch in this process, with a ledger and connections of its own, by its share of the concurrency."""
     ranking = settings.ranking.model_copy(update={"concurrency": item.share})
     settings = settings.model_copy(update={"ranking": ranking})
@@ -159,10 +165,33 @@ def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]
 
 async def _ask(
     store: Store, settings: RunSettings, keys: ApiKeys, job: Job, queries: Sequence[Query], progress: Progress
-) -> tuple[list[Rank], RankingStats]:
+) -> tuple[Ranks, RankingStats]:
     async with open_ranker(store, settings, keys, job, progress) as ranker:
         ranks = await rank_queries(queries, settings.ranking.depth, ranker)
     return ranks, ranker.stats
+
+
+def passes_of(store: Store, rankings: StepResult | None) -> pa.Table:
+    """What each pass over the queries said, as PASSES; empty where each was asked about once."""
+    key = rankings.facts.get("passes") if rankings else None
+    return store.read(Artifact(kind="passes", key=key)) if key else PASSES.empty_table()
+
+
+def _pass_table(ranks: Ranks) -> pa.Table:
+    return pa.Table.from_pylist([asdict(rank) for rank in ranks.passes], schema=PASSES)
+
+
+def _has_passes(settings: RunSettings, mode: str) -> bool:
+    return settings.ranking.passes > 1 and mode == "listwise"
+
+
+def _is_acceptable(store: Store, settings: RunSettings, manifest: Manifest) -> bool:
+    """Whether rankings are what the run wants, and what each pass said is there, too."""
+    key = manifest.facts.get("passes")
+    is_there = bool(key) and store.is_intact(Artifact(kind="passes", key=key))
+    if _has_passes(settings, manifest.settings["mode"]) and not is_there:
+        return False
+    return is_acceptable(settings, None, manifest)
 
 
 def _with_earlier_pages(before: StepResult | None, page: StepResult) -> StepResult:

@@ -1,30 +1,33 @@
-"""The paper's way: a model ranks the rows of small, diverse queries, and tiers of rank fill the budget.
+"""A model ranks the rows of small, diverse queries; tiers of rank fill the budget, or ratings from all its answers.
 
-Source: "SelectLLM: Can LLMs Select Important Instructions to Annotate?" (arXiv 2401.16553). It differs from the paper
-where a budget cuts a tier: there the model itself puts the tier in order, by a tournament among its rows.
+Source: "SelectLLM: Can LLMs Select Important Instructions to Annotate?" (arXiv 2401.16553), whose way tiers are. Where
+the budget cuts a tier, the model itself puts the tier in order, by a tournament among its rows. Ratings also use what
+the other ranks say, and further looks at rows near the cut: the paper has neither.
 """
 
 from typing import Any
 
 import pyarrow as pa
 
-from selectllm.selection import cut, preferences_by_tier, without
+from selectllm.selection import cut, preferences_by_rating, preferences_by_tier, without
 from selectllm.steps.build_queries import build_queries
 from selectllm.steps.cache import StepResult
+from selectllm.steps.look import gathers_ratings, look
 from selectllm.steps.rank import rank
+from selectllm.steps.rate import rate
 from selectllm.steps.run_tournament import run_tournament
 from selectllm.steps.validate import validate
 from selectllm.strategies.strategy import Choice, Strategy
 
 
 class SelectLLM(Strategy):
-    """All the firsts of the queries, then all the seconds, and so on; the tier that the budget cuts by a tournament."""
+    """By tiers: all the firsts of the queries, then all the seconds, and so on. By ratings: the best rated rows."""
 
     name = "selectllm"
     needs = frozenset({"embeddings", "model"})
 
     def prepare(self, choice: Choice) -> dict[str, StepResult]:
-        """Divide the pool into queries, have the model rank them, and have it put the tier that is cut in order."""
+        """Divide the pool into queries, have the model rank them, and have it settle what the budget cuts."""
         context, model = choice.context, choice.model
         assert model is not None  # it is among the needs
         pool, embeddings = choice.results["pool"], choice.results["embeddings"]
@@ -33,15 +36,24 @@ class SelectLLM(Strategy):
         embeddings.release()
         rankings = context.run(rank, model, pool, queries, excluded)
         context.run(validate, rankings, queries)
+        if gathers_ratings(context.settings, model.mode):
+            evidence = {"queries": queries, "rankings": rankings}
+            looks = context.run(look, model, evidence | {"pool": pool}, excluded)
+            ratings = context.run(rate, evidence, looks, excluded)
+            return {"queries": queries, "rankings": rankings, "ratings": ratings}
         tournament = context.run(run_tournament, model, pool, rankings, excluded)
         return {"rankings": rankings} | ({"tournament": tournament} if tournament else {})
 
     def settings(self, choice: Choice) -> dict[str, Any]:
-        """The tier that the budget cuts decides which rows need an order among themselves."""
+        """The tier that the budget cuts decides which rows need an order among themselves; ratings order all rows."""
+        if "ratings" in choice.own:
+            return {}
         return {"cut_tier": self._cut_tier(choice)}
 
     def prefer(self, choice: Choice) -> pa.Table:
-        """Order all ranked rows by tier."""
+        """Order all judged rows by rating, or all ranked rows by tier."""
+        if "ratings" in choice.own:
+            return preferences_by_rating(*(choice.table(kind) for kind in ("ratings", "queries", "rankings")))
         tournament = choice.table("tournament") if "tournament" in choice.own else None
         return preferences_by_tier(choice.table("rankings"), self._cut_tier(choice), tournament)
 

@@ -314,8 +314,10 @@ def bad_ranks(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Change the second rank of every query to the fourth."""
     rank_queries = batches.rank_queries
 
-    async def with_gaps(*arguments: Any) -> list[batches.Rank]:
-        return [replace(rank, rank=4) if rank.rank == 2 else rank for rank in await rank_queries(*arguments)]
+    async def with_gaps(*arguments: Any) -> batches.Ranks:
+        ranks = await rank_queries(*arguments)
+        with_gap = [replace(rank, rank=4) if rank.rank == 2 else rank for rank in ranks.ranks]
+        return replace(ranks, ranks=with_gap)
 
     monkeypatch.setattr("selectllm.steps.rank.rank_queries", with_gaps)
     return "rankings", "gapless_ranks"

@@ -21,7 +21,8 @@ def queries(count: int, size: int = 4, ranked: int = 0) -> list[Query]:
 
 def run(model: FakeModel, folder: Path, asked: list[Query], depth: int = 2) -> list[Rank]:
     async def ask() -> list[Rank]:
-        return await rank_queries(asked, depth, Ranker(make_caller(model, folder, concurrency=2), RankingOptions()))
+        ranker = Ranker(make_caller(model, folder, concurrency=2), RankingOptions())
+        return (await rank_queries(asked, depth, ranker)).ranks
 
     return asyncio.run(ask())
 
