@@ -304,3 +304,29 @@ def test_a_change_of_the_model_ends_a_run_soon(
     counted = [ledger.get(Request(f"question {number}").key(model.info)) is not None for number in range(6)]
     assert counted[2:] == [False] * 4
     assert counted[0], "a look that found the old model has confirmed the first reply"
+
+
+class ChangedOnce(Changing):
+    """A model that is another at one look, and has its old weights at the next."""
+
+    has_changed = False
+
+    async def verify(self) -> None:
+        if not self.has_changed and len(self.asked) >= 3:
+            self.has_changed = True
+            raise ModelChanged("fake is another model by now")
+
+
+def test_a_model_that_was_another_for_a_while_has_its_replies_retracted(
+    fake_model: MakeModel, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller_module, "VERIFY_SECONDS", 0.01)
+    settings = make_run(ranking={"concurrency": 1})
+    model = fake_model(lambda _: "yes")
+    changed = ChangedOnce(lambda _: "yes")
+    monkeypatch.setattr(model, "answer", changed.answer)
+    monkeypatch.setattr(model, "verify", changed.verify)
+    with pytest.raises(ModelChanged, match=r"\d replies, those since .* are not used; all others are kept"):
+        open_fake(model, settings, *(f"question {number}" for number in range(100)))
+    ledger = Ledger(Store(settings.store), model.info)
+    assert ledger.get(Request("question 2").key(model.info)) is None
