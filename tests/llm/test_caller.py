@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, ModelChanged, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, ModelError, Stopped, TransientError
 from selectllm.llm import backoff
 from selectllm.llm import caller as caller_module
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
@@ -60,6 +60,32 @@ def test_a_question_is_asked_once_and_counted(tmp_path: Path) -> None:
     assert again.usage == Usage(replies=2, prompt_tokens=20, output_tokens=4)
     assert len(model.asked) == 2
     assert sorted(line["question"] for line in kept(tmp_path)) == ["a", "b"]
+
+
+def test_equal_questions_at_once_are_asked_once(tmp_path: Path) -> None:
+    model = Slow(lambda request: request.text.upper())
+    caller = make_caller(model, tmp_path, concurrency=4)
+    entries = asyncio.run(ask(caller, "a", "b", "a", "a"))
+    assert [entry.reply.text for entry in entries] == ["A", "B", "A", "A"]
+    assert sorted(request.text for request in model.asked) == ["a", "b"]
+    assert (caller.usage.asked, caller.usage.replies, len(kept(tmp_path))) == (2, 4, 2)
+
+
+def test_equal_questions_at_once_fail_together_and_can_be_asked_again(tmp_path: Path) -> None:
+    errors = [ContextLengthExceeded("too long")]
+
+    def answer(_: Request) -> Reply | str:
+        if errors:
+            raise errors.pop()
+        return "yes"
+
+    async def run() -> list[object]:
+        caller = make_caller(FakeModel(answer), tmp_path)
+        asked = [caller.ask(Request("a")) for _ in range(2)]
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        return [*map(str, failed), (await caller.ask(Request("a"))).reply.text]
+
+    assert asyncio.run(run()) == ["too long", "too long", "yes"]
 
 
 def test_usage_adds_up(tmp_path: Path) -> None:
