@@ -113,9 +113,9 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         return
     think = best_way(trials) if not is_pointwise else False
     yield await _context(hosts, settings)
-    if len(ways) > 1 or settings.think != "auto":
-        yield _thinking(settings.think, think, trials)
     if not is_pointwise:
+        if len(ways) > 1 or settings.think != "auto":
+            yield _thinking(settings.think, think, trials)
         yield _structured(trials[think], listwise(CANDIDATES, TOP_K, 0))
     yield await _limit(hosts)
     yield await _speed(hosts, settings, think)
