@@ -24,7 +24,7 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
-VERIFY_SECONDS: Final = 5.0  # that a host has to say which model it has
+VERIFY_TIMEOUT_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
 
@@ -138,7 +138,7 @@ class HostPool:
             raise self._error
         for model in [host.model for host in self._hosts if host.model and host.is_ready]:
             try:
-                async with asyncio.timeout(VERIFY_SECONDS):
+                async with asyncio.timeout(VERIFY_TIMEOUT_SECONDS):
                     await model.verify()
             except ModelChanged:
                 raise
