@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from selectllm import cancellation
@@ -63,7 +64,7 @@ class Caller:
     def __init__(self, hosts: HostPool, ledger: Ledger, limit: CostLimit = CostLimit()) -> None:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
-        self._in_flight: set[asyncio.Task[Entry]] = set()
+        self._in_flight: dict[str, asyncio.Task[Entry]] = {}  # by the key of the request
         self._unverified: list[Entry] = []  # replies since the model was last looked at
 
     def deadline(self) -> Deadline:
@@ -73,14 +74,17 @@ class Caller:
     async def ask(self, request: Request, deadline: Deadline | None = None) -> Entry:
         """Have a question answered: by the ledger if it was asked before, else by the model.
 
+        The same question, asked while the first is under way, gets the same reply: rows can look alike once clipped.
         `deadline` is what the question's earlier requests have left. Raises TransientError when all tries have failed,
         ContextLengthExceeded, ModelError, CostExceeded, Stopped, and StoreError when the reply cannot be kept.
         """
-        entry = self._ledger.get(request.key(self.info))
+        key = request.key(self.info)
+        entry = self._ledger.get(key)
         if entry is None:  # in a task of its own: when another question ends the run, this reply is kept all the same
-            task = asyncio.create_task(self._ask_and_keep(request, deadline))
-            self._in_flight.add(task)
-            task.add_done_callback(self._on_done)
+            task = self._in_flight.get(key)
+            if task is None:
+                task = self._in_flight[key] = asyncio.create_task(self._ask_and_keep(request, deadline))
+                task.add_done_callback(partial(self._on_done, key))
             entry = await asyncio.shield(task)
         self.usage.replies += 1
         self.usage.prompt_tokens += entry.reply.prompt_tokens
@@ -122,16 +126,17 @@ class Caller:
         """Ask nothing more, and keep what still comes within some seconds: it is paid for. A long wait is logged."""
         await self._hosts.end(Stopped("the asking has ended"))
         if self._in_flight:
-            _, late = await asyncio.wait(self._in_flight, timeout=min(seconds, GRACE_SECONDS))
+            _, late = await asyncio.wait(self._in_flight.values(), timeout=min(seconds, GRACE_SECONDS))
             if late and seconds > GRACE_SECONDS:
                 log.warning("the run ends: %s. It waits up to %g s for %d replies under way", error, seconds, len(late))
                 await asyncio.wait(late, timeout=seconds - GRACE_SECONDS)
-        for task in self._in_flight:
+        tasks = tuple(self._in_flight.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _on_done(self, task: asyncio.Task[Entry]) -> None:
-        self._in_flight.discard(task)
+    def _on_done(self, key: str, task: asyncio.Task[Entry]) -> None:
+        del self._in_flight[key]
         if not task.cancelled():
             task.exception()  # looked at, or asyncio complains of it where nobody waits for this reply any more
 

@@ -24,7 +24,7 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
-VERIFY_SECONDS: Final = 5.0  # that a host has to say which model it has
+VERIFY_TIMEOUT_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
 
@@ -130,10 +130,15 @@ class HostPool:
             deadline.left -= pause
 
     async def verify(self) -> None:
-        """Make sure that all hosts that answer have the run's model still; raises ModelChanged."""
+        """Make sure that all hosts that answer have the run's model still; raises ModelChanged.
+
+        Once one host had another model, it is raised each time: that host may not answer any more, or have the old one.
+        """
+        if isinstance(self._error, ModelChanged):
+            raise self._error
         for model in [host.model for host in self._hosts if host.model and host.is_ready]:
             try:
-                async with asyncio.timeout(VERIFY_SECONDS):
+                async with asyncio.timeout(VERIFY_TIMEOUT_SECONDS):
                     await model.verify()
             except ModelChanged:
                 raise
@@ -142,7 +147,8 @@ class HostPool:
 
     async def end(self, error: Exception) -> None:
         """Ask nothing more: questions that wait, for a host or for their next try, end at once, with the error."""
-        self._error = self._error or error
+        if self._error is None or isinstance(error, ModelChanged):  # which `verify` must know, whatever came first
+            self._error = error
         self._ended.set()
         await self._wake()
 

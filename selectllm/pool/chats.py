@@ -102,8 +102,11 @@ def _loaded(value: object) -> Any:
 
 
 def _turns_of_object(value: dict[str, Any], roles: Mapping[str, str]) -> list[Turn]:
-    if any(isinstance(value.get(name), list) for name in ("role", "from")):
-        items = [dict(zip(value, turn, strict=False)) for turn in zip(*map(_as_list, value.values()), strict=False)]
+    lists = {key: items for key, items in value.items() if isinstance(items, list)}
+    tags = lists.get("role", lists.get("from"))
+    if tags is not None:  # other lists may be null or shorter, such as one of names that no turn has
+        places = range(len(tags))
+        items = [{key: items[place] for key, items in lists.items() if place < len(items)} for place in places]
         return [_turn(item, roles) for item in items]
     if value.get("role") or value.get("from"):
         return [_turn(value, roles)]
@@ -115,10 +118,6 @@ def _turns_of_object(value: dict[str, Any], roles: Mapping[str, str]) -> list[Tu
     is_text = isinstance(asked, str) and not is_chat(asked)
     turns = [Turn("user", "user", asked)] if is_text else read_turns(asked, roles)
     return [system, *turns] if system else turns
-
-
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _turn(turn: Mapping[str, Any], roles: Mapping[str, str]) -> Turn:

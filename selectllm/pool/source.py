@@ -106,11 +106,12 @@ def _files(location: str, filesystem: Any, path: str) -> list[str]:
     """The files of a folder whose names say their format, or those that fit a pattern; none for a single file."""
     try:
         if _PATTERN.search(path) and not location.startswith(("http://", "https://")) and not filesystem.exists(path):
-            found = [str(file) for file in filesystem.glob(path)]
+            entries = filesystem.glob(path, detail=True).values()
         elif filesystem.isdir(path):
-            found = [str(file) for file in filesystem.ls(path, detail=False)]
+            entries = filesystem.ls(path, detail=True)
         else:
             return []
+        found = [str(entry["name"]) for entry in entries if entry["type"] != "directory"]
         return sorted(file for file in found if suffix_of(file) and not PurePosixPath(file).name.startswith((".", "_")))
     except Exception:  # the file at hand is opened next, and that error is the one to report
         return []

@@ -1,6 +1,5 @@
 """Checks whether a selector can do what a run will ask of it, before it is paid for, and says what to do where not."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from selectllm.llm.openai import OLLAMA, OLLAMA_TRAP
 from selectllm.llm.speed import Speed, time_warning
 from selectllm.paths import redact_url
 from selectllm.ranking.answers import log_odds, read, read_ranking
+from selectllm.ranking.lists import gather_or_raise
 from selectllm.ranking.parallelism import MOST_AT_ONCE, ask_one, measure
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, max_answer_tokens, pointwise
 from selectllm.ranking.thinking import (
@@ -113,9 +113,9 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         return
     think = best_way(trials) if not is_pointwise else False
     yield await _context(hosts, settings)
-    if len(ways) > 1 or settings.think != "auto":
-        yield _thinking(settings.think, think, trials)
     if not is_pointwise:
+        if len(ways) > 1 or settings.think != "auto":
+            yield _thinking(settings.think, think, trials)
         yield _structured(trials[think], listwise(CANDIDATES, TOP_K, 0))
     yield await _limit(hosts)
     yield await _speed(hosts, settings, think)
@@ -253,7 +253,7 @@ async def _further_log_probabilities(hosts: HostPool) -> Finding:
 async def _judgement(hosts: HostPool, think: Think) -> Finding:
     """Whether answers depend on what is shown: each question shows the same candidates in another order."""
     requests = [listwise(CANDIDATES, TOP_K, seed).request(think=think) for seed in range(ORDERS)]
-    replies = await asyncio.gather(*(ask_one(hosts, request) for request in requests))
+    replies = await gather_or_raise(ask_one(hosts, request) for request in requests)
     answers = [read(reply.text, TOP_K, len(CANDIDATES)).numbers for reply in replies]
     usable = [numbers for numbers in answers if numbers]
     if len(usable) < LEAST_ORDERS or len(set(usable)) > 1:

@@ -143,9 +143,9 @@ class ListRanker:
                 continue
             except ContentRefused as error:  # together, though neither was alone
                 self.given_up(error)
-                self._stats.refused_rows.update(right)
-                aside += right
-                right = []
+                refused, right = right[:window], right[window:]  # those further behind were not shown
+                self._stats.refused_rows.update(refused)
+                aside += refused
                 continue
             if outcome.abstained:
                 if not pass_.halves:

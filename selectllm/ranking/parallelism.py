@@ -4,7 +4,6 @@ A server keeps what it has read: a question that begins like an earlier one take
 the text of the task and nothing else. All places of the server read that text before the clock starts.
 """
 
-import asyncio
 import statistics
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Final
 
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import Reply, Request, Think
+from selectllm.ranking.lists import gather_or_raise
 from selectllm.ranking.prompts import Candidate, listwise, pointwise
 
 LEVELS: Final = (4, 16)
@@ -78,7 +78,7 @@ async def ask_one(hosts: HostPool, request: Request) -> Reply:
 
 async def _seconds(hosts: HostPool, requests: Iterator[Request], questions: int) -> float:
     started = time.perf_counter()
-    await asyncio.gather(*(ask_one(hosts, next(requests)) for _ in range(questions)))
+    await gather_or_raise(ask_one(hosts, next(requests)) for _ in range(questions))
     return time.perf_counter() - started
 
 

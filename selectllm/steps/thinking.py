@@ -29,7 +29,8 @@ async def decide_thinking(context: Context, info: ModelInfo, limit: CostLimit, k
     for attempt in count(1):
         kept = {way: entry for way in ways if (entry := ledger.get(trial(way, attempt).key(info)))}
         replies = {way: entry.reply for way, entry in kept.items()}
-        has_failed = len(kept) == len(ways) and not any(fitness(way, reply) for way, reply in replies.items())
+        # They are tried in order: once the last one is kept, one that is missing was refused, and left no reply.
+        has_failed = ways[-1] in kept and not any(fitness(way, reply) for way, reply in replies.items())
         if not (has_failed and all(map(ledger.may_ask_again, kept.values()))):
             break
     if next_way(ways, replies) is not None:

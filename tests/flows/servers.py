@@ -1,20 +1,17 @@
 """Servers of both providers that record the keys they receive."""
 
-import socket
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from selectllm.llm.keys import Provider
 from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.llm.openai_server import serve
 from tests.llm.test_openai_run import completion, listing
 
 
@@ -43,19 +40,8 @@ def openai_server() -> Iterator[Server]:
         keys[dict(scope["headers"]).get(b"authorization", b"").decode()] += 1
         await app(scope, receive, send)
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(with_note, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-
-    def end() -> None:
-        server.should_exit = True
-        thread.join(10)
-
-    yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "openai:m", keys, end)
-    end()
+    with ExitStack() as stack:
+        yield Server(stack.enter_context(serve(with_note)), "openai:m", keys, stack.close)
 
 
 SERVERS: dict[Provider, Callable[[], AbstractContextManager[Server]]] = {

@@ -1,5 +1,6 @@
 """An app that speaks OpenAI's API and fails on demand, and a model that is connected to it without a network."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -45,6 +46,12 @@ LISTED: dict[str, Any] = {
 
 def error(message: str, **fields: Any) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields}
+
+
+async def hang() -> Response:
+    """A reply that does not come."""
+    await asyncio.sleep(60)
+    return Response()
 
 
 class Server:
@@ -135,9 +142,11 @@ def serve(app: Any) -> Iterator[str]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 async def opened(

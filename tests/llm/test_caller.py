@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, ModelChanged, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, ModelError, Stopped, TransientError
 from selectllm.llm import backoff
 from selectllm.llm import caller as caller_module
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
@@ -60,6 +60,32 @@ def test_a_question_is_asked_once_and_counted(tmp_path: Path) -> None:
     assert again.usage == Usage(replies=2, prompt_tokens=20, output_tokens=4)
     assert len(model.asked) == 2
     assert sorted(line["question"] for line in kept(tmp_path)) == ["a", "b"]
+
+
+def test_equal_questions_at_once_are_asked_once(tmp_path: Path) -> None:
+    model = Slow(lambda request: request.text.upper())
+    caller = make_caller(model, tmp_path, concurrency=4)
+    entries = asyncio.run(ask(caller, "a", "b", "a", "a"))
+    assert [entry.reply.text for entry in entries] == ["A", "B", "A", "A"]
+    assert sorted(request.text for request in model.asked) == ["a", "b"]
+    assert (caller.usage.asked, caller.usage.replies, len(kept(tmp_path))) == (2, 4, 2)
+
+
+def test_equal_questions_at_once_fail_together_and_can_be_asked_again(tmp_path: Path) -> None:
+    errors = [ContextLengthExceeded("too long")]
+
+    def answer(_: Request) -> Reply | str:
+        if errors:
+            raise errors.pop()
+        return "yes"
+
+    async def run() -> list[object]:
+        caller = make_caller(FakeModel(answer), tmp_path)
+        asked = [caller.ask(Request("a")) for _ in range(2)]
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        return [*map(str, failed), (await caller.ask(Request("a"))).reply.text]
+
+    assert asyncio.run(run()) == ["too long", "too long", "yes"]
 
 
 def test_usage_adds_up(tmp_path: Path) -> None:
@@ -304,3 +330,29 @@ def test_a_change_of_the_model_ends_a_run_soon(
     counted = [ledger.get(Request(f"question {number}").key(model.info)) is not None for number in range(6)]
     assert counted[2:] == [False] * 4
     assert counted[0], "a look that found the old model has confirmed the first reply"
+
+
+class ChangedOnce(Changing):
+    """A model that is another at one look, and has its old weights at the next."""
+
+    has_changed = False
+
+    async def verify(self) -> None:
+        if not self.has_changed and len(self.asked) >= 3:
+            self.has_changed = True
+            raise ModelChanged("fake is another model by now")
+
+
+def test_a_model_that_was_another_for_a_while_has_its_replies_retracted(
+    fake_model: MakeModel, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller_module, "VERIFY_SECONDS", 0.01)
+    settings = make_run(ranking={"concurrency": 1})
+    model = fake_model(lambda _: "yes")
+    changed = ChangedOnce(lambda _: "yes")
+    monkeypatch.setattr(model, "answer", changed.answer)
+    monkeypatch.setattr(model, "verify", changed.verify)
+    with pytest.raises(ModelChanged, match=r"\d replies, those since .* are not used; all others are kept"):
+        open_fake(model, settings, *(f"question {number}" for number in range(100)))
+    ledger = Ledger(Store(settings.store), model.info)
+    assert ledger.get(Request("question 2").key(model.info)) is None

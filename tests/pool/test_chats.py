@@ -88,6 +88,8 @@ PAIR = "User: a\nAssistant: x"
         ({"messages": json.dumps([user("a"), user("b")])}, "b", "User: a"),
         ({"conversations": {"from": ["system", "human"], "value": ["s", "a"]}}, "a", "System: s"),
         ({"messages": {"role": ["user", "assistant"], "content": ["a", "x"]}}, "a", None),
+        ({"messages": {"role": ["user"], "content": ["a"], "name": None, "model": "m"}}, "a", None),
+        ({"messages": {"role": ["system", "user"], "content": ["s", "a"], "tool_calls": []}}, "a", "System: s"),
         ({"conversations": ["a", "x", "b"]}, "b", "User: a\nAssistant: x"),
         ({"contents": [{"role": "user", "parts": [{"text": "a"}, {"text": "b"}]}]}, "a\nb", None),
         (

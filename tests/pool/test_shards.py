@@ -67,6 +67,14 @@ def test_rows_that_are_no_records_are_counted_in_their_own_file(write, tmp_path)
     ]
 
 
+@pytest.mark.parametrize("pattern", ["", "/*"])
+def test_a_folder_within_a_folder_is_no_file_whatever_its_name(pattern, folder, tmp_path):
+    location = folder(".jsonl")
+    (tmp_path / "older.parquet").mkdir()
+    (tmp_path / "part-2.jsonl").symlink_to(tmp_path / "part-1.jsonl")
+    assert [part.name for part in fetch(location + pattern).parts] == ["part-0.jsonl", "part-1.jsonl", "part-2.jsonl"]
+
+
 def test_empty_files_of_a_folder_are_no_fault(write, tmp_path):
     write("a.jsonl", b"")
     with pytest.raises(PoolError, match="holds only empty files"):

@@ -62,9 +62,12 @@ def test_the_questions_of_the_measurement_share_no_candidate() -> None:
     assert max(map(len, texts)) - min(map(len, texts)) < 0.05 * len(texts[0])
 
 
-def test_a_pointwise_selector_is_asked_as_a_pointwise_run_asks(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("think", ["auto", "on"])
+def test_a_pointwise_selector_is_asked_as_a_pointwise_run_asks(think: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No run thinks about a yes or no, whatever the settings say."""
     with FaultyOllama() as server:
-        code, checks = findings(capsys, "--selector", "ollama:m", "--mode", "pointwise", "--host", server.host)
+        arguments = ("--selector", "ollama:m", "--mode", "pointwise", "--think", think, "--host", server.host)
+        code, checks = findings(capsys, *arguments)
         assert server.requests["/api/chat"] == 3, "one loads the model, and two measure its limit and its speed"
     names = ["server", "model", "context", "limit", "speed", "log-probabilities", "parallelism"]
     assert (code, list(checks)) == (0, names)

@@ -404,6 +404,20 @@ def test_rows_that_are_refused_only_together_are_not_shown_together(tmp_path: Pa
     assert set(ranker.stats.refused_rows) & {"01", "04"}
 
 
+def test_rows_that_were_not_shown_in_a_refused_comparison_are_not_refused(tmp_path: Path) -> None:
+    """The halves of 12 rows are merged from their first 3: "00" and "06" are among them."""
+
+    def answer(request: Request) -> str:
+        if {"00", "06"} <= set(request.shown):
+            raise ContentRefused("content_filter")
+        return by_id(request)
+
+    candidates = [Candidate(f"{number:02}", f"Task {number}") for number in range(12)]
+    outcome, ranker = run(FakeModel(answer), tmp_path, lambda ranker: ranker.rank(candidates, 12, "query 0"))
+    assert sorted(ranker.stats.refused_rows) == ["06", "07", "08"]
+    assert outcome.ids == ("00", "01", "02", "03", "04", "05", "09", "10", "11")
+
+
 @pytest.mark.parametrize("text", ["", '{"ranking": ['])
 def test_an_answer_that_a_filter_ends_is_kept_and_its_row_is_set_aside(text: str, tmp_path: Path) -> None:
     model = FakeModel(lambda request: Reply(text, "content_filter") if "03" in request.shown else by_id(request))

@@ -78,13 +78,15 @@ def test_a_setting_is_followed_without_a_question(make_run: MakeRun) -> None:
         assert trials(server) == []
 
 
-def test_a_model_that_could_be_asked_in_no_way_is_tried_again_once_it_is_mended(make_run: MakeRun) -> None:
-    never = dict.fromkeys((False, "low", True), 100_000)
-    with FaultyOllama(thoughts=never) as server:
+@pytest.mark.parametrize(("mended", "think"), [(IGNORES_OFF, "low"), (LACKS_LOW, True)])
+def test_a_model_that_could_be_asked_in_no_way_is_tried_again_once_it_is_mended(
+    mended: dict[bool | str, int], think: object, make_run: MakeRun
+) -> None:
+    with FaultyOllama(thoughts=dict.fromkeys(mended, 100_000)) as server:
         with pytest.raises(TooManyAbstained):
             select(against(server, make_run))
-        server.thoughts = IGNORES_OFF
-        assert select(against(server, make_run)).summary["model"]["think"] == "low"
+        server.thoughts = mended
+        assert select(against(server, make_run)).summary["model"]["think"] == think
 
 
 class Reasoning(RankingServer):
