@@ -17,6 +17,7 @@ from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.exclude import excluded_rows
 from selectllm.steps.left_out import check_budget
+from selectllm.steps.look import gathers_ratings, most_questions
 from selectllm.steps.model import longest_request, shown_candidates
 from selectllm.steps.read_pool import usable_rows
 from selectllm.store import Store
@@ -92,18 +93,20 @@ def _pointwise(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """One question a candidate, one token an answer; scores leave nothing for a tournament to decide."""
     calls, prompt_tokens = len(candidates), sum(_tokens(prompts.pointwise(candidate).text) for candidate in candidates)
     tokens = {"prompt_tokens": round(prompt_tokens), "output_tokens": calls}
-    return {"depth": None, "pages": 1, "rounds": 0, "calls": calls, **tokens}
+    return {"depth": None, "pages": 1, "rounds": 0, "look_calls": 0, "calls": calls, **tokens}
 
 
 def _listwise(
     settings: RunSettings, sizes: Sequence[int], candidates: Sequence[Candidate], excluded: int
 ) -> dict[str, Any]:
-    """At most: as if the excluded rows were on the first ranks, as those that a history has chosen are."""
+    """At most: as if the excluded rows were on the first ranks, and every further look was taken."""
     depth, budget, size = settings.ranking.depth, settings.budget + excluded, settings.queries.size
     tier = next(tier for tier in range(1, size + 1) if sum(min(rows, tier) for rows in sizes) >= budget)
     on_tier = sum(rows >= tier for rows in sizes)
     taken = budget - sum(min(rows, tier - 1) for rows in sizes)
-    rounds = question_counts(on_tier, size) if taken < on_tier else []
+    by_ratings = gathers_ratings(settings, "listwise")
+    rounds = question_counts(on_tier, size) if taken < on_tier and not by_ratings else []
+    looks = most_questions(settings, len(sizes)) if by_ratings and settings.budget < sum(sizes) - excluded else 0
     pages = math.ceil(tier / depth)
     # A candidate that is left alone in its query needs no question.
     asked = [sum(rows > depth * page + 1 for rows in sizes) for page in range(pages)]
@@ -114,9 +117,9 @@ def _listwise(
     in_tournament = sum(min(on_tier, questions * size) for questions in rounds)
     passes = settings.ranking.passes
     thinking = 0 if settings.ranking.think in ("auto", "off") else THINKING_TOKENS
-    calls = passes * (sum(asked) + sum(rounds))
+    calls = passes * (sum(asked) + sum(rounds) + looks)
     written = sum(asked) * (answer_tokens(min(depth, size)) + thinking)
-    written += sum(rounds) * (answer_tokens(size) + thinking)
+    written += (sum(rounds) + looks) * (answer_tokens(size) + thinking)
     return {
         "depth": depth,
         "pages": pages,
@@ -124,7 +127,8 @@ def _listwise(
         "calls": calls,
         "ranking_calls": passes * sum(asked),
         "tournament_calls": passes * sum(rounds),
-        "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament) * per_candidate),
+        "look_calls": passes * looks,
+        "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament + looks * size) * per_candidate),
         "output_tokens": passes * written,
     }
 

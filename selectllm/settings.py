@@ -109,7 +109,7 @@ class RankingSettings(Settings):
     """How often each query is asked about, shuffled anew; the answers are put together (1 to 50)."""
     gather: Literal["auto", "tiers", "ratings"] = Field("auto", title="Gathering")
     """How answers become N rows. tiers: all the firsts, then all the seconds, as in the paper; exact. ratings: each row
-    is rated from all answers about it. auto: ratings, but tiers pointwise, with --composition paper and for scripted
+    is rated from all answers about it. auto: ratings, but tiers pointwise, for the composition paper and for scripted
     selectors."""
     looks: float = Field(0.2, ge=0, le=10, title="Further looks")
     """With ratings: the most further questions about rows near the cut, as a share of the queries (0 to 10)."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from selectllm.errors import UsageError
 from selectllm.explain.explanation import Candidate, Decision, Explanation
-from selectllm.explain.lineage import Lineage, Row, answers_about, rounds_of, where
+from selectllm.explain.lineage import Lineage, Row, answers_about, looks_of, rounds_of, where
 from selectllm.store import Store
 
 MIN_DIGITS: Final = 4
@@ -64,10 +64,16 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     ranks = where(lineage.table("rankings"), "query_id", query_id) if place else []
     rank_of = {rank["id"]: rank for rank in ranks}
     tournament = lineage.rows("tournament")
-    answers = answers_about(lineage, id, members, ranks, tournament)
+    looks = lineage.rows("looks")
+    answers = answers_about(lineage, id, members, ranks, tournament or looks)
+    rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
+    if rated:
+        decision = _rated_decision(lineage, id)
+    else:
+        decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
     return _explanation(
         lineage,
-        _decision(lineage, id, rank_of.get(id), bool(ranks), tournament),
+        decision,
         **{name: row[name] for name in ("row", "id", "instruction", "input")},
         origin=_origin(row),
         query_id=query_id,
@@ -75,6 +81,8 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         candidates=_candidates(pool, members, rank_of, set(lineage.table("selection")["id"].to_pylist())),
         answers=answers,
         rounds=rounds_of(id, tournament, answers),
+        **{name: rated[0][name] for name in ("rating", "spread") if rated},
+        looks=looks_of(id, looks),
     )
 
 
@@ -88,6 +96,20 @@ def _candidates(
             Candidate(id, row["row"], row["instruction"], rank.get("rank"), rank.get("score"), chosen=id in chosen)
         )
     return tuple(sorted(candidates, key=lambda candidate: (candidate.rank is None, candidate.rank or 0, candidate.row)))
+
+
+def _rated_decision(lineage: Lineage, id: str) -> Decision:
+    """Why a row was chosen, or not, by its rating."""
+    excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
+    if id in excluded:
+        return Decision(chosen=False, why="excluded", reason=excluded[id])
+    if id in lineage.refused_rows:
+        return Decision(chosen=False, why="refused")
+    open_to_choice = [other for other in lineage.table("preferences")["id"].to_pylist() if other not in excluded]
+    place = open_to_choice.index(id) + 1 if id in open_to_choice else None
+    if chosen := where(lineage.table("selection"), "id", id):
+        return Decision(chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"], place=place)
+    return Decision(chosen=False, why="place" if place else "abstained", place=place)
 
 
 def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, tournament: Sequence[Row]) -> Decision:

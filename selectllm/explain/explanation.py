@@ -48,17 +48,26 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A further question about rows near the cut that showed the row."""
+
+    round: int
+    size: int  # rows that it showed, itself included
+    place: int | None  # None where the answer does not place it
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the row was chosen, at which place of the selection, and why or why not, in a word.
 
     Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high
-    enough; else the reason of a strategy that asks no model, such as `length` or `random`. Not chosen: `tier`, the
-    budget was full at a better rank; `place`, others came first; `unranked`, the model named others of its query;
-    `abstained`, no answer could be used; `refused`, the model's provider refused its content; `excluded`;
-    `quarantined`; `unknown`, the run's tables do not say why.
+    enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
+    `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
+    model named others of its query; `abstained`, no answer could be used; `refused`, the model's provider refused its
+    content; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
-    `place` is the row's own among them, from 1; without ranks it is the row's among all preferences.
+    `place` is the row's own among them, from 1; with ratings or without ranks it is the row's among all preferences.
     """
 
     chosen: bool
@@ -90,6 +99,9 @@ class Explanation:
     candidates: tuple[Candidate, ...] = ()  # by rank
     answers: tuple[Answer, ...] = ()  # in the order that they came
     rounds: tuple[Round, ...] = ()
+    rating: float | None = None  # of the row, where rows were gathered by ratings, and what is not known of it
+    spread: float | None = None
+    looks: tuple[Look, ...] = ()
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
-from selectllm.explain.explanation import Answer, Round
+from selectllm.explain.explanation import Answer, Look, Round
 from selectllm.llm.ledger import Entry
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
@@ -41,7 +41,11 @@ class Lineage:
             for kind in manifest.inputs:
                 if kind not in self._artifacts:
                     self._artifacts[kind] = Artifact(kind=kind, key=manifest.made_from[kind])
-                    if kind in ("preferences", "rankings"):  # nothing more is asked of what the others were made from
+                    if kind in (
+                        "preferences",
+                        "rankings",
+                        "ratings",
+                    ):  # nothing more is asked of what the others were made from
                         pending.append(kind)
         self._artifacts["quarantine"] = Artifact(kind="quarantine", key=self._manifest("pool").facts["quarantine"])
         self.selected = self._manifest("selection").rows
@@ -70,13 +74,13 @@ class Lineage:
     @property
     def abstained_questions(self) -> set[str]:
         """The names of the questions without a usable answer; none where the run is older than version 0.2."""
-        kinds = [kind for kind in ("rankings", "tournament") if self.has(kind)]
+        kinds = [kind for kind in ("rankings", "looks", "tournament") if self.has(kind)]
         return {name for kind in kinds for name in self._manifest(kind).facts.get("abstained_questions", ())}
 
     @property
     def refused_rows(self) -> set[str]:
         """The ids of the rows whose content the model's provider refused; none where the run is older."""
-        kinds = [kind for kind in ("rankings", "tournament") if self.has(kind)]
+        kinds = [kind for kind in ("rankings", "looks", "tournament") if self.has(kind)]
         return {id for kind in kinds for id in self._manifest(kind).facts.get("refused_rows", ())}
 
     def replies(self, id: str) -> list[Entry]:
@@ -110,22 +114,22 @@ def where(table: pa.Table, column: str, value: Any) -> list[dict[str, Any]]:
 
 
 def answers_about(
-    lineage: Lineage, id: str, members: Collection[str], ranks: Sequence[Row], tournament: Sequence[Row]
+    lineage: Lineage, id: str, members: Collection[str], ranks: Sequence[Row], later: Sequence[Row]
 ) -> tuple[Answer, ...]:
     """The replies about a row that the run's ranks rest on, and those to the same questions that could not be used.
 
-    Parameters: `members` and `ranks`, the ids and the RANKINGS of the row's query; `tournament`, all of TOURNAMENT.
+    Parameters: `members` and `ranks`, the ids and the RANKINGS of the row's query; `later`, all of TOURNAMENT or LOOKS.
     All runs of a store share a ledger. A reply that a rank rests on is known by its key. Another one is the run's when
     its line names a question of the run (older ones than version 0.2 name none), it showed the question's rows by the
     run's seed, and it was an attempt before the one that was used, or the question abstained.
     """
     rounds = {key: 0 for rank in ranks for key in _keys(rank)}
-    rounds |= {key: rank["round"] for rank in tournament for key in _keys(rank)}
+    rounds |= {key: rank["round"] for rank in later for key in _keys(rank)}
     entries = lineage.replies(id)
     used = {(entry.question, entry.shown): entry.attempt for entry in entries if entry.key in rounds}
     abstained = set(map(_name, lineage.abstained_questions))
     asked = {_name(question) for question, _ in used} | abstained
-    tier = {rank["id"] for rank in tournament}
+    tier = {rank["id"] for rank in later}
 
     def round_of(entry: Entry) -> int | None:
         """The round that a reply belongs to, 0 for the row's own query; None where it is another run's."""
@@ -152,6 +156,16 @@ def rounds_of(id: str, tournament: Sequence[Row], answers: Sequence[Answer]) -> 
     sizes = {answer.round: len(answer.shown) for answer in whole}
     earlier = [Round(number, sizes.get(number), rank=1, went_on=True) for number in range(1, last["round"])]
     return (*earlier, Round(last["round"], sizes.get(last["round"]), last["rank"], went_on=False))
+
+
+def looks_of(id: str, looks: Sequence[Row]) -> tuple[Look, ...]:
+    """The further looks that showed the row, in order; of several passes each is one."""
+    asked: dict[tuple[int, int], list[Row]] = {}
+    for row in looks:
+        asked.setdefault((row["question"], row["number"]), []).append(row)
+    return tuple(
+        Look(row["round"], len(rows), row["place"]) for rows in asked.values() for row in rows if row["id"] == id
+    )
 
 
 def _answer(entry: Entry, number: int, used: bool) -> Answer:

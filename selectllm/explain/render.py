@@ -3,7 +3,7 @@
 import textwrap
 from typing import Final
 
-from selectllm.explain.explanation import Answer, Explanation, Round
+from selectllm.explain.explanation import Answer, Explanation, Look, Round
 from selectllm.text import fit_line
 
 REPLY_LENGTH: Final = 2000
@@ -39,6 +39,10 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
     for round in explanation.rounds:
         answers = [answer for answer in explanation.answers if answer.round == round.number]
         lines += ["", _round(round), *(line for answer in answers for line in _answer(answer, width))]
+    for number in dict.fromkeys(look.round for look in explanation.looks):
+        lines += ["", *(_look(look) for look in explanation.looks if look.round == number)]
+        answers = [answer for answer in explanation.answers if answer.round == number]
+        lines += [line for answer in answers for line in _answer(answer, width)]
     return "\n".join(lines)
 
 
@@ -48,6 +52,10 @@ def reason_text(explanation: Explanation) -> str:
     query, place = f"query {explanation.query_id}", f"at place {decision.place}"
     rank = f"ranked {explanation.rank} in {query}"
     of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
+    if explanation.rating is not None and decision.why in ("rating", "place"):
+        told = sum(answer.used for answer in explanation.answers)
+        rating = f"rated {explanation.rating:+.2f}, give or take {explanation.spread:.2f}, by {told} answers"
+        return f"{rating}: that puts it {place}, and {explanation.selected:,} rows were chosen"
     match decision.why:
         case "rank" if explanation.rounds:
             return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
@@ -101,6 +109,11 @@ def _query(explanation: Explanation, width: int) -> list[str]:
         start = f"{mark} {rank:>7} {shown[candidate.id]:>{wide}} {candidate.row:>9}  {candidate.id[:DIGITS]}  {score}"
         lines.append(start + fit_line(candidate.instruction, max(width - len(start), 20)))
     return lines + [line for answer in answers for line in _answer(answer, width)]
+
+
+def _look(look: Look) -> str:
+    place = "the answer does not place it" if look.place is None else f"place {look.place}"
+    return f"Further look, round {look.round}: {place} of {look.size}"
 
 
 def _round(round: Round) -> str:

@@ -8,6 +8,7 @@ Source: Frazier, Powell and Dayanik, A Knowledge-Gradient Policy for Sequential 
 question is asked at a time.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import Final
@@ -20,13 +21,15 @@ from selectllm.ranking.ratings import NOISE, Numbers, Ratings, Rows, chances_of_
 SHARES: Final = (0.5, 0.25, 0.15, 0.1)
 """What each round asks of all further questions. Equal rounds found 1 % fewer of the best rows."""
 
+_ROUNDED: Final = 1e-9  # 0.9 * 10 is more than 9
+
 DOUBT: Final = 0.05
 """The chance of being on the wrong side of the cut up to which a row is settled."""
 
 
 def questions_by_round(total: int) -> list[int]:
     """How many questions each round may ask, of `total` in all."""
-    ends = [round(total * sum(SHARES[: number + 1])) for number in range(len(SHARES))]
+    ends = [math.ceil(total * sum(SHARES[: number + 1]) - _ROUNDED) for number in range(len(SHARES))]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -40,10 +43,11 @@ def rows_in_doubt(rated: Ratings, budget: int, size: int) -> Rows:
 
 
 def deal(clusters: Rows, met: Sequence[Collection[int]], size: int, rng: np.random.Generator) -> list[list[int]]:
-    """Deal n rows into queries of at most `size`, diverse by cluster, in which no two have met where that can be.
+    """Deal n rows into queries of at most `size`, diverse by cluster, in which few have met: none, where it is easy.
 
     Parameters: `clusters` (n,), which cluster each row is of; `met`, of each row the questions that have shown it: two
-    rows that share one have met. Returns the rows' numbers, from 0; the sizes of two queries differ by at most one.
+    rows that share one have met. Each row in turn goes to the next query with room where it meets no row again, or
+    else to the next with room. Returns the rows' numbers, from 0; the sizes of two queries differ by at most one.
     """
     count = -(-len(clusters) // size)
     order = np.lexsort((rng.permutation(len(clusters)), clusters))  # the rows of a cluster go to queries in turn

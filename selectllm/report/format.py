@@ -71,9 +71,10 @@ def reason_text(row: Mapping[str, Any]) -> str:
 
 def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
     """The first rows of a selection: order, why, instruction."""
+    columns = [name for name in _SHOWN_COLUMNS if name in selection.column_names]  # older ones have no score
     return [
         {"order": row["order"], "why": reason_text(row), "instruction": fit_line(row["instruction"], width)}
-        for row in selection.slice(0, SHOWN).select(_SHOWN_COLUMNS).to_pylist()
+        for row in selection.slice(0, SHOWN).select(columns).to_pylist()
     ]
 
 
@@ -97,8 +98,8 @@ def counts(summary: dict[str, Any]) -> list[str]:
         if ratings := summary.get("ratings"):
             saved = f", {ratings['looks_saved']:,} saved" if ratings["looks_saved"] else ""
             sentences.append(
-                f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. Of the "
-                f"chosen rows about {ratings['expected_wrong']:,.0f} are expected not to be among the best "
+                f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. "
+                f"About {ratings['expected_wrong']:,.0f} of the chosen rows are expected not to be among the best "
                 f"{summary['selection']['selected']:,} by the model's own judgement."
             )
         if reasked := ranking["reasked_old"]:
@@ -177,7 +178,9 @@ def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
         lines = [
             f"Ranking    {ranking['ranking_calls']:,} calls, "
             f"{ranking['pages']} page(s) of depth {ranking['depth']}{more}",
-            f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
+            f"Looks      at most {ranking['look_calls']:,} calls about rows near the cut"
+            if ranking["look_calls"]
+            else f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
         ]
     price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
     return [

@@ -34,7 +34,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "more-files",
             "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
             "output-column", "turn", "role-map",
-            "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes",
+            "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
             "reask", "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot", "requery",
             "no-validate", "expectations", "data-docs",

@@ -123,7 +123,8 @@ class Filtering(RankingServer):
 def test_refusals_over_openais_api_set_one_row_aside(make_run: MakeRun) -> None:
     server = Filtering()
     with serve(server.app) as url:
-        settings = make_run(rows=200, budget=30, selector="openai:m", ranking={"hosts": [url], "think": "off"})
+        ranking = {"hosts": [url], "think": "off", "gather": "tiers"}
+        settings = make_run(rows=200, budget=30, selector="openai:m", ranking=ranking)
         result = select(settings)
     ranking = result.summary["ranking"]
     (refused,) = ranking["refused_rows"]

@@ -45,7 +45,7 @@ def settings(folder: Path, host: str, **fields: object) -> RunSettings:
             "selector": "ollama:m",
             "store": str(folder / "store"),
             "queries": {"size": 5},
-            "ranking": {"hosts": [host]},
+            "ranking": {"hosts": [host], "gather": "tiers"},
             "quality": {"no_validate": True},
             **fields,
         }
