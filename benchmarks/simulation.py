@@ -16,10 +16,11 @@ import argparse
 import hashlib
 import json
 import math
+import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from selectllm import select
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.pool import row_id
+from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 
 SIZE: Final = 14
@@ -144,38 +146,49 @@ def judged_by(pool: Pool, noise: float, mode: str) -> Iterator[None]:
 
 
 def runs_of(pool: Pool, noise: float, folder: Path, ways: Sequence[str]) -> Iterator[tuple[str, int, dict[str, float]]]:
-    """Of each way and budget what it found and took; all share a store, so that nothing is asked twice."""
+    """Of each way and budget what it found and took.
+
+    All have the same queries and the same first answers, from a store of which each gets a copy: what one has learned
+    by further questions does not help another.
+    """
     path = pool.write(folder / "pool.jsonl")
+    run(pool, noise, path, folder / "first", max(BUDGETS), {"gather": "ratings", "looks": 0})
     for way in ways:
-        ranking = {"think": "off", "concurrency": 16, "mode": "listwise"} | WAYS[way]
         for budget in BUDGETS:
-            settings = RunSettings.model_validate(
-                {
-                    "pool": path,
-                    "budget": budget,
-                    "selector": "ollama:judge",
-                    "store": str(folder / "store"),
-                    "queries": {"size": SIZE},
-                    "ranking": ranking,
-                    "quality": {"no_validate": True},
-                }
-            )
-            with judged_by(pool, noise, settings.ranking.mode):
-                result = select(settings)
+            store = folder / "copy"
+            shutil.copytree(folder / "first", store)
+            result = run(pool, noise, path, store, budget, WAYS[way])
             recall, quality = pool.found(result.table()["id"].to_pylist())
-            taken = result.summary["ranking"]
-            replies = taken["asked"] + taken["from_ledger"]
-            tokens = taken["prompt_tokens"] + taken["output_tokens"]
+            taken, ratings = result.summary["ranking"], result.summary["ratings"]
             yield (
                 way,
                 budget,
-                {"recall": recall, "quality": quality, "replies": replies, "tokens": tokens}
-                | {
-                    "expected": result.summary["ratings"]["expected_wrong"] / budget
-                    if result.summary["ratings"]
-                    else math.nan
+                {
+                    "recall": recall,
+                    "quality": quality,
+                    "replies": taken["asked"] + taken["from_ledger"],
+                    "tokens": taken["prompt_tokens"] + taken["output_tokens"],
+                    "expected": ratings["expected_wrong"] / budget if ratings else math.nan,
                 },
             )
+            shutil.rmtree(store)
+
+
+def run(pool: Pool, noise: float, path: str, store: Path, budget: int, ranking: Mapping[str, Any]) -> Result:
+    """A run of the product with the judge."""
+    settings = RunSettings.model_validate(
+        {
+            "pool": path,
+            "budget": budget,
+            "selector": "ollama:judge",
+            "store": str(store),
+            "queries": {"size": SIZE},
+            "ranking": {"think": "off", "concurrency": 16, "mode": "listwise"} | dict(ranking),
+            "quality": {"no_validate": True},
+        }
+    )
+    with judged_by(pool, noise, settings.ranking.mode):
+        return select(settings)
 
 
 def picture(points: list[dict[str, Any]], out: Path) -> None:
