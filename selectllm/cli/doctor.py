@@ -66,9 +66,9 @@ def doctor(
 ) -> int:
     """Check whether a selector can do what a run will ask of it: server, model, context, answers, speed, parallelism.
 
-    Asks it a handful of small questions, and a long one where its context is not known. With --calibrate it asks about
-    140 pairs of instructions, too: 40 questions, or 280 short ones pointwise. Exit code 1 where something is not well,
-    or the model is not shown to be good enough, with what to do about it.
+    Asks it a handful of small questions, and a long one where its context is not known. With --calibrate, it also ranks
+    140 pairs of instructions: 40 questions, or 280 short ones pointwise. Exit code 1 where something is not well, or
+    the model is not shown to be good enough, with what to do about it.
     """
     settings = options.settings()
     findings = run_coroutine(_diagnose(settings, json=json))

@@ -70,11 +70,17 @@ class Calibration:
     advice: str
 
 
-def summarize(judgements: Sequence[Judgement], unanswered: float, most_unanswered: float, **facts: Any) -> Calibration:
+def summarize(
+    judgements: Sequence[Judgement],
+    unanswered: float,
+    most_unanswered: float,
+    p: float | None,
+    constant_answer: Mapping[str, Any] | None,
+) -> Calibration:
     """Measure what the judgements say, and judge whether it is enough.
 
-    Parameters: `unanswered`, the share of questions without a usable answer, and `most_unanswered`, the share at which
-    a run stops; `facts`, the fields `p` and `constant_answer`.
+    Parameters: `unanswered`, the share of questions without a usable answer, and `most_unanswered`, the share beyond
+    which a run stops; `p` and `constant_answer` as in the result.
     """
     pairs = list(dict.fromkeys(pair for judgement in judgements for pair in judgement.pairs))
     numbers = {pair.id: number for number, pair in enumerate(pairs)}
@@ -90,17 +96,20 @@ def summarize(judgements: Sequence[Judgement], unanswered: float, most_unanswere
         return {name: part([other == name for other in names]) for name in sorted(set(names))}
 
     overall = part([True] * len(pairs))
-    verdict = _verdict(overall.accuracy, unanswered > most_unanswered, bool(facts["constant_answer"]))
+    lists = [judgement for judgement in judgements if judgement.shown]
+    is_biased = p is not None and p < MOST_BIASED
+    verdict = _verdict(overall.accuracy, unanswered > most_unanswered, constant_answer is not None)
     return Calibration(
         overall=overall,
         by_language=parts([pair.language for pair in pairs]),
         by_kind=parts([pair.kind for pair in pairs]),
-        places=_places(judgements),
+        places=_places(lists) if lists else None,
         agreement=_agreement(judgements),
+        p=p,
+        constant_answer=constant_answer,
         unanswered=round(unanswered, 4),
         verdict=verdict,
-        advice=_advice(verdict, overall.accuracy, facts["p"]),
-        **facts,
+        advice=_advice(verdict, overall.accuracy, is_listwise=bool(lists), is_biased=is_biased),
     )
 
 
@@ -122,10 +131,7 @@ def _agreement(judgements: Sequence[Judgement]) -> float | None:
     return round(float(np.mean(same)), 4) if same else None
 
 
-def _places(judgements: Sequence[Judgement]) -> Places | None:
-    lists = [judgement for judgement in judgements if judgement.shown]
-    if not lists:
-        return None
+def _places(lists: Sequence[Judgement]) -> Places:
     longest = max(len(judgement.shown) for judgement in lists)
     shown, named, first_half = np.zeros(longest), np.zeros(longest), 0
     for judgement in lists:
@@ -149,18 +155,19 @@ def _verdict(accuracy: Estimate, is_silent: bool, is_constant: bool) -> Verdict:
     return "good" if accuracy.low >= GOOD else "weak"
 
 
-def _advice(verdict: Verdict, accuracy: Estimate, p: float | None) -> str:
+def _advice(verdict: Verdict, accuracy: Estimate, *, is_listwise: bool, is_biased: bool) -> str:
+    """One sentence; more passes help only with lists: about texts one by one, each pass would ask the very same."""
     if verdict == "silent":
         return "Too many questions had no usable answer, and a run would stop: choose another model, or another --mode."
     if verdict == "constant":
         return "It gives the same numbers whatever is shown: choose another model, or try --mode pointwise."
     seen = f"the interval of its accuracy, {accuracy.low:.2f} to {accuracy.high:.2f},"
-    biased = p is not None and p < MOST_BIASED
-    passes = "; ask in more --passes, since the place in the list sways it" if biased else ""
-    return {
-        "good": f"Good enough: {seen} lies above {GOOD}{passes}.",
-        "weak": f"Better than chance, but not shown to be good enough: {seen} begins below {GOOD}; prefer a stronger "
-        f"model, or ask in more --passes{', since the place in the list sways it' if biased else ''}.",
-        "chance": f"No better than chance: {seen} contains {CHANCE}; choose another model.",
-        "reversed": f"Worse than chance: {seen} lies below {CHANCE}; choose another model.",
-    }[verdict]
+    passes = "ask in more --passes" + (", since the place in the list sways it" if is_biased else "")
+    if verdict == "good":
+        return f"Good enough: {seen} begins at {GOOD} or above{f'; {passes}' if is_biased else ''}."
+    if verdict == "weak":
+        better = f"prefer a stronger model{f', or {passes}' if is_listwise else ''}"
+        return f"Better than chance, but not shown to be good enough: {seen} begins below {GOOD}; {better}."
+    if verdict == "chance":
+        return f"No better than chance: {seen} contains {CHANCE}; choose another model."
+    return f"Worse than chance: {seen} lies below {CHANCE}; choose another model."

@@ -141,8 +141,8 @@ async def _scored(ranker: Ranker, pairs: Sequence[Pair]) -> Judgement:
 
 
 def _expense(ranker: Ranker, settings: RunSettings, questions: int, seconds: float) -> Expense:
-    usage, per_question = ranker.stats.usage, ROWS if ranker.info.mode == "pointwise" else 0
-    needed = per_question or math.ceil(ROWS / settings.queries.size)
+    usage = ranker.stats.usage
+    needed = ROWS if ranker.info.mode == "pointwise" else math.ceil(ROWS / settings.queries.size)
     scale = needed / questions
     cost = settings.ranking.cost(round(usage.prompt_tokens * scale), round(usage.output_tokens * scale))
     return Expense(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_places_count_what_is_named() -> None:
     ("share", "verdict", "words"),
     [
         (1.0, "good", "Good enough"),
-        (0.86, "good", "lies above 0.75"),
+        (0.86, "good", "begins at 0.75 or above"),
         (0.8, "weak", "begins below 0.75"),
         (0.55, "chance", "contains 0.5"),
         (0.3, "reversed", "Worse than chance"),
@@ -90,6 +91,11 @@ def test_a_constant_answer_is_named() -> None:
     assert "--mode pointwise" in found.advice
 
 
-def test_bias_by_position_is_advised_against() -> None:
-    assert "--passes" in summary(winning(1.0), p=0.0001).advice
-    assert "--passes" not in summary(winning(1.0), p=0.2).advice
+def test_more_passes_are_advised_where_they_help() -> None:
+    weak = winning(0.8)
+    listed = replace(weak, shown=tuple(weak.scores), named=tuple(weak.scores)[:100])
+    assert "--passes" not in summary(weak).advice, "one by one, each pass would ask the very same"
+    assert "or ask in more --passes." in summary(listed).advice
+    assert "the place in the list sways it" in summary(listed, p=0.0001).advice
+    assert "the place in the list sways it" in summary(replace(listed, scores=winning(1.0).scores), p=0.0001).advice
+    assert "--passes" not in summary(replace(listed, scores=winning(1.0).scores), p=0.2).advice
