@@ -9,6 +9,7 @@ from selectllm.report.result import Result, publish
 from selectllm.settings import RunSettings
 from selectllm.steps.choose import choose
 from selectllm.steps.context import Context
+from selectllm.steps.criteria import read_criteria
 from selectllm.steps.embed import embed
 from selectllm.steps.exclude import exclude
 from selectllm.steps.find_committed import find_committed
@@ -33,6 +34,7 @@ def select(settings: RunSettings, on_progress: Progress = no_progress) -> Result
 def run(context: Context) -> Result:
     """Run all steps of a run, by whichever context: the library's own, or a flow's."""
     check_folders(context.settings)
+    context = replace(context, criteria=read_criteria(context.settings))
     if not find_committed(context):
         with keeping_verdicts(context):
             choose_rows(context)

@@ -180,6 +180,9 @@ class RunSettings(Settings):
         title="Selector",
         description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
     )
+    criteria: str | None = Field(None, kw_only=True, title="Criteria")
+    """What is worth paying for, in your own words: a domain, a language, a skill to strengthen. A text, or the path of
+    a file that holds it (UTF-8, at most 4,000 characters). It takes the place of the five built-in criteria."""
     strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
     """How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that an
     installed package brings along."""

@@ -64,8 +64,10 @@ class Pass:
 class ListRanker:
     """Asks one model about lists of candidates; `stats` counts what becomes of the questions."""
 
-    def __init__(self, caller: Caller, stats: RankingStats, seed: int, think: Think) -> None:
-        self._caller, self._stats, self._seed, self._think = caller, stats, seed, think
+    def __init__(
+        self, caller: Caller, stats: RankingStats, seed: int, think: Think, criteria: str | None = None
+    ) -> None:
+        self._caller, self._stats, self._seed, self._think, self._criteria = caller, stats, seed, think, criteria
 
     async def rank(self, candidates: Sequence[Candidate], top_k: int, pass_: Pass) -> Outcome:
         """Have the best `top_k` ranked; what cannot be asked about as a whole is halved, and the rankings are merged.
@@ -167,7 +169,7 @@ class ListRanker:
 
         When earlier runs have given it up after all these, and have ended, it is put once more.
         """
-        prompt = listwise(candidates, top_k, self._seed, pass_.index)
+        prompt = listwise(candidates, top_k, self._seed, pass_.index, self._criteria)
         question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
         for attempt in count(1):
             request = question.request(

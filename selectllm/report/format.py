@@ -1,6 +1,7 @@
 """Says in words what a run would do, did and chose; no text of a pool reaches a terminal or a page as it is."""
 
 import html
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,10 +12,13 @@ from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
 from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
-from selectllm.text import fit_line
+from selectllm.text import escape_unprintable, fit_line
 
 SHOWN: Final = 20
 """Rows of a selection that are shown; the file has them all."""
+
+CRITERIA_WIDTH: Final = 300
+"""Characters of the criteria that a page shows; the summary has them all."""
 
 MARKDOWN: Final = "|`[]*_\\~:.@"
 """Characters that mean something in Markdown, or that make a link."""
@@ -126,6 +130,8 @@ def format_selection(result: Result, out: str | None, width: int) -> str:
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
+    if criteria := result.summary.get("criteria"):
+        lines.append(f"Criteria:  {fit_line(criteria, width - 11)}")
     if out:
         lines.append(f"Output:    {out} (selection.parquet, selection.jsonl, quarantine.parquet, summary.json)")
     return "\n".join(lines)
@@ -135,15 +141,22 @@ def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
-    lines += ["", f"**Selection:** `{result.path()}`", "", "| order | why | instruction |", "|---|---|---|"]
+    lines += ["", f"**Selection:** `{result.path()}`"]
+    if criteria := result.summary.get("criteria"):
+        lines += ["", f"**Criteria:** {_safe(fit_line(criteria, CRITERIA_WIDTH))}"]
+    lines += ["", "| order | why | instruction |", "|---|---|---|"]
     for row in shown_rows(result.table()):
-        safe = html.escape(row["instruction"]).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
-        lines.append(f"| {row['order']} | {row['why']} | {safe} |")
+        lines.append(f"| {row['order']} | {row['why']} | {_safe(row['instruction'])} |")
     lines += ["", "| step | key | seconds | from the store |", "|---|---|---|---|"]
     for kind, seconds in result.summary["seconds"].items():
         cached = "yes" if kind in result.summary["cached"] else "no"
         lines.append(f"| {kind} | `{result.summary['artifacts'][kind]}` | {seconds:.1f} | {cached} |")
     return "\n".join(lines)
+
+
+def _safe(text: str) -> str:
+    """A line of text that means nothing in Markdown or HTML."""
+    return html.escape(text).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
 
 
 def format_plan(plan: dict[str, Any]) -> str:
@@ -156,7 +169,31 @@ def format_plan(plan: dict[str, Any]) -> str:
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
+    if plan["prompt"]:
+        lines += _prompt(plan["prompt"])
     return "\n".join(lines)
+
+
+def _prompt(prompt: dict[str, Any]) -> list[str]:
+    """A question as it is sent; marks that could move a terminal are written as JSON's escapes."""
+    if prompt["messages"] is None:
+        about = "about the first row of the pool"
+    else:
+        about = f"about the first {prompt['rows']:,} rows of the pool: only embeddings tell which rows share a query"
+    lines = [f"Prompt     one question of the run, {about}"]
+    if prompt["messages"] is None:
+        lines += ["", "[text, to be continued by one token]", prompt["continued"]]
+    for message in prompt["messages"] or ():
+        lines += ["", f"[message of the role {message['role']}]", message["content"]]
+    if prompt["schema"]:
+        lines += ["", "[schema of the answer]", json.dumps(prompt["schema"])]
+    lines += [
+        "",
+        "[options]",
+        f"at most {prompt['max_tokens']:,} token(s) of answer, temperature 0, seed {prompt['seed']}, "
+        f"thinking {prompt['think']}",
+    ]
+    return [escape_unprintable(line) for line in lines]
 
 
 def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:

@@ -69,12 +69,13 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
 
     `ranking.asked` is what this run paid for and `from_ledger` what earlier ones had paid; the other counts of
     `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking` and `model`
-    are null where the strategy has none.
+    are null where the strategy has none, `criteria` where our own were asked by.
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
     chosen = log.result("selection")
     assert chosen is not None  # a run is summed up once it has chosen
+    rankings = log.result("rankings")
     queries = steps["queries"].facts if "queries" in steps else None
     ranked = [steps[kind].facts for kind in ("rankings", "tournament") if kind in steps]
     ranking = merge(*ranked) if ranked else None
@@ -90,6 +91,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "selection": selection.facts | history,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
+        "criteria": rankings and rankings.manifest.settings.get("criteria"),
         "artifacts": {"quarantine": pool["quarantine"]}
         | {kind: step.key for kind, step in steps.items()}
         # A slot that was filled before holds what it was made from then, whatever has changed since.
@@ -156,6 +158,7 @@ def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, An
     settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
     settings |= {name: [redact_url(file) for file in settings[name]] for name in ("exclude", "more_files")}
+    settings["criteria"] = context.criteria  # the text: a file may change
     settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
         run=new_run_name(),

@@ -38,6 +38,7 @@ class Job:
     max_abstained: int = 0  # of the questions
     max_refused: int = 0  # of the pool's rows
     paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers, so that the run keeps to one limit
+    criteria: str | None = None  # the text itself: another process may not have the file
 
 
 def check_model(context: Context) -> ModelInfo:
@@ -75,6 +76,7 @@ async def open_ranker(
         seed=settings.seed,
         passes=settings.ranking.passes,
         think=job.model.think,
+        criteria=job.criteria,
         max_abstained=job.max_abstained,
         max_refused=job.max_refused,
     )
@@ -105,11 +107,12 @@ def allowed(settings: RunSettings, count: int) -> int:
     return math.floor(settings.ranking.max_abstained * count + 1e-9)  # 0.29 * 100 is less than 29
 
 
-def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
-    """What decides the replies, besides the candidates themselves."""
+def cache_settings(settings: RunSettings, model: ModelInfo, criteria: str | None) -> dict[str, Any]:
+    """What decides the replies, besides the candidates themselves; without criteria keys are what they always were."""
     options = settings.ranking.model_dump(include={"candidate_chars", "passes"})
     asked = {"model": model.digest, "name": model.name, "mode": model.mode, "think": name_of(model.think)}
-    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed}
+    own = {} if criteria is None else {"criteria": criteria}
+    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed} | own
 
 
 def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manifest: Manifest) -> bool:
@@ -135,13 +138,13 @@ def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, C
 
 
 def longest_request(
-    candidates: Collection[Candidate], settings: RunSettings, mode: Mode, think: Think
+    candidates: Collection[Candidate], settings: RunSettings, mode: Mode, think: Think, criteria: str | None = None
 ) -> LongestRequest:
     """The longest request about the pool's candidates; an answer that was cut off is asked for with twice the room."""
     size = 0 if mode == "pointwise" else settings.queries.size
     longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: max(size, 1)]
     if mode == "pointwise":
-        text = prompts.pointwise(longest[0]).text
+        text = prompts.pointwise(longest[0], criteria).text
     else:
-        text = prompts.listwise(longest, len(longest), 0).again(PADDED, 9999).text
+        text = prompts.listwise(longest, len(longest), 0, criteria=criteria).again(PADDED, 9999).text
     return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, think))

@@ -32,7 +32,7 @@ def test_the_set_of_options_is_fixed() -> None:
         f"--{name}"
         for name in (
             "more-files",
-            "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
+            "budget", "selector", "criteria", "strategy", "seed", "store", "out", "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
