@@ -13,6 +13,7 @@ from selectllm.llm.model import THINKING_TOKENS, Mode, ModelInfo, Reply, Think
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.ranking import prompts
 from selectllm.ranking.prompts import Candidate, answer_tokens, max_answer_tokens
+from selectllm.ranking.reasons import max_reason_tokens, reason_request
 from selectllm.ranking.thinking import WAYS
 from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
@@ -23,7 +24,7 @@ from selectllm.steps.model import longest_request, shown_candidates
 from selectllm.steps.read_pool import usable_rows
 from selectllm.store import Store
 from selectllm.store.runs import list_runs, load_run
-from selectllm.strategies import load_strategy
+from selectllm.strategies import check_reasons, load_strategy
 
 LATEST_RUNS: Final = 20  # among which one is looked for that asked the same model
 
@@ -32,11 +33,13 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     """Count rows, queries, rounds and calls, and estimate tokens, for the run as it is set.
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
-    asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model.
+    asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model, and
+    `reasons` where none are asked for.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, or when
     a prompt is to be shown of a strategy that asks no model.
     """
+    check_reasons(settings)
     strategy, criteria = load_strategy(settings.strategy), read_criteria(settings)
     if show_prompt and "model" not in strategy.needs:
         raise UsageError(f"the strategy {settings.strategy} asks no model: there is no prompt to show")
@@ -46,7 +49,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     kept = rows.table.num_rows
     check_budget(settings, kept, rows.quarantine)
     excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
-    ranking, cost, prompt, options = None, None, None, settings.queries
+    ranking, reasons, cost, prompt, options = None, None, None, None, settings.queries
     sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []
     if sizes:
         candidates = list(shown_candidates(rows.table, settings)[0].values())
@@ -58,13 +61,16 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
             counts = _listwise(settings, sizes, candidates, len(excluded), criteria)
         longest = _longest(settings, candidates, mode, criteria)
         ranking = {"mode": mode, "passes": settings.ranking.passes, **counts, "longest": longest}
-        cost = settings.ranking.cost(counts["prompt_tokens"], counts["output_tokens"])
+        reasons = _reasons(settings, candidates, criteria) if settings.reasons else None
+        tokens = [counts[name] + (reasons[name] if reasons else 0) for name in ("prompt_tokens", "output_tokens")]
+        cost = settings.ranking.cost(*tokens)
         prompt = _prompt(settings, candidates, mode, criteria) if show_prompt else None
     return {
         "strategy": settings.strategy,
         "pool": {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates")} | {"kept": kept},
         "queries": {"count": len(sizes), "size": options.size, "composition": options.composition} if sizes else None,
         "ranking": ranking,
+        "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "model": {"selector": settings.selector} if ranking else None,
@@ -75,15 +81,13 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
 
 def _prompt(settings: RunSettings, candidates: Sequence[Candidate], mode: Mode, criteria: str | None) -> dict[str, Any]:
     """A question of the run, about the first rows of the file: which rows stand in a query is known by embeddings."""
-    think = settings.ranking.think
-    way: Think = False if think == "auto" else WAYS[think]
     if mode == "pointwise":
         shown, prompt = 1, prompts.pointwise(candidates[0], criteria)
     else:
         shown = min(settings.queries.size, len(candidates))
         depth = min(settings.ranking.depth, shown)
         prompt = prompts.listwise(candidates[:shown], depth, settings.seed, criteria=criteria)
-    request = prompt.request(think=way, seed=settings.seed)
+    request = prompt.request(think=_way(settings), seed=settings.seed)
     return {
         "rows": shown,
         "messages": None if request.logprobs else [{"role": "user", "content": request.text}],
@@ -92,7 +96,7 @@ def _prompt(settings: RunSettings, candidates: Sequence[Candidate], mode: Mode, 
         "max_tokens": request.max_tokens,
         "temperature": 0,
         "seed": request.seed,
-        "think": think,
+        "think": settings.ranking.think,
     }
 
 
@@ -169,6 +173,22 @@ def _listwise(
         "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament) * per_candidate),
         "output_tokens": passes * written,
     }
+
+
+def _reasons(settings: RunSettings, candidates: Sequence[Candidate], criteria: str | None) -> dict[str, int]:
+    """One question more for each row that will be chosen, as if these were as long as the pool's rows are."""
+    way = _way(settings)
+    asked = sum(_tokens(reason_request(candidate, 0, way, criteria).text) for candidate in candidates)
+    return {
+        "calls": settings.budget,
+        "prompt_tokens": round(settings.budget * asked / len(candidates)),
+        "output_tokens": settings.budget * max_reason_tokens(way),
+    }
+
+
+def _way(settings: RunSettings) -> Think:
+    """How the model is asked to think; without, where only the run will decide it."""
+    return False if settings.ranking.think == "auto" else WAYS[settings.ranking.think]
 
 
 def _shown_tokens(candidates: Sequence[Candidate]) -> float:

@@ -22,6 +22,7 @@ from selectllm.ranking.stats import RankingStats
 T = TypeVar("T")
 
 ATTEMPTS: Final = 4  # a question is put once, and up to three times more, each time naming what was wrong
+GIVEN_UP: Final = "given up"  # the kind of a question whose tries have all failed: a later run asks it again
 MOST_ROOM: Final = 8  # times the usual tokens, for answers that were cut off
 
 
@@ -222,9 +223,14 @@ class ListRanker:
 
     def given_up(self, error: Exception) -> Outcome:
         """Count a question that could not be asked: its answer is none."""
-        kinds = {TransientError: "given up", ContextLengthExceeded: "too long", ContentRefused: REFUSED}
-        self._stats.errors_by_kind[next(kind for type_, kind in kinds.items() if isinstance(error, type_))] += 1
+        self._stats.errors_by_kind[error_kind(error)] += 1
         return Outcome()
+
+
+def error_kind(error: Exception) -> str:
+    """What the error that leaves a question without an answer is called, in counts of errors."""
+    kinds = {TransientError: GIVEN_UP, ContextLengthExceeded: "too long", ContentRefused: REFUSED}
+    return next(kind for type_, kind in kinds.items() if isinstance(error, type_))
 
 
 async def gather_or_raise(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -40,7 +40,7 @@ class Candidate:
     @property
     def shown_bytes(self) -> int:
         """Bytes of UTF-8 that a prompt needs for it: some characters are written as longer escapes."""
-        return len(fenced(_content(self)).encode())
+        return len(fenced(content_of(self)).encode())
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def listwise(
     ordered = sorted(candidates, key=lambda candidate: candidate.id)
     entropy = int(digest(seed, pass_index, [candidate.id for candidate in ordered]), 16)
     shown = tuple(ordered[place] for place in np.random.default_rng(entropy).permutation(len(ordered)))
-    lines = [fenced({"number": number, **_content(candidate)}) for number, candidate in enumerate(shown, start=1)]
+    lines = [fenced({"number": number, **content_of(candidate)}) for number, candidate in enumerate(shown, start=1)]
     task = f"Rank the best {top_k} of the {len(shown)} candidates below. {_FORM.format(n=top_k)}"
     head = "\n".join([_TASK, criteria_text(criteria), _CANDIDATES])
     return Prompt("\n".join([head, task, "", "Candidates:", *lines]), shown, top_k)
@@ -124,7 +124,7 @@ def listwise(
 
 def pointwise(candidate: Candidate, criteria: str | None = None) -> Prompt:
     """Ask whether one candidate is worth annotating, to be answered by the probability of `yes`."""
-    content = _content(candidate)
+    content = content_of(candidate)
     input = f"\nInput: {fenced(content['input'])}" if "input" in content else ""
     text = f"{examples_text(criteria)}Instruction: {fenced(content['instruction'])}{input}\nWorth it:"
     return Prompt(text, (candidate,), 0)
@@ -140,6 +140,7 @@ def clip(text: str, limit: int) -> str:
     return (at_word if len(at_word) > limit // 2 else head) + CLIP_MARK
 
 
-def _content(candidate: Candidate) -> dict[str, str]:
+def content_of(candidate: Candidate) -> dict[str, str]:
+    """What a prompt shows of a candidate, to be fenced."""
     input = {"input": candidate.input} if candidate.input else {}
     return {"instruction": candidate.instruction, **input}

@@ -7,6 +7,7 @@ from typing import Final
 from selectllm.errors import UsageError
 from selectllm.paths import local_path, redact_url
 from selectllm.settings import RunSettings
+from selectllm.text import escape_surrogates
 
 MAX_CHARS: Final = 4000
 """Characters of the criteria: every prompt holds all of them."""
@@ -47,6 +48,8 @@ def read_criteria(settings: RunSettings) -> str | None:
     text = text.replace("\r\n", "\n").strip()
     if not text:
         raise UsageError(f"{source} is empty: say what is worth paying for, or leave --criteria out")
+    if escape_surrogates(text) != text:
+        raise UsageError(f"{source} is not UTF-8 text: give it in UTF-8, or as a file")
     if len(text) > MAX_CHARS:
         raise UsageError(f"{source} has more than {MAX_CHARS:,} characters: every prompt holds it, so shorten it")
     return text

@@ -17,6 +17,7 @@ from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Mode, ModelInfo, Think
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED
+from selectllm.ranking.lists import GIVEN_UP
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.ranking.stats import merge
@@ -124,7 +125,7 @@ def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manif
     """
     facts = manifest.facts
     has_gaps = any(facts.get(name) for name in ("abstained", "undecided", "refused_rows"))
-    if "given up" in facts["errors_by_kind"] or (settings.ranking.reask and has_gaps):
+    if GIVEN_UP in facts["errors_by_kind"] or (settings.ranking.reask and has_gaps):
         return False
     both = merge(facts, before or {})
     return bool(both["abstained"] <= allowed(settings, both["abstained"] + both["ranked"]))

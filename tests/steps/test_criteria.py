@@ -85,6 +85,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
         ("{tmp}/huge.txt", r"huge\.txt has more than 4,000 characters"),
         ("", "--criteria is empty"),
         (" \n", "--criteria is empty"),
+        ("m\udce9decine", "--criteria is not UTF-8 text"),
         ("x" * (MAX_CHARS + 1), "--criteria has more than 4,000 characters"),
         ("https://user:planted@example.org/wishes.txt?token=planted", "--criteria https://example.org/wishes.txt is a"),
     ],
