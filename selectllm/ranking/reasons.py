@@ -3,6 +3,7 @@
 The model is asked after the choice: its sentence says what speaks for the row, and is no record of how it was ranked.
 """
 
+import re
 from typing import Any, Final
 
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
@@ -44,6 +45,12 @@ Instruction:
 """
 
 
+_BEGUN: Final = re.compile(
+    r'(\{\s*"reason"\s*:\s*"(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
+)
+"""An answer that breaks off within its sentence; the group ends with its last whole character."""
+
+
 def reason_request(candidate: Candidate, seed: int, think: Think, criteria: str | None) -> Request:
     """The one question about a chosen row; `criteria` are the user's, by which it was chosen, or None for ours."""
     head = "\n".join([_TASK, criteria_text(criteria, "It was chosen by"), _FORM])
@@ -65,8 +72,13 @@ def max_reason_tokens(think: Think) -> int:
 
 
 def read_reason(reply: Reply) -> tuple[str | None, str]:
-    """The reason that a reply gives, on one printable line of at most MAX_CHARS, and "used"; else None and why."""
+    """The reason that a reply gives, on one printable line of at most MAX_CHARS, and "used"; else None and why.
+
+    Of an answer that was cut off the beginning counts where it alone is too long: more of it would not be kept.
+    """
     value = read_json(reply.text)
+    if value is None and reply.done_reason == "length":
+        value = _begun(reply.text)
     reason = value.get("reason") if isinstance(value, dict) and len(value) == 1 else None
     if isinstance(reason, str) and (line := one_line(reason, MAX_CHARS)):
         return line, "used"
@@ -75,6 +87,13 @@ def read_reason(reply: Reply) -> tuple[str | None, str]:
     if reply.done_reason != "stop":
         return None, "cut off"
     return None, "empty" if reason == "" or not reply.text.strip() else "unreadable"
+
+
+def _begun(text: str) -> Any:
+    """The answer whose end is missing, as if it ended there; None where its sentence may have ended soon."""
+    match = _BEGUN.fullmatch(text.strip())
+    value = read_json(f'{match[1]}"}}') if match else None
+    return value if value and len(one_line(value["reason"], MAX_CHARS + 1)) > MAX_CHARS else None
 
 
 def _describe(reply: Reply) -> str:

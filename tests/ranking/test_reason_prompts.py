@@ -89,6 +89,15 @@ def test_a_reason_is_one_printable_line_or_none(text: str, reason: str | None) -
     assert found is None or (found.isprintable() and len(found) <= MAX_CHARS)
 
 
+@pytest.mark.parametrize("end", ["", "\\", "\\u00", "\\ud83d"])
+def test_the_beginning_of_an_answer_that_is_too_long_counts(end: str) -> None:
+    reason, _ = read('  {"reason": "' + r"It is \"good\". " * 40 + end, "length")
+    assert reason is not None
+    assert reason.startswith('It is "good". It is')
+    assert reason.endswith("...")
+    assert len(reason) == MAX_CHARS
+
+
 @given(st.text() | st.text().map(told))
 def test_any_text_is_read_or_refused(text: str) -> None:
     reason, _ = read(text)
@@ -104,6 +113,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ('{"reason": "Go', "length", "cut off"),
         ('{"reason": "Go', "content_filter", "refused"),
         (told("Good."), "length", "used"),
+        ('{"reason": "' + "long " * 99, "length", "used"),
+        ('{"reason": "' + "\\n" * 999, "length", "cut off"),
+        ('{"reason": "' + "long " * 99, "content_filter", "refused"),
+        ('{"reason": "' + "long " * 99, "stop", "unreadable"),
+        ('{"reason": "' + "long " * 99 + '", "more": "', "length", "cut off"),
     ],
 )
 def test_what_was_wrong_is_named(text: str, done: str, kind: str) -> None:
