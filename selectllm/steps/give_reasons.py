@@ -77,8 +77,11 @@ def give_reasons(context: Context) -> StepResult:
         return result
     candidates, _ = shown_candidates(selection.table(store), settings)
     requests = [reason_request(candidate, settings.seed, model.think, criteria) for candidate in candidates.values()]
-    asking = _asked(context, model, requests, _longest(context, model, requests, criteria))
-    table, facts = _read(Ledger(store, model), model, requests, asking)
+    asking, ledger = _Asking(), Ledger(store, model)
+    if unanswered := [request for request in requests if ledger.get(request.key(model)) is None]:
+        asking = _asked(context, model, unanswered, _longest(context, model, unanswered, criteria))
+        ledger = Ledger(store, model)  # as it is now: replies came, or were retracted, while an error ended the asking
+    table, facts = _read(ledger, model, requests, asking)
     return entry.save(table, facts, **{name: getattr(asking.usage, name) for name in PAID})
 
 
@@ -100,7 +103,7 @@ def _longest(context: Context, model: ModelInfo, requests: Sequence[Request], cr
 
 
 def _asked(context: Context, model: ModelInfo, requests: Sequence[Request], longest: LongestRequest) -> _Asking:
-    """Ask all questions; their replies are in the ledger then."""
+    """Ask all questions, as far as that goes; the replies are in the ledger then."""
     asking, keys = _Asking(), context.load_keys()
     try:
         run_coroutine(_ask(context, keys, model, longest, requests, asking))
@@ -142,7 +145,7 @@ async def _ask(
 def _read(
     ledger: Ledger, model: ModelInfo, requests: Sequence[Request], asking: _Asking
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """REASONS and their facts, by the replies that count in the end: some came while an error ended the asking."""
+    """REASONS and their facts, by the replies that count in the end."""
     rows, tokens = list[dict[str, Any]](), Usage()
     errors = asking.usage.errors_by_kind + asking.errors_by_kind
     for request in requests:

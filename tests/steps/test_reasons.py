@@ -114,6 +114,9 @@ def test_a_second_run_asks_nothing(settings: MakeRun, fake_model: MakeModel) -> 
     more = select(settings(budget=8))
     assert len(set(reasons_asked(model))) == len(reasons_asked(model)) == 8, "only the new row is asked about"
     assert more.summary["reasons"]["from_ledger"] == 7
+    model.longest = 0
+    assert select(settings(budget=6)).summary["reasons"]["given"] == 6
+    assert model.longest == 0, "where all is answered, no model is made ready"
 
 
 def test_without_the_option_nothing_is_different(settings: MakeRun, fake_model: MakeModel, tmp_path: Path) -> None:
