@@ -39,12 +39,16 @@ TASK_NAMES: Final = {
     "run_tournament": "tournament",
     "prefer": "preferences",
     "choose": "selection",
+    "give_reasons": "reasons",
     "validate": "validation",
     "publish": "publish",
 }
 """Task names of the steps: the names of the artifacts that they make."""
 
-PROGRESS: Final = {"embed": "Rows embedded", "rank": "Questions answered", "run_tournament": "Questions answered"}
+PROGRESS: Final = {
+    "embed": "Rows embedded",
+    **dict.fromkeys(("rank", "run_tournament", "give_reasons"), "Questions answered"),
+}
 """The unit of progress, for the steps that show progress."""
 
 

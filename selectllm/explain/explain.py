@@ -75,6 +75,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         candidates=_candidates(pool, members, rank_of, set(lineage.table("selection")["id"].to_pylist())),
         answers=answers,
         rounds=rounds_of(id, tournament, answers),
+        reason=next((row["reason"] for row in lineage.rows("reasons") if row["id"] == id), None),
     )
 
 

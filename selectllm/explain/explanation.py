@@ -90,6 +90,7 @@ class Explanation:
     candidates: tuple[Candidate, ...] = ()  # by rank
     answers: tuple[Answer, ...] = ()  # in the order that they came
     rounds: tuple[Round, ...] = ()
+    reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:
