@@ -9,15 +9,17 @@ from selectllm.report.result import Result, publish
 from selectllm.settings import RunSettings
 from selectllm.steps.choose import choose
 from selectllm.steps.context import Context
+from selectllm.steps.criteria import read_criteria
 from selectllm.steps.embed import embed
 from selectllm.steps.exclude import exclude
 from selectllm.steps.find_committed import find_committed
+from selectllm.steps.give_reasons import give_reasons
 from selectllm.steps.model import check_model
 from selectllm.steps.read_pool import read_pool
 from selectllm.steps.validate import keeping_verdicts, start_pool_validation, validate
 from selectllm.store import Store
 from selectllm.store.history import with_slot
-from selectllm.strategies import load_strategy
+from selectllm.strategies import check_reasons, load_strategy
 from selectllm.strategies.strategy import Choice, prefer
 
 
@@ -33,9 +35,13 @@ def select(settings: RunSettings, on_progress: Progress = no_progress) -> Result
 def run(context: Context) -> Result:
     """Run all steps of a run, by whichever context: the library's own, or a flow's."""
     check_folders(context.settings)
+    check_reasons(context.settings)
+    context = replace(context, criteria=read_criteria(context.settings))
     if not find_committed(context):
         with keeping_verdicts(context):
             choose_rows(context)
+    if context.settings.reasons and context.log.model:
+        context.run(give_reasons)
     return context.run(publish)
 
 

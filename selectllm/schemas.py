@@ -104,6 +104,12 @@ SELECTION: Final = _schema(
     pa.field("picked_by", pa.string(), nullable=False),  # the reason of PREFERENCES
 )
 
+REASONS: Final = _schema(
+    pa.field("id", pa.string(), nullable=False),  # of each chosen row, in the selection's order
+    pa.field("reason", pa.string()),  # one line in the model's words; null where no answer could be used
+    pa.field("reply", pa.string()),  # key of the reply that says so; null where none came
+)
+
 RESERVED: Final = frozenset(
     {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, PREFERENCES, SELECTION) for name in schema.names}
     | {"vector", "reason", "pool_file", "pool_row"}

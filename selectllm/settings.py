@@ -186,6 +186,11 @@ class RunSettings(Settings):
         title="Selector",
         description=f"The model that ranks: {SELECTOR_FORMS}. 'embedded' is a small demo model.",
     )
+    criteria: str | None = Field(None, kw_only=True, title="Criteria")
+    """What is worth paying for, in your own words: a domain, a language, a skill to strengthen. A text, or the path of
+    a file that holds it (UTF-8, at most 4,000 characters). It takes the place of the five built-in criteria."""
+    reasons: bool = Field(False, kw_only=True, title="Reasons")
+    """Have the model say, in one sentence for each chosen row, why it is worth it: one more question a row."""
     strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
     """How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that an
     installed package brings along."""
@@ -221,6 +226,8 @@ class RunSettings(Settings):
             raise ValueError("--slot needs --history: a slot is a run's place in a history")
         if self.selector.startswith("scripted:") and self.ranking.mode == "pointwise":
             raise ValueError("--mode pointwise needs a model with log-probabilities: scripted selectors rank lists")
+        if self.reasons and self.selector.startswith("scripted:"):
+            raise ValueError("--reasons needs a model: scripted selectors go by a rule, and have no words")
         return self
 
     @field_validator("selector")

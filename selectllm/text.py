@@ -18,6 +18,11 @@ def sanitize(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark)[0] == "C" else mark for mark in text)
 
 
+def escape_unprintable(text: str) -> str:
+    r"""The text with all but its printable characters and line ends as JSON's escapes, such as `\u202e`."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else json.dumps(mark)[1:-1] for mark in text)
+
+
 def one_line(value: object, limit: int = 1000) -> str:
     """`value` as one printable line of at most `limit` characters; anything else would break a log or a terminal."""
     printable = "".join(character if character.isprintable() else " " for character in str(value))

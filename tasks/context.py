@@ -41,6 +41,7 @@ TASK_NAMES: Final = {
     "run_tournament": "tournament",
     "prefer": "preferences",
     "choose": "selection",
+    "give_reasons": "reasons",
     "validate": "validation",
     "publish": "publish",
 }
@@ -48,9 +49,7 @@ TASK_NAMES: Final = {
 
 PROGRESS: Final = {
     "embed": "Rows embedded",
-    "rank": "Questions answered",
-    "look": "Questions answered",
-    "run_tournament": "Questions answered",
+    **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
 }
 """The unit of progress, for the steps that show progress."""
 

@@ -11,7 +11,7 @@ from selectllm.report.result import Result
 def show_result(result: Result) -> None:
     """Show the summary, and the first rows of the selection."""
     create_markdown_artifact(markdown(result), key="selection-summary", description="What the run did and chose")
-    rows = shown_rows(result.table())
+    rows = shown_rows(result.chosen())
     create_table_artifact(rows, key="selection", description=f"The first rows of {result.path()}")
 
 

@@ -57,7 +57,8 @@ def _shown_default(value: Any) -> str | None:
 
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    if any(argument.keys for argument in arguments):  # only settings have variables; `--help` gets by without
+    # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
+    if any(argument.keys == ("budget",) for argument in arguments):
         from selectllm.cli.environment import fill
 
         fill(arguments)

@@ -5,19 +5,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Group, Parameter
 
 from selectllm.errors import RunError
 from selectllm.execution import Progress
+from selectllm.text import escape_unprintable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+OUTPUT: Final = Group("Output", sort_key=8)
+"""The options of a command that say how its result is printed."""
+
 Json = Annotated[
     bool,
-    Parameter(group=Group("Output", sort_key=8), help="Print the result as JSON on stdout, and nothing else there."),
+    Parameter(group=OUTPUT, help="Print the result as JSON on stdout, and nothing else there."),
 ]
 
 
@@ -48,8 +52,7 @@ def print_either(record: object, text: str, *, json: bool) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON that people can read; characters that could move a terminal are written as escapes."""
-    text = dumps(value, indent=1, ensure_ascii=False)
-    print_text("".join(char if char.isprintable() or char == "\n" else dumps(char)[1:-1] for char in text))
+    print_text(escape_unprintable(dumps(value, indent=1, ensure_ascii=False)))
 
 
 def output_width() -> int:

@@ -1,9 +1,11 @@
 """`selectllm select` and `selectllm plan`: a run of the library, or what it would take."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from selectllm.cli.printing import Json, output_width, print_either, print_json, print_text, progress_bars
+from cyclopts import Parameter
+
+from selectllm.cli.printing import OUTPUT, Json, output_width, print_either, print_json, print_text, progress_bars
 from selectllm.settings import RunSettings
 
 if TYPE_CHECKING:  # pyarrow, scikit-learn and the rest take a second that `--help` does not need
@@ -22,12 +24,22 @@ def select(settings: RunSettings, *, json: Json = False) -> None:
     print_result(result, settings, json=json)
 
 
-def plan(settings: RunSettings, *, json: Json = False) -> None:
+ShowPrompt = Annotated[
+    bool,
+    Parameter(
+        group=OUTPUT,
+        help="Show one whole question of the run, as it would be sent. Queries need embeddings, which a plan does not "
+        "make: the question is about the first rows of the pool.",
+    ),
+]
+
+
+def plan(settings: RunSettings, *, show_prompt: ShowPrompt = False, json: Json = False) -> None:
     """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
 
-    result = plan_run(settings)
+    result = plan_run(settings, show_prompt=show_prompt)
     print_either(result, format_plan(result), json=json)
 
 

@@ -83,6 +83,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         rounds=rounds_of(id, tournament, answers),
         **{name: rated[0][name] for name in ("rating", "spread") if rated},
         looks=looks_of(id, looks),
+        reason=next((row["reason"] for row in lineage.rows("reasons") if row["id"] == id), None),
     )
 
 

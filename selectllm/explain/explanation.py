@@ -102,6 +102,7 @@ class Explanation:
     rating: float | None = None  # of the row, where rows were gathered by ratings, and what is not known of it
     spread: float | None = None
     looks: tuple[Look, ...] = ()
+    reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class Lineage:
                     ):  # nothing more is asked of what the others were made from
                         pending.append(kind)
         self._artifacts["quarantine"] = Artifact(kind="quarantine", key=self._manifest("pool").facts["quarantine"])
+        # Reasons are made from the selection, so the record names them; without them all else can be explained.
+        if (reasons := record.artifact("reasons")) and store.is_intact(reasons):
+            self._artifacts["reasons"] = reasons
         self.selected = self._manifest("selection").rows
         asked = self._manifest("rankings").settings if self.has("rankings") else {}
         self.model, self.seed = str(asked.get("name", "")), int(asked.get("seed", 0))

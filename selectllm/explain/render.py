@@ -34,6 +34,8 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         "",
         f"{chosen}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
+    if explanation.reason:
+        lines.append(f"In the model's words: {fit_line(explanation.reason, 10 * width)}")
     if explanation.candidates:
         lines += ["", *_query(explanation, width)]
     for round in explanation.rounds:

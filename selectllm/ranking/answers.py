@@ -102,6 +102,13 @@ def read(text: str, wanted: int, shown: int, *, is_whole: bool = True) -> Answer
     return Answer(numbers, repaired=strict is None or numbers != tuple(found))
 
 
+def read_json(text: str) -> Any:
+    """The JSON value that an answer is, without thoughts before it or a fence around it; None where it is none."""
+    text = _without_thoughts(text[:LONGEST_ANSWER]).strip()
+    fenced = _FENCED.fullmatch(text)
+    return _json(fenced[1] if fenced else text)
+
+
 def _strict(text: str) -> list[int] | None:
     value = _json(text)
     ranking = value["ranking"] if isinstance(value, dict) and list(value) == ["ranking"] else None

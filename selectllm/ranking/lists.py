@@ -22,6 +22,7 @@ from selectllm.ranking.stats import RankingStats
 T = TypeVar("T")
 
 ATTEMPTS: Final = 4  # a question is put once, and up to three times more, each time naming what was wrong
+GIVEN_UP: Final = "given up"  # the kind of a question whose tries have all failed: a later run asks it again
 MOST_ROOM: Final = 8  # times the usual tokens, for answers that were cut off
 
 
@@ -66,8 +67,10 @@ class Pass:
 class ListRanker:
     """Asks one model about lists of candidates; `stats` counts what becomes of the questions."""
 
-    def __init__(self, caller: Caller, stats: RankingStats, seed: int, think: Think) -> None:
-        self._caller, self._stats, self._seed, self._think = caller, stats, seed, think
+    def __init__(
+        self, caller: Caller, stats: RankingStats, seed: int, think: Think, criteria: str | None = None
+    ) -> None:
+        self._caller, self._stats, self._seed, self._think, self._criteria = caller, stats, seed, think, criteria
 
     async def rank(self, candidates: Sequence[Candidate], top_k: int, pass_: Pass) -> Outcome:
         """Have the best `top_k` ranked; what cannot be asked about as a whole is halved, and the rankings are merged.
@@ -169,7 +172,7 @@ class ListRanker:
 
         When earlier runs have given it up after all these, and have ended, it is put once more.
         """
-        prompt = listwise(candidates, top_k, self._seed, pass_.index)
+        prompt = listwise(candidates, top_k, self._seed, pass_.index, self._criteria)
         question, max_tokens_factor, deadline = prompt, 1, self._caller.deadline()
         for attempt in count(1):
             request = question.request(
@@ -222,9 +225,14 @@ class ListRanker:
 
     def given_up(self, error: Exception) -> Outcome:
         """Count a question that could not be asked: its answer is none."""
-        kinds = {TransientError: "given up", ContextLengthExceeded: "too long", ContentRefused: REFUSED}
-        self._stats.errors_by_kind[next(kind for type_, kind in kinds.items() if isinstance(error, type_))] += 1
+        self._stats.errors_by_kind[error_kind(error)] += 1
         return Outcome()
+
+
+def error_kind(error: Exception) -> str:
+    """What the error that leaves a question without an answer is called, in counts of errors."""
+    kinds = {TransientError: GIVEN_UP, ContextLengthExceeded: "too long", ContentRefused: REFUSED}
+    return next(kind for type_, kind in kinds.items() if isinstance(error, type_))
 
 
 async def gather_or_raise(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -23,7 +23,7 @@ NAMED: Final = 100  # questions, or rows, that an error names
 
 @dataclass(frozen=True)
 class RankingOptions:
-    """How to ask: in `passes` over each list.
+    """How to ask: in `passes` over each list, by the user's `criteria` where there are any.
 
     The asking stops when more than `max_abstained` queries had no usable answer, or more than `max_refused` rows were
     refused.
@@ -32,6 +32,7 @@ class RankingOptions:
     seed: int = 0
     passes: int = 1
     think: Think = False
+    criteria: str | None = None
     max_abstained: int = 2**31
     max_refused: int = 2**31
 
@@ -46,7 +47,7 @@ class Ranker:
         # Few queries are begun at a time, so that asking again comes before asking about the next: a model that cannot
         # answer is noticed early. Twice the places, so that none is idle while a query waits out a failure.
         self._slots = asyncio.Semaphore(2 * caller.places)
-        self._lists = ListRanker(caller, self.stats, options.seed, options.think)
+        self._lists = ListRanker(caller, self.stats, options.seed, options.think, options.criteria)
 
     async def rank(self, candidates: Sequence[Candidate], top_k: int, name: str, *, halves: bool = False) -> Outcome:
         """Have the best `top_k` of the candidates ranked, in as many passes as the options say; `name` is the query's.
@@ -70,7 +71,7 @@ class Ranker:
     async def score(self, candidate: Candidate, name: str) -> Outcome:
         """Have one candidate scored by the odds of yes. Another pass would ask the very same, and is not made."""
         for attempt in count(1):
-            request = pointwise(candidate).request(
+            request = pointwise(candidate, self._options.criteria).request(
                 seed=self._options.seed + attempt - 1, attempt=attempt, question=name, describe=describe_odds
             )
             try:

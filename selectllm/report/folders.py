@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from selectllm.errors import UsageError
 from selectllm.paths import local_path, redact_url
 from selectllm.settings import RunSettings
+from selectllm.steps.criteria import criteria_file
 from selectllm.store.store import LAYOUT
 
 OUTPUTS: Final = {
@@ -52,7 +53,8 @@ def _inputs(settings: RunSettings) -> list[tuple[str, str]]:
     """The files that a run reads, each with its option."""
     pool = [file for location in settings.pools for file in _files(location)]
     inputs = [*(("POOL", file) for file in pool), *(("--exclude", file) for file in settings.exclude)]
-    return inputs + [("--expectations", file) for file in (settings.quality.expectations,) if file is not None]
+    single = {"--criteria": criteria_file(settings), "--expectations": settings.quality.expectations}
+    return inputs + [(option, file) for option, file in single.items() if file is not None]
 
 
 def _files(location: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Says in words what a run would do, did and chose; no text of a pool reaches a terminal or a page as it is."""
 
 import html
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,10 +12,13 @@ from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
 from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
-from selectllm.text import fit_line
+from selectllm.text import escape_unprintable, fit_line
 
 SHOWN: Final = 20
 """Rows of a selection that are shown; the file has them all."""
+
+CRITERIA_WIDTH: Final = 300
+"""Characters of the criteria that a page shows; the summary has them all."""
 
 MARKDOWN: Final = "|`[]*_\\~:.@"
 """Characters that mean something in Markdown, or that make a link."""
@@ -54,7 +58,10 @@ def _of_ranking(ranking: dict[str, Any]) -> str | None:
     return position_bias_warning(ranking["position_bias_pvalue"])
 
 
-_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round", "score"]
+_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round", "score", "reason"]
+
+REASON_WIDTH: Final = 400
+"""Columns of a row's reasons on a page: how it was chosen, and all that a model says of it."""
 
 
 def reason_text(row: Mapping[str, Any]) -> str:
@@ -69,13 +76,19 @@ def reason_text(row: Mapping[str, Any]) -> str:
     return f"ranked {row['rank']} in query {row['query_id']}{decided_by.get(reason, f', by {reason}')}"
 
 
-def shown_rows(selection: pa.Table, width: int = 120) -> list[dict[str, Any]]:
-    """The first rows of a selection: order, why, instruction."""
-    columns = [name for name in _SHOWN_COLUMNS if name in selection.column_names]  # older ones have no score
+def shown_rows(selection: pa.Table, width: int = 120, why_width: int = REASON_WIDTH) -> list[dict[str, Any]]:
+    """The first rows of a selection: order, why, instruction; a model's own reason stands before how it was chosen."""
+    columns = [name for name in _SHOWN_COLUMNS if name in selection.column_names]  # not all have a score, or reasons
+    rows = selection.slice(0, SHOWN).select(columns).to_pylist()
     return [
-        {"order": row["order"], "why": reason_text(row), "instruction": fit_line(row["instruction"], width)}
-        for row in selection.slice(0, SHOWN).select(columns).to_pylist()
+        {"order": row["order"], "why": _why(row, why_width), "instruction": fit_line(row["instruction"], width)}
+        for row in rows
     ]
+
+
+def _why(row: Mapping[str, Any], width: int) -> str:
+    reason = row.get("reason")
+    return fit_line(f"{reason} ({reason_text(row)})", width) if reason else reason_text(row)
 
 
 def counts(summary: dict[str, Any]) -> list[str]:
@@ -116,11 +129,26 @@ def counts(summary: dict[str, Any]) -> list[str]:
             sentences.append(f"Errors that were dealt with: {listed}.")
     else:
         sentences.append(f"By the strategy {summary['strategy']}, which asks no model.")
+    if reasons := summary.get("reasons"):
+        sentences.append(_of_reasons(reasons))
     if verdicts := summary["validation"].values():
         checked = sum(verdict["checked"] for verdict in verdicts)
         failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
         sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
     return sentences
+
+
+def _of_reasons(reasons: Mapping[str, Any]) -> str:
+    """How many rows have a reason of the model, and why others have none."""
+    given, asked, missing = reasons["given"], reasons["asked"], reasons["missing"]
+    sentence = f"The model says of {given:,} chosen rows why, asked {asked:,} times in this run"
+    if errors := reasons["errors_by_kind"]:
+        sentence += f" (errors: {', '.join(f'{count:,} {kind}' for kind, count in errors.items())})"
+    if missing:
+        sentence += f"; {missing:,} have no reason"
+    if reasons["stopped"]:
+        sentence += f", since {reasons['stopped']}: run again to go on"
+    return f"{sentence}."
 
 
 def _thinking(model: Mapping[str, Any]) -> str:
@@ -130,13 +158,15 @@ def _thinking(model: Mapping[str, Any]) -> str:
 
 def format_selection(result: Result, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
-    rows = shown_rows(result.table(), width)
+    rows = shown_rows(result.chosen(), width, width // 2)
     columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
     table = plain_table(columns, ([str(cell) for cell in row.values()] for row in rows), width)
     lines = [*counts(result.summary), "", *table]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
+    if criteria := result.summary.get("criteria"):
+        lines.append(f"Criteria:  {fit_line(criteria, width - 11)}")
     if out:
         lines.append(f"Output:    {out} (selection.parquet, selection.jsonl, quarantine.parquet, summary.json)")
     return "\n".join(lines)
@@ -146,15 +176,22 @@ def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
-    lines += ["", f"**Selection:** `{result.path()}`", "", "| order | why | instruction |", "|---|---|---|"]
-    for row in shown_rows(result.table()):
-        safe = html.escape(row["instruction"]).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
-        lines.append(f"| {row['order']} | {row['why']} | {safe} |")
+    lines += ["", f"**Selection:** `{result.path()}`"]
+    if criteria := result.summary.get("criteria"):
+        lines += ["", f"**Criteria:** {_safe(fit_line(criteria, CRITERIA_WIDTH))}"]
+    lines += ["", "| order | why | instruction |", "|---|---|---|"]
+    for row in shown_rows(result.chosen()):
+        lines.append(f"| {row['order']} | {_safe(row['why'])} | {_safe(row['instruction'])} |")
     lines += ["", "| step | key | seconds | from the store |", "|---|---|---|---|"]
     for kind, seconds in result.summary["seconds"].items():
         cached = "yes" if kind in result.summary["cached"] else "no"
         lines.append(f"| {kind} | `{result.summary['artifacts'][kind]}` | {seconds:.1f} | {cached} |")
     return "\n".join(lines)
+
+
+def _safe(text: str) -> str:
+    """A line of text that means nothing in Markdown or HTML."""
+    return html.escape(text).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
 
 
 def format_plan(plan: dict[str, Any]) -> str:
@@ -163,14 +200,38 @@ def format_plan(plan: dict[str, Any]) -> str:
     lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
     if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
-        lines += _ranking_plan(ranking, plan["cost"])
+        lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
+    if plan["prompt"]:
+        lines += _prompt(plan["prompt"])
     return "\n".join(lines)
 
 
-def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
+def _prompt(prompt: dict[str, Any]) -> list[str]:
+    """A question as it is sent; marks that could move a terminal are written as JSON's escapes."""
+    if prompt["messages"] is None:
+        about = "about the first row of the pool"
+    else:
+        about = f"about the first {prompt['rows']:,} rows of the pool: only embeddings tell which rows share a query"
+    lines = [f"Prompt     one question of the run, {about}"]
+    if prompt["messages"] is None:
+        lines += ["", "[text, to be continued by one token]", prompt["continued"]]
+    for message in prompt["messages"] or ():
+        lines += ["", f"[message of the role {message['role']}]", message["content"]]
+    if prompt["schema"]:
+        lines += ["", "[schema of the answer]", json.dumps(prompt["schema"])]
+    lines += [
+        "",
+        "[options]",
+        f"at most {prompt['max_tokens']:,} token(s) of answer, temperature 0, seed {prompt['seed']}, "
+        f"thinking {prompt['think']}",
+    ]
+    return [escape_unprintable(line) for line in lines]
+
+
+def _ranking_plan(ranking: dict[str, Any], reasons: dict[str, int] | None, cost: float | None) -> list[str]:
     if ranking["mode"] == "pointwise":
         lines = [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
     else:
@@ -182,12 +243,16 @@ def _ranking_plan(ranking: dict[str, Any], cost: float | None) -> list[str]:
             if ranking["look_calls"]
             else f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
         ]
+    if reasons:
+        lines.append(f"Reasons    {reasons['calls']:,} calls, one for each chosen row")
+    calls, read, written = (
+        ranking[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
+    )
     price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
     return [
         *lines,
-        f"Calls      at most {ranking['calls']:,} unless answers have to be asked for again",
-        f"Tokens     about {ranking['prompt_tokens']:,} read, at most {ranking['output_tokens']:,} written "
-        f"(estimated at four bytes a token){price}",
+        f"Calls      at most {calls:,} unless answers have to be asked for again",
+        f"Tokens     about {read:,} read, at most {written:,} written (estimated at four bytes a token){price}",
         *_longest(ranking["longest"]),
     ]
 

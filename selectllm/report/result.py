@@ -15,6 +15,7 @@ from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.near_repeats import count_near_repeats
 from selectllm.report.output import write_folder
+from selectllm.report.reasons import with_reasons
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
@@ -42,6 +43,11 @@ class Result:
         """One of the run's tables."""
         return self.store.read(self._artifact(kind))
 
+    def chosen(self) -> pa.Table:
+        """The selection; where reasons were asked for, with the column `reason` behind `picked_by`."""
+        has_reasons = "reasons" in self.summary["artifacts"]
+        return with_reasons(self.table(), self.table("reasons")) if has_reasons else self.table()
+
     def _artifact(self, kind: str) -> Artifact:
         return Artifact(kind=kind, key=self.summary["artifacts"][kind])
 
@@ -55,7 +61,7 @@ def publish(context: Context) -> Result:
     save_run(store, record)
     if settings.out is not None:
         try:
-            tables = result.table("selection"), result.table("quarantine")
+            tables = result.chosen(), result.table("quarantine")
             write_folder(Path(settings.out).expanduser(), *tables, result.summary)
         except StoreError as error:
             raise StoreError(f"{error}. The selection is kept: {result.path()}") from error
@@ -67,30 +73,36 @@ def publish(context: Context) -> Result:
 def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, Any]:
     """Sum up a run that has chosen its rows, from the records of its steps by kind.
 
-    `ranking.asked` is what this run paid for and `from_ledger` what earlier ones had paid; the other counts of
-    `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking` and `model`
-    are null where the strategy has none.
+    `ranking.asked` and `reasons.asked` are what this run paid for, `from_ledger` what earlier ones had paid; the other
+    counts of `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking`
+    and `model` are null where the strategy has none, `criteria` where our own counted, `reasons` where none were asked
+    for.
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
     chosen = log.result("selection")
     assert chosen is not None  # a run is summed up once it has chosen
+    rankings = log.result("rankings")
     queries = steps["queries"].facts if "queries" in steps else None
     ranked = [steps[kind].facts for kind in ("rankings", "looks", "tournament") if kind in steps]
     ranking = merge(*ranked) if ranked else None
+    reasons = steps.get("reasons")
+    replies = [facts for facts in (ranking, reasons and reasons.facts) if facts]
     history = {"history": settings.history, "slot": settings.slot} if settings.history else {}
     return {
         "strategy": settings.strategy,
         "pool": {name: pool[name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
         "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
         "embeddings": _embeddings(steps["embeddings"].facts) if "embeddings" in steps else None,
-        "ranking": ranking and _ranking(ranking, sum(step.asked for step in steps.values()), log.trial_usage.asked),
+        "ranking": ranking and _ranking(ranking, _asked_to_rank(steps), log.trial_usage.asked),
         "ratings": _ratings(steps) if "ratings" in steps else None,
+        "reasons": reasons and _reasons(reasons),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
-        "cost": ranking and _cost(settings, [*steps.values(), log.trial_usage], ranking),
+        "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
         "selection": selection.facts | history,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
+        "criteria": rankings and rankings.manifest.settings.get("criteria"),
         "artifacts": {"quarantine": pool["quarantine"]}
         | {kind: step.key for kind, step in steps.items()}
         # A slot that was filled before holds what it was made from then, whatever has changed since.
@@ -121,6 +133,18 @@ def _ratings(steps: Mapping[str, StepRecord]) -> dict[str, Any]:
     return questions | {name: steps["ratings"].facts[name] for name in ("rated", "in_doubt", "expected_wrong")}
 
 
+def _asked_to_rank(steps: Mapping[str, StepRecord]) -> int:
+    return sum(step.asked for kind, step in steps.items() if kind != "reasons")
+
+
+def _reasons(step: StepRecord) -> dict[str, Any]:
+    """How many chosen rows have a reason, what asking took, and why it ended early, if it did."""
+    counts = {name: step.facts[name] for name in ("given", "missing", "prompt_tokens", "output_tokens")}
+    # Replies that came to nothing since, because the model changed, were asked for all the same.
+    asked = {"asked": step.asked, "from_ledger": max(step.facts["replies"] - step.asked, 0)}
+    return counts | asked | {name: step.facts[name] for name in ("errors_by_kind", "stopped")}
+
+
 def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any]:
     return {
         "asked": asked + trials,
@@ -140,12 +164,13 @@ def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any
 
 
 def _cost(
-    settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Mapping[str, Any]
+    settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Collection[Mapping[str, Any]]
 ) -> dict[str, float] | None:
-    """What this run paid and what the whole selection rests on, by the prices given; None without prices."""
+    """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices."""
     prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
     this_run = settings.ranking.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
-    whole = settings.ranking.cost(facts["prompt_tokens"], facts["output_tokens"])
+    prompts, outputs = (sum(part[name] for part in facts) for name in ("prompt_tokens", "output_tokens"))
+    whole = settings.ranking.cost(prompts, outputs)
     if this_run is None or whole is None:
         return None
     return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
@@ -164,6 +189,7 @@ def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, An
     settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
     settings |= {name: [redact_url(file) for file in settings[name]] for name in ("exclude", "more_files")}
+    settings["criteria"] = context.criteria  # the text: a file may change
     settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(
         run=new_run_name(),

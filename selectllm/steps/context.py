@@ -62,6 +62,7 @@ class Context:
     executor: Executor = field(default_factory=Inline)
     load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment  # called in the process that asks: no key is ever sent
     log: RunLog = field(default_factory=RunLog)
+    criteria: str | None = None  # the text that the settings name, read once: a file may change while the run works
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step, and note its result."""

@@ -67,12 +67,12 @@ def look(
     Parameters: `evidence`, the results of the steps `pool`, `queries` and `rankings`.
     Excluded rows are not asked about. Stops early when no row is in doubt.
     """
-    store, settings = context.store, context.settings
+    store, settings, criteria = context.store, context.settings, context.criteria
     pool, queries, rankings = (evidence[kind] for kind in ("pool", "queries", "rankings"))
     total = most_questions(settings, queries.facts["count"])
     if not total:
         return None
-    base = cache_settings(settings, model) | {"size": settings.queries.size}
+    base = cache_settings(settings, model, criteria) | {"size": settings.queries.size}
     decisive = base | {"budget": settings.budget, "questions": total}
     inputs = {"rankings": rankings} | ({"excluded": excluded} if excluded else {})
     parent = _find_parent(store, base, decisive, inputs)
@@ -86,9 +86,11 @@ def look(
     candidates, _ = shown_candidates(pool.table(store), settings)
     barred = excluded_ids(context, excluded) | known.refused
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model.mode, model.think)
+    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
+    facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + total) - facts["abstained"]
-    job = Job("looks", model, total, longest, max(0, most), allowed(settings, len(candidates)), paid_before)
+    limits = max(0, most), allowed(settings, len(candidates))
+    job = Job("looks", model, total, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
         asked, rounds, stats = run_coroutine(
             _ask(context, context.load_keys(), job, _Asking(known, candidates, barred))

@@ -17,6 +17,7 @@ from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Mode, ModelInfo, Think
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED
+from selectllm.ranking.lists import GIVEN_UP
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.ranking.stats import merge
@@ -38,6 +39,7 @@ class Job:
     max_abstained: int = 0  # of the questions
     max_refused: int = 0  # of the pool's rows
     paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers, so that the run keeps to one limit
+    criteria: str | None = None  # the text itself: another process may not have the file
 
 
 def check_model(context: Context) -> ModelInfo:
@@ -75,6 +77,7 @@ async def open_ranker(
         seed=settings.seed,
         passes=settings.ranking.passes,
         think=job.model.think,
+        criteria=job.criteria,
         max_abstained=job.max_abstained,
         max_refused=job.max_refused,
     )
@@ -105,11 +108,12 @@ def allowed(settings: RunSettings, count: int) -> int:
     return math.floor(settings.ranking.max_abstained * count + 1e-9)  # 0.29 * 100 is less than 29
 
 
-def cache_settings(settings: RunSettings, model: ModelInfo) -> dict[str, Any]:
-    """What decides the replies, besides the candidates themselves."""
+def cache_settings(settings: RunSettings, model: ModelInfo, criteria: str | None) -> dict[str, Any]:
+    """What decides the replies, besides the candidates themselves; without criteria keys are what they always were."""
     options = settings.ranking.model_dump(include={"candidate_chars", "passes"})
     asked = {"model": model.digest, "name": model.name, "mode": model.mode, "think": name_of(model.think)}
-    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed}
+    own = {} if criteria is None else {"criteria": criteria}
+    return options | asked | {"prompts": prompts.CODE_VERSION, "seed": settings.seed} | own
 
 
 def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manifest: Manifest) -> bool:
@@ -121,7 +125,7 @@ def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manif
     """
     facts = manifest.facts
     has_gaps = any(facts.get(name) for name in ("abstained", "undecided", "refused_rows"))
-    if "given up" in facts["errors_by_kind"] or (settings.ranking.reask and has_gaps):
+    if GIVEN_UP in facts["errors_by_kind"] or (settings.ranking.reask and has_gaps):
         return False
     both = merge(facts, before or {})
     return bool(both["abstained"] <= allowed(settings, both["abstained"] + both["ranked"]))
@@ -135,13 +139,13 @@ def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, C
 
 
 def longest_request(
-    candidates: Collection[Candidate], settings: RunSettings, mode: Mode, think: Think
+    candidates: Collection[Candidate], settings: RunSettings, mode: Mode, think: Think, criteria: str | None = None
 ) -> LongestRequest:
     """The longest request about the pool's candidates; an answer that was cut off is asked for with twice the room."""
     size = 0 if mode == "pointwise" else settings.queries.size
     longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: max(size, 1)]
     if mode == "pointwise":
-        text = prompts.pointwise(longest[0]).text
+        text = prompts.pointwise(longest[0], criteria).text
     else:
-        text = prompts.listwise(longest, len(longest), 0).again(PADDED, 9999).text
+        text = prompts.listwise(longest, len(longest), 0, criteria=criteria).again(PADDED, 9999).text
     return LongestRequest(len(text.encode()), 2 * max_answer_tokens(size, think))

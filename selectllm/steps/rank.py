@@ -86,9 +86,9 @@ def _rank_page(
     context: Context, model: ModelInfo, pool: StepResult, queries: StepResult, before: StepResult | None
 ) -> StepResult:
     """Rank the next `depth` of every query on top of what the page before ranked."""
-    store, settings = context.store, context.settings
+    store, settings, criteria = context.store, context.settings, context.criteria
     inputs = {"queries": queries} | ({"rankings": before} if before else {})
-    decisive = cache_settings(settings, model)
+    decisive = cache_settings(settings, model, criteria)
     if model.mode == "listwise":
         decisive |= {"depth": settings.ranking.depth}
     entry = CacheEntry(store, "rankings", CODE_VERSION, inputs, decisive, partial(_is_acceptable, store, settings))
@@ -102,9 +102,9 @@ def _rank_page(
     sizes = [len(query.candidates) for query in unranked]
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
-    longest = longest_request(candidates.values(), settings, model.mode, model.think)
+    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
-    job = Job("rankings", model, questions, longest, *limits, paid_before)
+    job = Job("rankings", model, questions, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
         if context.executor.is_remote:
             ranks, stats = _rank_remotely(context, job, unranked)

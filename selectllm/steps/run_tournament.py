@@ -42,12 +42,12 @@ def run_tournament(
 
     All rows of the tier take part, the excluded ones too: so another exclusion that cuts the same tier asks nothing.
     """
-    store, settings = context.store, context.settings
+    store, settings, criteria = context.store, context.settings, context.criteria
     table = rankings.table(store)
     cut = selection.cut(selection.without(table, excluded_ids(context, excluded))["rank"], settings.budget)
     if cut.is_clean or model.mode == "pointwise":
         return None
-    decisive = cache_settings(settings, model) | {"level": cut.tier, "size": settings.queries.size}
+    decisive = cache_settings(settings, model, criteria) | {"level": cut.tier, "size": settings.queries.size}
     acceptable = partial(is_acceptable, settings, rankings.facts)
     entry = CacheEntry(store, "tournament", CODE_VERSION, {"rankings": rankings}, decisive, acceptable)
     if result := entry.load():
@@ -56,10 +56,12 @@ def run_tournament(
     tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    facts, longest = rankings.facts, longest_request(candidates.values(), settings, model.mode, model.think)
+    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
     # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
+    facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
-    job = Job("tournament", model, questions, longest, max(0, most), allowed(settings, len(candidates)), paid_before)
+    limits = max(0, most), allowed(settings, len(candidates))
+    job = Job("tournament", model, questions, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
         ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)

@@ -76,6 +76,7 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     needed, unresolved = _needed(roots, by_key)
     newest_unresolved = max((info.created for info in unresolved if info.created), default=None)
     needed |= {info.artifact.key for info in artifacts if info.artifact.kind in LASTING_KINDS and info.manifest}
+    needed |= {info.artifact.key for info in artifacts if _explained_selection(info) in needed}
     to_delete = [info for info in artifacts if info.artifact.key not in needed]
     if newest_unresolved:
         to_delete = [info for info in to_delete if info.created and info.created > newest_unresolved]
@@ -129,6 +130,15 @@ def _slot_selection(store: Store, name: str) -> str:
         if isinstance(key, str):
             return key
     raise StoreError(f"nothing was removed: {store.address(name)} names no selection. Restore it, or remove it")
+
+
+def _explained_selection(info: ArtifactInfo) -> str | None:
+    """The key of the selection that reasons are about: they stay as long as it does, though nothing is made from them.
+
+    None for any other artifact.
+    """
+    is_readable = info.artifact.kind == "reasons" and info.manifest
+    return info.manifest.made_from.get("selection") if is_readable and info.manifest else None
 
 
 def _needed(roots: Iterable[ArtifactInfo], by_key: Mapping[str, ArtifactInfo]) -> tuple[set[str], list[ArtifactInfo]]:

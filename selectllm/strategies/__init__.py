@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from selectllm.errors import UsageError
+from selectllm.settings import RunSettings
 from selectllm.strategies.strategy import Strategy
 
 OWN: Final = {
@@ -14,6 +15,12 @@ OWN: Final = {
 """Our strategies by name, and where their classes are."""
 
 ENTRY_POINTS: Final = "selectllm.strategies"
+
+
+def check_reasons(settings: RunSettings) -> None:
+    """Raise UsageError where reasons are asked for, and the strategy has no model that could give them."""
+    if settings.reasons and "model" not in load_strategy(settings.strategy).needs:
+        raise UsageError(f"--reasons needs a strategy that asks a model, and {settings.strategy} asks none")
 
 
 def load_strategy(name: str) -> Strategy:

@@ -22,11 +22,11 @@ from selectllm.testing.ollama_answers import (
     REFUSALS,
     Content,
     Fault,
+    answer_chat,
     answer_response,
     hash64,
     now,
     question_of,
-    rank_candidates,
     rate_candidate,
     shared_beginning,
 )
@@ -210,7 +210,7 @@ class FaultyOllama:
                 await self._work(text)
             worked = time.monotonic() - started
             is_pointwise = path == "/api/generate"
-            content = rate_candidate(text, fault) if is_pointwise else rank_candidates(text, body.get("format"), fault)
+            content = rate_candidate(text, fault) if is_pointwise else answer_chat(text, body.get("format"), fault)
             if fault is None:
                 self.answered.append((text, content.ranked))
             most = body.get("options", {}).get("num_predict", -1)

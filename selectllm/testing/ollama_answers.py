@@ -86,6 +86,14 @@ def rank_candidates(text: str, schema: Any, fault: str | None) -> Content:
     return Content(answer, tuple(candidate["instruction"] for candidate in ranked))
 
 
+def answer_chat(text: str, schema: Any, fault: str | None) -> Content:
+    """The answer to a chat: a reason where the schema wants one, else a ranking."""
+    if isinstance(schema, dict) and "reason" in schema.get("properties", ()):
+        reason = {"wrong ids": "", "repeated ids": ""}.get(fault or "", "It asks for something definite.")
+        return Content({"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"reason": reason})))
+    return rank_candidates(text, schema, fault)
+
+
 def rate_candidate(text: str, fault: str | None) -> Content:
     """The answer to a pointwise prompt: the likelier label, with the odds of both by merit."""
     instruction = json.JSONDecoder().raw_decode(text.rpartition("\nInstruction: ")[2])[0]

@@ -32,7 +32,8 @@ def test_the_set_of_options_is_fixed() -> None:
         f"--{name}"
         for name in (
             "more-files",
-            "budget", "selector", "strategy", "seed", "store", "out", "instruction-column", "input-column",
+            "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
+            "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
@@ -177,6 +178,7 @@ def test_options_become_settings() -> None:
         (["--selector", "scripted:best"], "unknown selector 'scripted:best'"),
         (["--max-cost", "5"], "--max-cost needs --price-in or --price-out"),
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
+        (["--reasons", "--selector", "scripted:first"], "--reasons needs a model: scripted selectors go by a rule"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),

@@ -11,7 +11,9 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from flows.selection import select_instructions
 from selectllm import select
 from selectllm.errors import UsageError
+from selectllm.llm.model import Request
 from selectllm.settings import RunSettings
+from tests.conftest import FakeModel, by_id
 from tests.flows.conftest import StateNames
 
 MakeRun = Callable[..., RunSettings]
@@ -73,6 +75,27 @@ def test_results_of_the_library_are_cached_in_the_flow(make_run: MakeRun, task_s
     final = select_instructions(settings, return_state=True)
     assert steps_in("Cached", task_states(final)) == STEPS
     assert set(final.result()["cached"]) == STEPS
+
+
+def test_reasons_are_a_task_of_their_own(
+    make_run: MakeRun,
+    fake_model: Callable[..., FakeModel],
+    task_states: TaskStates,
+    artifacts: Callable[[Any], dict[str, Any]],
+) -> None:
+    def answer(request: Request) -> str:
+        return '{"reason": "It is *definite*."}' if request.question.startswith("reason") else by_id(request)
+
+    fake_model(answer)
+    settings = make_run(selector="ollama:m", reasons=True, criteria="Medicine")
+    final = select_instructions(settings, return_state=True)
+    assert task_states(final)["reasons"] == ["Completed"]
+    assert (final.result()["reasons"]["given"], final.result()["criteria"]) == (5, "Medicine")
+    page = artifacts(final)
+    assert page["reasons-progress"].type == "progress"
+    assert "It is *definite*. (ranked 1 in query" in str(page["selection"].data)
+    assert "It is &#42;definite&#42;&#46; (ranked 1 in query" in str(page["selection-summary"].data)
+    assert task_states(select_instructions(settings, return_state=True))["reasons"] == ["Cached"]
 
 
 def test_a_strategy_runs_only_the_steps_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:

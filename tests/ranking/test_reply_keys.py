@@ -41,6 +41,17 @@ def test_a_reply_key_depends_only_on_what_decides_the_reply() -> None:
     assert isinstance(request, Request)
 
 
+def test_own_criteria_change_the_keys_and_only_by_their_text() -> None:
+    keys = [
+        prompt.request(seed=7).key(INFO)
+        for criteria in (None, "Medicine.", "Medicine")
+        for prompt in (listwise(CANDIDATES, 3, 7, criteria=criteria), pointwise(CANDIDATES[1], criteria))
+    ]
+    assert len(set(keys)) == 6
+    assert set(keys) & KEYS.keys() == set(keys[:2])
+    assert listwise(CANDIDATES, 3, 7, criteria="Medicine.").request(seed=7).key(INFO) == keys[2]
+
+
 def test_the_folder_of_a_model_never_changes() -> None:
     assert INFO.key == "3be10a1d18770263cdfe452f11f31e09"
 

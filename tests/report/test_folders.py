@@ -72,6 +72,15 @@ def test_names_that_a_disk_takes_for_one_are_one_file(
         check_folders(make_run(pool=str(pool), out=str(out)))
 
 
+def test_a_file_of_criteria_is_not_written_over(make_run: MakeRun, out: Path) -> None:
+    file = out / "summary.json"
+    file.write_text("Medicine")
+    with pytest.raises(UsageError, match=r"^--criteria .*summary\.json would be written over by --out"):
+        select(make_run(criteria=str(file), out=str(out)))
+    assert file.read_text() == "Medicine"
+    check_folders(make_run(criteria="Medicine", out=str(out.parent / "other")))
+
+
 def test_an_earlier_selection_can_be_excluded_only_from_another_folder(make_run: MakeRun, tmp_path: Path) -> None:
     select(make_run(out=str(tmp_path / "first")))
     earlier = tmp_path / "first" / "selection.jsonl"

@@ -40,6 +40,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "shorter candidates": ({"ranking": {"candidate_chars": 100}}, since("rankings")),
     "more passes": ({"ranking": {"passes": 2}}, since("rankings")),
     "thinking": ({"ranking": {"think": "low"}}, since("rankings")),
+    "own criteria": ({"criteria": "Medicine."}, since("rankings")),
     "another query size": ({"queries": {"size": 10}}, since("queries")),
     "another seed": ({"seed": 1}, since("queries")),
     "another composition": ({"queries": {"composition": "paper"}}, since("queries")),

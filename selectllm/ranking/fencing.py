@@ -1,0 +1,17 @@
+"""Writes what others wrote into a prompt, so that it stays data there."""
+
+import json
+import re
+from typing import Any
+
+_MARKS = re.compile(r"<(?=[|/!A-Za-z_<｜])|\[(?=/?[A-Z_]{2,}\])|[\x85\u2028\u2029]")
+
+
+def fenced(value: Any) -> str:
+    """A value as one line of JSON that no reader takes for more than data.
+
+    A chat template's marks (`<|im_end|>`, `</s>`, `[INST]`) become control tokens wherever they stand in a prompt, and
+    some readers break lines at more than a newline: their first character is written as JSON's escape, which means the
+    same.
+    """
+    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(value, ensure_ascii=False))
