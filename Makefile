@@ -85,6 +85,7 @@ bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
 	$(BIN)/python benchmarks/ranking.py
 	$(BIN)/python benchmarks/expectations.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cold_run.py
+	$(BIN)/python benchmarks/simulation.py --out docs/images/simulation.svg
 
 serve: setup  ## Prefect's server and its pages, on this machine
 	$(BIN)/prefect server start

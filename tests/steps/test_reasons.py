@@ -58,6 +58,7 @@ def reasons_asked(model: FakeModel) -> list[str]:
 @pytest.fixture
 def settings(make_run: MakeRun) -> Callable[..., RunSettings]:
     def make(**fields: Any) -> RunSettings:
+        fields["ranking"] = {"gather": "tiers"} | fields.get("ranking", {})
         return make_run(**{"selector": "ollama:m", "budget": 7, "reasons": True, **fields})
 
     return make
@@ -189,14 +190,20 @@ def test_a_row_without_a_usable_answer_has_no_reason_and_is_counted(
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "words", "given"),
     [
-        (ModelError("out of order"), "could not be asked any more"),
-        (ModelChanged("another"), "stands for other weights"),
+        (ModelError("out of order"), "could not be asked any more", 3),
+        (ModelChanged("another"), "stands for other weights", 0),  # replies since the last look are not used
     ],
+    ids=["failed", "changed"],
 )
 def test_an_error_of_the_model_ends_the_asking_and_not_the_run(
-    error: Exception, words: str, settings: MakeRun, fake_model: MakeModel, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    words: str,
+    given: int,
+    settings: MakeRun,
+    fake_model: MakeModel,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     is_broken = True
 
@@ -208,12 +215,12 @@ def test_an_error_of_the_model_ends_the_asking_and_not_the_run(
     model, run = fake_model(answer), settings(ranking={"concurrency": 1})
     result = select(run)
     summary = result.summary["reasons"]
-    assert (summary["given"], summary["missing"]) == (3, 4)
+    assert (summary["given"], summary["missing"]) == (given, 7 - given)
     assert words in summary["stopped"]
-    assert "4 have no reason, since the model" in " ".join(counts(result.summary))
+    assert f"{7 - given} have no reason, since the model" in " ".join(counts(result.summary))
     assert "the rows are chosen, and some have no reason" in caplog.text
     assert len(result.table()) == 7
-    is_broken, before = False, reasons_asked(model)[:3]
+    is_broken, before = False, reasons_asked(model)[:given]
     result = select(run)
     assert (result.summary["reasons"]["given"], result.summary["reasons"]["stopped"]) == (7, "")
     assert not set(before) & set(reasons_asked(model)[4:]), "no reply is paid for twice"
