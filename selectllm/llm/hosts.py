@@ -15,6 +15,7 @@ from typing import Any, Final
 from selectllm.errors import ModelChanged, ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.host_state import DEADLINE, FAILURES_IN_A_ROW, Connect, Deadline, HostState, asks_to_wait
+from selectllm.llm.line import Line
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.outage import Outage
 from selectllm.llm.readiness import Readiness
@@ -47,7 +48,7 @@ class HostPool:
         self._hosts += [HostState(most, timeout, None, connect, str(error)) for connect, error in absent.items()]
         self._options = options
         self._readiness = Readiness(info, options, self.usage)
-        self._changed, self._ended = asyncio.Condition(), asyncio.Event()
+        self._line, self._ended = Line(), asyncio.Event()
         self._error: Exception | None = None  # that has ended the asking
         self._background: set[asyncio.Task[None]] = set()
         self._outage = Outage(info.name, self._hosts, options.give_up_after)
@@ -150,7 +151,7 @@ class HostPool:
         if self._error is None or isinstance(error, ModelChanged):  # which `verify` must know, whatever came first
             self._error = error
         self._ended.set()
-        await self._wake()
+        self._line.wake()
 
     async def close(self) -> None:
         """Release all hosts."""
@@ -173,24 +174,18 @@ class HostPool:
                 raise self._error
             return any(host.is_free for host in self._hosts) or self._outage.is_final
 
-        async with self._changed:
-            await self._changed.wait_for(is_possible)
-            free = [host for host in self._hosts if host.is_free]
-            if not free:
-                raise self._outage.error()
-            host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
-            host.on_start()
-            self._wake_when_free(host)
+        await self._line.wait_for(is_possible)
+        free = [host for host in self._hosts if host.is_free]
+        if not free:
+            raise self._outage.error()
+        host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
+        host.on_start()
+        self._wake_when_free(host)
         try:
             yield host
         finally:
             host.in_flight -= 1
-            await self._wake(2)  # the place that is free now, and the one that a limit may have grown by
-
-    async def _wake(self, waiting: int = 2**31) -> None:
-        """Have so many of the questions that wait for a host look again, in the order that they came."""
-        async with self._changed:
-            self._changed.notify(waiting)
+            self._line.wake()
 
     def _wake_when_free(self, host: HostState) -> None:
         """Have questions look again when a host has rested, if it rests."""
@@ -202,7 +197,7 @@ class HostPool:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, PROBE_SECONDS))
-            await self._wake()
+            self._line.wake()
 
     def _succeeded(self, host: HostState, reply: Reply, started: float) -> None:
         host.on_answer(started)
@@ -240,7 +235,8 @@ class HostPool:
             (error,) = await asyncio.gather(preparing, return_exceptions=True)
         while not (preparing and host.is_ready):
             if self._outage.is_final:
-                return await self._wake()
+                self._line.wake()
+                return
             asked_wait = (error.retry_after or 0) if isinstance(error, TransientError) else 0
             await self._rest(max(PROBE_SECONDS, min(asked_wait, self._options.give_up_after)))
             try:
@@ -250,8 +246,9 @@ class HostPool:
             except Exception as failure:
                 error, host.last_error = failure, str(failure) or type(failure).__name__
                 if isinstance(failure, ModelChanged) and host.is_ready:  # it may have answered with the other model
-                    return await self.end(failure)
-                await self._wake()
+                    await self.end(failure)
+                    return
+                self._line.wake()
         host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
         self._outage.watch()
-        return await self._wake()
+        self._line.wake()

@@ -178,6 +178,19 @@ async def test_hosts_share_the_load() -> None:
 
 
 @pytest.mark.asyncio
+async def test_waiting_questions_are_served_in_the_order_that_they_came() -> None:
+    host = Host(takes=0.001)
+    host_pool = pool(host, concurrency=1)
+
+    async def ask(number: int) -> None:
+        async with host_pool.answer(Request(str(number))):
+            pass
+
+    await asyncio.gather(*map(ask, range(12)))
+    assert [int(request.text) for request in host.asked] == list(range(12))
+
+
+@pytest.mark.asyncio
 async def test_questions_wait_and_deadlines_pause_while_all_hosts_are_down() -> None:
     host = Host(down=True)
     host_pool = pool(host, concurrency=8, deadline=0.2, retries=4)
