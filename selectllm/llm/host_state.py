@@ -42,6 +42,7 @@ class HostState:
     connect: Connect | None = None
     last_error: str = ""
     in_flight: int = 0
+    answers: int = 0
     failures: int = 0  # in a row
     down_since: float | None = None
     is_ready: bool = False  # prepared for this run's prompts
@@ -98,6 +99,7 @@ class HostState:
 
     def on_answer(self, started: float) -> None:
         """Take note that it answered a question that was asked then."""
+        self.answers += 1
         self.failures = 0
         self.pace.on_answer(started)
         if started > self.slowed_at:

@@ -19,6 +19,7 @@ from selectllm.llm.line import Line
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.outage import Outage
 from selectllm.llm.readiness import Readiness
+from selectllm.llm.refusals import Refusals
 from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
 
@@ -98,12 +99,12 @@ class HostPool:
         ModelError for what will not pass.
         """
         deadline = deadline or self.deadline()
-        attempt, has_waited, failed = 0, False, None
+        attempt, has_waited, failed, refusals = 0, False, None, Refusals()
         while True:
             if deadline.left <= 0:
                 seconds = self._options.deadline
                 raise TransientError(f"{self.info.name} had {seconds:g} s for a question, and took them", DEADLINE)
-            async with self._free_host(check, failed) as host:
+            async with self._free_host(check, failed, refusals) as host:
                 started = time.monotonic()
                 try:
                     reply = await host.ask(request, deadline)
@@ -115,6 +116,9 @@ class HostPool:
                     yield reply
                     return
             if asks_to_wait(failure):  # a refusal costs a question nothing: the host rests, and others may be free
+                refusals.add(host, failure)
+                if refusals.are_too_many:
+                    raise failure
                 continue
             if deadline.left <= 0:
                 raise failure
@@ -165,7 +169,9 @@ class HostPool:
                 await host.model.close()
 
     @asynccontextmanager
-    async def _free_host(self, check: Callable[[], None], failed: HostState | None) -> AsyncIterator[HostState]:
+    async def _free_host(
+        self, check: Callable[[], None], failed: HostState | None, refusals: Refusals
+    ) -> AsyncIterator[HostState]:
         """Wait for a host that takes a question, and hold a place there; of several not the one that `failed`."""
 
         def is_possible() -> bool:
@@ -177,6 +183,9 @@ class HostPool:
         await self._line.wait_for(is_possible)
         free = [host for host in self._hosts if host.is_free]
         if not free:
+            is_alone = not self._line and not any(host.in_flight for host in self._hosts)
+            if is_alone and (error := refusals.error(self._options.give_up_after)):  # the others were answered
+                raise error
             raise self._outage.error()
         host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
         host.on_start()

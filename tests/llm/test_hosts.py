@@ -437,6 +437,53 @@ async def test_another_host_answers_while_one_refuses_questions() -> None:
     await host_pool.close()
 
 
+class Poisoned(Host):
+    """A host that refuses one question whenever it sees it, and answers all others."""
+
+    async def answer(self, request: Request) -> Reply:
+        if request.text == "poison":
+            self.asked.append(request)
+            raise refusal(None)
+        return await super().answer(request)
+
+
+async def ask_beside_poison(host_pool: HostPool, others: int) -> tuple[list[str], object]:
+    """The answers to some questions, eight at a time, and what became of one that came before them all."""
+
+    async def ask(text: str) -> str:
+        async with host_pool.answer(Request(text)) as reply:
+            return reply.text
+
+    poison = asyncio.create_task(ask("poison"))
+    places = asyncio.Semaphore(8)
+
+    async def ask_other(number: int) -> str:
+        async with places:
+            return await ask(str(number))
+
+    answers = await asyncio.gather(*map(ask_other, range(others)))
+    (outcome,) = await asyncio.gather(poison, return_exceptions=True)
+    await host_pool.close()
+    return answers, outcome
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_is_refused_while_others_are_answered_is_given_up() -> None:
+    host = Poisoned(takes=0.001)
+    answers, outcome = await asyncio.wait_for(ask_beside_poison(pool(host, retries=0), 120), 20)
+    assert answers == ["yes"] * 120
+    assert isinstance(outcome, TransientError)
+    assert outcome.kind == "rate limit"
+    assert 11 <= len([request for request in host.asked if request.text == "poison"]) <= 13
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_alone_is_left_and_refused_is_given_up() -> None:
+    answers, outcome = await asyncio.wait_for(ask_beside_poison(pool(Poisoned(), give_up_after=0.2), 12), 20)
+    assert answers == ["yes"] * 12
+    assert isinstance(outcome, TransientError)
+
+
 class Limited(Host):
     """A host that takes some questions in each window of time, counted from the first; `names` says when it is over."""
 
