@@ -13,6 +13,7 @@ from typing import Final
 from selectllm import cancellation
 from selectllm.errors import ContentRefused, ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.host_state import Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
@@ -143,13 +144,15 @@ class Caller:
     async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
         try:
             async with self._hosts.answer(request, self._check, deadline) as reply:
-                self.usage.asked += 1
-                self.usage.paid_prompt_tokens += reply.prompt_tokens
-                self.usage.paid_output_tokens += reply.output_tokens
+                self.usage.pay_for(reply)
                 entry = await self._ledger.add(request, self.info, reply)
                 self._unverified.append(entry)
                 return entry
-        except (TransientError, ContextLengthExceeded, ContentRefused):  # of this question alone
+        except TransientError as error:
+            if error.kind == LOW_COUNT:  # and no try is left to see whether it is cut each time: half of it may fit
+                raise ContextLengthExceeded(str(error)) from error
+            raise
+        except (ContextLengthExceeded, ContentRefused):  # of this question alone, as those that can pass are
             raise
         except Exception as error:  # ends the run: what is asked now would be paid for, and waited for, in vain
             await self._hosts.end(error)

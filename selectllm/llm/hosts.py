@@ -40,9 +40,10 @@ class HostPool:
         options: RankingSettings,
         info: ModelInfo,
         absent: Mapping[Connect, Exception] | None = None,
+        usage: Usage | None = None,
     ) -> None:
         most, timeout, absent = options.concurrency, options.timeout, absent or {}
-        self.info, self.usage = info, Usage()  # errors of requests and the seconds that they queued are counted here
+        self.info, self.usage = info, usage or Usage()  # errors, the seconds queued and what guards count
         self.places = most * (len(models) + len(absent))  # the most questions under way at once
         self.lowest_limit = most
         self._hosts = [HostState(most, timeout, model) for model in models]

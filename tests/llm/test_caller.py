@@ -15,6 +15,7 @@ from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, 
 from selectllm.llm import backoff
 from selectllm.llm import caller as caller_module
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
@@ -86,6 +87,16 @@ def test_equal_questions_at_once_fail_together_and_can_be_asked_again(tmp_path: 
         return [*map(str, failed), (await caller.ask(Request("a"))).reply.text]
 
     assert asyncio.run(run()) == ["too long", "too long", "yes"]
+
+
+def test_a_prompt_that_was_cut_counts_as_too_long_once_no_try_is_left(tmp_path: Path) -> None:
+    """Its halves may fit; without retries, one low count must do."""
+
+    def answer(_: Request) -> Reply:
+        raise TransientError("it was cut", LOW_COUNT)
+
+    with pytest.raises(ContextLengthExceeded, match="it was cut"):
+        asyncio.run(ask(make_caller(FakeModel(answer), tmp_path, retries=0), "a"))
 
 
 def test_usage_adds_up(tmp_path: Path) -> None:
