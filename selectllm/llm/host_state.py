@@ -32,7 +32,7 @@ class Deadline:
     left: float
 
 
-@dataclass
+@dataclass(eq=False)
 class HostState:
     """A host: it has a `model`, or, until it answers for the first time, a way to `connect` to it."""
 

@@ -90,8 +90,8 @@ class HostPool:
     @asynccontextmanager
     async def answer(
         self, request: Request, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None
-    ) -> AsyncIterator[Reply]:
-        """Give the reply of whichever host is free, for a block that holds the host's place until it ends.
+    ) -> AsyncIterator[tuple[Reply, int]]:
+        """Give the reply of whichever host is free, and the host's number, for a block that holds the host's place.
 
         A block that makes the reply durable keeps the promise that no more replies than there are places can be lost.
         `check` is called before each try, and may raise. `deadline` is what the question's earlier requests have left.
@@ -114,7 +114,7 @@ class HostPool:
                     self._failed(host, error, started)
                 else:
                     self._succeeded(host, reply, started)
-                    yield reply
+                    yield reply, self._hosts.index(host)
                     return
             if asks_to_wait(failure):  # a refusal costs a question nothing: the host rests, and others may be free
                 refusals.add(host, failure)
@@ -135,21 +135,24 @@ class HostPool:
                 await asyncio.wait_for(self._ended.wait(), pause)
             deadline.left -= pause
 
-    async def verify(self) -> None:
-        """Make sure that all hosts that answer have the run's model still; raises ModelChanged.
+    async def verify(self) -> list[int]:
+        """Make sure that all hosts have the run's model still; the numbers of those that say so. Raises ModelChanged.
 
         Once one host had another model, it is raised each time: that host may not answer any more, or have the old one.
         """
         if isinstance(self._error, ModelChanged):
             raise self._error
-        for model in [host.model for host in self._hosts if host.model and host.is_ready]:
+        numbers = list[int]()
+        for number, model in [(n, host.model) for n, host in enumerate(self._hosts) if host.model and host.is_ready]:
             try:
                 async with asyncio.timeout(VERIFY_TIMEOUT_SECONDS):
                     await model.verify()
+                numbers.append(number)
             except ModelChanged:
                 raise
             except (ModelError, TimeoutError) as error:
                 log.warning("%s does not say whether it has the same model still: %s", model.host, error or "no answer")
+        return numbers
 
     async def end(self, error: Exception) -> None:
         """Ask nothing more: questions that wait, for a host or for their next try, end at once, with the error."""

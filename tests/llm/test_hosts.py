@@ -35,7 +35,7 @@ def pool(*models: ChatModel, absent: Sequence[Connect] = (), **options: Any) -> 
 
 
 async def answer(hosts: HostPool, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None) -> Reply:
-    async with hosts.answer(REQUEST, check, deadline) as reply:
+    async with hosts.answer(REQUEST, check, deadline) as (reply, _):
         return reply
 
 
@@ -451,7 +451,7 @@ async def ask_beside_poison(host_pool: HostPool, others: int) -> tuple[list[str]
     """The answers to some questions, eight at a time, and what became of one that came before them all."""
 
     async def ask(text: str) -> str:
-        async with host_pool.answer(Request(text)) as reply:
+        async with host_pool.answer(Request(text)) as (reply, _):
             return reply.text
 
     poison = asyncio.create_task(ask("poison"))
