@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
-from selectllm.errors import ContextLengthExceeded, ModelError, SelectLLMError, TransientError
+from selectllm.errors import (
+    ContextLengthExceeded,
+    ModelChanged,
+    ModelError,
+    ModelUnavailable,
+    SelectLLMError,
+    TransientError,
+)
 from selectllm.llm import open_model
 from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
@@ -268,6 +275,6 @@ async def _tried(hosts: HostPool, way: Think, *, is_first: bool) -> Reply:
     try:
         return await ask_one(hosts, trial(way))
     except ModelError as error:
-        if is_first or isinstance(error, TransientError):
+        if is_first or isinstance(error, (TransientError, ModelUnavailable, ModelChanged)):
             raise
         return Reply("", "refused")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, ModelUnavailable, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
 from selectllm.llm.host_state import Connect, Deadline
 from selectllm.llm.hosts import HostPool
@@ -205,7 +205,7 @@ async def test_questions_wait_and_deadlines_pause_while_all_hosts_are_down() -> 
 @pytest.mark.asyncio
 async def test_a_long_outage_fails_the_run_and_keeps_all_replies() -> None:
     host_pool = pool(Host(down=True), concurrency=8, give_up_after=0.1)
-    with pytest.raises(ModelError, match=r"no host of fake has answered for .* Replies received so far are kept"):
+    with pytest.raises(ModelUnavailable, match=r"no host of fake has answered for .* Replies received so far are kept"):
         await asyncio.gather(*(answer(host_pool) for _ in range(20)))
     await host_pool.close()
 
