@@ -44,6 +44,7 @@ class HostState:
     in_flight: int = 0
     answers: int = 0
     failures: int = 0  # in a row
+    vain_probes: int = 0  # in a row, which it answered without being ready then
     down_since: float | None = None
     is_ready: bool = False  # prepared for this run's prompts
     slowed_at: float = float("-inf")

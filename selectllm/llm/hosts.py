@@ -26,6 +26,7 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
+MOST_PROBE_SECONDS: Final = 60.0  # between two of a host that answers, but cannot load the model: that is hard work
 VERIFY_TIMEOUT_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
@@ -251,7 +252,8 @@ class HostPool:
                 self._line.wake()
                 return
             asked_wait = (error.retry_after or 0) if isinstance(error, TransientError) else 0
-            await self._rest(max(PROBE_SECONDS, min(asked_wait, self._options.give_up_after)))
+            pause = min(PROBE_SECONDS * 2.0 ** min(host.vain_probes, 30), MOST_PROBE_SECONDS)
+            await self._rest(max(pause, min(asked_wait, self._options.give_up_after)))
             try:
                 await self._readiness.probe(host)
                 break

@@ -44,7 +44,9 @@ class Readiness:
             elif host.model:
                 await host.model.probe()
         if not host.is_ready:
+            host.vain_probes += 1
             await self._prepare_once(host, self.options.deadline)
+        host.vain_probes = 0
 
     async def _prepare_once(self, host: HostState, seconds: float) -> None:
         assert host.model, "a host is made ready once it has answered"

@@ -309,6 +309,21 @@ async def test_a_host_that_is_never_ready_fails_with_its_last_error() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_host_that_cannot_load_the_model_is_told_to_less_and_less_often() -> None:
+    unready = Unready(*[ModelError("no such file")] * 1000)
+    host_pool = pool(unready, Host())
+    await host_pool.prepare(100, 500)
+    await asyncio.sleep(0.5)
+    loads = 1000 - len(unready.errors)
+    assert loads <= 5, "each of 25 probes had it load the model"
+    unready.errors.clear()
+    await asyncio.sleep(0.8)
+    assert host_pool._hosts[0].is_free
+    assert host_pool._hosts[0].vain_probes == 0
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
 async def test_probing_continues_after_an_unknown_probe_error() -> None:
     class Odd(Host):
         async def probe(self) -> None:
