@@ -26,7 +26,7 @@ from selectllm.settings import RankingSettings
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
-MOST_PROBE_SECONDS: Final = 60.0  # between two of a host that answers, but cannot load the model: that is hard work
+MOST_PROBE_SECONDS: Final = 60.0  # between two of a host that answers in vain: each may load a model, or be paid for
 VERIFY_TIMEOUT_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see

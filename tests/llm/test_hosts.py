@@ -12,6 +12,7 @@ import pytest
 from selectllm import cancellation
 from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, ModelUnavailable, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.host_state import Connect, Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import ChatModel, Reply, Request
@@ -377,6 +378,27 @@ async def test_a_host_that_returns_with_another_version_is_prepared_again() -> N
     await host_pool.prepare(100, 500)
     assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
     assert len(opened) == 2
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_with_another_model_is_reached_less_and_less_often_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warn_once.cache_clear()
+    reached: list[Host] = []
+
+    async def connect() -> Host:
+        reached.append(Host())
+        reached[-1].info = dataclasses.replace(reached[-1].info, digest="another")
+        return reached[-1]
+
+    host_pool = pool(Host(), absent=[connect])
+    await host_pool.prepare(100, 500)
+    await asyncio.sleep(0.5)
+    assert 2 <= len(reached) <= 5, "each of 25 probes reached it"
+    named = [text for text in caplog.messages if "is another version there, or is asked in another way" in text]
+    assert len(named) == 1
     await host_pool.close()
 
 
