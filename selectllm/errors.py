@@ -11,6 +11,7 @@
         │   ├── TransientError        it cannot be asked now, but may be later: busy, restarting, cut off
         │   ├── ContextLengthExceeded it can be asked, but not this: the prompt does not fit its context
         │   ├── ContentRefused        it can be asked, but not this: the provider refuses what the prompt or answer says
+        │   ├── ModelUnavailable      nothing can be asked: an outage, a quota that is used up, a key that is refused
         │   └── ModelChanged          its name stands for other weights than when the run began
         ├── TooFewRanked              the replies do not rank as many rows as the budget wants
         ├── TooManyAbstained          more questions than allowed had no usable answer, or rows were refused
@@ -97,6 +98,10 @@ class ContextLengthExceeded(ModelError):
 
 class ContentRefused(ModelError):
     """The provider refuses the content of this one question; it may answer about fewer rows."""
+
+
+class ModelUnavailable(ModelError):
+    """Nothing can be asked, whatever it is: an outage that took too long, a quota, a key, or a model that is gone."""
 
 
 class ModelChanged(ModelError):

@@ -13,6 +13,7 @@ from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import PROVIDERS, ApiKeys
 from selectllm.llm.model import ChatModel, Mode, ModelInfo
 from selectllm.llm.scripted import ScriptedModel
+from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
 
 __all__ = ["mode_of", "open_model"]
@@ -30,9 +31,10 @@ async def open_model(
     hosts = settings.hosts if selector.partition(":")[0] in PROVIDERS else ()
     models: list[ChatModel] = []
     absent: dict[Connect, Exception] = {}
+    usage = Usage()
     try:
         for host in hosts or (None,):
-            connect = partial(_connect, selector, host, settings, keys)
+            connect = partial(_connect, selector, host, settings, keys, usage)
             try:
                 models.append(await connect())
             except HostUnreachable as error:
@@ -50,11 +52,13 @@ async def open_model(
         for model in models:
             await model.close()
         raise
-    return HostPool(models, settings, infos[0], absent)
+    return HostPool(models, settings, infos[0], absent, usage)
 
 
-async def _connect(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
-    return ContextGuard(await _open(selector, host, settings, keys))
+async def _connect(
+    selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys, usage: Usage
+) -> ChatModel:
+    return ContextGuard(await _open(selector, host, settings, keys), usage)
 
 
 async def _open(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:

@@ -13,6 +13,7 @@ from typing import Final
 from selectllm import cancellation
 from selectllm.errors import ContentRefused, ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.host_state import Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
@@ -65,7 +66,7 @@ class Caller:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}  # by the key of the request
-        self._unverified: list[Entry] = []  # replies since the model was last looked at
+        self._unverified: dict[int, list[Entry]] = {}  # by the host's number: replies since the last look at its model
 
     def deadline(self) -> Deadline:
         """How long a question may take, with all its requests; it stands still while all hosts are out."""
@@ -97,13 +98,14 @@ class Caller:
 
     async def verify(self) -> None:
         """Make sure that the model is still the same; raises ModelChanged, with which all questions end then."""
-        replies = len(self._unverified)
+        replies = {host: len(entries) for host, entries in self._unverified.items()}
         try:
-            await self._hosts.verify()
+            verified = await self._hosts.verify()
         except ModelChanged as error:
             await self._hosts.end(error)
             raise
-        del self._unverified[:replies]
+        for host in verified:
+            del self._unverified.get(host, [])[: replies.get(host, 0)]
 
     async def verify_from_time_to_time(self) -> None:
         """Make sure again and again, until cancelled; returns when it is another."""
@@ -115,11 +117,12 @@ class Caller:
     async def retract(self, error: ModelChanged) -> ModelChanged:
         """Have the replies since the last look at the model count no more, and say so."""
         unused = ""
-        if self._unverified:
-            since = min(entry.at for entry in self._unverified)
-            await self._ledger.retract([entry.key for entry in self._unverified], since)
+        entries = [entry for entries in self._unverified.values() for entry in entries]
+        if entries:
+            since = min(entry.at for entry in entries)
+            await self._ledger.retract([entry.key for entry in entries], since)
             clock = time.strftime("%H:%M:%S", time.localtime(since / 1e9))
-            unused = f"{len(self._unverified)} replies, those since {clock}, are not used; all others are kept. "
+            unused = f"{len(entries)} replies, those since {clock}, are not used; all others are kept. "
         return ModelChanged(f"{error}. {unused}Run again to go on with the model as it is now")
 
     async def drain(self, seconds: float, error: BaseException | None = None) -> None:
@@ -142,14 +145,16 @@ class Caller:
 
     async def _ask_and_keep(self, request: Request, deadline: Deadline | None) -> Entry:
         try:
-            async with self._hosts.answer(request, self._check, deadline) as reply:
-                self.usage.asked += 1
-                self.usage.paid_prompt_tokens += reply.prompt_tokens
-                self.usage.paid_output_tokens += reply.output_tokens
+            async with self._hosts.answer(request, self._check, deadline) as (reply, host):
+                self.usage.pay_for(reply)
                 entry = await self._ledger.add(request, self.info, reply)
-                self._unverified.append(entry)
+                self._unverified.setdefault(host, []).append(entry)
                 return entry
-        except (TransientError, ContextLengthExceeded, ContentRefused):  # of this question alone
+        except TransientError as error:
+            if error.kind == LOW_COUNT:  # and no try is left to see whether it is cut each time: half of it may fit
+                raise ContextLengthExceeded(str(error)) from error
+            raise
+        except (ContextLengthExceeded, ContentRefused):  # of this question alone, as those that can pass are
             raise
         except Exception as error:  # ends the run: what is asked now would be paid for, and waited for, in vain
             await self._hosts.end(error)

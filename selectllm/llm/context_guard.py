@@ -5,6 +5,7 @@ serves it, stands behind this check.
 """
 
 import logging
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Final
 
 from selectllm.errors import ContextLengthExceeded, TransientError
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
+from selectllm.llm.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +33,20 @@ LONG_REPEAT: Final = re.compile(r"(\S{1,4}?|\s)\1{7,}")  # tokenizers have token
 class ContextGuard:
     """A model whose prompts are either read whole or refused.
 
-    `answer` raises ContextLengthExceeded for a prompt that cannot fit, without sending it. It raises TransientError
-    for a reply whose prompt was counted as fewer tokens than it has, and ContextLengthExceeded when the server cuts it
-    each time: the same prompt gets the same low count again, or a longer prompt the same count. All else is the model's
-    own.
+    `answer` raises ContextLengthExceeded for a prompt that cannot fit, by the context or by what was cut before, and
+    does not send it. It raises TransientError for a reply whose prompt was counted as fewer tokens than it has, and
+    ContextLengthExceeded when the server cuts it each time: the same prompt gets the same low count again, or a longer
+    prompt the same count. All else is the model's own.
     """
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, usage: Usage | None = None) -> None:
         self._model = model
+        self._usage = usage or Usage()  # counts replies that are not handed on: they are paid for, too
         self._most_bytes_per_token = 0.0
         self._bytes, self._tokens, self._replies = 0, 0, 0  # of all prompts that were read whole
         self._low_counts: dict[str, int] = {}  # tokens of prompts that were counted low once, by their digests
         self._cuts: set[int] = set()  # tokens that prompts are cut to
+        self._most_tokens = math.inf  # of a prompt that is not cut, as far as cuts have shown
 
     @property
     def info(self) -> ModelInfo:
@@ -66,10 +70,14 @@ class ContextGuard:
     async def answer(self, request: Request) -> Reply:
         """Answer one request, if its prompt can fit and was read whole."""
         size = len(request.text.encode())
-        self._check_request(size, request.max_tokens)
+        self._check_request(request, size)
         reply = await self._model.answer(request)
         if reply.prompt_tokens:  # not every server counts
-            await self._check_reply(request, reply, size)
+            try:
+                await self._check_reply(request, reply, size)
+            except BaseException:  # whatever it is, the reply has been paid for
+                self._usage.pay_for(reply)
+                raise
         return reply
 
     async def probe(self) -> None:
@@ -84,11 +92,13 @@ class ContextGuard:
         """Release the model."""
         await self._model.close()
 
-    def _check_request(self, size: int, max_tokens: int) -> None:
+    def _check_request(self, request: Request, size: int) -> None:
         bytes_per_token = self._most_bytes_per_token if self._replies >= OBSERVED else MOST_BYTES_PER_TOKEN
-        if self.context and size / bytes_per_token + max_tokens > self.context:
+        if self.context and size / bytes_per_token + request.max_tokens > self.context:
             context = f"the {self.context:,} tokens that {self.info.name} reads"
             raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
+        if least_tokens(request.text) > self._most_tokens:
+            raise ContextLengthExceeded(f"{size:,} bytes are more than {self.info.name} reads: it cuts the prompt")
 
     async def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
         tokens = reply.prompt_tokens
@@ -127,12 +137,15 @@ class ContextGuard:
         """Whether a longer prompt has no more tokens than this one, which costs one more request to know."""
         try:
             longer = replace(request, text=f"{request.text}\n{LONGER}", max_tokens=1)
-            return (await self._model.answer(longer)).prompt_tokens == tokens
+            reply = await self._model.answer(longer)
         except ContextLengthExceeded:  # the server refuses what does not fit, and has read the shorter one whole
             return False
+        self._usage.pay_for(reply)
+        return reply.prompt_tokens == tokens
 
     def _cut(self, counted: str, tokens: int) -> ContextLengthExceeded:
         self._cuts.add(tokens)
+        self._most_tokens = min(self._most_tokens, 2 * tokens)  # what is left is all of a context, or about half of it
         warn_once(
             f"{self.info.name} cuts long prompts without saying so. Such replies are not used: the queries are halved. "
             "To ask about whole queries, serve the model with a larger context"

@@ -32,7 +32,7 @@ class Deadline:
     left: float
 
 
-@dataclass
+@dataclass(eq=False)
 class HostState:
     """A host: it has a `model`, or, until it answers for the first time, a way to `connect` to it."""
 
@@ -42,7 +42,9 @@ class HostState:
     connect: Connect | None = None
     last_error: str = ""
     in_flight: int = 0
+    answers: int = 0
     failures: int = 0  # in a row
+    vain_probes: int = 0  # in a row, which it answered without being ready then
     down_since: float | None = None
     is_ready: bool = False  # prepared for this run's prompts
     slowed_at: float = float("-inf")
@@ -98,6 +100,7 @@ class HostState:
 
     def on_answer(self, started: float) -> None:
         """Take note that it answered a question that was asked then."""
+        self.answers += 1
         self.failures = 0
         self.pace.on_answer(started)
         if started > self.slowed_at:

@@ -15,15 +15,18 @@ from typing import Any, Final
 from selectllm.errors import ModelChanged, ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.host_state import DEADLINE, FAILURES_IN_A_ROW, Connect, Deadline, HostState, asks_to_wait
+from selectllm.llm.line import Line
 from selectllm.llm.model import ChatModel, ModelInfo, Reply, Request
 from selectllm.llm.outage import Outage
 from selectllm.llm.readiness import Readiness
+from selectllm.llm.refusals import Refusals
 from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings
 
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS: Final = 2.0  # between two probes of a host that is out
+MOST_PROBE_SECONDS: Final = 60.0  # between two of a host that answers in vain: each may load a model, or be paid for
 VERIFY_TIMEOUT_SECONDS: Final = 5.0  # that a host has to say which model it has
 READY_GRACE_SECONDS: Final = 5.0  # that other hosts have to be ready, too, once the first one is
 RETRY_ONCE: Final = frozenset({"out of memory"})  # errors that pass seldom: one more try is enough to see
@@ -38,16 +41,17 @@ class HostPool:
         options: RankingSettings,
         info: ModelInfo,
         absent: Mapping[Connect, Exception] | None = None,
+        usage: Usage | None = None,
     ) -> None:
         most, timeout, absent = options.concurrency, options.timeout, absent or {}
-        self.info, self.usage = info, Usage()  # errors of requests and the seconds that they queued are counted here
+        self.info, self.usage = info, usage or Usage()  # errors, the seconds queued and what guards count
         self.places = most * (len(models) + len(absent))  # the most questions under way at once
         self.lowest_limit = most
         self._hosts = [HostState(most, timeout, model) for model in models]
         self._hosts += [HostState(most, timeout, None, connect, str(error)) for connect, error in absent.items()]
         self._options = options
         self._readiness = Readiness(info, options, self.usage)
-        self._changed, self._ended = asyncio.Condition(), asyncio.Event()
+        self._line, self._ended = Line(), asyncio.Event()
         self._error: Exception | None = None  # that has ended the asking
         self._background: set[asyncio.Task[None]] = set()
         self._outage = Outage(info.name, self._hosts, options.give_up_after)
@@ -87,8 +91,8 @@ class HostPool:
     @asynccontextmanager
     async def answer(
         self, request: Request, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None
-    ) -> AsyncIterator[Reply]:
-        """Give the reply of whichever host is free, for a block that holds the host's place until it ends.
+    ) -> AsyncIterator[tuple[Reply, int]]:
+        """Give the reply of whichever host is free, and the host's number, for a block that holds the host's place.
 
         A block that makes the reply durable keeps the promise that no more replies than there are places can be lost.
         `check` is called before each try, and may raise. `deadline` is what the question's earlier requests have left.
@@ -97,12 +101,12 @@ class HostPool:
         ModelError for what will not pass.
         """
         deadline = deadline or self.deadline()
-        attempt, has_waited, failed = 0, False, None
+        attempt, has_waited, failed, refusals = 0, False, None, Refusals()
         while True:
             if deadline.left <= 0:
                 seconds = self._options.deadline
                 raise TransientError(f"{self.info.name} had {seconds:g} s for a question, and took them", DEADLINE)
-            async with self._free_host(check, failed) as host:
+            async with self._free_host(check, failed, refusals) as host:
                 started = time.monotonic()
                 try:
                     reply = await host.ask(request, deadline)
@@ -111,9 +115,12 @@ class HostPool:
                     self._failed(host, error, started)
                 else:
                     self._succeeded(host, reply, started)
-                    yield reply
+                    yield reply, self._hosts.index(host)
                     return
             if asks_to_wait(failure):  # a refusal costs a question nothing: the host rests, and others may be free
+                refusals.add(host, failure)
+                if refusals.are_too_many:
+                    raise failure
                 continue
             if deadline.left <= 0:
                 raise failure
@@ -129,28 +136,31 @@ class HostPool:
                 await asyncio.wait_for(self._ended.wait(), pause)
             deadline.left -= pause
 
-    async def verify(self) -> None:
-        """Make sure that all hosts that answer have the run's model still; raises ModelChanged.
+    async def verify(self) -> list[int]:
+        """Make sure that all hosts have the run's model still; the numbers of those that say so. Raises ModelChanged.
 
         Once one host had another model, it is raised each time: that host may not answer any more, or have the old one.
         """
         if isinstance(self._error, ModelChanged):
             raise self._error
-        for model in [host.model for host in self._hosts if host.model and host.is_ready]:
+        numbers = list[int]()
+        for number, model in [(n, host.model) for n, host in enumerate(self._hosts) if host.model and host.is_ready]:
             try:
                 async with asyncio.timeout(VERIFY_TIMEOUT_SECONDS):
                     await model.verify()
+                numbers.append(number)
             except ModelChanged:
                 raise
             except (ModelError, TimeoutError) as error:
                 log.warning("%s does not say whether it has the same model still: %s", model.host, error or "no answer")
+        return numbers
 
     async def end(self, error: Exception) -> None:
         """Ask nothing more: questions that wait, for a host or for their next try, end at once, with the error."""
         if self._error is None or isinstance(error, ModelChanged):  # which `verify` must know, whatever came first
             self._error = error
         self._ended.set()
-        await self._wake()
+        self._line.wake()
 
     async def close(self) -> None:
         """Release all hosts."""
@@ -164,7 +174,9 @@ class HostPool:
                 await host.model.close()
 
     @asynccontextmanager
-    async def _free_host(self, check: Callable[[], None], failed: HostState | None) -> AsyncIterator[HostState]:
+    async def _free_host(
+        self, check: Callable[[], None], failed: HostState | None, refusals: Refusals
+    ) -> AsyncIterator[HostState]:
         """Wait for a host that takes a question, and hold a place there; of several not the one that `failed`."""
 
         def is_possible() -> bool:
@@ -173,24 +185,21 @@ class HostPool:
                 raise self._error
             return any(host.is_free for host in self._hosts) or self._outage.is_final
 
-        async with self._changed:
-            await self._changed.wait_for(is_possible)
-            free = [host for host in self._hosts if host.is_free]
-            if not free:
-                raise self._outage.error()
-            host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
-            host.on_start()
-            self._wake_when_free(host)
+        await self._line.wait_for(is_possible)
+        free = [host for host in self._hosts if host.is_free]
+        if not free:
+            is_alone = not self._line and not any(host.in_flight for host in self._hosts)
+            if is_alone and (error := refusals.error(self._options.give_up_after)):  # the others were answered
+                raise error
+            raise self._outage.error()
+        host = min(free, key=lambda host: (host is failed, host.in_flight / host.limit))
+        host.on_start()
+        self._wake_when_free(host)
         try:
             yield host
         finally:
             host.in_flight -= 1
-            await self._wake(2)  # the place that is free now, and the one that a limit may have grown by
-
-    async def _wake(self, waiting: int = 2**31) -> None:
-        """Have so many of the questions that wait for a host look again, in the order that they came."""
-        async with self._changed:
-            self._changed.notify(waiting)
+            self._line.wake()
 
     def _wake_when_free(self, host: HostState) -> None:
         """Have questions look again when a host has rested, if it rests."""
@@ -202,7 +211,7 @@ class HostPool:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, PROBE_SECONDS))
-            await self._wake()
+            self._line.wake()
 
     def _succeeded(self, host: HostState, reply: Reply, started: float) -> None:
         host.on_answer(started)
@@ -240,9 +249,11 @@ class HostPool:
             (error,) = await asyncio.gather(preparing, return_exceptions=True)
         while not (preparing and host.is_ready):
             if self._outage.is_final:
-                return await self._wake()
+                self._line.wake()
+                return
             asked_wait = (error.retry_after or 0) if isinstance(error, TransientError) else 0
-            await self._rest(max(PROBE_SECONDS, min(asked_wait, self._options.give_up_after)))
+            pause = min(PROBE_SECONDS * 2.0 ** min(host.vain_probes, 30), MOST_PROBE_SECONDS)
+            await self._rest(max(pause, min(asked_wait, self._options.give_up_after)))
             try:
                 await self._readiness.probe(host)
                 break
@@ -250,8 +261,9 @@ class HostPool:
             except Exception as failure:
                 error, host.last_error = failure, str(failure) or type(failure).__name__
                 if isinstance(failure, ModelChanged) and host.is_ready:  # it may have answered with the other model
-                    return await self.end(failure)
-                await self._wake()
+                    await self.end(failure)
+                    return
+                self._line.wake()
         host.down_since, host.failures = None, FAILURES_IN_A_ROW - 1  # one more failure takes it out again
         self._outage.watch()
-        return await self._wake()
+        self._line.wake()

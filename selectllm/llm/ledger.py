@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from selectllm.errors import StoreError
+from selectllm.errors import ModelChanged, StoreError
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 from selectllm.store.files import sync_folder
@@ -69,11 +69,14 @@ class Retraction:
 
     @classmethod
     def parse(cls, line: bytes) -> "Retraction | None":
-        """The retraction that a line holds, or None for any other line."""
+        """The retraction that a line holds, or None for a damaged line, or any other."""
         if not line.startswith(b'{"retracted":'):
             return None
-        fields: dict[str, Any] = json.loads(line)
-        return cls(tuple(fields["retracted"]), fields["since"], fields["at"])
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            return cls(tuple(map(str, fields["retracted"])), int(fields["since"]), int(fields["at"]))
+        except (ValueError, TypeError, KeyError):
+            return None
 
     def holds_for(self, entry: Entry) -> bool:
         """Whether an entry of one of the keys was kept in that time."""
@@ -122,7 +125,7 @@ class Ledger:
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
 
-        Raises StoreError when it cannot be written.
+        Raises StoreError when it cannot be written, ModelChanged when another run has taken it back at once.
         """
         entry = Entry(
             key=request.key(info),
@@ -141,7 +144,10 @@ class Ledger:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await durable
-        return self._entries[entry.key]
+        counted = self._entries.get(entry.key)
+        if counted is None:
+            raise ModelChanged(f"{info.name} is another model by now, as another run has found")
+        return counted
 
     async def retract(self, keys: Sequence[str], since: int) -> None:
         """Have the replies to these questions count no more, as far as they were kept since then (ns since 1970).

@@ -9,7 +9,14 @@ from typing import Final
 import httpx
 from httpx import HTTPStatusError
 
-from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, SelectorUnavailable, TransientError
+from selectllm.errors import (
+    ContextLengthExceeded,
+    ModelChanged,
+    ModelError,
+    ModelUnavailable,
+    SelectorUnavailable,
+    TransientError,
+)
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota
 from selectllm.llm.context_guard import BYTES_PER_TOKEN
 from selectllm.llm.keys import ApiKeys
@@ -118,14 +125,16 @@ class OllamaModel:
                 kind = next((kind for sign, kind in KINDS_OF_500.items() if sign in message), kind)
             wait = wait_of(error)
             if kind == RATE_LIMIT and not wait and is_quota(message):
-                raise ModelError(f"{name} refused a request with {message}. {QUOTA_ADVICE}") from None
+                raise ModelUnavailable(f"{name} refused a request with {message}. {QUOTA_ADVICE}") from None
             if kind and not (status == 500 and any(sign in message for sign in LASTING_ERRORS)):
                 raise TransientError(f"{name} failed with {message}", kind, wait) from None
             if status == 400 and "context" in message:
                 raise ContextLengthExceeded(f"{name} refused a prompt with {message}") from None
             advice = dict.fromkeys((401, 403), "look at OLLAMA_API_KEY") | {404: f"ollama pull {name}"}
-            then = f". To go on: {advice[status]}" if status in advice else ""
-            raise ModelError(f"{name} refused a request with {message}{then}") from None
+            if status in advice:
+                then = f"To go on: {advice[status]}"
+                raise ModelUnavailable(f"{name} refused a request with {message}. {then}") from None
+            raise ModelError(f"{name} refused a request with {message}") from None
         except httpx.TimeoutException as error:
             raise TransientError(f"{name} did not answer: {type(error).__name__}", "timeout") from None
         except (httpx.RemoteProtocolError, ValueError) as error:  # half a body is no JSON

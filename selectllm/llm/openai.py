@@ -67,7 +67,8 @@ class OpenAIModel:
                         if error.refusal.is_out_of_room:
                             return Reply("", "length")
                         if (text := error.refusal.failed_generation) is not None:
-                            return Reply(text, "stop")  # read as any other answer, and asked again like one
+                            # Read as any other answer, and asked again like one.
+                            return without_secret(Reply(text, "stop"), self._client.api_key)
                         refused = body
                         self._dialect.learn_from_refusal(error.refusal, refused)
                         body = self._dialect.body(request)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, ModelUnavailable, TransientError
 from selectllm.llm.backoff import QUOTA_ADVICE, RATE_LIMIT, is_quota, wait_seconds
 from selectllm.llm.keys import without_key
 from selectllm.text import sanitize
@@ -124,7 +124,8 @@ class Refusal:
             kind, then = None, f". {QUOTA_ADVICE}"
         if kind:
             return TransientError(f"{name} failed with {message}", kind, self.retry_after)
-        return ModelError(f"{name} refused a request with {message}{then}")
+        is_of_all = bool(then) or self.status == 404  # and not of how this request is put
+        return (ModelUnavailable if is_of_all else ModelError)(f"{name} refused a request with {message}{then}")
 
 
 class RefusedError(Exception):

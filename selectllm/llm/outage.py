@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from selectllm.errors import ModelError
+from selectllm.errors import ModelUnavailable
 from selectllm.llm.host_state import HostState
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Outage:
         """Whether all hosts have been out for so long, or refuse questions for so long, that nobody waits for them."""
         return all(host.is_out_for(self._give_up_after) for host in self._hosts)
 
-    def error(self) -> ModelError:
+    def error(self) -> ModelUnavailable:
         """What ends the run when the outage is final."""
         seconds = f"{self._give_up_after:g} s"
         is_silent = all(host.down_since is not None for host in self._hosts)
@@ -36,7 +36,7 @@ class Outage:
         advice = "look after the server, then run again" if is_silent else "run again when it takes them"
         errors = "; ".join(dict.fromkeys(text for host in self._hosts if (text := host.describe())))
         last = f". The last error: {errors}" if errors else ""
-        return ModelError(f"no host of {self._name} {what}. Replies received so far are kept: {advice}{last}")
+        return ModelUnavailable(f"no host of {self._name} {what}. Replies received so far are kept: {advice}{last}")
 
     def watch(self) -> None:
         """Have it said from now on that no host takes questions, or no longer, as the hosts are now."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from selectllm.errors import ModelError, TransientError
 from selectllm.llm.backoff import pause_seconds
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.host_state import Connect, HostState
 from selectllm.llm.model import ModelInfo
 from selectllm.llm.outage import log_waiting
@@ -44,7 +45,9 @@ class Readiness:
             elif host.model:
                 await host.model.probe()
         if not host.is_ready:
+            host.vain_probes += 1
             await self._prepare_once(host, self.options.deadline)
+        host.vain_probes = 0
 
     async def _prepare_once(self, host: HostState, seconds: float) -> None:
         assert host.model, "a host is made ready once it has answered"
@@ -66,5 +69,8 @@ class Readiness:
         model = await connect()
         if model.info.digest != self.info.digest:
             await model.close()
+            host.vain_probes += 1  # finding out may have taken a question that is paid for
+            name = self.info.name
+            warn_once(f"{model.host} is not asked: {name} is another version there, or is asked in another way")
             raise ModelError(f"the host has another version of {self.info.name}")
         host.model, host.connect = model, None

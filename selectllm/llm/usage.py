@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from selectllm.llm.model import Reply
+
 
 @dataclass
 class Usage:
@@ -16,6 +18,12 @@ class Usage:
     output_tokens: int = 0
     queued_seconds: float = 0.0  # that requests waited in the servers' own queues, by the servers' own account
     errors_by_kind: Counter[str] = field(default_factory=Counter)
+
+    def pay_for(self, reply: Reply) -> None:
+        """Count a reply that a server has given to this run."""
+        self.asked += 1
+        self.paid_prompt_tokens += reply.prompt_tokens
+        self.paid_output_tokens += reply.output_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: value + getattr(other, name) for name, value in vars(self).items()})

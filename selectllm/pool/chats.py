@@ -43,7 +43,7 @@ def is_chat(value: object) -> bool:
         return False
     value = _loaded(value)
     turns = value if isinstance(value, list) else [value]
-    return any(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns)
+    return any(isinstance(turn, dict) and _is_turn(turn) for turn in turns)
 
 
 def read_turns(value: object, roles: Mapping[str, str] = ROLES) -> list[Turn]:
@@ -118,6 +118,12 @@ def _turns_of_object(value: dict[str, Any], roles: Mapping[str, str]) -> list[Tu
     is_text = isinstance(asked, str) and not is_chat(asked)
     turns = [Turn("user", "user", asked)] if is_text else read_turns(asked, roles)
     return [system, *turns] if system else turns
+
+
+def _is_turn(value: dict[str, Any]) -> bool:
+    """Whether an object has a tag and a content: other objects have a role, or a place that they come from, too."""
+    by_role = "role" in value and any(name in value for name in (*_CONTENTS, *_CALLS))
+    return by_role or ("from" in value and ("value" in value or "content" in value))
 
 
 def _turn(turn: Mapping[str, Any], roles: Mapping[str, str]) -> Turn:

@@ -1,6 +1,7 @@
 """The bytes of a pool's file, from a local path or any URL that fsspec knows, with one kind of error for all."""
 
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -18,6 +19,8 @@ from selectllm.errors import MissingDependency, PoolError
 from selectllm.paths import redact_url
 from selectllm.pool.formats import file_format, format_of_content, shown_name, suffix_of
 from selectllm.text import join_names, one_line, short_error
+
+log = logging.getLogger(__name__)
 
 _FILES_SHOWN: Final = 5
 _STDIN: Final = ("-", "/dev/stdin")
@@ -105,16 +108,30 @@ def _digest(data: bytes) -> str:
 def _files(location: str, filesystem: Any, path: str) -> list[str]:
     """The files of a folder whose names say their format, or those that fit a pattern; none for a single file."""
     try:
-        if _PATTERN.search(path) and not location.startswith(("http://", "https://")) and not filesystem.exists(path):
+        is_pattern = _is_pattern(location, path) and not filesystem.exists(path)
+        if is_pattern:
             entries = filesystem.glob(path, detail=True).values()
         elif filesystem.isdir(path):
             entries = filesystem.ls(path, detail=True)
         else:
             return []
-        found = [str(entry["name"]) for entry in entries if entry["type"] != "directory"]
-        return sorted(file for file in found if suffix_of(file) and not PurePosixPath(file).name.startswith((".", "_")))
+        found = sorted(str(entry["name"]) for entry in entries if entry["type"] != "directory")
     except Exception:  # the file at hand is opened next, and that error is the one to report
         return []
+    found = [file for file in found if not PurePosixPath(file).name.startswith((".", "_"))]
+    files = [file for file in found if suffix_of(file)]
+    if is_pattern and 0 < len(files) < len(found):  # a folder may hold anything, but a pattern was meant as it stands
+        left_out = (PurePosixPath(file).name for file in found if not suffix_of(file))
+        log.warning(
+            "%s fits files that are not read: %s. Their names do not end in a format, such as .jsonl",
+            shown_name(location),
+            join_names(left_out, _FILES_SHOWN),
+        )
+    return files
+
+
+def _is_pattern(location: str, path: str) -> bool:
+    return bool(_PATTERN.search(path)) and not location.startswith(("http://", "https://"))
 
 
 def fetch_bytes(location: str, *, is_table: bool = True) -> bytes:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
-from selectllm.errors import ContextLengthExceeded, ModelError, SelectLLMError, TransientError
+from selectllm.errors import (
+    ContextLengthExceeded,
+    ModelChanged,
+    ModelError,
+    ModelUnavailable,
+    SelectLLMError,
+    TransientError,
+)
 from selectllm.llm import open_model
 from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
@@ -30,14 +37,13 @@ from selectllm.ranking.thinking import (
     trial,
     ways_to_ask,
 )
-from selectllm.settings import RankingSettings, RunSettings
+from selectllm.settings import RunSettings
 
 ORDERS: Final = 6  # of a query's candidates, to see whether answers depend on what is shown
 LEAST_ORDERS: Final = 4  # of a query's candidates, to which a judge does not give the same numbers by chance
 LIMIT_TOKENS: Final = 8  # that an answer may have which could be much longer
 NEW_LINES: Final = 16  # that a speed is measured with: some hundred tokens
 PATIENCE: Final = 60.0  # seconds that a server may refuse all questions
-QUERY_SIZE: Final = 14  # candidates of the largest query that the context is measured against
 
 SHORTER: Final = "lower --query-size or --candidate-chars, or choose a model that reads more"
 ADVICE: Final = {
@@ -84,14 +90,14 @@ async def diagnose(settings: RunSettings, keys: ApiKeys) -> AsyncIterator[Findin
             yield Finding(f"{prefix}server", False, str(error))
             continue
         try:
-            async for finding in _diagnose_host(pool, settings.ranking):
+            async for finding in _diagnose_host(pool, settings):
                 yield replace(finding, name=prefix + finding.name)
         finally:
             await pool.close()
 
 
-async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIterator[Finding]:
-    info = hosts.info
+async def _diagnose_host(hosts: HostPool, run: RunSettings) -> AsyncIterator[Finding]:
+    info, settings = hosts.info, run.ranking
     if info.server_version == OLLAMA:
         advice = f"use --selector ollama:{info.name}, and --host without /v1: no prompt is cut there"
         yield Finding("server", False, f"is Ollama, which {OLLAMA_TRAP}", advice)
@@ -100,10 +106,10 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
     yield Finding("model", True, f"{info.name}, digest {info.digest[:12]}")
     is_pointwise = info.mode == "pointwise"
     ways = ways_to_ask(settings.think, info)
-    max_tokens = 2 * max_answer_tokens(QUERY_SIZE, ways[-1])
+    max_tokens = 2 * max_answer_tokens(run.queries.size, ways[-1])
     trials: dict[Think, Reply] = {}
     try:
-        await hosts.prepare(QUERY_SIZE * settings.candidate_chars, max_tokens, wait=False)
+        await hosts.prepare(run.queries.size * settings.candidate_chars, max_tokens, wait=False)
         if is_pointwise:
             trials[False] = await ask_one(hosts, pointwise(CANDIDATES[0]).request())
         while not is_pointwise and (way := next_way(ways, trials)) is not None:
@@ -112,13 +118,13 @@ async def _diagnose_host(hosts: HostPool, settings: RankingSettings) -> AsyncIte
         yield Finding("query", False, str(error), _advice(error))
         return
     think = best_way(trials) if not is_pointwise else False
-    yield await _context(hosts, settings)
+    yield await _context(hosts, run)
     if not is_pointwise:
         if len(ways) > 1 or settings.think != "auto":
             yield _thinking(settings.think, think, trials)
         yield _structured(trials[think], listwise(CANDIDATES, TOP_K, 0))
     yield await _limit(hosts)
-    yield await _speed(hosts, settings, think)
+    yield await _speed(hosts, run, think)
     if is_pointwise:
         yield _log_probabilities(hosts, trials[False])
     else:
@@ -141,26 +147,27 @@ def _advice(error: ModelError) -> str:
     return "look at the server's log, which may say more"
 
 
-async def _context(hosts: HostPool, settings: RankingSettings) -> Finding:
-    needed = QUERY_SIZE * settings.candidate_chars // 4
+async def _context(hosts: HostPool, run: RunSettings) -> Finding:
+    size, chars = run.queries.size, run.ranking.candidate_chars
+    needed = size * chars // 4
     advice = f"longer queries will be halved: {SHORTER}"
     if hosts.context is None:  # what it is shows only in how it reads a long query
         try:
-            tokens = (await _answer_to_longest(hosts, settings.candidate_chars)).prompt_tokens
+            tokens = (await _answer_to_longest(hosts, size, chars)).prompt_tokens
         except ContextLengthExceeded as error:
             return Finding("context", False, str(error), advice)
         except ModelError as error:
             return Finding("context", False, str(error), _advice(error))
-        seen = f"{tokens:,} tokens of {QUERY_SIZE} of the longest candidates were read whole"
+        seen = f"{tokens:,} tokens of {size} of the longest candidates were read whole"
         return Finding("context", True, seen if tokens else "unknown: the server counts no tokens")
-    seen = f"{hosts.context:,} tokens; {QUERY_SIZE} of the longest candidates take about {needed:,}"
+    seen = f"{hosts.context:,} tokens; {size} of the longest candidates take about {needed:,}"
     return Finding("context", hosts.context >= needed, seen, advice)
 
 
-async def _answer_to_longest(hosts: HostPool, candidate_chars: int) -> Reply:
+async def _answer_to_longest(hosts: HostPool, size: int, candidate_chars: int) -> Reply:
     """The answer to the longest query; ContextLengthExceeded when it does not fit, or is cut twice."""
     text = f"{TEXTS['rich']} " * (candidate_chars // len(TEXTS["rich"]) + 1)
-    candidates = [Candidate(str(number), text[:candidate_chars]) for number in range(QUERY_SIZE)]
+    candidates = [Candidate(str(number), text[:candidate_chars]) for number in range(size)]
     request = listwise(candidates, 2, 0).request()
     try:
         return await ask_one(hosts, request)
@@ -208,7 +215,7 @@ def _structured(reply: Reply, prompt: Prompt) -> Finding:
     return Finding("query", answer.fault is None, seen, advice)
 
 
-async def _speed(hosts: HostPool, settings: RankingSettings, think: Think) -> Finding:
+async def _speed(hosts: HostPool, run: RunSettings, think: Think) -> Finding:
     """How long the longest query takes, by a text that no server has in its cache."""
     request = listwise(CANDIDATES, 2, 0).request()
     request = replace(request, text="\n".join(uuid4().hex for _ in range(NEW_LINES)) + "\n\n" + request.text)
@@ -223,9 +230,10 @@ async def _speed(hosts: HostPool, settings: RankingSettings, think: Think) -> Fi
     speed = Speed.of([reply])
     if speed is None:
         return Finding("speed", True, "not known: the server counts no tokens")
-    tokens = QUERY_SIZE * settings.candidate_chars // 4
+    size, settings = run.queries.size, run.ranking
+    tokens = size * settings.candidate_chars // 4
     longest = speed.seconds(tokens, max_answer_tokens(settings.depth, think))
-    seen = f"{speed.read:,.0f} tokens read a second: {QUERY_SIZE} of the longest candidates, about {tokens:,} tokens, "
+    seen = f"{speed.read:,.0f} tokens read a second: {size} of the longest candidates, about {tokens:,} tokens, "
     advice = time_warning(longest, settings)
     return Finding("speed", not advice, f"{seen}take about {longest:,.0f} s", advice)
 
@@ -268,6 +276,6 @@ async def _tried(hosts: HostPool, way: Think, *, is_first: bool) -> Reply:
     try:
         return await ask_one(hosts, trial(way))
     except ModelError as error:
-        if is_first or isinstance(error, TransientError):
+        if is_first or isinstance(error, (TransientError, ModelUnavailable, ModelChanged)):
             raise
         return Reply("", "refused")

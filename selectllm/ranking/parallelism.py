@@ -72,7 +72,7 @@ async def measure(hosts: HostPool, think: Think = False) -> Parallelism:
 
 async def ask_one(hosts: HostPool, request: Request) -> Reply:
     """The reply to a request, which is kept nowhere."""
-    async with hosts.answer(request) as reply:
+    async with hosts.answer(request) as (reply, _):
         return reply
 
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from itertools import count
 
-from selectllm.errors import ContentRefused, ModelError, TransientError
+from selectllm.errors import ContentRefused, ModelChanged, ModelError, ModelUnavailable, TransientError
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Ledger
@@ -48,7 +48,7 @@ async def decide_thinking(context: Context, info: ModelInfo, limit: CostLimit, k
 async def _ask(caller: Caller, way: Think, attempt: int) -> Reply:
     try:
         return (await caller.ask(trial(way, attempt))).reply
-    except (TransientError, ContentRefused):
+    except (TransientError, ContentRefused, ModelUnavailable, ModelChanged):  # they say nothing of the way
         raise
     except ModelError:
         if way is False:

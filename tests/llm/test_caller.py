@@ -15,6 +15,7 @@ from selectllm.errors import ContextLengthExceeded, CostExceeded, ModelChanged, 
 from selectllm.llm import backoff
 from selectllm.llm import caller as caller_module
 from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
+from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
@@ -86,6 +87,16 @@ def test_equal_questions_at_once_fail_together_and_can_be_asked_again(tmp_path: 
         return [*map(str, failed), (await caller.ask(Request("a"))).reply.text]
 
     assert asyncio.run(run()) == ["too long", "too long", "yes"]
+
+
+def test_a_prompt_that_was_cut_counts_as_too_long_once_no_try_is_left(tmp_path: Path) -> None:
+    """Its halves may fit; without retries, one low count must do."""
+
+    def answer(_: Request) -> Reply:
+        raise TransientError("it was cut", LOW_COUNT)
+
+    with pytest.raises(ContextLengthExceeded, match="it was cut"):
+        asyncio.run(ask(make_caller(FakeModel(answer), tmp_path, retries=0), "a"))
 
 
 def test_usage_adds_up(tmp_path: Path) -> None:
@@ -356,3 +367,34 @@ def test_a_model_that_was_another_for_a_while_has_its_replies_retracted(
         open_fake(model, settings, *(f"question {number}" for number in range(100)))
     ledger = Ledger(Store(settings.store), model.info)
     assert ledger.get(Request("question 2").key(model.info)) is None
+
+
+def test_replies_of_a_host_that_did_not_answer_a_look_are_retracted_once_its_model_is_another(tmp_path: Path) -> None:
+    class Silent(FakeModel):
+        """A host that does not answer the first look at its model, and has another one at the second."""
+
+        looks = 0
+
+        async def verify(self) -> None:
+            self.looks += 1
+            if self.looks == 1:
+                raise TransientError("gone", "connection")
+            raise ModelChanged("fake is another model by now")
+
+    silent, steady = Silent(lambda _: "silent"), Slow(lambda _: "steady")
+    ledger = Ledger(Store(str(tmp_path)), steady.info)
+
+    async def run() -> list[Entry]:
+        hosts = HostPool([silent, steady], RankingSettings(concurrency=1), steady.info)
+        await hosts.prepare(100, 10)
+        caller = Caller(hosts, ledger)
+        entries = await ask(caller, "a", "b")
+        await caller.verify()
+        with pytest.raises(ModelChanged) as error:
+            await caller.verify()
+        assert "1 replies, those since" in str(await caller.retract(error.value))
+        return entries
+
+    entries = {entry.reply.text: entry for entry in asyncio.run(run())}
+    assert ledger.get(entries["silent"].key) is None
+    assert ledger.get(entries["steady"].key) is not None

@@ -8,6 +8,7 @@ import pytest
 from selectllm.errors import ContextLengthExceeded, TransientError
 from selectllm.llm.context_guard import ContextGuard, least_tokens, warn_once
 from selectllm.llm.model import ChatModel, Request
+from selectllm.llm.usage import Usage
 from tests.llm import openai_server
 from tests.llm.test_ollama import GOOD as OLLAMA_GOOD
 from tests.llm.test_ollama import Server as OllamaServer
@@ -71,6 +72,36 @@ async def test_a_prompt_that_is_cut_once_is_asked_about_again(connect: Any) -> N
     with pytest.raises(TransientError):
         await model.answer(WORDS)
     assert (await model.answer(WORDS)).prompt_tokens == 4500
+
+
+@pytest.mark.asyncio
+async def test_replies_that_are_not_used_are_counted_as_paid() -> None:
+    usage = Usage()
+    model = ContextGuard((await openai(2050))._model, usage)
+    with pytest.raises(TransientError):
+        await model.answer(WORDS)
+    with pytest.raises(ContextLengthExceeded):
+        await model.answer(WORDS)
+    assert (usage.asked, usage.paid_prompt_tokens, usage.paid_output_tokens) == (2, 4100, 18)
+    usage = Usage()
+    model = ContextGuard((await openai(4096, 4116))._model, usage)
+    assert (await model.answer(WORDS)).prompt_tokens == 4096
+    assert (usage.asked, usage.paid_prompt_tokens) == (1, 4116), "the longer prompt alone: the caller counts the reply"
+
+
+@pytest.mark.asyncio
+async def test_a_prompt_longer_than_a_known_cut_is_not_sent() -> None:
+    usage = Usage()
+    model = ContextGuard((await openai(2050))._model, usage)
+    with pytest.raises(TransientError):
+        await model.answer(WORDS)
+    for _ in range(2):
+        with pytest.raises(ContextLengthExceeded, match="it cuts the prompt"):
+            await model.answer(WORDS)
+    sent = usage.asked
+    with pytest.raises(ContextLengthExceeded, match="25,000 bytes are more than m reads: it cuts the prompt"):
+        await model.answer(OTHER_WORDS)
+    assert usage.asked == sent
 
 
 @pytest.mark.parametrize("tokens", [4096, 5120, 4098])

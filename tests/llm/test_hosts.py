@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from selectllm import cancellation
-from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, Stopped, TransientError
+from selectllm.errors import ContextLengthExceeded, ModelChanged, ModelError, ModelUnavailable, Stopped, TransientError
 from selectllm.llm import backoff, hosts, outage
+from selectllm.llm.context_guard import warn_once
 from selectllm.llm.host_state import Connect, Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import ChatModel, Reply, Request
@@ -35,7 +36,7 @@ def pool(*models: ChatModel, absent: Sequence[Connect] = (), **options: Any) -> 
 
 
 async def answer(hosts: HostPool, check: Callable[[], None] = lambda: None, deadline: Deadline | None = None) -> Reply:
-    async with hosts.answer(REQUEST, check, deadline) as reply:
+    async with hosts.answer(REQUEST, check, deadline) as (reply, _):
         return reply
 
 
@@ -178,6 +179,19 @@ async def test_hosts_share_the_load() -> None:
 
 
 @pytest.mark.asyncio
+async def test_waiting_questions_are_served_in_the_order_that_they_came() -> None:
+    host = Host(takes=0.001)
+    host_pool = pool(host, concurrency=1)
+
+    async def ask(number: int) -> None:
+        async with host_pool.answer(Request(str(number))):
+            pass
+
+    await asyncio.gather(*map(ask, range(12)))
+    assert [int(request.text) for request in host.asked] == list(range(12))
+
+
+@pytest.mark.asyncio
 async def test_questions_wait_and_deadlines_pause_while_all_hosts_are_down() -> None:
     host = Host(down=True)
     host_pool = pool(host, concurrency=8, deadline=0.2, retries=4)
@@ -192,7 +206,7 @@ async def test_questions_wait_and_deadlines_pause_while_all_hosts_are_down() -> 
 @pytest.mark.asyncio
 async def test_a_long_outage_fails_the_run_and_keeps_all_replies() -> None:
     host_pool = pool(Host(down=True), concurrency=8, give_up_after=0.1)
-    with pytest.raises(ModelError, match=r"no host of fake has answered for .* Replies received so far are kept"):
+    with pytest.raises(ModelUnavailable, match=r"no host of fake has answered for .* Replies received so far are kept"):
         await asyncio.gather(*(answer(host_pool) for _ in range(20)))
     await host_pool.close()
 
@@ -296,6 +310,21 @@ async def test_a_host_that_is_never_ready_fails_with_its_last_error() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_host_that_cannot_load_the_model_is_told_to_less_and_less_often() -> None:
+    unready = Unready(*[ModelError("no such file")] * 1000)
+    host_pool = pool(unready, Host())
+    await host_pool.prepare(100, 500)
+    await asyncio.sleep(0.5)
+    loads = 1000 - len(unready.errors)
+    assert loads <= 5, "each of 25 probes had it load the model"
+    unready.errors.clear()
+    await asyncio.sleep(0.8)
+    assert host_pool._hosts[0].is_free
+    assert host_pool._hosts[0].vain_probes == 0
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
 async def test_probing_continues_after_an_unknown_probe_error() -> None:
     class Odd(Host):
         async def probe(self) -> None:
@@ -349,6 +378,27 @@ async def test_a_host_that_returns_with_another_version_is_prepared_again() -> N
     await host_pool.prepare(100, 500)
     assert (await asyncio.wait_for(answer(host_pool), 5)).text == "yes"
     assert len(opened) == 2
+    await host_pool.close()
+
+
+@pytest.mark.asyncio
+async def test_a_host_with_another_model_is_reached_less_and_less_often_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warn_once.cache_clear()
+    reached: list[Host] = []
+
+    async def connect() -> Host:
+        reached.append(Host())
+        reached[-1].info = dataclasses.replace(reached[-1].info, digest="another")
+        return reached[-1]
+
+    host_pool = pool(Host(), absent=[connect])
+    await host_pool.prepare(100, 500)
+    await asyncio.sleep(0.5)
+    assert 2 <= len(reached) <= 5, "each of 25 probes reached it"
+    named = [text for text in caplog.messages if "is another version there, or is asked in another way" in text]
+    assert len(named) == 1
     await host_pool.close()
 
 
@@ -422,6 +472,53 @@ async def test_another_host_answers_while_one_refuses_questions() -> None:
     await asyncio.wait_for(asyncio.gather(*(answer(host_pool) for _ in range(9))), 5)
     assert len(resting.asked) <= 2, "what was under way when it refused, and nothing after that"
     await host_pool.close()
+
+
+class Poisoned(Host):
+    """A host that refuses one question whenever it sees it, and answers all others."""
+
+    async def answer(self, request: Request) -> Reply:
+        if request.text == "poison":
+            self.asked.append(request)
+            raise refusal(None)
+        return await super().answer(request)
+
+
+async def ask_beside_poison(host_pool: HostPool, others: int) -> tuple[list[str], object]:
+    """The answers to some questions, eight at a time, and what became of one that came before them all."""
+
+    async def ask(text: str) -> str:
+        async with host_pool.answer(Request(text)) as (reply, _):
+            return reply.text
+
+    poison = asyncio.create_task(ask("poison"))
+    places = asyncio.Semaphore(8)
+
+    async def ask_other(number: int) -> str:
+        async with places:
+            return await ask(str(number))
+
+    answers = await asyncio.gather(*map(ask_other, range(others)))
+    (outcome,) = await asyncio.gather(poison, return_exceptions=True)
+    await host_pool.close()
+    return answers, outcome
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_is_refused_while_others_are_answered_is_given_up() -> None:
+    host = Poisoned(takes=0.001)
+    answers, outcome = await asyncio.wait_for(ask_beside_poison(pool(host, retries=0), 120), 20)
+    assert answers == ["yes"] * 120
+    assert isinstance(outcome, TransientError)
+    assert outcome.kind == "rate limit"
+    assert 11 <= len([request for request in host.asked if request.text == "poison"]) <= 13
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_alone_is_left_and_refused_is_given_up() -> None:
+    answers, outcome = await asyncio.wait_for(ask_beside_poison(pool(Poisoned(), give_up_after=0.2), 12), 20)
+    assert answers == ["yes"] * 12
+    assert isinstance(outcome, TransientError)
 
 
 class Limited(Host):

@@ -7,8 +7,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from selectllm.errors import StoreError
-from selectllm.llm.ledger import Ledger, note_end
+from selectllm.errors import ModelChanged, StoreError
+from selectllm.llm.ledger import Ledger, Retraction, note_end
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 
@@ -195,3 +195,33 @@ def test_a_retracted_reply_counts_no_more_in_any_order_of_files(tmp_path: Path) 
     assert [Ledger(store, INFO).get(key) is not None for key in keys] == expected
     add(store, ["one"])
     assert Ledger(store, INFO).get(keys[1]), "a later reply counts"
+
+
+def test_a_reply_that_another_run_retracts_at_once_ends_the_run_as_a_changed_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, append = Store(str(tmp_path)), Ledger._append
+
+    def append_and_retract(ledger: Ledger, entries: Any) -> None:
+        append(ledger, entries)
+        append(Ledger(store, INFO), [Retraction((request("one").key(INFO),), 0)])
+
+    monkeypatch.setattr(Ledger, "_append", append_and_retract)
+    with pytest.raises(ModelChanged, match="fake is another model by now, as another run has found"):
+        add(store, ["one"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"retracted":["a',
+        b'{"retracted":["a"]}',
+        b'{"retracted":1,"since":0,"at":1}',
+        b'{"retracted":[],"since":[],"at":1}',
+    ],
+)
+def test_a_damaged_retraction_is_passed_over(line: bytes, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    add(store, ["one"])
+    store.write_bytes(f"replies/{INFO.key}/zz-damaged.jsonl", line + b"\n")
+    assert Ledger(store, INFO).get(request("one").key(INFO)) is not None

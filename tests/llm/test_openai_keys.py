@@ -143,3 +143,11 @@ async def test_environment_values_of_the_client_are_never_sent(monkeypatch: pyte
         assert headers["authorization"] == "Bearer own"
         assert not [value for value in values.values() if value in str(headers)]
         assert "my-value" not in str(headers)
+
+
+@pytest.mark.asyncio
+async def test_a_failed_generation_that_repeats_the_key_is_kept_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    failed = error("Failed to generate JSON.", code="json_validate_failed", failed_generation=f"[1] {KEY}")
+    model = await opened(Server((400, failed)), host=None)
+    assert (await model.answer(QUESTION)).text == "[1] ***"

@@ -134,8 +134,10 @@ def test_queries_that_a_server_cuts_are_halved(
     pool = tmp_path / "long.jsonl"
     pool.write_text("\n".join(json.dumps({"instruction": f"Task {n}: " + "explain it " * 160}) for n in range(42)))
     settings = make_run(pool=str(pool), budget=3, selector="openai:m", ranking={"hosts": [base_url], "concurrency": 1})
+    answered_before = len(COUNTED)
     result = select(settings)
     summary = result.summary["ranking"]
+    assert summary["asked"] == len(COUNTED) - answered_before, "replies to cut prompts are paid for, too"
     assert (summary["ranked"], summary["split"], summary["abstained"]) == (3, 3, 0)
     assert 1 <= summary["errors_by_kind"]["low count"] <= 2, "the cut is known after the first queries"
     assert "m cuts long prompts without saying so" in caplog.text

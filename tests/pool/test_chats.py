@@ -146,6 +146,24 @@ def test_a_named_column_that_holds_chats_is_read_as_chats(write, suffix, value):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '{"from": "Paris", "to": "Rome"}',
+        '[{"from": "Paris", "to": "Rome"}]',
+        '{"role": "engineer", "name": "Ada"}',
+        '{"from": "Paris", "text": "a postcard"}',
+    ],
+)
+def test_an_instruction_of_json_without_a_content_is_no_chat(write, text):
+    assert texts(read_pool(write("pool.jsonl", [{"instruction": text}]))) == [(text, None)]
+
+
+@pytest.mark.parametrize("text", [json.dumps(user("a")), '{"from": "human", "value": "a"}'])
+def test_an_instruction_that_is_a_turn_of_json_is_a_chat(write, text):
+    assert texts(read_pool(write("pool.jsonl", [{"instruction": text}]))) == [("a", None)]
+
+
+@pytest.mark.parametrize(
     ("messages", "reason"),
     [
         (None, "no messages"),

@@ -75,6 +75,20 @@ def test_a_folder_within_a_folder_is_no_file_whatever_its_name(pattern, folder, 
     assert [part.name for part in fetch(location + pattern).parts] == ["part-0.jsonl", "part-1.jsonl", "part-2.jsonl"]
 
 
+def test_a_pattern_names_the_files_that_it_leaves_out(folder, write, tmp_path, caplog):
+    location = folder(".jsonl")
+    for name in ("part-2", "part-3.jsonl.1", "_part-SUCCESS"):
+        write(name, b"")
+    assert len(fetch(location + "/*part-*").parts) == 2
+    assert caplog.messages == [
+        f"{location}/*part-* fits files that are not read: part-2, part-3.jsonl.1. Their names do not end in a format, "
+        "such as .jsonl"
+    ]
+    caplog.clear()
+    fetch(location)
+    assert not caplog.messages, "a folder may hold other files"
+
+
 def test_empty_files_of_a_folder_are_no_fault(write, tmp_path):
     write("a.jsonl", b"")
     with pytest.raises(PoolError, match="holds only empty files"):

@@ -140,6 +140,19 @@ def test_a_model_that_is_too_slow_for_the_longest_query_is_named(capsys: pytest.
     )
 
 
+def test_the_query_size_of_the_environment_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELECTLLM_QUERIES__SIZE", "5")
+    with FaultyOllama(context_length=6144) as server:
+        _, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host)
+    assert "5 of the longest candidates take about 2,500" in str(checks["context"]["seen"])
+    assert checks["context"]["ok"], "14 of them would not fit"
+    assert "5 of the longest candidates, about 2,500 tokens, take about" in str(checks["speed"]["seen"])
+    _, checks = openai_findings(RankingServer(), capsys)
+    assert "of 5 of the longest candidates were read whole" in str(checks["context"]["seen"])
+
+
 def test_each_host_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with FaultyOllama() as server:
         code, checks = findings(capsys, "--selector", "ollama:m", "--host", server.host, "--host", "http://127.0.0.1:9")

@@ -1,7 +1,9 @@
 """`--think auto` is decided by one question to the model, over HTTP."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,14 @@ from starlette.responses import JSONResponse, Response
 
 from selectllm import select
 from selectllm.cli.main import main
-from selectllm.errors import TooManyAbstained
+from selectllm.errors import ModelChanged, ModelError, ModelUnavailable, TooManyAbstained
+from selectllm.llm.model import Reply
+from selectllm.ranking.diagnosis import _tried
 from selectllm.report.format import counts
 from selectllm.settings import RunSettings
+from selectllm.steps.thinking import _ask
 from selectllm.testing.faulty_ollama import FaultyOllama
+from tests.conftest import FakeModel, make_caller
 from tests.llm.openai_server import CHOICE, GOOD, RankingServer, serve
 
 MakeRun = Callable[..., RunSettings]
@@ -131,3 +137,26 @@ def test_doctor_tries_how_the_model_thinks(
     assert (code == 0, findings["thinking"]["ok"], findings["query"]["ok"]) == (ok, ok, ok)
     assert seen in findings["thinking"]["seen"]
     assert ok or findings["thinking"]["advice"] == "use --think auto"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_the_way"),
+    [
+        (ModelError("thinking is not supported"), True),
+        (ModelUnavailable("no host takes questions"), False),
+        (ModelChanged("another model by now"), False),
+    ],
+)
+def test_only_a_refusal_of_the_way_to_think_speaks_against_it(
+    error: ModelError, is_of_the_way: bool, tmp_path: Path
+) -> None:
+    def fail(_: object) -> Reply:
+        raise error
+
+    async def try_both() -> list[Reply | BaseException]:
+        caller = make_caller(FakeModel(fail), tmp_path)
+        tried = _tried(make_caller(FakeModel(fail), tmp_path)._hosts, "low", is_first=False)
+        return await asyncio.gather(tried, _ask(caller, "low", 1), return_exceptions=True)
+
+    expected = Reply("", "refused") if is_of_the_way else error
+    assert asyncio.run(try_both()) == [expected, expected]
