@@ -31,9 +31,11 @@ CONCURRENCY: Final = 4
 DELAY: Final = 0.02
 SETTINGS: Final = (
     *("--budget", "27", "--depth", "1", "--query-size", "5", "--selector", "ollama:m"),
-    *("--history", "weekly", "--slot", "first"),
+    *("--history", "weekly", "--slot", "first", "--looks", "0.4"),
 )
 """Twenty queries, ranked in two blocks, the second of which the budget cuts: every step has something to do."""
+
+BY_TIERS: Final = ("--gather", "tiers")
 
 SECOND_BLOCK: Final = "are ranked, and the budget is 27"
 
@@ -47,7 +49,8 @@ STEPS: Final = (
     "centroids",
     "queries",
     "rankings",
-    "tournament",
+    "looks",
+    "ratings",
     "preferences",
     "selection",
 )
@@ -135,6 +138,7 @@ class Scene:
         self._environment = environment
         self._pool = write_pool(folder / "pool.jsonl", ROWS)
         self._runs = 0
+        self.more: tuple[str, ...] = ()  # further options
 
     def run(self, moment: str = "", nth: int = 1, blow: Blow = "kill", **order: Any) -> Ended:
         """Run until the process ends."""
@@ -150,7 +154,7 @@ class Scene:
         stderr, log = self.folder / f"stderr-{self._runs}", self.folder / f"moments-{self._runs}"
         order_with_files = Order(
             entry=self.entry,
-            arguments=[str(self._pool), *self._settings, "--host", self.server.host, *self._folders()],
+            arguments=[str(self._pool), *self._settings, *self.more, "--host", self.server.host, *self._folders()],
             inside=[str(self.store), str(self.out)],
             log=str(log),
             moment=moment,
@@ -233,10 +237,11 @@ class Undisturbed:
 
 
 @cache
-def undisturbed_run() -> Undisturbed:
+def undisturbed_run(more: tuple[str, ...] = ()) -> Undisturbed:
     """An undisturbed run in its own interpreter, store and folder; once per test session."""
     with TemporaryDirectory() as folder, FaultyOllama(delay=DELAY, parallel=CONCURRENCY) as server:
         scene = Scene(Path(folder), server)
+        scene.more = more
         ended = scene.begin(fresh=True).end()
         assert (ended.code, ended.stderr, scene.faults()) == (0, "", []), (ended, scene.faults())
         assert len(ended.questions) == len(scene.kept()), "each reply is asked for once, and kept"

@@ -14,6 +14,7 @@ from selectllm.testing.faulty_ollama import FaultyOllama
 from tests.boundaries import Blow
 from tests.campaign import (
     ARTIFACTS,
+    BY_TIERS,
     CONCURRENCY,
     DELAY,
     STOPPED,
@@ -21,6 +22,7 @@ from tests.campaign import (
     Undisturbed,
     check_goes_on,
     short,
+    undisturbed_run,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to find the file of a handle")
@@ -73,6 +75,17 @@ def test_a_run_killed_at_any_moment_continues(moment: str, nth: int, scene: Scen
     assert dead.code == -signal.SIGKILL
     assert dead.moments[-1] == moment or "replies" in moment
     check_goes_on(scene, undisturbed, deaths=1)
+
+
+@pytest.mark.parametrize(
+    ("moment", "nth"), short(5, [(f"{what} tournament.{end}", 1) for what in WRITING for end in ("parquet", "json")])
+)
+def test_a_run_by_tiers_that_is_killed_while_storing_a_tournament_continues(
+    moment: str, nth: int, scene: Scene
+) -> None:
+    scene.more = BY_TIERS
+    assert scene.run(moment, nth).code == -signal.SIGKILL
+    check_goes_on(scene, undisturbed_run(BY_TIERS), deaths=1)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ pytestmark = [
 MOMENTS = [
     *(("not renamed pool.json", 1), ("after embedder", 1), ("synced replies", 4), ("half written queries.parquet", 1)),
     *(("renamed embeddings.parquet", 1), ("half written replies", 2), ("not renamed rankings.parquet", 2)),
-    *(("renamed tournament.parquet", 1), ("not synced selection.json", 1), ("half written runs", 1)),
+    *(("renamed ratings.parquet", 1), ("not synced selection.json", 1), ("half written runs", 1)),
     *(
         ("renamed history", 1),
         ("renamed out", 2),
@@ -29,7 +29,7 @@ MOMENTS = [
     ),
     *(("half written vectors", 1), ("renamed vectors", 1), ("not renamed centroids.parquet", 1)),
     *(("half written centroids.json", 1), ("renamed rankings.json", 1), ("not synced replies", 7)),
-    *(("not synced tournament.json", 1), ("not renamed selection.parquet", 1), ("half written history", 1)),
+    *(("not synced looks.json", 1), ("not renamed selection.parquet", 1), ("half written history", 1)),
     *(("not renamed latest", 1), ("half written out", 3), ("before embedder", 1)),
 ]
 """Together with the kills during requests below, there are thirty."""
