@@ -164,5 +164,5 @@ def test_a_remote_worker_receives_the_key(define: Define, make_run: MakeRun) -> 
         assert b"block's" not in sent
         piece, item = pickle.loads(sent)
         ranks, _ = piece(item)
-        assert len(ranks) == 3
+        assert len(ranks.ranks) == 3
         assert keys_of(server) == {"block's"}

@@ -98,7 +98,7 @@ def test_workers_share_one_concurrency_limit(make_run: MakeRun, task_states: Cal
     with FaultyOllama(delay=0.05, parallel=16) as server:
         settings = make_run(
             rows=240, budget=60, selector=f"ollama:{server.model}", queries={"size": 4},
-            ranking={"hosts": [server.host], "concurrency": 3},
+            ranking={"hosts": [server.host], "concurrency": 3, "gather": "tiers"},
         )  # fmt: skip
         final = select_instructions(settings, FlowSettings(runner="dask", workers=8), return_state=True)
     assert len(server.asked) == 60

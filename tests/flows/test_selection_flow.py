@@ -87,7 +87,7 @@ def test_reasons_are_a_task_of_their_own(
         return '{"reason": "It is *definite*."}' if request.question.startswith("reason") else by_id(request)
 
     fake_model(answer)
-    settings = make_run(selector="ollama:m", reasons=True, criteria="Medicine")
+    settings = make_run(selector="ollama:m", reasons=True, criteria="Medicine", ranking={"gather": "tiers"})
     final = select_instructions(settings, return_state=True)
     assert task_states(final)["reasons"] == ["Completed"]
     assert (final.result()["reasons"]["given"], final.result()["criteria"]) == (5, "Medicine")
@@ -96,6 +96,21 @@ def test_reasons_are_a_task_of_their_own(
     assert "It is *definite*. (ranked 1 in query" in str(page["selection"].data)
     assert "It is &#42;definite&#42;&#46; (ranked 1 in query" in str(page["selection-summary"].data)
     assert task_states(select_instructions(settings, return_state=True))["reasons"] == ["Cached"]
+
+
+def test_ratings_are_tasks_of_the_flow_that_the_library_shares(
+    make_run: MakeRun, fake_model: Callable[..., FakeModel], task_states: TaskStates
+) -> None:
+    model = fake_model()
+    settings = make_run(selector="ollama:m", ranking={"looks": 0.5, "think": "off"})
+    final = select_instructions(settings, return_state=True)
+    states, asked = task_states(final), len(model.asked)
+    assert (states["looks"], states["ratings"]) == (["Completed"], ["Completed"])
+    assert final.result()["ratings"]["looks"] > 0
+    again = select(settings)
+    assert {"looks", "ratings"} <= set(again.summary["cached"])
+    assert len(model.asked) == asked
+    assert again.summary["artifacts"]["selection"] == final.result()["artifacts"]["selection"]
 
 
 def test_a_strategy_runs_only_the_steps_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
