@@ -5,8 +5,9 @@ exp(x / NOISE), then the next among those that are left, and so on; what an answ
 have a standard normal prior. The rating is the most probable worth, and its spread that of the normal curve around it
 (Laplace's approximation), so that both depend on the answers alone, and not on the order in which they came.
 
-openskill, which updates ratings answer by answer, needs that order, and found 3 to 8 % fewer of the best rows in the
-simulation (`benchmarks/simulation.py`).
+The package openskill, tried in its place, updates ratings answer by answer, so that their order counts. With the same
+number of questions it found 59 % of the true best 300 of 14,000 rows where this finds 63 %, and as many of the best
+1,000 (simulated judge, noise 0.5).
 
 Sources: Luce, Individual Choice Behavior, 1959; Plackett, The Analysis of Permutations, 1975.
 """
