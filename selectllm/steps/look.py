@@ -4,7 +4,6 @@ What was asked about the cut of another budget, or with other rows excluded, is 
 asked twice. Each such generation is an artifact, made from the one before, with all further looks up to its own.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -109,7 +108,7 @@ class _Asking:
 
     known: Evidence
     candidates: dict[str, Candidate]
-    barred: Collection[str]
+    barred: set[str]
 
 
 async def _ask(
@@ -129,6 +128,7 @@ async def _ask(
             )
             told = _look_rows(groups, outcomes, number, asking.known.next_question)
             rows += told
+            asking.barred |= set(ranker.stats.refused_rows)
             asking.known = asking.known.with_looks(pa.Table.from_pylist(told, schema=LOOKS))
     return rows, rounds, ranker.stats
 
