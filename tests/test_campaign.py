@@ -154,7 +154,7 @@ def test_a_file_is_durable_before_it_is_renamed(tmp_path: Path, server: FaultyOl
 
 STOPS: list[Moment] = [
     *(("before embedder", 1), ("not synced pool.json", 1), ("half written replies", 5), ("not synced replies", 12)),
-    *(("renamed rankings.json", 1), ("half written tournament.parquet", 1), ("not renamed latest", 1)),
+    *(("renamed rankings.json", 1), ("half written ratings.parquet", 1), ("not renamed latest", 1)),
     *(("half written out", 2), ("renamed out", 3)),
 ]
 
