@@ -32,7 +32,7 @@ def test_the_set_of_options_is_fixed() -> None:
         f"--{name}"
         for name in (
             "more-files",
-            "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
+            "budget", "selector", "criteria", "reasons", "strategy", "near-duplicate", "seed", "store", "out",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
@@ -179,6 +179,8 @@ def test_options_become_settings() -> None:
         (["--max-cost", "5"], "--max-cost needs --price-in or --price-out"),
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
         (["--reasons", "--selector", "scripted:first"], "--reasons needs a model: scripted selectors go by a rule"),
+        (["--near-duplicate", "0"], "--near-duplicate should be greater than 0, not '0'"),
+        (["--near-duplicate", "1.1"], "--near-duplicate should be less than or equal to 1, not '1.1'"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),
