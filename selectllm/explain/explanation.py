@@ -58,8 +58,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the chosen rows were kept from saying the same: from which cosine on rows were passed over, if any were."""
+    """How the chosen rows were kept from saying the same; null what was not asked for.
 
+    `diversity` is how much that counted against ratings, `near_duplicate` the cosine from which on rows were passed
+    over.
+    """
+
+    diversity: float | None
     near_duplicate: float | None
 
 

@@ -100,16 +100,17 @@ def _rating(explanation: Explanation) -> str:
 def _of_spread(explanation: Explanation, rank: str) -> str:
     """Why a preferred row was chosen or not, where the chosen rows must not say the same."""
     decision, standing = explanation.decision, f"the strategy {explanation.strategy} prefers it"
+    assert decision.spread is not None
     if near := decision.near:
         return f"passed over: it is nearly the same (cosine {near.cosine:.2f}) as row {near.row}, which was chosen"
     if explanation.rating is not None:
         standing = _rating(explanation)
     elif explanation.rank is not None:
         standing = rank
-    return (
-        f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen that are "
-        "not nearly the same"
-    )
+    place = f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen"
+    if diversity := decision.spread.diversity:
+        return f"{place} by rating and diversity together (diversity {diversity:g})"
+    return f"{place} that are not nearly the same"
 
 
 def _query(explanation: Explanation, width: int) -> list[str]:

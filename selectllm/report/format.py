@@ -141,11 +141,14 @@ def counts(summary: dict[str, Any]) -> list[str]:
 
 
 def _of_spread(selection: Mapping[str, Any]) -> list[str]:
-    """What was passed over, where the chosen rows must not say the same."""
-    if (passed := selection.get("passed_over")) is None:
-        return []
-    near = f"{selection['near_duplicate']:g}"
-    return [f"{passed:,} rows were passed over: they are nearly the same as a chosen row (cosine of at least {near})."]
+    """How rows were chosen that do not say the same, and what was passed over, where that was asked for."""
+    sentences = []
+    if diversity := selection.get("diversity"):
+        sentences.append(f"Chosen by rating and diversity together (diversity {diversity:g}).")
+    if (passed := selection.get("passed_over")) is not None:
+        near = f"cosine of at least {selection['near_duplicate']:g}"
+        sentences.append(f"{passed:,} rows were passed over: they are nearly the same as a chosen row ({near}).")
+    return sentences
 
 
 def _of_reasons(reasons: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What of the preferences is chosen where rows must not say the same: near-duplicates are passed over."""
+"""What of the preferences is chosen where rows must not say the same: by diversity, and without near-duplicates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from selectllm.embedding.vector_cache import matrix
 from selectllm.errors import TooFewRanked
+from selectllm.queries import Vectors
+from selectllm.ranking.diversity import Aim, choose_diverse
 from selectllm.ranking.near_duplicates import Picks, choose_distinct
 from selectllm.schemas import NEAR_DUPLICATES
 from selectllm.settings import RunSettings
@@ -25,7 +27,9 @@ class Spread:
 
 def spread_settings(settings: RunSettings) -> dict[str, Any]:
     """The settings that ask for rows which do not say the same; empty where the first N are chosen as they come."""
-    return {} if settings.near_duplicate is None else {"near_duplicate": settings.near_duplicate}
+    diversity = {"diversity": settings.diversity} if settings.diversity else {}
+    near_duplicate = {} if settings.near_duplicate is None else {"near_duplicate": settings.near_duplicate}
+    return diversity | near_duplicate
 
 
 def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings) -> Spread:
@@ -36,7 +40,7 @@ def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings) -
     preferences = in_order(preferences, ("place", "ascending"))
     rows = pc.index_in(preferences["id"], value_set=embeddings["id"].combine_chunks())
     vectors = matrix(embeddings)[rows.to_numpy()]
-    picks = _picks(vectors, settings)
+    picks = _picks(preferences, vectors, settings)
     if len(picks.chosen) < settings.budget:
         raise TooFewRanked(
             f"{len(picks.chosen):,} rows are left, and the budget is {settings.budget:,}: the other "
@@ -48,9 +52,13 @@ def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings) -
     return Spread(preferences.take(pa.array(np.sort(picks.chosen))), _near_duplicates(preferences, picks))
 
 
-def _picks(vectors: Any, settings: RunSettings) -> Picks:
-    assert settings.near_duplicate is not None
-    return choose_distinct(vectors, settings.budget, settings.near_duplicate)
+def _picks(preferences: pa.Table, vectors: Vectors, settings: RunSettings) -> Picks:
+    limit = settings.near_duplicate
+    if limit is not None and not settings.diversity:
+        return choose_distinct(vectors, settings.budget, limit)
+    scores = preferences["score"]
+    numbers = None if scores.null_count else scores.to_numpy()
+    return choose_diverse(vectors, numbers, Aim(settings.diversity, settings.budget), limit)
 
 
 def _near_duplicates(preferences: pa.Table, picks: Picks) -> pa.Table:

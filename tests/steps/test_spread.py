@@ -151,3 +151,44 @@ def test_a_slot_keeps_its_rows_and_pruning_keeps_what_was_passed_over(about_subj
     assert second.table("near_duplicates") == first.table("near_duplicates")
     other = select(about_subjects(strategy="longest", near_duplicate=0.95, history="h", slot="two"))
     assert not set(other.table()["id"].to_pylist()) & set(first.table()["id"].to_pylist())
+
+
+@pytest.mark.parametrize("fields", [{"strategy": "longest"}, {"strategy": "random"}, TIERS, RATINGS])
+def test_diversity_chooses_rows_about_more_subjects_in_the_order_of_preference(
+    fields: dict[str, Any], about_subjects: MakeRun, fake_model: MakeModel
+) -> None:
+    fake_model()
+    result = select(about_subjects(budget=10, diversity=1, **fields))
+    assert len(set(subjects_of(result))) == 10
+    preferred = result.table("preferences")["id"].to_pylist()
+    chosen = result.table()["id"].to_pylist()
+    assert chosen == sorted(chosen, key=preferred.index)
+    assert result.table()["order"].to_pylist() == list(range(1, 11))
+    assert result.summary["selection"]["diversity"] == 1
+    assert "by rating and diversity together (diversity 1)" in format_selection(result, None, 200)
+    for id in result.table("pool")["id"].to_pylist():
+        explanation = explain(result.store, id)
+        assert explanation.decision.chosen == (id in chosen)
+        if id in preferred:
+            assert f"at place {preferred.index(id) + 1}, and 10 rows" in render_explanation(explanation, 200)
+            assert "rating and diversity together" in render_explanation(explanation, 200)
+
+
+def test_no_diversity_is_the_plain_choice_and_has_its_key(about_subjects: MakeRun) -> None:
+    plain, zero = select(about_subjects(strategy="longest")), select(about_subjects(strategy="longest", diversity=0))
+    assert zero.summary["artifacts"] == plain.summary["artifacts"]
+    assert set(plain.summary["seconds"]) == {"pool", "preferences", "selection"}
+    other = select(about_subjects(strategy="longest", diversity=0.5))
+    assert other.summary["artifacts"]["selection"] != plain.summary["artifacts"]["selection"]
+    assert other.summary["artifacts"]["preferences"] == plain.summary["artifacts"]["preferences"]
+
+
+def test_diversity_passes_over_near_duplicates_and_never_excluded_rows(about_subjects: MakeRun, tmp_path: Path) -> None:
+    first = select(about_subjects(strategy="longest", budget=3, diversity=0.5))
+    (tmp_path / "ids.txt").write_text("\n".join(first.table()["id"].to_pylist()))
+    fields = {"strategy": "longest", "diversity": 0.01, "exclude": (str(tmp_path / "ids.txt"),)}
+    result = select(about_subjects(budget=9, near_duplicate=0.95, **fields))
+    assert len(set(subjects_of(result))) == 9
+    assert not set(result.table()["id"].to_pylist()) & set(first.table()["id"].to_pylist())
+    assert len(result.table("near_duplicates")) == result.summary["selection"]["passed_over"] > 0
+    assert select(about_subjects(budget=9, near_duplicate=0.95, **fields)).summary["cached"]
