@@ -7,11 +7,13 @@ the mean, over all rows, of the highest cosine to a chosen row, where a cosine b
 one that adds most. The sum is monotone and submodular, so this reaches at least 1 - 1/e (63 %) of the best choice among
 the rows that may be picked.
 
-Sources: Nemhauser, Wolsey and Fisher, An Analysis of Approximations for Maximizing Submodular Set Functions, 1978; for
-gains that are computed anew only when they matter, Minoux, Accelerated Greedy Algorithms, 1978.
+Gains are kept exact at each pick: it changes them only by the rows that it covers better, which soon are few. That
+takes as long as computing all gains about ln(budget) times.
+
+Source: Nemhauser, Wolsey and Fisher, An Analysis of Approximations for Maximizing Submodular Set Functions, 1978.
 """
 
-import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,25 +21,22 @@ import numpy as np
 import numpy.typing as npt
 
 from selectllm.cancellation import raise_if_cancelled
-from selectllm.queries import Vectors
+from selectllm.queries import Rows, Vectors
 from selectllm.ranking.near_duplicates import PassedOver, Picks, choose_distinct, nearest_chosen
 
 Numbers = npt.NDArray[np.float64]
 
 CANDIDATES: Final = 10
-"""Rows that may be picked, for each row of the budget: the first of the order. All rows are to be covered."""
+"""Rows that may be picked, for each row of the budget: the first of the order."""
+
+COVERED: Final = 100_000
+"""Rows to be covered; of more, as many are taken, evenly spread over the order. All would take hours."""
 
 DIGITS: Final = 6
 """Digits of a gain, times the budget, that count: of equal gains the row that comes first is picked."""
 
-ROWS: Final = 4096
-"""Rows whose cover is computed at a time: memory grows with the rows alone, and not with rows times candidates."""
-
-TOGETHER: Final = 512
-"""Candidates whose first gains are computed at a time."""
-
-AGAIN: Final = 32
-"""Candidates whose gains are computed anew at a time: one product of matrices is faster than many of vectors."""
+BLOCK: Final = 1024
+"""Rows, and candidates, that are compared at a time: memory grows with rows, and not with rows times candidates."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,39 @@ class Aim:
 
 
 class _Cover:
-    """How well the chosen rows cover each row: its highest cosine to one of them, and 0 before there is any."""
+    """How well the chosen rows cover each row, and how much each candidate would add to the mean.
 
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-        self._highest = np.zeros(len(vectors), dtype=np.float32)
+    The cover of a row is its highest cosine to a chosen row, and 0 before there is any.
+    """
 
-    def gains(self, rows: list[int]) -> Numbers:
-        """How much the mean cover would grow by each of these rows."""
-        sums = np.zeros(len(rows))
-        for first in range(0, len(self._vectors), ROWS):
-            part = slice(first, first + ROWS)
-            growth = self._vectors[part] @ self._vectors[rows].T
-            growth -= self._highest[part, None]
-            sums += np.maximum(growth, 0, out=growth).sum(axis=0, dtype=np.float64)
-        return sums / len(self._vectors)
+    def __init__(self, rows: Vectors, candidates: Vectors) -> None:
+        self._rows, self._candidates = rows, candidates
+        self._cover = np.zeros(len(rows), dtype=np.float32)
+        self._sums = np.zeros(len(candidates))
+        self._change(1, np.arange(len(rows)), np.full(len(rows), np.inf, dtype=np.float32))
 
-    def add(self, row: int) -> None:
-        np.maximum(self._highest, self._vectors @ self._vectors[row], out=self._highest)
+    @property
+    def gains(self) -> Numbers:
+        """How much the mean cover would grow by each candidate."""
+        return self._sums / len(self._rows)
+
+    def add(self, candidate: int) -> None:
+        """Let a candidate cover rows, too."""
+        cosines = self._rows @ self._candidates[candidate]
+        better = np.flatnonzero(cosines > self._cover)
+        self._change(-1, better, cosines[better] - self._cover[better])
+        self._cover[better] = cosines[better]
+
+    def _change(self, sign: int, rows: Rows, most: Vectors) -> None:
+        """Add to the sums, or take from them, what each candidate covers of rows beyond their cover, up to `most`."""
+        for part in _blocks(len(rows)):
+            raise_if_cancelled()
+            vectors, cover, limit = self._rows[rows[part]], self._cover[rows[part], None], most[part, None]
+            for block in _blocks(len(self._candidates)):
+                growth = vectors @ self._candidates[block].T
+                growth -= cover
+                np.clip(growth, 0, limit, out=growth)
+                self._sums[block] += sign * growth.sum(axis=0, dtype=np.float64)
 
 
 def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: float | None = None) -> Picks:
@@ -77,36 +91,19 @@ def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: fl
     chosen one. Only the first 10 * budget rows may be picked. Where too many of these are passed over, the rest of the
     rows follows in its order. Returns fewer rows than the budget where no more are left.
     """
-    candidates = min(len(vectors), CANDIDATES * aim.budget)
-    ratings = scaled(None if scores is None else scores[:candidates], candidates)
-    cover, picks, share = _Cover(vectors), Picks(), aim.diversity * aim.budget
-
-    def gains(rows: list[int]) -> list[float]:
-        found: list[float] = ((1 - aim.diversity) * ratings[rows] + share * cover.gains(rows)).round(DIGITS).tolist()
-        return found
-
-    # A gain shrinks as rows are picked: one that was computed earlier is an upper bound. Each entry says when it was.
-    heap: list[tuple[float, int, int]] = []
-    for first in range(0, candidates, TOGETHER):
-        raise_if_cancelled()
-        rows = list(range(first, min(first + TOGETHER, candidates)))
-        heap += [(-gain, row, 0) for gain, row in zip(gains(rows), rows, strict=True)]
-    heapq.heapify(heap)
-    while heap and len(picks.chosen) < aim.budget:
-        raise_if_cancelled()
-        _, row, known = heapq.heappop(heap)
-        if known < len(picks.chosen):
-            rows = [row, *_outdated(heap, len(picks.chosen))]
-            for gain, again in zip(gains(rows), rows, strict=True):
-                heapq.heappush(heap, (-gain, again, len(picks.chosen)))
-        elif near := _near(vectors, picks, row, limit):
+    count = min(len(vectors), CANDIDATES * aim.budget)
+    ratings = scaled(None if scores is None else scores[:count], count)
+    cover, picks, is_left = _Cover(_to_cover(vectors), vectors[:count]), Picks(), np.ones(count, dtype=bool)
+    while is_left.any() and len(picks.chosen) < aim.budget:
+        gains = (1 - aim.diversity) * ratings + aim.diversity * aim.budget * cover.gains
+        row = int(np.where(is_left, gains.round(DIGITS), -np.inf).argmax())
+        is_left[row] = False
+        if near := _near(vectors, picks, row, limit):
             picks.passed_over.append(near)
         else:
             picks.chosen.append(row)
             cover.add(row)
-    if limit is None:
-        return picks
-    return choose_distinct(vectors, aim.budget, limit, picks, start=candidates)
+    return picks if limit is None else choose_distinct(vectors, aim.budget, limit, picks, start=count)
 
 
 def scaled(scores: Numbers | None, count: int) -> Numbers:
@@ -121,12 +118,14 @@ def scaled(scores: Numbers | None, count: int) -> Numbers:
     return (scores - lowest) / (highest - lowest) if highest > lowest else np.ones(count)
 
 
-def _outdated(heap: list[tuple[float, int, int]], now: int) -> list[int]:
-    """The rows of the next entries, up to the first that is of now; they leave the heap."""
-    rows: list[int] = []
-    while heap and len(rows) < AGAIN - 1 and heap[0][2] < now:
-        rows.append(heapq.heappop(heap)[1])
-    return rows
+def _to_cover(vectors: Vectors) -> Vectors:
+    if len(vectors) <= COVERED:
+        return vectors
+    return vectors[np.linspace(0, len(vectors) - 1, COVERED).astype(np.int64)]
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(first, first + BLOCK) for first in range(0, count, BLOCK))
 
 
 def _near(vectors: Vectors, picks: Picks, row: int, limit: float | None) -> PassedOver | None:

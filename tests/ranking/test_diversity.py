@@ -79,8 +79,7 @@ def test_equal_rows_are_not_both_picked_and_the_first_of_them_is() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ratings = drawn(60)
     expected = choose_diverse(vectors, ratings, Aim(0.6, 9))
-    for name in ("ROWS", "TOGETHER", "AGAIN"):
-        monkeypatch.setattr(diversity, name, 7)
+    monkeypatch.setattr(diversity, "BLOCK", 7)
     assert choose_diverse(vectors, ratings, Aim(0.6, 9)) == expected
 
 
@@ -121,3 +120,9 @@ def test_ratings_are_scaled_over_the_rows_that_may_be_picked() -> None:
     vectors, _ = drawn(60)
     scores = np.concatenate([np.linspace(5, 4, 20), np.full(40, -1e6)])
     assert choose_diverse(vectors, scores, Aim(0.4, 2)) == choose_diverse(vectors, scores.clip(4), Aim(0.4, 2))
+
+
+def test_of_many_rows_those_to_be_covered_are_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diversity, "COVERED", 4)
+    vectors = np.eye(7, dtype=np.float32)
+    assert choose_diverse(vectors, None, Aim(1, 4)).chosen == [0, 2, 4, 6]
