@@ -16,6 +16,7 @@ from selectllm.steps.find_committed import find_committed
 from selectllm.steps.give_reasons import give_reasons
 from selectllm.steps.model import check_model
 from selectllm.steps.read_pool import read_pool
+from selectllm.steps.spread import spread_settings
 from selectllm.steps.validate import keeping_verdicts, start_pool_validation, validate
 from selectllm.store import Store
 from selectllm.store.history import with_slot
@@ -52,7 +53,8 @@ def choose_rows(context: Context) -> None:
     validation = start_pool_validation(context, pool)
     excluded = context.run(exclude, pool)
     model = context.run(check_model) if "model" in strategy.needs else None
-    embeddings = context.run(embed, pool) if "embeddings" in strategy.needs else None
+    is_spread = bool(spread_settings(context.settings))  # the choice needs vectors, whatever the strategy needs
+    embeddings = context.run(embed, pool) if is_spread or "embeddings" in strategy.needs else None
     context.finish(validation)
     if embeddings:
         context.run(validate, embeddings, pool)
@@ -61,6 +63,6 @@ def choose_rows(context: Context) -> None:
         choice = Choice(context, {kind: result for kind, result in results.items() if result}, model)
         choice = replace(choice, own=strategy.prepare(choice))
         preferences = context.run(prefer, strategy, choice)
-        if context.run(choose, pool, preferences, excluded):
+        if context.run(choose, pool, preferences, excluded, embeddings if is_spread else None):
             return
         excluded = context.run(exclude, pool)  # another run has just taken some of these rows

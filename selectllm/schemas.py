@@ -90,6 +90,13 @@ PREFERENCES: Final = _schema(
     pa.field("reply", pa.string()),  # keys of the replies that said so, with commas between them
 )
 
+NEAR_DUPLICATES: Final = _schema(  # the preferences that were passed over, in their order
+    pa.field("place", pa.int64(), nullable=False),  # as in PREFERENCES
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("near", pa.string(), nullable=False),  # the id of the chosen row that says nearly the same
+    pa.field("cosine", pa.float64(), nullable=False),  # of the vectors of the two
+)
+
 SELECTION: Final = _schema(
     pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
     pa.field("id", pa.string(), nullable=False),

@@ -194,6 +194,12 @@ class RunSettings(Settings):
     strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
     """How rows are chosen: selectllm (a model ranks the rows of small queries), random, longest, or one that an
     installed package brings along."""
+    diversity: float = Field(0, ge=0, le=1, kw_only=True, title="Diversity")
+    """How much it counts, against ratings, that the chosen rows are unlike and together cover the others (0 to 1). 0:
+    the rows that come first are chosen."""
+    near_duplicate: float | None = Field(None, gt=0, le=1, kw_only=True, title="Near-duplicates")
+    """Pass over rows whose vectors have this cosine, or a higher one, to that of a chosen row (more than 0 and up to
+    1), such as 0.95. Default: no row is passed over."""
     seed: int = Field(0, ge=0, lt=2**32, kw_only=True, title="Seed")
     """Fixes clustering, matching and the order that candidates are shown in (0 to 4,294,967,295)."""
     store: str = Field("./artifacts", min_length=1, kw_only=True, title="Store")

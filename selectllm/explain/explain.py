@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import UsageError
-from selectllm.explain.explanation import Candidate, Decision, Explanation
+from selectllm.explain.explanation import Candidate, Decision, Explanation, Near
 from selectllm.explain.lineage import Lineage, Row, answers_about, looks_of, rounds_of, where
 from selectllm.store import Store
 
@@ -67,7 +67,9 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     looks = lineage.rows("looks")
     answers = answers_about(lineage, id, members, ranks, tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if rated:
+    if lineage.spread:
+        decision = _spread_decision(lineage, pool, id, bool(ranks))
+    elif rated:
         decision = _rated_decision(lineage, id)
     else:
         decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
@@ -111,6 +113,28 @@ def _rated_decision(lineage: Lineage, id: str) -> Decision:
     if chosen := where(lineage.table("selection"), "id", id):
         return Decision(chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"], place=place)
     return Decision(chosen=False, why="place" if place else "abstained", place=place)
+
+
+def _spread_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: bool) -> Decision:
+    """Why a row was chosen, or not, where the chosen rows must not say the same: then no tier is taken whole."""
+    excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
+    if id in excluded:
+        return Decision(chosen=False, why="excluded", reason=excluded[id])
+    if id in lineage.refused_rows:
+        return Decision(chosen=False, why="refused")
+    open_to_choice = [other for other in lineage.table("preferences")["id"].to_pylist() if other not in excluded]
+    place = open_to_choice.index(id) + 1 if id in open_to_choice else None
+    decision = Decision(chosen=False, why="place", place=place, spread=lineage.spread)
+    if chosen := where(lineage.table("selection"), "id", id):
+        return replace(decision, chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"])
+    for passed in lineage.rows("near_duplicates"):
+        if passed["id"] == id:
+            (near,) = where(pool, "id", passed["near"])
+            return replace(decision, why="passed_over", near=Near(near["row"], near["id"], passed["cosine"]))
+    if place:
+        return decision
+    is_unranked = is_answered and not lineage.is_pointwise and not lineage.has("ratings")
+    return replace(decision, why="unranked" if is_unranked else "abstained")
 
 
 def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, tournament: Sequence[Row]) -> Decision:

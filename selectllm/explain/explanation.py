@@ -57,6 +57,27 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How the chosen rows were kept from saying the same; null what was not asked for.
+
+    `diversity` is how much that counted against ratings, `near_duplicate` the cosine from which on rows were passed
+    over.
+    """
+
+    diversity: float | None
+    near_duplicate: float | None
+
+
+@dataclass(frozen=True)
+class Near:
+    """The chosen row that is nearly the same, by its number in the pool and its id, and the cosine."""
+
+    row: int
+    id: str
+    cosine: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the row was chosen, at which place of the selection, and why or why not, in a word.
 
@@ -64,10 +85,12 @@ class Decision:
     enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
     `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
     model named others of its query; `abstained`, no answer could be used; `refused`, the model's provider refused its
-    content; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
+    content; `passed_over`, it is nearly the same as the chosen row `near`; `excluded`; `quarantined`; `unknown`, the
+    run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
-    `place` is the row's own among them, from 1; with ratings or without ranks it is the row's among all preferences.
+    `place` is the row's own among them, from 1; with ratings, without ranks or with a `spread` it is the row's among
+    all preferences that could be chosen.
     """
 
     chosen: bool
@@ -78,6 +101,8 @@ class Decision:
     rows: int | None = None
     taken: int | None = None
     place: int | None = None
+    near: Near | None = None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
-from selectllm.explain.explanation import Answer, Look, Round
+from selectllm.explain.explanation import Answer, Look, Round, Spread
 from selectllm.llm.ledger import Entry
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
@@ -48,6 +48,7 @@ class Lineage:
                     ):  # nothing more is asked of what the others were made from
                         pending.append(kind)
         self._artifacts["quarantine"] = Artifact(kind="quarantine", key=self._manifest("pool").facts["quarantine"])
+        self.spread = self._spread()
         # Reasons are made from the selection, so the record names them; without them all else can be explained.
         if (reasons := record.artifact("reasons")) and store.is_intact(reasons):
             self._artifacts["reasons"] = reasons
@@ -73,6 +74,17 @@ class Lineage:
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """The rows of the run's table of a kind; none where the run has none."""
         return self.table(kind).to_pylist() if self.has(kind) else []
+
+    def _spread(self) -> Spread | None:
+        """How the chosen rows were kept from saying the same, if they were; what was passed over joins the artifacts.
+
+        The selection's facts alone name it: nothing is made from it.
+        """
+        selection = self._manifest("selection")
+        if key := selection.facts.get("near_duplicates"):
+            self._artifacts["near_duplicates"] = Artifact(kind="near_duplicates", key=key)
+        found = {field.name: selection.settings.get(field.name) for field in fields(Spread)}
+        return Spread(**found) if any(found.values()) else None
 
     @property
     def abstained_questions(self) -> set[str]:

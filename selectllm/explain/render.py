@@ -54,10 +54,10 @@ def reason_text(explanation: Explanation) -> str:
     query, place = f"query {explanation.query_id}", f"at place {decision.place}"
     rank = f"ranked {explanation.rank} in {query}"
     of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
+    if decision.spread and decision.place:
+        return _of_spread(explanation, rank)
     if explanation.rating is not None and decision.why in ("rating", "place"):
-        told = sum(answer.used for answer in explanation.answers)
-        rating = f"rated {explanation.rating:+.2f}, give or take {explanation.spread:.2f}, by {told} answers"
-        return f"{rating}: that puts it {place}, and {explanation.selected:,} rows were chosen"
+        return f"{_rating(explanation)}: that puts it {place}, and {explanation.selected:,} rows were chosen"
     match decision.why:
         case "rank" if explanation.rounds:
             return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
@@ -90,6 +90,27 @@ def reason_text(explanation: Explanation) -> str:
             return f"by the strategy {explanation.strategy}: {decision.why}"
         case _:
             return "the run's tables do not say why"
+
+
+def _rating(explanation: Explanation) -> str:
+    told = sum(answer.used for answer in explanation.answers)
+    return f"rated {explanation.rating:+.2f}, give or take {explanation.spread:.2f}, by {told} answers"
+
+
+def _of_spread(explanation: Explanation, rank: str) -> str:
+    """Why a preferred row was chosen or not, where the chosen rows must not say the same."""
+    decision, standing = explanation.decision, f"the strategy {explanation.strategy} prefers it"
+    assert decision.spread is not None
+    if near := decision.near:
+        return f"passed over: it is nearly the same (cosine {near.cosine:.2f}) as row {near.row}, which was chosen"
+    if explanation.rating is not None:
+        standing = _rating(explanation)
+    elif explanation.rank is not None:
+        standing = rank
+    place = f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen"
+    if diversity := decision.spread.diversity:
+        return f"{place} by rating and diversity together (diversity {diversity:g})"
+    return f"{place} that are not nearly the same"
 
 
 def _query(explanation: Explanation, width: int) -> list[str]:

@@ -95,6 +95,7 @@ def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
     pool, selected = summary["pool"], summary["selection"]["selected"]
     sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
+    sentences += _of_spread(summary["selection"])
     if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
         sentences.append(
             f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
@@ -110,10 +111,11 @@ def counts(summary: dict[str, Any]) -> list[str]:
         ]
         if ratings := summary.get("ratings"):
             saved = f", {ratings['looks_saved']:,} saved" if ratings["looks_saved"] else ""
+            rated = "chosen rows" if not _of_spread(summary["selection"]) else f"{selected:,} best rated rows"
             sentences.append(
                 f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. "
-                f"About {ratings['expected_wrong']:,.0f} of the chosen rows are expected not to be among the best "
-                f"{summary['selection']['selected']:,} by the model's own judgement."
+                f"About {ratings['expected_wrong']:,.0f} of the {rated} are expected not to be among the best "
+                f"{selected:,} by the model's own judgement."
             )
         if reasked := ranking["reasked_old"]:
             sentences.append(f"{reasked:,} of them were asked again because an earlier run got no usable answer.")
@@ -135,6 +137,17 @@ def counts(summary: dict[str, Any]) -> list[str]:
         checked = sum(verdict["checked"] for verdict in verdicts)
         failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
         sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
+    return sentences
+
+
+def _of_spread(selection: Mapping[str, Any]) -> list[str]:
+    """How rows were chosen that do not say the same, and what was passed over, where that was asked for."""
+    sentences = []
+    if diversity := selection.get("diversity"):
+        sentences.append(f"Chosen by rating and diversity together (diversity {diversity:g}).")
+    if (passed := selection.get("passed_over")) is not None:
+        near = f"cosine of at least {selection['near_duplicate']:g}"
+        sentences.append(f"{passed:,} rows were passed over: they are nearly the same as a chosen row ({near}).")
     return sentences
 
 

@@ -99,11 +99,12 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "reasons": reasons and _reasons(reasons),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
-        "selection": selection.facts | history,
+        "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
         "criteria": rankings and rankings.manifest.settings.get("criteria"),
         "artifacts": {"quarantine": pool["quarantine"]}
+        | {name: selection.facts[name] for name in ("near_duplicates",) if name in selection.facts}
         | {kind: step.key for kind, step in steps.items()}
         # A slot that was filled before holds what it was made from then, whatever has changed since.
         | {kind: key for kind, key in selection.made_from.items() if kind in steps},

@@ -1,6 +1,7 @@
 """The last step: exactly as many rows as the budget."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from selectllm import quality, selection
@@ -8,6 +9,7 @@ from selectllm.errors import StoreError
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
+from selectllm.steps.spread import spread, spread_settings
 from selectllm.store import Artifact
 from selectllm.store.history import Commit, Conflict, History
 
@@ -18,14 +20,22 @@ log = logging.getLogger(__name__)
 
 
 def choose(
-    context: Context, pool: StepResult, preferences: StepResult, excluded: StepResult | None
+    context: Context,
+    pool: StepResult,
+    preferences: StepResult,
+    excluded: StepResult | None,
+    embeddings: StepResult | None = None,
 ) -> StepResult | None:
     """Choose exactly `budget` rows; with a history, the run's slot is filled with them before anybody sees them.
 
+    Parameters: `embeddings`, where rows that say the same must not all be chosen. What is passed over then becomes an
+    artifact of its own, of kind `near_duplicates`, whose key stands in the selection's facts.
     None when another run of the history has just chosen some of these rows: the caller has to prefer others.
     """
     settings = context.settings
-    result = _chosen(context, pool, preferences, excluded)
+    inputs = {"pool": pool, "preferences": preferences}
+    inputs |= {result.kind: result for result in (excluded, embeddings) if result}
+    result = _chosen(context, inputs)
     if settings.history is None or settings.slot is None:
         return result
     slot, key, ids = settings.slot, result.artifact.key, _ids(result.table(context.store))
@@ -39,20 +49,31 @@ def choose(
     return result if committed.ids == ids else _committed_before(context, committed, result)
 
 
-def _chosen(context: Context, pool: StepResult, preferences: StepResult, excluded: StepResult | None) -> StepResult:
+def _chosen(context: Context, inputs: Mapping[str, StepResult]) -> StepResult:
+    """Choose from the results of earlier steps, by kind, or load what was chosen from them before."""
     store, settings = context.store, context.settings
-    inputs = {"pool": pool, "preferences": preferences} | ({"excluded": excluded} if excluded else {})
     decisive: dict[str, Any] = {"budget": settings.budget}
+    if "embeddings" in inputs:
+        decisive |= spread_settings(settings)
     if settings.history:  # what a slot holds must stay: other ranks under the same key make a selection of their own
         decisive["made_of"] = {name: result.manifest.sha256 for name, result in inputs.items()}
     entry = CacheEntry(store, "selection", CODE_VERSION, inputs, decisive)
-    if result := entry.load():
+    near_duplicates = CacheEntry(store, "near_duplicates", CODE_VERSION, inputs, decisive)
+    passes_over = "near_duplicate" in decisive
+    if (result := entry.load()) and (not passes_over or near_duplicates.load()):
         return result
-    ids = excluded_ids(context, excluded)
-    open_to_choice = selection.without(preferences.table(store), ids)
-    chosen = selection.choose(pool.table(store), open_to_choice, settings.budget, preferences.facts["strategy"])
+    ids, preferences = excluded_ids(context, inputs.get("excluded")), inputs["preferences"]
+    candidates = selection.without(preferences.table(store), ids)
+    facts: dict[str, Any] = {"budget": settings.budget, "selected": settings.budget, "excluded": len(ids)}
+    if "embeddings" in inputs and len(candidates) >= settings.budget:
+        found = spread(candidates, inputs["embeddings"].table(store), settings)
+        candidates, facts = found.chosen, facts | spread_settings(settings)
+        if passes_over:
+            facts |= {"passed_over": len(found.near_duplicates), "near_duplicates": near_duplicates.artifact.key}
+            near_duplicates.save(found.near_duplicates, {"passed_over": len(found.near_duplicates)})
+    chosen = selection.choose(inputs["pool"].table(store), candidates, settings.budget, preferences.facts["strategy"])
     quality.check_selection(chosen, settings.budget)
-    return entry.save(chosen, {"budget": settings.budget, "selected": len(chosen), "excluded": len(ids)})
+    return entry.save(chosen, facts)
 
 
 def _committed_before(context: Context, committed: Commit, result: StepResult) -> StepResult:

@@ -51,7 +51,10 @@ def find_committed(context: Context) -> bool:
 
 
 def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
-    """The manifests of a selection and of all that it was made from, by kind; None where anything is not intact."""
+    """The manifests of a selection and of all that it was made from, by kind; None where anything is not intact.
+
+    What facts alone name must be intact, too: the quarantine, and the near-duplicates that were passed over.
+    """
     manifests: dict[str, Manifest] = {}
     pending = {"selection": selection}
     while pending:
@@ -64,8 +67,10 @@ def _made_from(store: Store, selection: str) -> dict[str, Manifest] | None:
         # Of each kind the nearest: it holds all that earlier pages of ranks and generations of queries do.
         nearer = manifests.keys() | pending.keys()
         pending |= {kind: manifest.made_from[kind] for kind in manifest.inputs if kind not in nearer}
-    quarantine = Artifact(kind="quarantine", key=manifests["pool"].facts["quarantine"])
-    return manifests if store.is_intact(quarantine) else None
+    named = [Artifact(kind="quarantine", key=manifests["pool"].facts["quarantine"])]
+    if passed_over := manifests["selection"].facts.get("near_duplicates"):
+        named.append(Artifact(kind="near_duplicates", key=passed_over))
+    return manifests if all(map(store.is_intact, named)) else None
 
 
 def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:

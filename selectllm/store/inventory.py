@@ -10,7 +10,8 @@ from selectllm.store import Artifact, Manifest, Store, digest
 
 STEPS: Final = (
     *("pool", "quarantine", "excluded", "embeddings", "centroids"),
-    *("queries", "rankings", "passes", "looks", "ratings", "tournament", "preferences", "selection", "reasons"),
+    *("queries", "rankings", "passes", "looks", "ratings", "tournament"),
+    *("preferences", "near_duplicates", "selection", "reasons"),
 )
 """Kinds of artifact in the order of the steps that make them; any others come last."""
 

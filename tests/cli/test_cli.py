@@ -231,3 +231,19 @@ def test_a_piped_process_ends_without_error_output(tmp_path: Path) -> None:
         assert done.returncode == 0
         assert done.stderr.count("\n") == 1
         assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_near_duplicates_and_diversity_are_told_and_explained(cli: Cli, pool: Path) -> None:
+    arguments = ("select", pool, "--budget", 5, "--strategy", "longest")
+    code, out, _ = cli(*arguments, "--near-duplicate", 0.3, "--diversity", 0.5)
+    assert code == 0
+    assert "Chosen by rating and diversity together (diversity 0.5)." in out
+    assert "rows were passed over: they are nearly the same as a chosen row (cosine of at least 0.3)." in out
+    code, _, err = cli(*arguments, "--near-duplicate", 0.0001)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "rows are left, and the budget is 5" in err
+    assert "All replies are kept. Raise --near-duplicate" in err
+    code, out, _ = cli(*arguments, "--near-duplicate", 0.3)
+    assert code == 0
+    explained = [cli("explain", f"row:{row}")[1] for row in range(1, 61)]
+    assert any("Not chosen: passed over: it is nearly the same (cosine 0." in text for text in explained)

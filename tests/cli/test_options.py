@@ -33,6 +33,7 @@ def test_the_set_of_options_is_fixed() -> None:
         for name in (
             "more-files",
             "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
+            "diversity", "near-duplicate",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
@@ -78,6 +79,7 @@ def test_the_defaults_are_fixed() -> None:
     settings = RunSettings(pool="p", budget=1)
     assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
     assert (settings.seed, settings.out) == (0, None)
+    assert (settings.diversity, settings.near_duplicate) == (0, None)
     ranking = settings.ranking
     assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
     assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
@@ -179,6 +181,9 @@ def test_options_become_settings() -> None:
         (["--max-cost", "5"], "--max-cost needs --price-in or --price-out"),
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
         (["--reasons", "--selector", "scripted:first"], "--reasons needs a model: scripted selectors go by a rule"),
+        (["--diversity", "2"], "--diversity should be less than or equal to 1, not '2'"),
+        (["--near-duplicate", "0"], "--near-duplicate should be greater than 0, not '0'"),
+        (["--near-duplicate", "1.1"], "--near-duplicate should be less than or equal to 1, not '1.1'"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),

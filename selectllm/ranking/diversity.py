@@ -1,0 +1,135 @@
+"""Chooses rows that are rated well and together cover the others: a greedy maximum of rating and facility location.
+
+What is maximised is (1 - D) * R + D * C, where D is the diversity, from 0 to 1. R is the mean rating of the chosen
+rows, where ratings are scaled to 0..1 over the rows that may be picked. C is how well the chosen rows cover all rows:
+the mean, over all rows, of the highest cosine to a chosen row, where a cosine below 0 counts as 0. Both are means from
+0 to 1, so neither outweighs the other by the size of the pool or of the budget. Rows are picked one by one, each the
+one that adds most. The sum is monotone and submodular, so this reaches at least 1 - 1/e (63 %) of the best choice among
+the rows that may be picked.
+
+Gains are kept exact at each pick: it changes them only by the rows that it covers better, which soon are few. That
+takes as long as computing all gains about ln(budget) times.
+
+Source: Nemhauser, Wolsey and Fisher, An Analysis of Approximations for Maximizing Submodular Set Functions, 1978.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from selectllm.cancellation import raise_if_cancelled
+from selectllm.queries import Rows, Vectors
+from selectllm.ranking.near_duplicates import PassedOver, Picks, choose_distinct, nearest_chosen
+
+Numbers = npt.NDArray[np.float64]
+
+CANDIDATES: Final = 10
+"""Rows that may be picked, for each row of the budget: the first of the order."""
+
+COVERED: Final = 100_000
+"""Rows to be covered; of more, as many are taken, evenly spread over the order. All would take hours."""
+
+DIGITS: Final = 6
+"""Digits of a gain, times the budget, that count: of equal gains the row that comes first is picked."""
+
+BLOCK: Final = 1024
+"""Rows, and candidates, that are compared at a time: memory grows with rows, and not with rows times candidates."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is maximised: the diversity D, and how many rows are to be chosen."""
+
+    diversity: float
+    budget: int
+
+
+class _Cover:
+    """How well the chosen rows cover each row, and how much each candidate would add to the mean.
+
+    The cover of a row is its highest cosine to a chosen row, and 0 before there is any.
+    """
+
+    def __init__(self, rows: Vectors, candidates: Vectors) -> None:
+        self._rows, self._candidates = rows, candidates
+        self._cover = np.zeros(len(rows), dtype=np.float32)
+        self._sums = np.zeros(len(candidates))
+        self._change(1, np.arange(len(rows)), np.full(len(rows), np.inf, dtype=np.float32))
+
+    @property
+    def gains(self) -> Numbers:
+        """How much the mean cover would grow by each candidate."""
+        return self._sums / len(self._rows)
+
+    def add(self, candidate: int) -> None:
+        """Let a candidate cover rows, too."""
+        cosines = self._rows @ self._candidates[candidate]
+        better = np.flatnonzero(cosines > self._cover)
+        self._change(-1, better, cosines[better] - self._cover[better])
+        self._cover[better] = cosines[better]
+
+    def _change(self, sign: int, rows: Rows, most: Vectors) -> None:
+        """Add to the sums, or take from them, what each candidate covers of rows beyond their cover, up to `most`."""
+        for part in _blocks(len(rows)):
+            raise_if_cancelled()
+            vectors, cover, limit = self._rows[rows[part]], self._cover[rows[part], None], most[part, None]
+            for block in _blocks(len(self._candidates)):
+                growth = vectors @ self._candidates[block].T
+                growth -= cover
+                np.clip(growth, 0, limit, out=growth)
+                self._sums[block] += sign * growth.sum(axis=0, dtype=np.float64)
+
+
+def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: float | None = None) -> Picks:
+    """Pick rows greedily by rating and cover together; of equal gains the row that comes first.
+
+    Parameters: `vectors` (M, d) of unit length, the best row first; `scores` (M,), None where not all rows have one;
+    `limit`, the cosine from which on a row that would be picked next is passed over instead, since it is so near to a
+    chosen one. Only the first 10 * budget rows may be picked. Where too many of these are passed over, the rest of the
+    rows follows in its order. Returns fewer rows than the budget where no more are left.
+    """
+    count = min(len(vectors), CANDIDATES * aim.budget)
+    ratings = scaled(None if scores is None else scores[:count], count)
+    cover, picks, is_left = _Cover(_to_cover(vectors), vectors[:count]), Picks(), np.ones(count, dtype=bool)
+    while is_left.any() and len(picks.chosen) < aim.budget:
+        gains = (1 - aim.diversity) * ratings + aim.diversity * aim.budget * cover.gains
+        row = int(np.where(is_left, gains.round(DIGITS), -np.inf).argmax())
+        is_left[row] = False
+        if near := _near(vectors, picks, row, limit):
+            picks.passed_over.append(near)
+        else:
+            picks.chosen.append(row)
+            cover.add(row)
+    return picks if limit is None else choose_distinct(vectors, aim.budget, limit, picks, start=count)
+
+
+def scaled(scores: Numbers | None, count: int) -> Numbers:
+    """Ratings of rows from 0 to 1, the best row first: their scores, scaled; by their places where scores do not fall.
+
+    Parameters: `scores` (count,), None where not all rows have one. Scores by which the rows do not stand in order, as
+    those of rows that are ranked in tiers, do not say which row is better.
+    """
+    if scores is None or (np.diff(scores) > 0).any():
+        scores = -np.arange(count, dtype=np.float64)
+    lowest, highest = scores.min(initial=np.inf), scores.max(initial=-np.inf)
+    return (scores - lowest) / (highest - lowest) if highest > lowest else np.ones(count)
+
+
+def _to_cover(vectors: Vectors) -> Vectors:
+    if len(vectors) <= COVERED:
+        return vectors
+    return vectors[np.linspace(0, len(vectors) - 1, COVERED).astype(np.int64)]
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(first, first + BLOCK) for first in range(0, count, BLOCK))
+
+
+def _near(vectors: Vectors, picks: Picks, row: int, limit: float | None) -> PassedOver | None:
+    if limit is None:
+        return None
+    near, cosines = nearest_chosen(vectors, picks.chosen, vectors[row : row + 1])
+    return PassedOver(row, int(near[0]), float(cosines[0])) if cosines[0] >= limit else None
