@@ -93,7 +93,7 @@ def test_a_retried_run_continues_where_it_failed(
     assert kept >= 6
     assert {"pool", "embeddings", "queries"} <= {name for name, names in second.items() if "Cached" in names}
     tables = {path.parent.name for path in Path(settings.store).rglob("*.parquet")}
-    assert {"rankings", "tournament", "selection"} <= tables
+    assert {"rankings", "looks", "ratings", "selection"} <= tables
     in_all = sum(path.read_bytes().count(b"\n") for path in Path(settings.store).rglob("*.jsonl"))
     assert asked == in_all - kept, "no durable reply is requested again"
     slots = [path.stem for path in (Path(settings.store) / "v1" / "history" / "nightly").glob("*.json")]
