@@ -31,6 +31,7 @@ FOREIGN = {
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
     "--swa-full",  # llama-server's
+    *("--rows", "--selectors"),  # the benchmarks'
 }
 """Options of other programs that the texts name."""
 
