@@ -67,10 +67,8 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     looks = lineage.rows("looks")
     answers = answers_about(lineage, id, members, ranks, tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if lineage.spread:
-        decision = _spread_decision(lineage, pool, id, bool(ranks))
-    elif rated:
-        decision = _rated_decision(lineage, id)
+    if lineage.spread or rated:
+        decision = _placed_decision(lineage, pool, id, bool(ranks))
     else:
         decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
     return _explanation(
@@ -101,22 +99,8 @@ def _candidates(
     return tuple(sorted(candidates, key=lambda candidate: (candidate.rank is None, candidate.rank or 0, candidate.row)))
 
 
-def _rated_decision(lineage: Lineage, id: str) -> Decision:
-    """Why a row was chosen, or not, by its rating."""
-    excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
-    if id in excluded:
-        return Decision(chosen=False, why="excluded", reason=excluded[id])
-    if id in lineage.refused_rows:
-        return Decision(chosen=False, why="refused")
-    open_to_choice = [other for other in lineage.table("preferences")["id"].to_pylist() if other not in excluded]
-    place = open_to_choice.index(id) + 1 if id in open_to_choice else None
-    if chosen := where(lineage.table("selection"), "id", id):
-        return Decision(chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"], place=place)
-    return Decision(chosen=False, why="place" if place else "abstained", place=place)
-
-
-def _spread_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: bool) -> Decision:
-    """Why a row was chosen, or not, where the chosen rows must not say the same: then no tier is taken whole."""
+def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: bool) -> Decision:
+    """Why a row was chosen, or not, by its place among the preferences: with ratings, or where rows must be unlike."""
     excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
     if id in excluded:
         return Decision(chosen=False, why="excluded", reason=excluded[id])
