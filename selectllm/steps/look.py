@@ -181,7 +181,6 @@ def _find_parent(
         if manifest.code_version == CODE_VERSION
         and manifest.inputs.get("rankings") == rankings.manifest.sha256
         and base.items() <= manifest.settings.items()
-        and store.is_intact(manifest.artifact)
     ]
     for manifest in reversed(manifests):
         made_from = dict(manifest.made_from)
@@ -189,4 +188,5 @@ def _find_parent(
         if manifest.settings == decisive and made_from == keys:
             before = store.manifest(Artifact(kind="looks", key=parent)) if parent else None
             return StepResult(manifest=before, cached=True) if before else None
-    return StepResult(manifest=manifests[-1], cached=True) if manifests else None
+    latest = (manifest for manifest in reversed(manifests) if store.is_intact(manifest.artifact))
+    return next((StepResult(manifest=manifest, cached=True) for manifest in latest), None)

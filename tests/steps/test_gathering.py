@@ -18,7 +18,7 @@ from selectllm.llm.model import Reply, Request
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.steps.look import gathers_ratings
-from selectllm.store import Store
+from selectllm.store import Artifact, Store
 from tests.conftest import by_id, top_k
 
 MakeRun = Callable[..., RunSettings]
@@ -219,3 +219,16 @@ def test_explain_shows_ratings_and_looks(make_run: MakeRun, fake_model: Any) -> 
     assert "Further look, round" in text
     left_out = next(id for id in ratings if id not in chosen(result))
     assert explain(store, left_out).decision.why == "place"
+
+
+def test_looks_that_are_damaged_are_made_again_on_top_of_the_same_ones(make_run: MakeRun, fake_model: Any) -> None:
+    model = fake_model(unsure)
+    first = select(run(make_run))
+    select(run(make_run, budget=20))  # later looks, which the damaged ones were not made from
+    asked = len(model.asked)
+    path = Path(first.store.path(Artifact(kind="looks", key=first.summary["artifacts"]["looks"])))
+    path.write_bytes(path.read_bytes()[:-100])
+    again = select(run(make_run))
+    assert again.summary["artifacts"] == first.summary["artifacts"]
+    assert chosen(again) == chosen(first)
+    assert len(model.asked) == asked
