@@ -1,7 +1,5 @@
 """The longest instructions first: a rule that is hard to beat, and easily gamed."""
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,10 +12,8 @@ class Longest(Strategy):
     """Orders rows by the characters of instruction and input together; equal lengths by id."""
 
     name = "longest"
-
-    def settings(self, choice: Choice) -> dict[str, Any]:
-        """Nothing but the pool decides."""
-        return {}
+    source = "Zhao et al., Long Is More for Alignment (arXiv 2402.04833), which measures answers; this, instructions"
+    is_seeded = False
 
     def prefer(self, choice: Choice) -> pa.Table:
         """Order all rows by length; the score is the number of characters."""

@@ -24,6 +24,7 @@ class SelectLLM(Strategy):
     """By tiers: all the firsts of the queries, then all the seconds, and so on. By ratings: the best rated rows."""
 
     name = "selectllm"
+    source = "Parkar et al., SelectLLM: Can LLMs Select Important Instructions to Annotate? (arXiv 2401.16553)"
     needs = frozenset({"embeddings", "model"})
 
     def prepare(self, choice: Choice) -> dict[str, StepResult]:

@@ -6,17 +6,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from selectllm.embedding.vector_cache import matrix
 from selectllm.llm.model import ModelInfo
 from selectllm.quality import check_preferences
-from selectllm.queries import Vectors
+from selectllm.queries import Rows, Vectors
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
+from selectllm.steps.spread import spread_settings
 
 Need = Literal["embeddings", "model"]
+
+SPARE: Final = 10
+"""Rows that a greedy strategy names for each row of the budget, where the choice will pass some of them over."""
 
 CODE_VERSION: Final = 1
 """Raise it when all preferences are to be stored otherwise; one strategy has a version of its own."""
@@ -45,6 +50,18 @@ class Choice:
         """The run's seed: whatever a strategy draws is drawn by it."""
         return self.context.settings.seed
 
+    @property
+    def wanted(self) -> int:
+        """How many rows a greedy strategy names: the budget, and more where the choice will pass some of them over."""
+        settings, allowed = self.context.settings, len(self.allowed)
+        return min(allowed, settings.budget * (SPARE if spread_settings(settings) else 1))
+
+    @cached_property
+    def allowed(self) -> Rows:
+        """The numbers, in the pool's order and from 0, of the rows that are not excluded."""
+        ids = self.pool["id"].to_pylist()
+        return np.array([row for row, id in enumerate(ids) if id not in self.excluded], dtype=np.int64)
+
     @cached_property
     def pool(self) -> pa.Table:
         """The pool's rows, as schemas.POOL, the excluded ones among them."""
@@ -68,12 +85,17 @@ class Choice:
 class Strategy(ABC):
     """A way to choose.
 
-    `name` is what --strategy calls it; `needs` are the steps that it needs, of which only those run; `code_version` is
-    raised when the same pool is to give other preferences.
+    `name` is what --strategy calls it; `source` is where it was published; `needs` are the steps that it needs, of
+    which only those run; `is_seeded` says whether the seed changes what it prefers; `is_greedy`, that it names only
+    `choice.wanted` rows of `choice.allowed`, since more would take longer; `code_version` is raised when the same pool
+    is to give other preferences.
     """
 
     name: ClassVar[str]
+    source: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()
+    is_seeded: ClassVar[bool] = True
+    is_greedy: ClassVar[bool] = False
     code_version: ClassVar[int] = 1
 
     def prepare(self, choice: Choice) -> dict[str, StepResult]:
@@ -81,8 +103,8 @@ class Strategy(ABC):
         return {}
 
     def settings(self, choice: Choice) -> dict[str, Any]:
-        """What decides the preferences, besides the pool and the results of steps: by default the seed."""
-        return {"seed": choice.seed}
+        """What decides the preferences, besides the pool and the results of steps: by default the seed, if any."""
+        return {"seed": choice.seed} if self.is_seeded else {}
 
     @abstractmethod
     def prefer(self, choice: Choice) -> pa.Table:
@@ -94,6 +116,9 @@ def prefer(context: Context, strategy: Strategy, choice: Choice) -> StepResult:
     inputs = {kind: choice.results[kind] for kind in ("pool", *strategy.needs) if kind in choice.results}
     inputs |= choice.own
     decisive = {"strategy": strategy.name, "version": strategy.code_version, **strategy.settings(choice)}
+    if strategy.is_greedy:
+        inputs |= {kind: choice.results[kind] for kind in ("excluded",) if kind in choice.results}
+        decisive["wanted"] = choice.wanted
     entry = CacheEntry(context.store, "preferences", CODE_VERSION, inputs, decisive)
     if result := entry.load():
         return result
