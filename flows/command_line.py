@@ -1,14 +1,17 @@
 """Runs a flow from the command line, with the options, the output and the exit codes of the library's command line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cyclopts import App
 
+from selectllm.cli.compare import print_comparison
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.printing import Json
 from selectllm.cli.select import print_result
+from selectllm.comparison.settings import ComparisonSettings
 from selectllm.errors import UsageError
 from selectllm.paths import absolute_path, redact_url, redact_users
 from selectllm.report.result import Result
@@ -19,11 +22,17 @@ from tasks.settings import FlowSettings
 
 DEFAULT_FLOW = FlowSettings()
 Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
+ComparisonFlow = Callable[[ComparisonSettings, FlowSettings], dict[str, Any]]
 
 
 def main(flow: Flow, arguments: list[str] | None = None) -> int:
     """Run the flow with options from the command line; returns the exit code."""
     return run_app(build_flow_app(flow), arguments)
+
+
+def main_of_comparison(flow: ComparisonFlow, arguments: list[str] | None = None) -> int:
+    """Run the flow of a comparison with options from the command line; returns the exit code."""
+    return run_app(build_comparison_app(flow), arguments)
 
 
 def build_flow_app(flow: Flow) -> App:
@@ -36,20 +45,45 @@ def build_flow_app(flow: Flow) -> App:
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
         """
-        hide_all_tracebacks()
-        try:
+        with _server_errors():
             summary = flow(settings, flow_settings)
-        except RuntimeError as error:
-            if "Failed to reach API" not in str(error):
-                raise
-            url = redact_users(os.environ.get("PREFECT_API_URL", "")) or "the profile's URL"
-            raise UsageError(
-                f"no Prefect server answers at {url}. Start it with `prefect server start`, "
-                "or unset PREFECT_API_URL: then the run starts one that lasts as long as it does"
-            ) from None
         # Where the settings name another location, a Variable has named this one, which stands here without secrets.
         is_same = absolute_path(redact_url(settings.store)) == absolute_path(summary["store"])
         print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
         return 0
 
     return app
+
+
+def build_comparison_app(flow: ComparisonFlow) -> App:
+    """Build the application that runs the flow of a comparison."""
+    app = new_app("python -m flows.comparison")
+
+    @app.default
+    def compare(settings: ComparisonSettings, *, flow_settings: FlowSettings = DEFAULT_FLOW, json: Json = False) -> int:
+        """Compare strategies on your own pool with random draws, as a Prefect flow: each cell is a subflow.
+
+        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
+        """
+        with _server_errors():
+            record = flow(settings, flow_settings)
+        print_comparison(record, json=json)
+        return 0
+
+    return app
+
+
+@contextmanager
+def _server_errors() -> Iterator[None]:
+    """Say in one sentence what to do where no Prefect server answers."""
+    hide_all_tracebacks()
+    try:
+        yield
+    except RuntimeError as error:
+        if "Failed to reach API" not in str(error):
+            raise
+        url = redact_users(os.environ.get("PREFECT_API_URL", "")) or "the profile's URL"
+        raise UsageError(
+            f"no Prefect server answers at {url}. Start it with `prefect server start`, "
+            "or unset PREFECT_API_URL: then the run starts one that lasts as long as it does"
+        ) from None

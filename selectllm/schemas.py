@@ -117,6 +117,36 @@ REASONS: Final = _schema(
     pa.field("reply", pa.string()),  # key of the reply that says so; null where none came
 )
 
+CLUSTERS: Final = _schema(
+    pa.field("id", pa.string(), nullable=False),  # every row of the pool, in its order
+    pa.field("cluster", pa.int64(), nullable=False),  # from 0
+)
+
+MEASURED: Final = _schema(
+    pa.field("measure", pa.string(), nullable=False),
+    pa.field("value", pa.float64()),  # null where there is none
+    pa.field("reason", pa.string()),  # why there is none
+)
+
+_CELL: Final = (
+    pa.field("strategy", pa.string(), nullable=False),
+    pa.field("selector", pa.string()),  # null where the strategy asks no model
+    pa.field("budget", pa.int64(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+)
+
+COMPARISON: Final = _schema(  # one row for each value that was measured
+    *_CELL,
+    pa.field("measure", pa.string(), nullable=False),
+    pa.field("value", pa.float64()),
+)
+
+SELECTIONS: Final = _schema(
+    *_CELL,
+    pa.field("order", pa.int64(), nullable=False),  # from 1 to the budget
+    pa.field("id", pa.string(), nullable=False),
+)
+
 RESERVED: Final = frozenset(
     {name for schema in (POOL, QUERIES, RANKINGS, TOURNAMENT, PREFERENCES, SELECTION) for name in schema.names}
     | {"vector", "reason", "pool_file", "pool_row"}

@@ -38,6 +38,15 @@ def prefect_form_schema(schema: dict[str, Any]) -> None:
                 field.pop("default", None)  # the group's fields have their own; this one would send null for open ones
 
 
+def check_selector(selector: str) -> str:
+    """The selector itself; raises ValueError where it is of no known form."""
+    kind, _, name = selector.partition(":")
+    is_model = kind in ("ollama", "embedded", "openai") and name
+    if not (is_model or selector == "embedded" or (kind == "scripted" and name in SCRIPTED_RULES)):
+        raise ValueError(f"unknown selector {selector!r}: use one of {SELECTOR_FORMS}")
+    return selector
+
+
 class Settings(BaseModel):
     """A part of a run's settings: cannot be changed, and knows no field but its own."""
 
@@ -239,8 +248,4 @@ class RunSettings(Settings):
     @field_validator("selector")
     @classmethod
     def _known_selector(cls, selector: str) -> str:
-        kind, _, name = selector.partition(":")
-        is_model = kind in ("ollama", "embedded", "openai") and name
-        if not (is_model or selector == "embedded" or (kind == "scripted" and name in SCRIPTED_RULES)):
-            raise ValueError(f"unknown selector {selector!r}: use one of {SELECTOR_FORMS}")
-        return selector
+        return check_selector(selector)

@@ -7,6 +7,7 @@ from prefect.context import FlowRunContext
 from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
+from selectllm.comparison.settings import ComparisonSettings
 from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings
 from selectllm.store.history import with_slot
@@ -28,6 +29,12 @@ def with_flow_environment(settings: RunSettings) -> RunSettings:
     if host and not settings.ranking.hosts:
         settings = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"hosts": (host,)})})
     return _with_absolute_paths(settings)
+
+
+def with_flow_store(settings: ComparisonSettings) -> ComparisonSettings:
+    """The settings of a comparison with the store that its cells will have; they fill in all else for themselves."""
+    run = with_flow_environment(settings.run(settings.budgets[0], settings.seed, None))
+    return settings.model_copy(update={"store": run.store})
 
 
 def _with_absolute_paths(settings: RunSettings) -> RunSettings:

@@ -41,6 +41,8 @@ TASK_NAMES: Final = {
     "run_tournament": "tournament",
     "prefer": "preferences",
     "choose": "selection",
+    "cluster": "clusters",
+    "measure": "measures",
     "give_reasons": "reasons",
     "validate": "validation",
     "publish": "publish",

@@ -2,6 +2,8 @@
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from selectllm.comparison.compare import Comparison
+from selectllm.comparison.text import to_markdown
 from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
@@ -13,6 +15,11 @@ def show_result(result: Result) -> None:
     create_markdown_artifact(markdown(result), key="selection-summary", description="What the run did and chose")
     rows = shown_rows(result.chosen())
     create_table_artifact(rows, key="selection", description=f"The first rows of {result.path()}")
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Show what was measured, and which differences to random draws there are."""
+    create_markdown_artifact(to_markdown(comparison, []), key="comparison", description="What was measured")
 
 
 def show_verdict(verdict: Verdict) -> None:

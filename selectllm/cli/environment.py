@@ -60,6 +60,8 @@ def fill(arguments: ArgumentCollection) -> None:
     options = {argument.keys: argument for argument in arguments}
     for path, value in _leaves(from_environment()):
         variable = PREFIX + DELIMITER.join(path).upper()
+        if not any(keys[:1] == path[:1] for keys in options):
+            continue  # a setting of other commands: a comparison has no budget, and a selection no labels
         if path not in options:
             raise UsageError(f"{variable} names no setting")
         if not options[path].tokens:

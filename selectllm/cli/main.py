@@ -14,6 +14,7 @@ from cyclopts.argument import ArgumentCollection
 
 from selectllm import cancellation
 from selectllm.cli.artifacts import artifacts
+from selectllm.cli.compare import compare
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
 from selectllm.cli.messages import usage_error
@@ -34,7 +35,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, doctor, explain, artifacts):
+    for command in (select, plan, compare, doctor, explain, artifacts):
         app.command(command)
     return app
 
@@ -58,7 +59,7 @@ def _shown_default(value: Any) -> str | None:
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
-    if any(argument.keys == ("budget",) for argument in arguments):
+    if any(argument.keys in (("budget",), ("budgets",)) for argument in arguments):
         from selectllm.cli.environment import fill
 
         fill(arguments)

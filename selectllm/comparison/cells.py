@@ -1,0 +1,83 @@
+"""The cells of a comparison: one selection each, by a strategy, a selector, a budget and a seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from selectllm.comparison.settings import ComparisonSettings
+from selectllm.settings import RunSettings
+from selectllm.strategies import load_strategy
+from selectllm.strategies.strategy import Strategy
+
+REFERENCE: Final = "random"
+"""The strategy that all others are compared with."""
+
+REFERENCE_SEEDS: Final = 20
+"""The fewest draws of the reference: they cost nothing, and the band of fewer says little."""
+
+VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "selectllm-tiers": {"ranking": {"gather": "tiers"}},
+    "selectllm-ratings": {"ranking": {"gather": "ratings"}},
+    "selectllm-paper": {"ranking": {"gather": "tiers"}, "queries": {"composition": "paper"}},
+}
+"""Names for the strategy `selectllm` by settings of its own."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One selection; `selector` is None where the strategy asks no model."""
+
+    strategy: str
+    selector: str | None
+    budget: int
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """The cell in one line."""
+        by = f" by {self.selector}" if self.selector else ""
+        return f"{self.strategy}{by}, {self.budget:,} rows, seed {self.seed}"
+
+
+def base_of(name: str) -> str:
+    """The name of a strategy, from its own name or a variant's."""
+    return "selectllm" if name in VARIANTS else name
+
+
+def strategy_of(name: str) -> Strategy:
+    """The strategy of a name, or of a variant's name; raises UsageError where there is none."""
+    return load_strategy(base_of(name))
+
+
+def list_cells(settings: ComparisonSettings) -> list[Cell]:
+    """All cells, those of the reference first, and the budgets of one strategy and seed one after another.
+
+    What a seed does not change is done for the first seed alone. Raises UsageError for an unknown strategy.
+    """
+    cells = []
+    for name in dict.fromkeys((REFERENCE, *settings.strategies)):
+        strategy = strategy_of(name)
+        selectors = settings.selectors if "model" in strategy.needs else (None,)
+        cells += [
+            Cell(name, selector, budget, settings.seed + seed)
+            for selector in selectors
+            for seed in range(_seeds(settings, name, strategy))
+            for budget in settings.budgets
+        ]
+    return cells
+
+
+def cell_settings(settings: ComparisonSettings, cell: Cell, max_cost: float | None) -> RunSettings:
+    """The settings of the run that makes a cell, which may cost at most so much."""
+    run = settings.run(cell.budget, cell.seed, cell.selector)
+    values = run.model_dump(exclude_unset=True) | {"strategy": base_of(cell.strategy)}
+    for group, own in VARIANTS.get(cell.strategy, {}).items():
+        values[group] = values.get(group, {}) | own
+    values["ranking"] = values.get("ranking", {}) | {"max_cost": max_cost}
+    return RunSettings.model_validate(values)
+
+
+def _seeds(settings: ComparisonSettings, name: str, strategy: Strategy) -> int:
+    if name == REFERENCE:
+        return max(settings.seeds, REFERENCE_SEEDS)
+    return settings.seeds if strategy.is_seeded else 1

@@ -1,0 +1,66 @@
+"""Compares selections of one pool: every cell is chosen and measured, and the whole is summed up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from selectllm import cancellation
+from selectllm.comparison.cells import Cell, cell_settings, list_cells
+from selectllm.comparison.folder import check_folder, write_folder
+from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
+from selectllm.comparison.settings import ComparisonSettings
+from selectllm.comparison.summary import Estimate, estimates
+from selectllm.evaluation.measures import labels_of
+from selectllm.execution import Progress, no_progress
+from selectllm.steps.context import Context
+from selectllm.steps.criteria import read_criteria
+from selectllm.steps.read_pool import read_pool
+from selectllm.store import Store
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: its settings, what its cells came to, and what follows from them."""
+
+    settings: ComparisonSettings
+    outcomes: Sequence[Outcome]
+    estimates: Sequence[Estimate]
+
+
+def compare(settings: ComparisonSettings, on_progress: Progress = no_progress) -> Comparison:
+    """Choose and measure all cells; what an earlier comparison or run kept in the store is not made again.
+
+    Raises UsageError before anything is asked, RunError when a cell cannot be finished for a reason that would end the
+    other cells, too.
+    """
+    with cancellation.propagate_interrupt():
+        cells, outcomes = list_cells(settings), list[Outcome]()
+        check_comparison(settings, cells)
+        for number, cell in enumerate(cells):
+            on_progress("cells", number, len(cells))
+            run = cell_settings(settings, cell, cost_left(settings, outcomes))
+            context = Context(run, Store(run.store), on_progress, criteria=read_criteria(run))
+            outcomes.append(run_cell(context, cell, settings.labels))
+        on_progress("cells", len(cells), len(cells))
+        return publish_comparison(settings, outcomes)
+
+
+def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> None:
+    """Check all that can be checked before anything is embedded or asked: folder, pool, budgets and labels.
+
+    Raises UsageError.
+    """
+    check_folder(settings)
+    largest = cell_settings(settings, max(cells, key=lambda cell: cell.budget), None)
+    context = Context(largest, Store(largest.store))
+    pool = read_pool(context)
+    if settings.labels is not None:
+        labels_of(pool.table(context.store), settings.labels)
+
+
+def publish_comparison(settings: ComparisonSettings, outcomes: Sequence[Outcome]) -> Comparison:
+    """Sum the outcomes up, and write the output folder if asked for; raises StoreError when it cannot be written."""
+    comparison = Comparison(settings, outcomes, estimates(outcomes))
+    if settings.out is not None:
+        write_folder(Path(settings.out).expanduser(), comparison)
+    return comparison

@@ -1,0 +1,78 @@
+"""What a cell of a comparison came to: the chosen rows, and what they measure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from selectllm.comparison.cells import Cell
+from selectllm.comparison.measures import cluster, cost_values, measure
+from selectllm.comparison.settings import ComparisonSettings
+from selectllm.errors import CostExceeded, TooFewRanked, TooManyAbstained
+from selectllm.pipeline import choose_rows
+from selectllm.steps.cache import StepResult
+from selectllm.steps.context import Context
+from selectllm.steps.embed import embed
+from selectllm.steps.validate import keeping_verdicts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell came to; `ids` are the chosen rows in order, none where an `error` ended the cell.
+
+    `values` are the measures by name, None where one does not apply. `paid` is what this process paid for the cell.
+    """
+
+    cell: Cell
+    ids: tuple[str, ...] = ()
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    paid: float = 0.0
+    is_cached: bool = False
+    error: str = ""
+
+
+def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
+    """Choose the cell's rows as any run does, and measure them; what an earlier run kept is not made again.
+
+    Where the strategy or its model names too few rows, the outcome says so: the other cells are of use without it.
+    All other errors are raised.
+    """
+    try:
+        with keeping_verdicts(context):
+            choose_rows(context)
+    except (TooFewRanked, TooManyAbstained) as error:
+        return Outcome(cell, paid=_paid(context), error=str(error))
+    results = {result.kind: result for result in context.log.results}
+    if "embeddings" not in results:
+        results["embeddings"] = context.run(embed, results["pool"])
+    results["clusters"] = context.run(cluster, results["embeddings"])
+    measured = context.run(measure, results, labels)
+    table = measured.table(context.store)
+    kept = dict(zip(table["measure"].to_pylist(), table["value"].to_pylist(), strict=True))
+    took = {value.name: value.value for value in cost_values(context, results)}
+    return Outcome(
+        cell,
+        ids=tuple(results["selection"].table(context.store)["id"].to_pylist()),
+        values=kept | {name: value for name, value in took.items() if name not in kept},
+        paid=_paid(context),
+        is_cached=measured.cached,
+    )
+
+
+def cost_left(settings: ComparisonSettings, outcomes: Sequence[Outcome]) -> float | None:
+    """What the rest of a comparison may cost; None without a limit. Raises CostExceeded where nothing is left."""
+    limit = settings.ranking.max_cost
+    if limit is None:
+        return None
+    left = limit - sum(outcome.paid for outcome in outcomes)
+    if left <= 0:
+        raise CostExceeded(
+            f"the comparison has cost {limit:g}, which is the most it may (--max-cost). All replies are kept: run "
+            "again to go on, with a higher limit"
+        )
+    return left
+
+
+def _paid(context: Context) -> float:
+    results: list[StepResult] = context.log.results
+    names = ("paid_prompt_tokens", "paid_output_tokens")
+    tokens = [sum(getattr(step, name) for step in (*results, context.log.trial_usage)) for name in names]
+    return context.settings.ranking.cost(*tokens) or 0.0

@@ -1,0 +1,47 @@
+"""What a comparison would do and take at most, without embedding a row or asking a model."""
+
+from typing import Any
+
+from selectllm.comparison.cells import cell_settings, list_cells
+from selectllm.comparison.settings import ComparisonSettings
+from selectllm.comparison.summary import way_name
+from selectllm.plan import plan_run
+
+
+def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
+    """Count the cells of each way, and the questions and tokens that they take at most.
+
+    What one budget of a seed was asked serves the others: of each seed the largest budget is counted. Raises
+    UsageError, and PoolError.
+    """
+    cells = list_cells(settings)
+    ways = []
+    for way in dict.fromkeys((cell.strategy, cell.selector) for cell in cells):
+        own = [cell for cell in cells if (cell.strategy, cell.selector) == way]
+        seeds = {cell.seed for cell in own}
+        plan = plan_run(cell_settings(settings, max(own, key=lambda cell: cell.budget), None))
+        asked = plan["ranking"] or {}
+        counts = {name: len(seeds) * asked.get(name, 0) for name in ("calls", "prompt_tokens", "output_tokens")}
+        cost = plan["cost"] and round(plan["cost"] * len(seeds), 4)
+        ways.append(
+            {"strategy": way[0], "selector": way[1], "cells": len(own), "seeds": len(seeds), **counts, "cost": cost}
+        )
+    costs = [way["cost"] for way in ways if way["cost"] is not None]
+    return {
+        "cells": len(cells),
+        "ways": ways,
+        "calls": sum(way["calls"] for way in ways),
+        "cost": round(sum(costs), 4) if costs else None,
+    }
+
+
+def format_comparison_plan(plan: dict[str, Any]) -> str:
+    """A plan as lines of text."""
+    lines = []
+    for way in plan["ways"]:
+        asks = f", at most {way['calls']:,} questions" if way["calls"] else ", no question"
+        cost = "" if way["cost"] is None else f", cost up to {way['cost']:,.2f}"
+        name = way_name((way["strategy"], way["selector"]))
+        lines.append(f"{name}: {way['cells']:,} cells, {way['seeds']} seeds{asks}{cost}")
+    total = "" if plan["cost"] is None else f", cost up to {plan['cost']:,.2f}"
+    return "\n".join([*lines, f"All: {plan['cells']:,} cells, at most {plan['calls']:,} questions{total}"])
