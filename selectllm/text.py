@@ -2,9 +2,16 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Final
+
+UNSPACED: Final = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Letters of scripts that are written without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
 
 MAX_MARKS: Final = 4
 """Accents on one letter that are shown; no living script needs more."""
@@ -21,6 +28,20 @@ def sanitize(text: str) -> str:
 def escape_unprintable(text: str) -> str:
     r"""The text with all but its printable characters and line ends as JSON's escapes, such as `\u202e`."""
     return "".join(mark if mark.isprintable() or mark == "\n" else json.dumps(mark)[1:-1] for mark in text)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, in any script: a letter of a script written without spaces is a word.
+
+    A vowel sign or an accent belongs to its word, also where it is a character of its own.
+    """
+    return _word_pattern().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    marks = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
+    return re.compile(rf"[{UNSPACED}][{marks}]*|(?:(?![{UNSPACED}])[\w{marks}])+")
 
 
 def one_line(value: object, limit: int = 1000) -> str:

@@ -1,18 +1,16 @@
 """Counts rows of a selection that nearly repeat another one: with N answers to pay for, a second one buys little."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
+
+from selectllm.text import words
 
 SHARE: Final = 0.5
 """Of the word triples of two texts together, the share that both have, from which they nearly repeat each other."""
 
 WORDS: Final = 3  # in a row, that count as one thing that two texts share
 POSTINGS: Final = 20  # earlier texts that are looked up by a triple: a family of texts is known by its first members
-
-# A letter of a script that is written without spaces is a word.
-_WORD: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+")
 
 
 def count_near_repeats(texts: Iterable[str]) -> int:
@@ -32,7 +30,7 @@ def count_near_repeats(texts: Iterable[str]) -> int:
 
 
 def _triples(text: str) -> set[int]:
-    words = _WORD.findall(text.lower())
-    if not words:
+    found = words(text)
+    if not found:
         return set()
-    return {hash(tuple(words[start : start + WORDS])) for start in range(max(len(words) - WORDS + 1, 1))}
+    return {hash(tuple(found[start : start + WORDS])) for start in range(max(len(found) - WORDS + 1, 1))}
