@@ -63,7 +63,10 @@ class Value:
 
 
 def measure_all(measured: Measured, names: Iterable[str] = tuple(MEASURES)) -> list[Value]:
-    """All values of the measures of these names, in their order; equal arguments give equal values."""
+    """All values of the measures of these names, in their order.
+
+    Equal arguments give equal values, but for the last digits: these depend on the machine.
+    """
     return [value for name in names for value in measure_one(MEASURES[name], measured)]
 
 

@@ -1,0 +1,37 @@
+"""Writes the table of docs/measures.md from the registry of measures: `python docs/measures_table.py`."""
+
+from pathlib import Path
+from typing import Final
+
+from selectllm.evaluation.measures import MEASURES, OTHERS
+from selectllm.evaluation.measures.measure import About
+
+PAGE: Final = Path(__file__).with_name("measures.md")
+
+BEGIN: Final = "<!-- Written by docs/measures_table.py: change selectllm/evaluation/measures instead. -->"
+END: Final = "<!-- The end of what is written. -->"
+
+HEAD: Final = "| measure | values | better | what it rewards | how it can be gamed |\n|---|---|---|---|---|"
+
+
+def written(page: str) -> str:
+    """The page with the table as the code has it."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    rows = [_row(about) for about in (MEASURES | OTHERS).values()]
+    return "\n".join([f"{before}{BEGIN}", "", HEAD, *rows, "", f"{END}{after}"])
+
+
+def _row(about: About) -> str:
+    values = ", ".join(f"`{name}`" for name in _shortened(about.values))
+    return f"| `{about.name}` | {values} | {about.better} | {about.rewards}. | {about.gamed_by}. |"
+
+
+def _shortened(names: tuple[str, ...]) -> list[str]:
+    """The names, of which a numbered series is named by its first and last."""
+    series = [name for name in names if name.rsplit("_", 1)[-1].isdigit()]
+    return [name for name in names if name not in series[1:-1]] if len(series) > 2 else list(names)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
