@@ -2,7 +2,7 @@
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from selectllm.comparison.compare import Comparison
+from selectllm.comparison.summary import Comparison
 from selectllm.comparison.text import to_markdown
 from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     {"cli"},
+    {"comparison"},
     {"pipeline", "plan"},
     {"report", "export", "explain"},
     {"evaluation"},

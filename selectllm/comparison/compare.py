@@ -1,7 +1,6 @@
 """Compares selections of one pool: every cell is chosen and measured, and the whole is summed up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from selectllm import cancellation
@@ -9,22 +8,13 @@ from selectllm.comparison.cells import Cell, cell_settings, list_cells
 from selectllm.comparison.folder import check_folder, write_folder
 from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
 from selectllm.comparison.settings import ComparisonSettings
-from selectllm.comparison.summary import Estimate, estimates
+from selectllm.comparison.summary import Comparison, estimates
 from selectllm.evaluation.measures import labels_of
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
 from selectllm.steps.criteria import read_criteria
 from selectllm.steps.read_pool import read_pool
 from selectllm.store import Store
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A finished comparison: its settings, what its cells came to, and what follows from them."""
-
-    settings: ComparisonSettings
-    outcomes: Sequence[Outcome]
-    estimates: Sequence[Estimate]
 
 
 def compare(settings: ComparisonSettings, on_progress: Progress = no_progress) -> Comparison:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,14 +14,12 @@ from selectllm.comparison.outcomes import Outcome
 from selectllm.comparison.page import to_html
 from selectllm.comparison.pictures import draw
 from selectllm.comparison.settings import ComparisonSettings
+from selectllm.comparison.summary import Comparison
 from selectllm.comparison.text import summary_row, to_markdown
 from selectllm.errors import MissingDependency, StoreError, UsageError
 from selectllm.schemas import COMPARISON, SELECTIONS
 from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.tables import to_parquet
-
-if TYPE_CHECKING:
-    from selectllm.comparison.compare import Comparison
 
 MARKER: Final = "comparison.md"
 """Written last: when it is there, the other files belong to it. A folder that has it may be written over."""
@@ -46,7 +44,7 @@ def check_folder(settings: ComparisonSettings) -> None:
         raise UsageError(f"--out would write over {folder / foreign[0]}, which is not its own: name another folder")
 
 
-def write_folder(folder: Path, comparison: "Comparison") -> None:
+def write_folder(folder: Path, comparison: Comparison) -> None:
     """Write the files, the text last: where it is, the others are its own. Raises StoreError when it cannot.
 
     Without the packages that draw, there are no pictures and no page, and a warning says so.

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from selectllm.comparison.summary import Comparison
 from selectllm.errors import MissingDependency
 
-if TYPE_CHECKING:
-    from selectllm.comparison.compare import Comparison
 
-
-def to_html(comparison: "Comparison", pictures: Mapping[str, str]) -> str:
+def to_html(comparison: Comparison, pictures: Mapping[str, str]) -> str:
     """The page: facts, pictures, then a table for each measure. Raises MissingDependency without jinja2."""
     from selectllm.comparison.text import HOW_TO_READ, PICTURES, facts, failures, tables
 

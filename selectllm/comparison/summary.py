@@ -8,6 +8,7 @@ import numpy as np
 
 from selectllm.comparison.cells import REFERENCE
 from selectllm.comparison.outcomes import Outcome
+from selectllm.comparison.settings import ComparisonSettings
 from selectllm.evaluation.bootstrap import Interval, Verdict, band, paired_difference, verdict
 from selectllm.evaluation.measures import COST
 
@@ -35,6 +36,15 @@ class Estimate:
     def mean(self) -> float:
         """The mean over seeds."""
         return float(np.mean(list(self.by_seed.values())))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: its settings, what its cells came to, and what follows from them."""
+
+    settings: ComparisonSettings
+    outcomes: Sequence[Outcome]
+    estimates: Sequence[Estimate]
 
 
 def way_of(outcome: Outcome) -> Way:

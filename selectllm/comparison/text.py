@@ -3,20 +3,18 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.console import JustifyMethod
 
 from selectllm.comparison.cells import REFERENCE, strategy_of
 from selectllm.comparison.measures import ABOUT
-from selectllm.comparison.summary import Estimate, Way, overlaps, way_name
+from selectllm.comparison.summary import Comparison, Estimate, Way, overlaps, way_name
 from selectllm.paths import redact_url
+from selectllm.report.format import safe_markdown
 from selectllm.report.plain_table import plain_table
 from selectllm.store import versions
 from selectllm.text import one_line
-
-if TYPE_CHECKING:
-    from selectllm.comparison.compare import Comparison
 
 MARKS: Final = {"higher": "▲", "lower": "▼", "not different": "="}
 """How a table shows a verdict."""
@@ -84,10 +82,13 @@ def format_record(record: Mapping[str, Any], width: int) -> str:
     return "\n".join(lines)
 
 
-def to_markdown(comparison: "Comparison", pictures: Sequence[str]) -> str:
+def to_markdown(comparison: Comparison, pictures: Sequence[str]) -> str:
     """The whole comparison as Markdown; `pictures` are the names of the SVG files beside it."""
     settings = comparison.settings
-    lines = [f"# Comparison: {', '.join(_file_name(pool) for pool in (settings.pool, *settings.more_files))}", ""]
+    lines = [
+        f"# Comparison: {', '.join(safe_markdown(_file_name(pool)) for pool in (settings.pool, *settings.more_files))}",
+        "",
+    ]
     lines += [f"- {name}: {value}" for name, value in facts(comparison).items()] + ["", HOW_TO_READ, ""]
     for name in pictures:
         lines += [f"**{PICTURES[name]}**", "", f"![{PICTURES[name]}]({name}.svg)", ""]
@@ -96,11 +97,11 @@ def to_markdown(comparison: "Comparison", pictures: Sequence[str]) -> str:
         lines += [f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in table.rows] + [""]
     if failed := failures(comparison):
-        lines += ["## What could not be chosen", "", *(f"- {one_line(line)}" for line in failed), ""]
+        lines += ["## What could not be chosen", "", *(f"- {safe_markdown(one_line(line))}" for line in failed), ""]
     return "\n".join(lines)
 
 
-def tables(comparison: "Comparison") -> list[Table]:
+def tables(comparison: Comparison) -> list[Table]:
     """A table for each main value that was measured, one of overlaps, and one of what each strategy needs."""
     measured = {estimate.measure for estimate in comparison.estimates}
     found = [_table(comparison, name) for name in MAIN if name in measured]
@@ -112,7 +113,7 @@ def title_of(value: str) -> str:
     return value.replace("_", " ")
 
 
-def facts(comparison: "Comparison") -> dict[str, str]:
+def facts(comparison: Comparison) -> dict[str, str]:
     """What was compared, when and by which versions."""
     settings, own = comparison.settings, versions()
     return {
@@ -125,12 +126,12 @@ def facts(comparison: "Comparison") -> dict[str, str]:
     }
 
 
-def failures(comparison: "Comparison") -> list[str]:
+def failures(comparison: Comparison) -> list[str]:
     """The cells that could not choose their rows, each with its error."""
     return [f"{outcome.cell.title}: {outcome.error}" for outcome in comparison.outcomes if outcome.error]
 
 
-def as_record(comparison: "Comparison") -> dict[str, Any]:
+def as_record(comparison: Comparison) -> dict[str, Any]:
     """The comparison as values that JSON has words for: what `summary.csv` holds, and what failed."""
     return {
         "budgets": list(comparison.settings.budgets),
@@ -163,7 +164,7 @@ def summary_row(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _table(comparison: "Comparison", name: str) -> Table:
+def _table(comparison: Comparison, name: str) -> Table:
     """Rows: ways; columns: budgets."""
     chosen = [estimate for estimate in comparison.estimates if estimate.measure == name]
     budgets, about = comparison.settings.budgets, ABOUT[name]
@@ -177,7 +178,7 @@ def _table(comparison: "Comparison", name: str) -> Table:
     return Table(title[:1].upper() + title[1:], text, ["strategy", *(f"{budget:,} rows" for budget in budgets)], rows)
 
 
-def _overlaps(comparison: "Comparison") -> Table:
+def _overlaps(comparison: Comparison) -> Table:
     """The overlap of all ways with one another, at the largest budget."""
     budget = max(comparison.settings.budgets)
     shares = overlaps(comparison.outcomes, budget)
@@ -190,7 +191,7 @@ def _overlaps(comparison: "Comparison") -> Table:
     return Table(f"Overlap at {budget:,} rows", about, ["", *map(way_name, ways)], rows)
 
 
-def _needs(comparison: "Comparison") -> Table:
+def _needs(comparison: Comparison) -> Table:
     rows = []
     for name in dict.fromkeys(outcome.cell.strategy for outcome in comparison.outcomes):
         strategy = strategy_of(name)
@@ -227,7 +228,7 @@ def number(value: float, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''},.{digits}f}"
 
 
-def _seeds_of_reference(comparison: "Comparison") -> int:
+def _seeds_of_reference(comparison: Comparison) -> int:
     return len({outcome.cell.seed for outcome in comparison.outcomes if outcome.cell.strategy == REFERENCE})
 
 

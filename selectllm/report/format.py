@@ -191,10 +191,10 @@ def markdown(result: Result) -> str:
     lines += [f"- {line}" for line in counts(result.summary)]
     lines += ["", f"**Selection:** `{result.path()}`"]
     if criteria := result.summary.get("criteria"):
-        lines += ["", f"**Criteria:** {_safe(fit_line(criteria, CRITERIA_WIDTH))}"]
+        lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
     lines += ["", "| order | why | instruction |", "|---|---|---|"]
     for row in shown_rows(result.chosen()):
-        lines.append(f"| {row['order']} | {_safe(row['why'])} | {_safe(row['instruction'])} |")
+        lines.append(f"| {row['order']} | {safe_markdown(row['why'])} | {safe_markdown(row['instruction'])} |")
     lines += ["", "| step | key | seconds | from the store |", "|---|---|---|---|"]
     for kind, seconds in result.summary["seconds"].items():
         cached = "yes" if kind in result.summary["cached"] else "no"
@@ -202,7 +202,7 @@ def markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _safe(text: str) -> str:
+def safe_markdown(text: str) -> str:
     """A line of text that means nothing in Markdown or HTML."""
     return html.escape(text).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
 

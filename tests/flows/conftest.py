@@ -126,3 +126,18 @@ def artifacts() -> Callable[[Any], dict[str, Any]]:
             return {str(artifact.key): artifact for artifact in client.read_artifacts(artifact_filter=of_run)}
 
     return artifacts
+
+
+@pytest.fixture
+def subflow_states() -> Callable[[Any], dict[str, str]]:
+    """The names of the final states of a flow run's subflows, by the names of their runs."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+
+    def subflow_states(final: Any) -> dict[str, str]:
+        parent = FlowRunFilterParentFlowRunId(any_=[final.state_details.flow_run_id])
+        with get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+        return {run.name: run.state_name or "" for run in runs}
+
+    return subflow_states

@@ -22,6 +22,7 @@ from selectllm.evaluation.measures.recall import RECALL, labels_of
 from selectllm.evaluation.measures.vendi import VENDI
 
 __all__ = [
+    "COST",
     "MEASURES",
     "OTHERS",
     "About",

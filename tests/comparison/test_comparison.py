@@ -1,0 +1,268 @@
+"""A comparison: its cells, its files, what it says of differences, and that nothing is done twice."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from selectllm import select
+from selectllm.cli.main import main
+from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, list_cells
+from selectllm.comparison.compare import compare
+from selectllm.comparison.outcomes import Outcome
+from selectllm.comparison.settings import ComparisonSettings
+from selectllm.comparison.summary import Comparison, Estimate, estimates, overlaps
+from selectllm.errors import CostExceeded, UsageError
+from selectllm.llm.model import Reply, Request
+from selectllm.schemas import COMPARISON, SELECTIONS
+from tests.conftest import FakeModel, by_id
+
+pytestmark = pytest.mark.usefixtures("quick_embedding")
+Make = Callable[..., ComparisonSettings]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Settings of a comparison over 40 rows, of which every fourth is worth something."""
+    pool = tmp_path / "pool.jsonl"
+    rows = [{"instruction": f"Explain {i}" + " at length" * (i % 7), "worth": int(i % 4 == 0)} for i in range(40)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def make(**fields: Any) -> ComparisonSettings:
+        defaults = {"pool": str(pool), "budgets": (8,), "strategies": ("longest",), "selectors": ("scripted:first",)}
+        own = {"seeds": 3, "store": str(tmp_path / "store"), "quality": {"no_validate": True}}
+        return ComparisonSettings.model_validate(defaults | own | fields)
+
+    return make
+
+
+def found(comparison: Comparison, strategy: str, measure: str) -> Estimate:
+    return next(e for e in comparison.estimates if e.way[0] == strategy and e.measure == measure)
+
+
+def test_random_is_always_there_and_what_no_seed_changes_is_done_once(make: Make) -> None:
+    settings = make(
+        budgets=(4, 8), strategies=("longest", "selectllm", "random"), selectors=("scripted:first", "embedded")
+    )
+    cells = list_cells(settings)
+    assert len(cells) == len(set(cells))
+    assert [cell.strategy for cell in cells[: 2 * REFERENCE_SEEDS]] == ["random"] * 2 * REFERENCE_SEEDS
+    assert [cell for cell in cells if cell.strategy == "longest"] == [
+        Cell("longest", None, 4, 0),
+        Cell("longest", None, 8, 0),
+    ]
+    asked = [cell for cell in cells if cell.strategy == "selectllm"]
+    assert {(cell.selector, cell.seed) for cell in asked} == {
+        (selector, seed) for selector in ("scripted:first", "embedded") for seed in range(3)
+    }
+
+
+def test_a_variant_has_settings_of_its_own_and_what_is_open_stays_open(make: Make) -> None:
+    settings = make(strategies=("selectllm-paper",), queries={"size": 5})
+    run = cell_settings(settings, Cell("selectllm-paper", "scripted:first", 8, 2), None)
+    assert (run.strategy, run.ranking.gather, run.queries.composition, run.queries.size) == (
+        "selectllm",
+        "tiers",
+        "paper",
+        5,
+    )
+    assert (run.seed, run.budget, run.selector, run.out) == (2, 8, "scripted:first", None)
+    assert "embedding" not in run.model_fields_set
+
+
+def test_a_cell_chooses_what_a_run_chooses(make: Make) -> None:
+    comparison = compare(make(strategies=("selectllm",), labels="worth"))
+    for outcome in comparison.outcomes:
+        if outcome.cell.seed == 1:
+            run = cell_settings(comparison.settings, outcome.cell, None)
+            assert tuple(select(run).table()["id"].to_pylist()) == outcome.ids
+
+
+def test_the_folder_has_every_value_and_every_selection(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    comparison = compare(make(out=str(out), labels="worth", budgets=(4, 8)))
+    cells = 2 * (REFERENCE_SEEDS + 1)
+    chosen = pq.read_table(out / "selections.parquet")
+    assert chosen.schema.equals(SELECTIONS)
+    assert len(chosen) == cells // 2 * (4 + 8)
+    values = pq.read_table(out / "comparison.parquet")
+    assert values.schema.equals(COMPARISON)
+    assert len(values) == cells * len(comparison.outcomes[0].values)
+    summary = pa.csv.read_csv(out / "summary.csv").to_pylist()
+    longest = next(r for r in summary if (r["strategy"], r["measure"], r["budget"]) == ("longest", "length_mean", 8))
+    assert longest["verdict"] == "higher"
+    assert longest["difference_low"] > 0
+    assert longest["difference"] == pytest.approx(
+        longest["mean"] - found(comparison, "random", "length_mean").mean, abs=9
+    )
+    text = (out / "comparison.md").read_text("utf-8")
+    assert "| longest |" in text
+    assert "▲" in text
+    page = (out / "comparison.html").read_text("utf-8")
+    assert page.count("<svg") == 4
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert {path.suffix for path in out.iterdir()} == {".md", ".html", ".parquet", ".csv", ".svg"}
+
+
+def test_the_same_again_makes_nothing_and_says_the_same(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = make(strategies=("selectllm", "longest"))
+    first = compare(settings)
+    monkeypatch.setattr("selectllm.comparison.measures.measure_all", lambda _: pytest.fail("measures again"))
+    second = compare(settings)
+    assert all(outcome.is_cached for outcome in second.outcomes)
+    timeless = [
+        [{name: value for name, value in o.values.items() if name != "seconds"} for o in c.outcomes]
+        for c in (first, second)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_killed_comparison_goes_on_where_it_was(make: Make, tmp_path: Path) -> None:
+    settings = make(strategies=("selectllm", "longest"), budgets=(4, 8))
+    undisturbed = compare(settings.model_copy(update={"store": str(tmp_path / "other")}))
+    child = os.fork()
+    if not child:
+        compare(settings)
+        os._exit(0)
+    folder = Path(settings.store) / "v1" / "artifacts" / "measures"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and (not folder.exists() or len(list(folder.glob("*.json"))) < 5):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was killed before it had ended"
+    resumed = compare(settings)
+    kept = sum(outcome.is_cached for outcome in resumed.outcomes)
+    assert 5 <= kept < len(resumed.outcomes)
+    assert [outcome.ids for outcome in resumed.outcomes] == [outcome.ids for outcome in undisturbed.outcomes]
+    assert [e.by_seed for e in resumed.estimates if e.measure != "seconds"] == [
+        e.by_seed for e in undisturbed.estimates if e.measure != "seconds"
+    ]
+
+
+def test_a_strategy_that_names_too_few_rows_ends_its_own_cell_alone(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from selectllm.strategies.longest import Longest
+
+    whole = Longest.prefer
+    monkeypatch.setattr(Longest, "prefer", lambda self, choice: whole(self, choice).slice(0, 5))
+    comparison = compare(make(budgets=(4, 8)))
+    failed = [outcome for outcome in comparison.outcomes if outcome.error]
+    assert [outcome.cell for outcome in failed] == [Cell("longest", None, 8, 0)]
+    assert "5 rows" in failed[0].error
+    arguments = [make().pool, "--budgets", "8", "--strategies", "longest", "--no-validate", "--store", make().store]
+    assert main(["compare", *arguments]) == 0
+    assert "longest, 8 rows, seed 0: the strategy longest names 5 rows" in capsys.readouterr().err
+
+
+def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..., FakeModel]) -> None:
+    def priced(request: Request) -> Reply:
+        return Reply(text=by_id(request), done_reason="stop", prompt_tokens=1_000_000, output_tokens=0)
+
+    model = fake_model(priced)
+    ranking = {"price_in": 1.0, "max_cost": 5.0, "gather": "tiers"}
+    settings = make(strategies=("selectllm",), selectors=("ollama:fake",), ranking=ranking)
+    with pytest.raises(CostExceeded):
+        compare(settings)
+    asked = len(model.asked)
+    assert asked <= 6
+    rest = compare(settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"max_cost": 100.0})}))
+    assert len(model.asked) == len({request.text for request in model.asked}), "nothing is paid twice"
+    assert len(model.asked) > asked
+    assert found(rest, "selectllm", "questions").mean > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"labels": "nothing"}, "no column 'nothing'"),
+        ({"labels": "instruction"}, "labels are numbers"),
+        ({"budgets": (8, 41)}, "the budget is 41"),
+        ({"strategies": ("nearest",)}, "there is no strategy 'nearest'"),
+        ({"out": "s3://bucket/out"}, "is a URL"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_embedded(
+    make: Make, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _: pytest.fail("embeds"))
+    with pytest.raises(UsageError, match=message):
+        compare(make(**fields))
+
+
+def test_a_file_of_others_is_not_written_over(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"would write over .*summary\.csv"):
+        compare(make(out=str(tmp_path / "out")))
+    assert (tmp_path / "out" / "summary.csv").read_text() == "mine"
+
+
+def test_a_folder_of_an_earlier_comparison_is_written_over(make: Make, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    compare(make(out=out))
+    compare(make(out=out, budgets=(4,)))
+    assert set(pq.read_table(tmp_path / "out" / "selections.parquet")["budget"].to_pylist()) == {4}
+
+
+def test_names_of_files_and_columns_are_no_markup(make: Make, tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>|x.jsonl"
+    (tmp_path / "dir").mkdir()
+    pool = tmp_path / name.replace("/", "_")
+    pool.write_bytes(Path(make().pool).read_bytes())
+    compare(make(pool=str(pool), out=str(tmp_path / "out")))
+    assert "<script>" not in (tmp_path / "out" / "comparison.html").read_text("utf-8")
+    assert "<script>" not in (tmp_path / "out" / "comparison.md").read_text("utf-8")
+
+
+def outcome(strategy: str, seed: int, value: float, ids: str = "ab") -> Outcome:
+    return Outcome(Cell(strategy, None, 2, seed), tuple(ids), {"novelsum": value})
+
+
+def test_differences_are_paired_by_seed() -> None:
+    values = [0.0, 10.0, 20.0, 30.0]
+    outcomes = [outcome("random", seed, value) for seed, value in enumerate(values)]
+    outcomes += [outcome("other", seed, value + 1) for seed, value in enumerate(values[:3])]
+    _, other = estimates(outcomes)
+    assert other.difference is not None
+    assert (other.difference.mean, other.difference.low, other.difference.high) == (1, 1, 1)
+    assert other.verdict == "not different", "its mean is what random draws reach"
+
+
+def test_a_difference_beyond_the_band_is_called_one() -> None:
+    outcomes = [outcome("random", seed, float(seed % 5)) for seed in range(20)]
+    outcomes += [outcome("above", 0, 9.0), outcome("below", 0, -9.0), outcome("within", 0, 2.0)]
+    verdicts = {estimate.way[0]: estimate.verdict for estimate in estimates(outcomes)}
+    assert verdicts == {"random": None, "above": "higher", "below": "lower", "within": "not different"}
+
+
+def test_overlap_is_a_mean_over_seeds() -> None:
+    outcomes = [outcome("random", 0, 0, "ab"), outcome("random", 1, 0, "cd"), outcome("fixed", 0, 0, "ac")]
+    shares = overlaps(outcomes, 2)
+    random, fixed = ("random", None), ("fixed", None)
+    assert shares[random, random] == 0
+    assert shares[random, fixed] == shares[fixed, random] == pytest.approx(1 / 3)
+    assert shares[fixed, fixed] == 1
+
+
+def test_a_dry_run_counts_cells_and_questions_and_asks_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _: pytest.fail("embeds"))
+    arguments = [make().pool, "--budgets", "4,8", "--strategies", "selectllm,longest", "--seeds", "3"]
+    arguments += ["--selectors", "scripted:first", "--store", make().store, "--no-validate", "--dry-run", "--json"]
+    assert main(["compare", *arguments]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    ways = {way["strategy"]: way for way in plan["ways"]}
+    assert (ways["random"]["cells"], ways["random"]["calls"]) == (2 * REFERENCE_SEEDS, 0)
+    assert (ways["longest"]["cells"], ways["selectllm"]["cells"]) == (2, 6)
+    assert plan["calls"] == ways["selectllm"]["calls"] > 0
