@@ -8,7 +8,8 @@ from typing import Final
 from cyclopts import App
 from rich.console import Console
 
-from flows.command_line import build_flow_app
+from flows.command_line import build_comparison_app, build_flow_app
+from flows.comparison import compare_selections
 from flows.selection import select_instructions
 from selectllm.cli.main import build_app
 
@@ -16,15 +17,15 @@ PAGE: Final = Path(__file__).with_name("cli.md")
 
 WIDTH: Final = 100
 
-COMMANDS: Final = (["select"], ["plan"], ["doctor"], ["explain"], ["artifacts"], ["artifacts", "prune"])
+COMMANDS: Final = (["select"], ["plan"], ["compare"], ["doctor"], ["explain"], ["artifacts"], ["artifacts", "prune"])
 
 INTRODUCTION: Final = """\
 <!-- Written by docs/cli_reference.py: change selectllm/settings.py and selectllm/cli instead. -->
 
 # Command line
 
-`selectllm` runs the library. `python -m flows.selection` runs the same selection as a Prefect flow: it has the options
-of `selectllm select`, and those of the flow's workers.
+`selectllm` runs the library. `python -m flows.selection` and `python -m flows.comparison` do the same as Prefect flows: they
+have the options of `selectllm select` and `selectllm compare`, and those of the flow's workers.
 
 Options of a run that are left out come from the environment, then from the file `.env` of the working folder. The
 variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is `SELECTLLM_RANKING__DEPTH`, since it belongs to the
@@ -38,6 +39,7 @@ def reference() -> str:
     sections = [_section(library, "selectllm", [])]
     sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
     sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
+    sections.append(_section(build_comparison_app(compare_selections), "python -m flows.comparison", []))
     return "\n".join([INTRODUCTION, *sections])
 
 
