@@ -12,21 +12,19 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from selectllm import select
+from selectllm.evaluation.measures.auc import concordance, length_bins, within_bins
 from selectllm.pool import row_id
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-
-BINS: Final = 5
 
 
 def worths(result: Result) -> dict[str, float]:
@@ -41,19 +39,23 @@ def report(selector: str, result: Result, planted: Mapping[str, int], lengths: M
     chosen = result.table()["id"].to_pylist()
     found = sum(planted[id] for id in chosen)
     said = worths(result)
-    ids = sorted(said, key=lambda id: (lengths[id], id))
+    ids = sorted(said)
+    labels, scores = (np.array([values[id] for id in ids], dtype=np.float64) for values in (planted, said))
+    characters = np.array([lengths[id] for id in ids])
     print(f"{selector}: {found} of {sum(planted.values())} planted rows are among the {len(chosen)} chosen")
     print(f"  by chance it would be {len(chosen) * sum(planted.values()) / len(planted):.0f}")
-    print(f"  AUC {auc(ids, said, planted)}; by length alone {auc(ids, lengths, planted)}")
-    for part in (ids[bin[0] : bin[-1] + 1] for bin in np.array_split(np.arange(len(ids)), BINS)):
-        print(f"  {lengths[part[0]]:>6,} to {lengths[part[-1]]:>6,} characters: ", end="")
-        print(f"AUC {auc(part, said, planted)}, {sum(planted[id] for id in part)} planted of {len(part)}", flush=True)
+    by_length = concordance(labels, characters.astype(np.float64))
+    print(f"  AUC {shown(concordance(labels, scores))}; by length alone {shown(by_length)}")
+    print(f"  AUC within bins of length {shown(within_bins(labels, scores, characters))}")
+    for part in length_bins(characters):
+        print(f"  {characters[part].min():>6,} to {characters[part].max():>6,} characters: ", end="")
+        auc = shown(concordance(labels[part], scores[part]))
+        print(f"AUC {auc}, {labels[part].sum():.0f} planted of {len(part)}", flush=True)
 
 
-def auc(ids: Sequence[str], said: Mapping[str, float], planted: Mapping[str, int]) -> str:
-    """The AUC of these rows; a dash where all of them are of one kind."""
-    truth = [planted[id] for id in ids]
-    return f"{roc_auc_score(truth, [said[id] for id in ids]):.3f}" if 0 < sum(truth) < len(truth) else "-"
+def shown(auc: float | None) -> str:
+    """An AUC; a dash where all rows are of one kind."""
+    return "-" if auc is None else f"{auc:.3f}"
 
 
 def main() -> None:

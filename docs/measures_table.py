@@ -23,14 +23,14 @@ def written(page: str) -> str:
 
 
 def _row(about: About) -> str:
-    values = ", ".join(f"`{name}`" for name in _shortened(about.values))
-    return f"| `{about.name}` | {values} | {about.better} | {about.rewards}. | {about.gamed_by}. |"
+    return f"| `{about.name}` | {_names(about.values)} | {about.better} | {about.rewards}. | {about.gamed_by}. |"
 
 
-def _shortened(names: tuple[str, ...]) -> list[str]:
-    """The names, of which a numbered series is named by its first and last."""
-    series = [name for name in names if name.rsplit("_", 1)[-1].isdigit()]
-    return [name for name in names if name not in series[1:-1]] if len(series) > 2 else list(names)
+def _names(values: tuple[str, ...]) -> str:
+    """The names of values, of which a numbered series is named by its first and last."""
+    series = [f"`{name}`" for name in values if name[-1].isdigit() and "bin" in name]
+    others = [f"`{name}`" for name in values if f"`{name}`" not in series]
+    return ", ".join([*others, f"{series[0]} to {series[-1]}"] if series else others)
 
 
 if __name__ == "__main__":
