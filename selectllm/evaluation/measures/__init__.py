@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from selectllm.evaluation.measured import Measured
-from selectllm.evaluation.measures.agreement import AGREEMENT, agreement
+from selectllm.evaluation.measures.agreement import AGREEMENT, agreement_of
 from selectllm.evaluation.measures.auc import AUC
 from selectllm.evaluation.measures.cluster_entropy import CLUSTER_ENTROPY, cluster_rows
-from selectllm.evaluation.measures.cost import COST, cost
+from selectllm.evaluation.measures.cost import COST, cost_of
 from selectllm.evaluation.measures.coverage_proxy import COVERAGE_PROXY
 from selectllm.evaluation.measures.distinct import DISTINCT
 from selectllm.evaluation.measures.facility_location import FACILITY_LOCATION
@@ -17,7 +17,7 @@ from selectllm.evaluation.measures.length import LENGTH
 from selectllm.evaluation.measures.measure import About, Better, Measure, Missing, Values
 from selectllm.evaluation.measures.near_duplicates import NEAR_DUPLICATES
 from selectllm.evaluation.measures.novelsum import NOVELSUM
-from selectllm.evaluation.measures.overlap import OVERLAP, overlap
+from selectllm.evaluation.measures.overlap import OVERLAP, overlap_of
 from selectllm.evaluation.measures.recall import RECALL, labels_of
 from selectllm.evaluation.measures.vendi import VENDI
 
@@ -31,14 +31,14 @@ __all__ = [
     "Missing",
     "Value",
     "Values",
-    "agreement",
+    "agreement_of",
     "as_values",
     "cluster_rows",
-    "cost",
+    "cost_of",
     "labels_of",
     "measure_all",
     "measure_one",
-    "overlap",
+    "overlap_of",
 ]
 
 _OF_SELECTIONS: Final = (
@@ -50,7 +50,7 @@ MEASURES: Final = {measure.name: measure for measure in _OF_SELECTIONS}
 """The measures of one selection by name: those of cover first, then diversity, length, and labels."""
 
 OTHERS: Final = {about.name: about for about in (OVERLAP, AGREEMENT, COST)}
-"""The measures of two selections, and of what a selection took: functions of the same names compute them."""
+"""The measures of two selections, and of what one took, by name: `overlap_of`, `agreement_of`, `cost_of` compute them."""
 
 
 @dataclass(frozen=True)

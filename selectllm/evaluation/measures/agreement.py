@@ -11,7 +11,7 @@ from selectllm.evaluation.measures.measure import About, Missing, Values
 from selectllm.store.tables import in_order
 
 
-def agreement(first: pa.Table, second: pa.Table, top: int) -> Values:
+def agreement_of(first: pa.Table, second: pa.Table, top: int) -> Values:
     """How far two PREFERENCES agree.
 
     `kendalls_tau`: over the rows that both place, by their places: -1 (reversed) to 1 (the same order), and 0 by

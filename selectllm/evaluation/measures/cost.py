@@ -23,7 +23,7 @@ class Step(Protocol):
         """Whether it was in the store, so that it took no time."""
 
 
-def cost(steps: Mapping[str, Step], prices: RankingSettings) -> Values:
+def cost_of(steps: Mapping[str, Step], prices: RankingSettings) -> Values:
     """Questions, tokens, money and seconds of all steps, whichever run paid for their replies.
 
     Parameters: the steps by kind, as results or as records of a run; `prices`, the settings that hold them. The cost is

@@ -10,7 +10,7 @@ from selectllm.errors import ContractError
 from selectllm.evaluation.measures.measure import About, Missing, Values
 
 
-def overlap(first: Collection[str], second: Collection[str], pool_rows: int) -> Values:
+def overlap_of(first: Collection[str], second: Collection[str], pool_rows: int) -> Values:
     """How far two selections agree.
 
     Parameters: the ids of the rows of both, and how many rows the pool has that both were chosen from. `jaccard`: the
