@@ -50,7 +50,7 @@ MEASURES: Final = {measure.name: measure for measure in _OF_SELECTIONS}
 """The measures of one selection by name: those of cover first, then diversity, length, and labels."""
 
 OTHERS: Final = {about.name: about for about in (OVERLAP, AGREEMENT, COST)}
-"""The measures of two selections, and of what one took, by name: `overlap_of`, `agreement_of`, `cost_of` compute them."""
+"""The measures of two selections, and of what one took: see `overlap_of`, `agreement_of` and `cost_of`."""
 
 
 @dataclass(frozen=True)
