@@ -14,7 +14,7 @@ from selectllm.evaluation.measures import (
     Value,
     as_values,
     cluster_rows,
-    cost,
+    cost_of,
     labels_of,
     measure_all,
 )
@@ -74,7 +74,7 @@ def measure(context: Context, results: Mapping[str, StepResult], labels: str | N
 def cost_values(context: Context, results: Mapping[str, StepResult]) -> list[Value]:
     """What a selection took, without the steps that all cells share."""
     own = {kind: result for kind, result in results.items() if kind not in SHARED}
-    return as_values(OTHERS["cost"], cost(own, context.settings.ranking))
+    return as_values(OTHERS["cost"], cost_of(own, context.settings.ranking))
 
 
 def _row(value: Value) -> dict[str, Any]:
