@@ -1,0 +1,170 @@
+"""Measures the strategies that choose by vectors: speed against plain pairwise code, memory, what is lost by drawing.
+
+    python benchmarks/coverage.py [VECTORS.npz] [--rows 100000] [--budget 1000] [--only kcenter facility ...]
+
+VECTORS.npz holds `embeddings` (M, d) of unit length, for the ratios and the loss; without it, and for --rows, vectors
+are drawn around 60 topics. Seconds are of the processor, over all its cores: on a busy machine a run takes longer.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.queries import by_topics
+from selectllm.queries import fit_centroids
+from selectllm.ranking.cover import blocks, to_cover
+from selectllm.ranking.lazy_greedy import LazyGreedy
+from selectllm.ranking.novelty import Novelty, density
+from selectllm.strategies.facility import LOSS, FacilityLocation
+from selectllm.strategies.kcenter import k_center
+from selectllm.strategies.probcover import CLASSES, Balls, pure_radius
+from selectllm.strategies.stratified import nearest
+
+NONE: Final = np.array([], dtype=np.int64)
+
+Search = Callable[[np.ndarray, int], list[int]]
+
+
+def kcenter(vectors: np.ndarray, budget: int) -> list[int]:
+    return [row for row, _ in k_center(vectors, np.arange(len(vectors)), NONE, budget)]
+
+
+def plain_kcenter(vectors: np.ndarray, budget: int) -> list[int]:
+    """Distances of all rows to all centers, by scikit-learn, for each pick those to the new one."""
+    from sklearn.metrics import pairwise_distances
+
+    picks = kcenter(vectors, 1)
+    distances = np.full(len(vectors), np.inf)
+    while len(picks) < budget:
+        distances = np.minimum(distances, pairwise_distances(vectors, vectors[picks[-1:]]).ravel())
+        picks.append(int(distances.argmax()))
+    return picks
+
+
+def exact_facility(vectors: np.ndarray, budget: int) -> list[int]:
+    search = LazyGreedy(FacilityLocation(vectors, vectors, NONE), np.arange(len(vectors)))
+    return [row for row, _ in search.picks(budget)]
+
+
+def plain_facility(vectors: np.ndarray, budget: int) -> list[int]:
+    """All cosines at once, and what every row adds, for each pick."""
+    cosines = vectors @ vectors.T
+    cover, picks = np.zeros(len(vectors), dtype=np.float32), []
+    for _ in range(budget):
+        picks.append(int(np.maximum(cosines - cover[:, None], 0).sum(axis=0).argmax()))
+        cover = np.maximum(cover, cosines[:, picks[-1]])
+    return picks
+
+
+def facility(vectors: np.ndarray, budget: int, loss: float = LOSS) -> list[int]:
+    search = LazyGreedy(FacilityLocation(vectors, to_cover(vectors, 100_000), NONE), np.arange(len(vectors)))
+    return [row for row, _ in search.stochastic_picks(budget, loss, 0)]
+
+
+def probcover(vectors: np.ndarray, budget: int) -> list[int]:
+    clusters = nearest(vectors, fit_centroids(vectors, CLASSES, 0))
+    balls = Balls(vectors, pure_radius(vectors, clusters), NONE)
+    return [row for row, _ in LazyGreedy(balls, np.arange(len(vectors))).picks(budget)]
+
+
+def novelselect(vectors: np.ndarray, budget: int, weights: np.ndarray | None = None) -> list[int]:
+    if weights is None:
+        reference = to_cover(vectors, 100_000)
+        weights = np.concatenate([density(vectors[block], reference) ** 0.5 for block in blocks(len(vectors))])
+    novelty, picks = Novelty(vectors, weights), [0]
+    novelty.add(0)
+    while len(picks) < budget:
+        values = novelty.values()
+        values[picks] = -np.inf
+        picks.append(int(values.argmax()))
+        novelty.add(picks[-1])
+    return picks
+
+
+LARGE: Final[dict[str, Search]] = {
+    "kcenter": kcenter,
+    "facility": facility,
+    "probcover": probcover,
+    "novelselect": novelselect,
+}
+
+
+def timed(search: Search, vectors: np.ndarray, budget: int) -> tuple[list[int], float]:
+    """Picks, and the processor's seconds."""
+    started = time.process_time()
+    picks = search(vectors, budget)
+    return picks, time.process_time() - started
+
+
+def cover(vectors: np.ndarray, picks: list[int]) -> float:
+    """The mean cover, block by block."""
+    sums = [np.maximum((vectors[block] @ vectors[picks].T).max(axis=1), 0).sum() for block in blocks(len(vectors))]
+    return float(sum(sums)) / len(vectors)
+
+
+def work(name: str, rows: int, budget: int, result: Connection) -> None:
+    """Search a large pool in a process of its own: seconds of the processor, of the clock, and peak bytes."""
+    vectors = by_topics(rows)
+    before, started = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    _, seconds = timed(LARGE[name], vectors, budget)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result.send((seconds, time.perf_counter() - started, peak, before, vectors.nbytes))
+
+
+def large(name: str, rows: int, budget: int) -> str:
+    spawn = multiprocessing.get_context("spawn")  # a fork would start with the memory of this process
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=work, args=(name, rows, budget, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    seconds, clock, peak, before, held = ours.recv()
+    process.join()
+    sizes = " ".join(f"{size / 2**20:>10,.0f}" for size in (peak, before, held))
+    return f"{name:<12} {seconds:>10,.0f} {clock:>10,.0f} {sizes}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vectors", nargs="?", help="a file with `embeddings` (M, d)")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the large pool; 0 leaves it out")
+    parser.add_argument("--budget", type=int, default=1000, help="of the large pool; 300 rows of the small one")
+    parser.add_argument("--only", nargs="*", choices=LARGE, default=list(LARGE), help="strategies on the large pool")
+    arguments = parser.parse_args()
+    vectors = np.load(arguments.vectors)["embeddings"] if arguments.vectors else by_topics(3000)
+
+    for name, ours, plain in (("kcenter", kcenter, plain_kcenter), ("facility", exact_facility, plain_facility)):
+        (picks, fast), (expected, slow) = timed(ours, vectors, 300), timed(plain, vectors, 300)
+        same = np.mean([a == b for a, b in zip(picks, expected, strict=True)])
+        print(
+            f"{name}: {slow / fast:.1f}x faster than plain ({slow:.2f} s, {len(vectors):,} rows), {same:.0%} same picks"
+        )
+    exact, seconds = timed(exact_facility, vectors, 300)
+    best = cover(vectors, exact)
+    print(
+        f"\n{'facility by':<18} {'cover':>8} {'loss':>7} {'seconds':>8}\n{'exact':<18} {best:>8.4f} {'':>7} {seconds:>8.2f}"
+    )
+    for loss in (0.01, LOSS, 0.3):
+        picks, seconds = timed(lambda vectors, budget, loss=loss: facility(vectors, budget, loss), vectors, 300)  # type: ignore[misc]
+        value = cover(vectors, picks)
+        print(f"{f'drawing, {loss:g}':<18} {value:>8.4f} {1 - value / best:>7.2%} {seconds:>8.2f}")
+    drawn = cover(vectors, np.random.default_rng(0).choice(len(vectors), 300, replace=False).tolist())
+    print(f"{'random rows':<18} {drawn:>8.4f} {1 - drawn / best:>7.2%}")
+    if arguments.rows:
+        print(f"\n{arguments.rows:,} rows, budget {arguments.budget:,}")
+        print(f"{'':<12} {'seconds':>10} {'by clock':>10} {'peak MiB':>10} {'before':>10} {'vectors':>10}", flush=True)
+        for name in arguments.only:
+            print(large(name, arguments.rows, arguments.budget), flush=True)
+
+
+if __name__ == "__main__":
+    main()
