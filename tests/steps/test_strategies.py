@@ -117,7 +117,10 @@ def test_a_strategy_of_vectors_embeds_asks_nothing_and_is_explained(
     for id in result.table("pool")["id"].to_pylist():
         explanation = explain(result.store, id)
         assert explanation.decision.chosen == (id in chosen)
+        if id not in chosen:
+            assert explanation.decision.why == ("place" if name == "stratified" else "unnamed")
         assert "do not say why" not in render_explanation(explanation)
+        assert f"by the strategy {name}: " not in render_explanation(explanation), "a reason has no words"
     (tmp_path / "ids.txt").write_text("\n".join(chosen))
     further = select(make_run(budget=7, strategy=name, exclude=(str(tmp_path / "ids.txt"),)))
     assert not set(further.table()["id"].to_pylist()) & set(chosen)
