@@ -1,6 +1,6 @@
 """Measures the strategies that choose by vectors: speed against plain pairwise code, memory, what is lost by drawing.
 
-    python benchmarks/coverage.py [VECTORS.npz] [--rows 100000] [--budget 1000] [--only kcenter facility ...]
+    python benchmarks/coverage.py [VECTORS.npz] [--texts POOL.jsonl] [--rows N] [--budget N] [--only STRATEGY ...]
 
 VECTORS.npz holds `embeddings` (M, d) of unit length, for the ratios and the loss; without it, and for --rows, vectors
 are drawn around 60 topics. All of it takes one thread, and seconds are of the processor: other work on the machine
@@ -8,6 +8,7 @@ changes them little. `by clock` they may be many times as many.
 """
 
 import argparse
+import json
 import multiprocessing
 import sys
 import time
@@ -17,6 +18,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -31,6 +33,7 @@ from selectllm.ranking.novelty import Novelty, density
 from selectllm.strategies.facility import LOSS, FacilityLocation
 from selectllm.strategies.kcenter import k_center
 from selectllm.strategies.probcover import CLASSES, Balls, pure_radius
+from selectllm.strategies.rouge_diversity import numbered_words, rouge_l
 from selectllm.strategies.stratified import nearest
 
 NONE: Final = np.array([], dtype=np.int64)
@@ -116,6 +119,45 @@ def cover(vectors: np.ndarray, picks: list[int]) -> float:
     return float(sum(sums)) / len(vectors)
 
 
+def novel_sum(vectors: np.ndarray, weights: np.ndarray, picks: list[int]) -> float:
+    """NovelSum by its formula, per row."""
+    apart = np.maximum(1 - vectors[picks] @ vectors[picks].T, 0)
+    np.fill_diagonal(apart, np.inf)
+    order = np.argsort(apart, axis=1, kind="stable")[:, :-1]
+    terms = np.take_along_axis(apart, order, 1) * weights[picks][order] / np.arange(1, len(picks))
+    return float(terms.sum(axis=1).mean())
+
+
+def novelty_kept(vectors: np.ndarray, budget: int) -> None:
+    """What is lost by keeping 128 ranks."""
+    weights = density(vectors, vectors) ** 0.5
+    search = partial(novelselect, weights=weights)
+    kept, fast = timed(search, vectors, budget)
+    with patch("selectllm.ranking.novelty.RANKED", budget):
+        exact, slow = timed(search, vectors, budget)
+    same = len(set(kept) & set(exact)) / budget
+    drawn = np.random.default_rng(0).choice(len(vectors), budget, replace=False).tolist()
+    values = " ".join(f"{novel_sum(vectors, weights, picks):.3f}" for picks in (exact, kept, drawn))
+    print(f"\nnovelselect, {budget} rows: {same:.1%} of the exact rows, in {fast / slow:.2f} times the time")
+    print(f"NovelSum of exact, kept and random rows: {values}")
+
+
+def rouge(pool: str) -> None:
+    """Rouge-L of a pool's rows against 1,000 of them, beside the library rouge-score on 3,000 pairs."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rows = [json.loads(line)["instruction"] for line in Path(pool).read_text(encoding="utf-8").splitlines()]
+    words = numbered_words(rows)
+    started = time.process_time()
+    rouge_l(words, words[:1000])
+    fast, scorer, started = time.process_time() - started, RougeScorer(["rougeL"]), time.process_time()
+    for first in rows[:30]:
+        for second in rows[-100:]:
+            scorer.score(first, second)
+    slow = (time.process_time() - started) / 3000 * len(rows) * 1000
+    print(f"\nRouge-L of {len(rows):,} x 1,000 rows: {fast:.2f} s; rouge-score {slow:,.0f} s, by 3,000 pairs")
+
+
 def work(name: str, rows: int, budget: int, result: Connection) -> None:
     """Search a large pool in a process of its own: seconds of the processor, of the clock, bytes beside the vectors."""
     vectors = by_topics(rows)
@@ -139,6 +181,7 @@ def large(name: str, rows: int, budget: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("vectors", nargs="?", help="a file with `embeddings` (M, d)")
+    parser.add_argument("--texts", help="a JSONL file with `instruction`, for Rouge-L")
     parser.add_argument("--rows", type=int, default=100_000, help="of the large pool; 0 leaves it out")
     parser.add_argument("--budget", type=int, default=1000, help="of the large pool; 300 rows of the small one")
     parser.add_argument("--only", nargs="*", choices=LARGE, default=list(LARGE), help="strategies on the large pool")
@@ -161,6 +204,9 @@ def main() -> None:
         print(f"{f'drawing, {loss:g}':<18} {value:>8.4f} {1 - value / best:>7.2%} {seconds:>8.2f}")
     drawn = cover(vectors, np.random.default_rng(0).choice(len(vectors), 300, replace=False).tolist())
     print(f"{'random rows':<18} {drawn:>8.4f} {1 - drawn / best:>7.2%}")
+    novelty_kept(vectors, 500)
+    if arguments.texts:
+        rouge(arguments.texts)
     if arguments.rows:
         print(f"\n{arguments.rows:,} rows, budget {arguments.budget:,}")
         print(f"{'':<12} {'seconds':>10} {'by clock':>10} {'MiB more':>10} {'vectors':>10}", flush=True)
