@@ -19,7 +19,7 @@ NEIGHBOURS: Final = 10
 RANKED: Final = 128
 """Chosen rows whose ranks are kept for each row, so that memory does not grow with the budget."""
 
-SMALLEST: Final = 1e-6
+SMALLEST: Final = 1e-5
 """Rows that are nearer than this repeat one another, and are no neighbours: the density would be infinite."""
 
 

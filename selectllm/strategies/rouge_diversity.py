@@ -1,6 +1,5 @@
 """Rows whose wording is least like that of other rows."""
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,15 +10,13 @@ from selectllm.cancellation import raise_if_cancelled
 from selectllm.ranking.cover import Numbers, blocks
 from selectllm.strategies.points import draws, preferences_of
 from selectllm.strategies.strategy import Choice, Strategy
+from selectllm.text import words
 
 OTHERS: Final = 1000
 """Rows that each row is compared with."""
 
 DIGITS: Final = 9
 """Digits of a Rouge-L that count."""
-
-# A letter of a script that is written without spaces is a word.
-_WORD: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+")
 
 
 class RougeDiversity(Strategy):
@@ -56,7 +53,7 @@ class RougeDiversity(Strategy):
 def numbered_words(texts: Sequence[str]) -> list[list[int]]:
     """The words of each text, in lower case, each word as its number."""
     numbers: dict[str, int] = {}
-    return [[numbers.setdefault(word, len(numbers)) for word in _WORD.findall(text.lower())] for text in texts]
+    return [[numbers.setdefault(word, len(numbers)) for word in words(text)] for text in texts]
 
 
 def rouge_l(texts: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> Numbers:
@@ -68,8 +65,8 @@ def rouge_l(texts: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> 
     from rapidfuzz.process import cdist
 
     common = cdist(texts, others, scorer=LCSseq.similarity, dtype=np.int32)
-    words = np.add.outer([len(text) for text in texts], [len(text) for text in others])
-    found: Numbers = 2 * common / np.maximum(words, 1)
+    lengths = np.add.outer([len(text) for text in texts], [len(text) for text in others])
+    found: Numbers = 2 * common / np.maximum(lengths, 1)
     return found
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from selectllm.strategies import load_strategy, rouge_diversity
 from selectllm.strategies.rouge_diversity import highest_of_others, numbered_words, rouge_l
+from selectllm.text import words
 from tests.strategies.data import choice_of, drawn, named
 
 TEXTS = [
@@ -23,19 +24,19 @@ def test_rouge_l_is_that_of_the_library_with_our_words() -> None:
 
     class Words:
         def tokenize(self, text: str) -> list[str]:
-            return rouge_diversity._WORD.findall(text.lower())
+            return words(text)
 
     library = scorer.RougeScorer(["rougeL"], tokenizer=Words())
     rng = np.random.default_rng(0)
     texts = TEXTS + [" ".join(rng.choice(list("abcdef"), rng.integers(0, 30))) for _ in range(40)]
-    words = numbered_words(texts)
+    numbered = numbered_words(texts)
     expected = [[library.score(text, other)["rougeL"].fmeasure for other in texts] for text in texts]
-    assert rouge_l(words, words) == pytest.approx(np.array(expected), abs=1e-9)
+    assert rouge_l(numbered, numbered) == pytest.approx(np.array(expected), abs=1e-9)
 
 
 def test_the_values_of_small_cases() -> None:
-    words = numbered_words(TEXTS)
-    found = rouge_l(words, words)
+    numbered = numbered_words(TEXTS)
+    found = rouge_l(numbered, numbered)
     assert found[0, 1] == pytest.approx(2 * 4 / 10)
     assert found[0, 7] == pytest.approx(2 * 1 / 9)
     assert found[3, 4] == pytest.approx(2 * 3 / 17), "letters of Chinese are words"
