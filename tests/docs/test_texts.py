@@ -31,7 +31,7 @@ FOREIGN = {
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
     "--swa-full",  # llama-server's
-    *("--rows", "--selectors"),  # the benchmarks'
+    *("--rows", "--selectors", "--texts"),  # the benchmarks'
 }
 """Options of other programs that the texts name."""
 
