@@ -117,6 +117,8 @@ def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: boo
             return replace(decision, why="passed_over", near=Near(near["row"], near["id"], passed["cosine"]))
     if place:
         return decision
+    if not lineage.has("queries"):
+        return _unnamed(decision)
     is_unranked = is_answered and not lineage.is_pointwise and not lineage.has("ratings")
     return replace(decision, why="unranked" if is_unranked else "abstained")
 
@@ -139,7 +141,7 @@ def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, to
         return replace(decision, why="excluded", reason=excluded[id])
     if not lineage.has("rankings"):
         preferred = where(lineage.table("preferences"), "id", id)
-        return replace(decision, why="place", place=preferred[0]["place"]) if preferred else decision
+        return replace(decision, why="place", place=preferred[0]["place"]) if preferred else _unnamed(decision)
     if rank is None and id in lineage.refused_rows:
         return replace(decision, why="refused")
     if rank is None:
@@ -147,6 +149,11 @@ def _decision(lineage: Lineage, id: str, rank: Row | None, is_answered: bool, to
     if decision.tier is not None and rank["rank"] > decision.tier:
         return replace(decision, why="tier")
     return replace(decision, why="place") if decision.place else decision
+
+
+def _unnamed(decision: Decision) -> Decision:
+    """A strategy without a model has not named the row: a greedy one names no more rows than the choice needs."""
+    return replace(decision, why="unnamed")
 
 
 def _tier_order(rows: Sequence[Row], tournament: Sequence[Row]) -> list[str]:

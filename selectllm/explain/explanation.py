@@ -84,9 +84,9 @@ class Decision:
     Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high
     enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
     `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
-    model named others of its query; `abstained`, no answer could be used; `refused`, the model's provider refused its
-    content; `passed_over`, it is nearly the same as the chosen row `near`; `excluded`; `quarantined`; `unknown`, the
-    run's tables do not say why.
+    model named others of its query; `unnamed`, the strategy named others, and has no model; `abstained`, no answer
+    could be used; `refused`, the model's provider refused its content; `passed_over`, it is nearly the same as the
+    chosen row `near`; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
     `place` is the row's own among them, from 1; with ratings, without ranks or with a `spread` it is the row's among

@@ -73,6 +73,8 @@ def reason_text(explanation: Explanation) -> str:
             return f"{of_tier}, and its score puts it {place}"
         case "tier":
             return f"{rank}, and the budget was full at rank {decision.tier}"
+        case "unnamed":
+            return f"the strategy {explanation.strategy} named other rows, as many as the choice needs"
         case "unranked":
             ranked = sum(candidate.rank is not None for candidate in explanation.candidates)
             return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
@@ -85,7 +87,19 @@ def reason_text(explanation: Explanation) -> str:
         case "random":
             return "it was drawn at random, by the seed"
         case "length":
-            return "it is among the longest"
+            return f"it is among the {'shortest' if explanation.strategy == 'shortest' else 'longest'}"
+        case "cluster":
+            return "it was drawn at random from its cluster, by the seed"
+        case "distance":
+            return "of the rows left it lay farthest from all rows chosen before"
+        case "cover":
+            return "of the rows left it raised most how well all rows are covered"
+        case "ball":
+            return "of the rows left most rows lay around it that lay around none chosen before"
+        case "novelty":
+            return "of the rows left it was the most novel beside those chosen before"
+        case "wording":
+            return "its wording is among those least like other rows'"
         case _ if decision.chosen:
             return f"by the strategy {explanation.strategy}: {decision.why}"
         case _:

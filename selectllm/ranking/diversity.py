@@ -13,30 +13,20 @@ takes as long as computing all gains about ln(budget) times.
 Source: Nemhauser, Wolsey and Fisher, An Analysis of Approximations for Maximizing Submodular Set Functions, 1978.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from selectllm.cancellation import raise_if_cancelled
-from selectllm.queries import Rows, Vectors
+from selectllm.queries import Vectors
+from selectllm.ranking.cover import COVERED, Cover, Numbers, to_cover
 from selectllm.ranking.near_duplicates import PassedOver, Picks, choose_distinct, nearest_chosen
-
-Numbers = npt.NDArray[np.float64]
 
 CANDIDATES: Final = 10
 """Rows that may be picked, for each row of the budget: the first of the order."""
 
-COVERED: Final = 100_000
-"""Rows to be covered; of more, as many are taken, evenly spread over the order. All would take hours."""
-
 DIGITS: Final = 6
 """Digits of a gain, times the budget, that count: of equal gains the row that comes first is picked."""
-
-BLOCK: Final = 1024
-"""Rows, and candidates, that are compared at a time: memory grows with rows, and not with rows times candidates."""
 
 
 @dataclass(frozen=True)
@@ -45,42 +35,6 @@ class Aim:
 
     diversity: float
     budget: int
-
-
-class _Cover:
-    """How well the chosen rows cover each row, and how much each candidate would add to the mean.
-
-    The cover of a row is its highest cosine to a chosen row, and 0 before there is any.
-    """
-
-    def __init__(self, rows: Vectors, candidates: Vectors) -> None:
-        self._rows, self._candidates = rows, candidates
-        self._cover = np.zeros(len(rows), dtype=np.float32)
-        self._sums = np.zeros(len(candidates))
-        self._change(1, np.arange(len(rows)), np.full(len(rows), np.inf, dtype=np.float32))
-
-    @property
-    def gains(self) -> Numbers:
-        """How much the mean cover would grow by each candidate."""
-        return self._sums / len(self._rows)
-
-    def add(self, candidate: int) -> None:
-        """Let a candidate cover rows, too."""
-        cosines = self._rows @ self._candidates[candidate]
-        better = np.flatnonzero(cosines > self._cover)
-        self._change(-1, better, cosines[better] - self._cover[better])
-        self._cover[better] = cosines[better]
-
-    def _change(self, sign: int, rows: Rows, most: Vectors) -> None:
-        """Add to the sums, or take from them, what each candidate covers of rows beyond their cover, up to `most`."""
-        for part in _blocks(len(rows)):
-            raise_if_cancelled()
-            vectors, cover, limit = self._rows[rows[part]], self._cover[rows[part], None], most[part, None]
-            for block in _blocks(len(self._candidates)):
-                growth = vectors @ self._candidates[block].T
-                growth -= cover
-                np.clip(growth, 0, limit, out=growth)
-                self._sums[block] += sign * growth.sum(axis=0, dtype=np.float64)
 
 
 def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: float | None = None) -> Picks:
@@ -93,7 +47,7 @@ def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: fl
     """
     count = min(len(vectors), CANDIDATES * aim.budget)
     ratings = scaled(None if scores is None else scores[:count], count)
-    cover, picks, is_left = _Cover(_to_cover(vectors), vectors[:count]), Picks(), np.ones(count, dtype=bool)
+    cover, picks, is_left = Cover(to_cover(vectors, COVERED), vectors[:count]), Picks(), np.ones(count, dtype=bool)
     while is_left.any() and len(picks.chosen) < aim.budget:
         gains = (1 - aim.diversity) * ratings + aim.diversity * aim.budget * cover.gains
         row = int(np.where(is_left, gains.round(DIGITS), -np.inf).argmax())
@@ -116,16 +70,6 @@ def scaled(scores: Numbers | None, count: int) -> Numbers:
         scores = -np.arange(count, dtype=np.float64)
     lowest, highest = scores.min(initial=np.inf), scores.max(initial=-np.inf)
     return (scores - lowest) / (highest - lowest) if highest > lowest else np.ones(count)
-
-
-def _to_cover(vectors: Vectors) -> Vectors:
-    if len(vectors) <= COVERED:
-        return vectors
-    return vectors[np.linspace(0, len(vectors) - 1, COVERED).astype(np.int64)]
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(first, first + BLOCK) for first in range(0, count, BLOCK))
 
 
 def _near(vectors: Vectors, picks: Picks, row: int, limit: float | None) -> PassedOver | None:

@@ -60,6 +60,18 @@ def _of_ranking(ranking: dict[str, Any]) -> str | None:
 
 _SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round", "score", "reason"]
 
+_REASONS: Final = {
+    "random": "drawn at random",
+    "length": "by length",
+    "cluster": "drawn from its cluster",
+    "distance": "far from rows chosen before",
+    "cover": "stands for many rows",
+    "ball": "many rows lie around it",
+    "novelty": "novel beside rows chosen before",
+    "wording": "by its wording",
+}
+"""What the reasons of our strategies without a model mean."""
+
 REASON_WIDTH: Final = 400
 """Columns of a row's reasons on a page: how it was chosen, and all that a model says of it."""
 
@@ -68,7 +80,7 @@ def reason_text(row: Mapping[str, Any]) -> str:
     """Why a row of a selection was chosen."""
     reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
     if row["query_id"] is None:
-        return {"random": "drawn at random", "length": "by length"}.get(reason, reason)
+        return _REASONS.get(reason, reason)
     if reason == "rating":
         rank = "" if row["rank"] is None else f", ranked {row['rank']} in query {row['query_id']}"
         return f"rated {row['score']:+.2f}{rank}"

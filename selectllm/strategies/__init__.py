@@ -5,12 +5,20 @@ from typing import Final
 
 from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
+from selectllm.strategies.refused import REFUSED
 from selectllm.strategies.strategy import Strategy
 
 OWN: Final = {
     "selectllm": "selectllm.strategies.selectllm:SelectLLM",
     "random": "selectllm.strategies.random:Random",
     "longest": "selectllm.strategies.longest:Longest",
+    "shortest": "selectllm.strategies.shortest:Shortest",
+    "stratified": "selectllm.strategies.stratified:Stratified",
+    "kcenter": "selectllm.strategies.kcenter:KCenter",
+    "facility": "selectllm.strategies.facility:Facility",
+    "probcover": "selectllm.strategies.probcover:ProbCover",
+    "novelselect": "selectllm.strategies.novelselect:NovelSelect",
+    "rouge-diversity": "selectllm.strategies.rouge_diversity:RougeDiversity",
 }
 """Our strategies by name, and where their classes are."""
 
@@ -26,10 +34,12 @@ def check_reasons(settings: RunSettings) -> None:
 def load_strategy(name: str) -> Strategy:
     """The strategy of a name: one of ours, else one that an installed package brings along.
 
-    Raises UsageError where there is none, or it cannot be loaded.
+    Raises UsageError where there is none, where it needs what a pool does not have, or where it cannot be loaded.
     """
     own = {key: EntryPoint(key, value, ENTRY_POINTS) for key, value in OWN.items()}
     points = {point.name: point for point in entry_points(group=ENTRY_POINTS)} | own
+    if name not in points and name.lower() in REFUSED:
+        raise UsageError(f"there is no strategy {name!r}: {REFUSED[name.lower()]}")
     if name not in points:
         known = [*OWN, *sorted(points.keys() - OWN.keys())]
         raise UsageError(f"there is no strategy {name!r}: use one of {', '.join(known)}")

@@ -31,7 +31,7 @@ FOREIGN = {
     *("--build", "--detach", "--file", "--scale"),  # docker's
     *("--always", "--fail", "--output", "--silent"),  # git's and curl's
     "--swa-full",  # llama-server's
-    *("--rows", "--selectors"),  # the benchmarks'
+    *("--rows", "--selectors", "--texts"),  # the benchmarks'
 }
 """Options of other programs that the texts name."""
 
@@ -121,7 +121,8 @@ def test_the_architecture_page_names_all_rooms() -> None:
 
 def test_texts_explain_all_strategies_and_compositions() -> None:
     using, method = TEXTS[DOCS / "using.md"], TEXTS[DOCS / "method.md"]
-    assert [name for name in strategies.OWN if f"| `{name}`" not in using] == []
+    assert [name for name in strategies.OWN if not re.search(rf"(?m)^\| (`\w+`, )?`{name}`", using)] == []
+    assert [name for name in strategies.REFUSED if f"`{name}`" not in using] == []
     assert [name for name in get_args(Composition) if f"| `{name}`" not in method] == []
 
 
@@ -129,8 +130,8 @@ def test_the_example_strategy_is_valid() -> None:
     example, *_ = blocks(TEXTS[ROOT / "CONTRIBUTING.md"], "python")
     names: dict[str, type[Strategy]] = {}
     exec(compile(re.sub(r"(?m)^    ", "", example), "CONTRIBUTING.md", "exec"), names)
-    pool = pa.table({"id": ["a", "b", "c"], "instruction": ["four", "one", "two"], "input": pa.nulls(3, pa.string())})
-    preferences = names["Shortest"]().prefer(SimpleNamespace(pool=pool))  # type: ignore[arg-type]
+    pool = pa.table({"id": ["a", "b", "c"], "instruction": ["a b c d", "a", "b"], "input": pa.nulls(3, pa.string())})
+    preferences = names["FewestWords"]().prefer(SimpleNamespace(pool=pool))  # type: ignore[arg-type]
     assert preferences.schema == PREFERENCES
     assert preferences["id"].to_pylist() == ["b", "c", "a"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from selectllm.queries import Vectors
-from selectllm.ranking import diversity
+from selectllm.ranking import cover, diversity
 from selectllm.ranking.diversity import Aim, Numbers, choose_diverse, scaled
 
 
@@ -79,7 +79,7 @@ def test_equal_rows_are_not_both_picked_and_the_first_of_them_is() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, ratings = drawn(60)
     expected = choose_diverse(vectors, ratings, Aim(0.6, 9))
-    monkeypatch.setattr(diversity, "BLOCK", 7)
+    monkeypatch.setattr(cover, "BLOCK", 7)
     assert choose_diverse(vectors, ratings, Aim(0.6, 9)) == expected
 
 

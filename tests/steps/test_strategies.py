@@ -23,17 +23,17 @@ from selectllm.selection import as_preferences
 from selectllm.strategies.strategy import Choice, Strategy
 
 
-class Shortest(Strategy):
+class Briefest(Strategy):
     '''The shortest first.'''
 
-    name = "shortest"
+    name = "briefest"
 
     def prefer(self, choice: Choice) -> pa.Table:
         rows = sorted(choice.pool.to_pylist(), key=lambda row: (len(row["instruction"]), row["id"]))
         return as_preferences(pa.table({"id": [row["id"] for row in rows], "reason": ["short"] * len(rows)}))
 
 
-class Repeats(Shortest):
+class Repeats(Briefest):
     name = "repeats"
 
     def prefer(self, choice: Choice) -> pa.Table:
@@ -41,7 +41,7 @@ class Repeats(Shortest):
         return as_preferences(pa.table({"id": [first, first], "reason": ["twice"] * 2}))
 
 
-class Few(Shortest):
+class Few(Briefest):
     name = "few"
 
     def prefer(self, choice: Choice) -> pa.Table:
@@ -56,13 +56,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "own_strategies-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-strategies\nVersion: 1.0\n")
-    names = {"shortest": "Shortest", "repeats": "Repeats", "few": "Few", "missing": "Missing", "no-strategy": "pa"}
+    names = {"briefest": "Briefest", "repeats": "Repeats", "few": "Few", "missing": "Missing", "no-strategy": "pa"}
     lines = [f"{name} = own_strategies:{attribute}" for name, attribute in names.items()]
     (info / "entry_points.txt").write_text("\n".join(["[selectllm.strategies]", *lines]) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["random", "longest"])
+@pytest.mark.parametrize("name", ["random", "longest", "shortest", "rouge-diversity"])
 def test_a_strategy_without_a_model_sends_no_request_and_embeds_nothing(
     name: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,8 @@ def test_a_strategy_without_a_model_sends_no_request_and_embeds_nothing(
     assert plan_run(settings)["ranking"] is None
     for id in result.table("pool")["id"].to_pylist()[:20]:
         explanation = explain(result.store, id)
-        assert explanation.decision.why in (("random", "length") if explanation.decision.chosen else ("place",))
+        chosen = ("random", "length", "wording")
+        assert explanation.decision.why in (chosen if explanation.decision.chosen else ("place",))
         assert render_explanation(explanation)
 
 
@@ -103,11 +104,36 @@ def test_excluded_rows_are_never_chosen(make_run: MakeRun, tmp_path: Path) -> No
     assert second.table()["id"].to_pylist()[:3] == first[2:]
 
 
+@pytest.mark.parametrize("name", ["stratified", "kcenter", "facility", "probcover", "novelselect"])
+def test_a_strategy_of_vectors_embeds_asks_nothing_and_is_explained(
+    name: str, make_run: MakeRun, quick_embedding: object, tmp_path: Path
+) -> None:
+    settings = make_run(budget=7, strategy=name, selector="ollama:nowhere")
+    result = select(settings)
+    assert set(result.summary["seconds"]) == {"pool", "embeddings", "preferences", "selection"}
+    assert result.table()["strategy"].to_pylist() == [name] * 7
+    assert select(settings).summary["cached"] == ["embeddings", "pool", "preferences", "selection"]
+    chosen = result.table()["id"].to_pylist()
+    for id in result.table("pool")["id"].to_pylist():
+        explanation = explain(result.store, id)
+        assert explanation.decision.chosen == (id in chosen)
+        if id not in chosen:
+            assert explanation.decision.why == ("place" if name == "stratified" else "unnamed")
+        assert "do not say why" not in render_explanation(explanation)
+        assert f"by the strategy {name}: " not in render_explanation(explanation), "a reason has no words"
+    (tmp_path / "ids.txt").write_text("\n".join(chosen))
+    further = select(make_run(budget=7, strategy=name, exclude=(str(tmp_path / "ids.txt"),)))
+    assert not set(further.table()["id"].to_pylist()) & set(chosen)
+    spread = select(make_run(budget=7, strategy=name, diversity=0.5, near_duplicate=0.99))
+    assert len(spread.table()) == 7
+    assert plan_run(settings)["ranking"] is None
+
+
 @pytest.mark.usefixtures("installed")
 def test_a_strategy_of_another_package_is_loaded(make_run: MakeRun) -> None:
-    result = select(make_run(budget=3, strategy="shortest"))
+    result = select(make_run(budget=3, strategy="briefest"))
     assert result.table()["picked_by"].to_pylist() == ["short"] * 3
-    assert result.summary["strategy"] == "shortest"
+    assert result.summary["strategy"] == "briefest"
 
 
 @pytest.mark.usefixtures("installed")
@@ -122,7 +148,7 @@ def test_an_error_names_a_strategy_with_invalid_preferences(make_run: MakeRun) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("best", "there is no strategy 'best': use one of selectllm, random, longest, few"),
+        ("best", "there is no strategy 'best': use one of selectllm, random, .*, rouge-diversity, briefest, few"),
         ("missing", "'missing' of own_strategies:Missing cannot be loaded: AttributeError"),
         ("no-strategy", "'no-strategy' of own_strategies:pa cannot be loaded"),
     ],
@@ -141,4 +167,4 @@ def test_the_method_is_the_first_strategy(make_run: MakeRun, quick_embedding: ob
 def test_strategies_are_loaded_only_when_used() -> None:
     program = "import sys, selectllm.strategies; print([m for m in sys.modules if 'strategies.' in m])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['selectllm.strategies.strategy']"
+    assert done.stdout.strip() == "['selectllm.strategies.refused', 'selectllm.strategies.strategy']"
