@@ -20,7 +20,9 @@ Row = Mapping[str, Any]
 
 
 class Lineage:
-    """The artifacts of one run by kind, and how its model was asked: where none was, `model` is empty, and `seed` is 0.
+    """The artifacts of one run by kind, and how its model was asked: `model` is empty where none was.
+
+    `seeds` are those that its first attempts may have been made with.
 
     They are read from the manifests: where a slot of a history was filled before, its selection was made from other
     artifacts than the run's record names. Raises UsageError when there is no such run, StoreError for a gone artifact.
@@ -54,8 +56,9 @@ class Lineage:
             self._artifacts["reasons"] = reasons
         self.selected = self._manifest("selection").rows
         asked = self._manifest("rankings").settings if self.has("rankings") else {}
-        self.model, self.seed = str(asked.get("name", "")), int(asked.get("seed", 0))
         self.is_pointwise = asked.get("mode") == "pointwise"  # each row was a question of its own, and has a score
+        self.model, self.seeds = str(asked.get("name", "")), {int(asked.get("seed", 0))}
+        self.seeds |= {0} if self.is_pointwise else set()  # scores do not depend on the run's seed; once they did
         self._ledger = f"replies/{digest(asked['model'])}" if asked else None  # as the key of a ModelInfo is made
 
     def has(self, kind: str) -> bool:
@@ -151,7 +154,7 @@ def answers_about(
         if entry.key in rounds:
             return rounds[entry.key]
         name = _name(entry.question)
-        is_of_run = entry.question and name in asked and entry.seed == lineage.seed + entry.attempt - 1
+        is_of_run = entry.question and name in asked and entry.seed - entry.attempt + 1 in lineage.seeds
         is_unused = name in abstained or entry.outcome not in ("used", "repaired")
         if not is_of_run or not is_unused or entry.attempt >= used.get((entry.question, entry.shown), inf):
             return None
