@@ -1,6 +1,6 @@
 """What is known of a row."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -85,7 +85,8 @@ class Decision:
     enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
     `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
     model named others of its query; `abstained`, no answer could be used; `refused`, the model's provider refused its
-    content; `passed_over`, it is nearly the same as the chosen row `near`; `excluded`; `quarantined`; `unknown`, the
+    content; `passed_over`, it is nearly the same as the chosen row `near`; `unnamed`, the strategy
+    names too few rows for it to be among them; `excluded`; `quarantined`; `unknown`, the
     run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
@@ -127,6 +128,7 @@ class Explanation:
     rating: float | None = None  # of the row, where rows were gathered by ratings, and what is not known of it
     spread: float | None = None
     looks: tuple[Look, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)  # by dimension, where rows were asked about alone
     reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 

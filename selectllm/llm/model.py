@@ -40,9 +40,9 @@ class Request:
     """One question to a model.
 
     What decides the reply is in `key`: the text, the schema, the seed, the temperature, `think`, `max_tokens` and the
-    pass. Hosts, timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the request is
-    for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries from 1, and
-    `describe` names, in a word or two, what reading the reply gives.
+    pass. Hosts, timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the
+    request is for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries
+    from 1, and `describe` names, in a word or two, what reading the reply gives.
     """
 
     text: str

@@ -39,9 +39,7 @@ def paid_before(context: Context) -> tuple[int, int]:
     return sum(step.paid_prompt_tokens for step in steps), sum(step.paid_output_tokens for step in steps)
 
 
-async def ask_rows(
-    context: Context, keys: ApiKeys, job: Job, questions: Sequence[RowQuestion], asking: Asking
-) -> None:
+async def ask_rows(context: Context, keys: ApiKeys, job: Job, questions: Sequence[RowQuestion], asking: Asking) -> None:
     """Put the questions of a job, and note in `asking` what comes, also where an error ends it."""
     limit = cost_limit(context.settings, job.paid_before)
     async with open_caller(context.store, context.settings, job.model, job.longest, limit, keys) as caller:
@@ -91,4 +89,3 @@ async def _ask(caller: Caller, question: RowQuestion, asking: Asking) -> None:
     if question.name not in asking.answers:
         stats.abstained += 1
         stats.abstained_questions[question.name] += 1
-

@@ -46,10 +46,11 @@ def give_reasons(context: Context) -> StepResult:
     Raises Stopped when the run is cancelled, StoreError when replies or reasons cannot be kept.
     """
     store, settings, model = context.store, context.settings, context.log.model
-    selection, rankings = context.log.result("selection"), context.log.result("rankings")
+    selection, judged = context.log.result("selection"), context.log.result("rankings")
+    judged = judged or context.log.result("row_ratings")
     assert model is not None  # as for a slot that was filled before, these are noted by now
     assert selection is not None
-    criteria = rankings.manifest.settings.get("criteria") if rankings else context.criteria
+    criteria = judged.manifest.settings.get("criteria") if judged else context.criteria
     decisive: dict[str, Any] = {"model": model.digest, "name": model.name, "think": name_of(model.think)}
     decisive |= {"candidate_chars": settings.ranking.candidate_chars, "seed": settings.seed}
     decisive |= {"prompts": reasons.CODE_VERSION} | ({} if criteria is None else {"criteria": criteria})
@@ -74,7 +75,7 @@ def _is_complete(manifest: Manifest) -> bool:
 def _ask(
     context: Context, model: ModelInfo, questions: Sequence[ReasonQuestion], criteria: str | None, asking: Asking
 ) -> str:
-    """Put all questions, as far as that goes; the replies are in the ledger then. Returns what ended it, if anything."""
+    """Put all questions, as far as that goes; the replies are in the ledger then. Returns what ended it."""
     longest, keys = _longest(context, model, questions, criteria), context.load_keys()
     job = Job("reasons", model, len(questions), longest, len(questions), len(questions), paid_before(context))
     try:
