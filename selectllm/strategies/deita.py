@@ -66,7 +66,7 @@ class Deita(Strategy):
             raise TooFewRanked(
                 f"the strategy {self.name} is left with {len(picks.chosen):,} rows, and the budget is "
                 f"{choice.budget:,}: the other {len(picks.passed_over):,} of the {len(rows):,} rated rows have a "
-                f"cosine above {MOST_ALIKE:g} to one of these. All replies are kept. Choose fewer rows, or another --strategy"
+                f"cosine above {MOST_ALIKE:g} to one of these. All replies are kept. Choose fewer rows"
             )
         return best_first(
             rows.take(pa.array(picks.chosen)).drop_columns(["place", "reason"]), "complexity times quality"
