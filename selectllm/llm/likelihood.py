@@ -6,9 +6,11 @@ float32 tensors again, which take about eight times its size in memory.
 
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,8 +125,10 @@ def _load(path: Path, digest: str) -> _Loaded:
     try:
         import torch
 
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32).eval()
+        file = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        with redirect_stderr(StringIO()):  # where it draws a bar that no setting turns off
+            tokenizer = AutoTokenizer.from_pretrained(**file)
+            model = AutoModelForCausalLM.from_pretrained(**file, dtype=torch.float32).eval()
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id)
         start = next(token for token in starts if token is not None)
     except Exception as error:  # of a dozen kinds, from several libraries
