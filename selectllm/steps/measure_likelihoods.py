@@ -22,8 +22,8 @@ from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.store import Store, digest
 
-SHARD_ROWS: Final = 128
-"""Rows read and kept as one piece of work: some seconds' worth, which is what a crash can cost."""
+SHARD_ROWS: Final = 64
+"""Rows read and kept as one piece of work: what a crash can cost."""
 
 
 @dataclass(frozen=True)
