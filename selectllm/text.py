@@ -111,12 +111,3 @@ def finite(value: Any) -> Any:
 def json_text(value: object) -> str:
     """`value` as JSON in readable characters; what JSON has no word for (dates, bytes) as Python writes it."""
     return escape_surrogates(json.dumps(value, ensure_ascii=False, default=str))
-
-
-# A letter of a script that is written without spaces is a word.
-_WORD: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in small letters; each letter of a script that is written without spaces is one."""
-    return _WORD.findall(text.lower())
