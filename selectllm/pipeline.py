@@ -20,7 +20,7 @@ from selectllm.steps.spread import spread_settings
 from selectllm.steps.validate import keeping_verdicts, start_pool_validation, validate
 from selectllm.store import Store
 from selectllm.store.history import with_slot
-from selectllm.strategies import check_reasons, load_strategy
+from selectllm.strategies import check_strategy, load_strategy
 from selectllm.strategies.strategy import Choice, prefer
 
 
@@ -36,7 +36,7 @@ def select(settings: RunSettings, on_progress: Progress = no_progress) -> Result
 def run(context: Context) -> Result:
     """Run all steps of a run, by whichever context: the library's own, or a flow's."""
     check_folders(context.settings)
-    check_reasons(context.settings)
+    check_strategy(context.settings)
     context = replace(context, criteria=read_criteria(context.settings))
     if not find_committed(context):
         with keeping_verdicts(context):

@@ -71,6 +71,20 @@ RATINGS: Final = _schema(  # every row of the pool, in its order
     pa.field("reply", pa.string(), nullable=False),  # keys of the replies about it, with commas between them
 )
 
+ROW_RATINGS: Final = _schema(  # each row that a model was asked about by itself, on each dimension with an answer
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("dimension", pa.string(), nullable=False),  # what was rated, in a word
+    pa.field("score", pa.float64(), nullable=False),
+    pa.field("reply", pa.string(), nullable=False),  # keys of the replies that said so, with commas between them
+)
+
+LIKELIHOODS: Final = _schema(  # every row of the pool, in its order
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("log_probability", pa.float64(), nullable=False),  # natural logarithm, the mean of the tokens read
+    pa.field("tokens", pa.int64(), nullable=False),  # of the row's text
+    pa.field("read", pa.int64(), nullable=False),  # of these, the first that fit the model's context
+)
+
 TOURNAMENT: Final = _schema(
     pa.field("place", pa.int64(), nullable=False),  # from 1: the order of the level's rows
     pa.field("id", pa.string(), nullable=False),

@@ -38,6 +38,9 @@ TASK_NAMES: Final = {
     "rank": "rankings",
     "look": "looks",
     "rate": "ratings",
+    "rate_rows": "row-ratings",
+    "sample_answers": "row-ratings",
+    "measure_likelihoods": "likelihoods",
     "run_tournament": "tournament",
     "prefer": "preferences",
     "choose": "selection",
@@ -51,7 +54,9 @@ TASK_NAMES: Final = {
 
 PROGRESS: Final = {
     "embed": "Rows embedded",
+    "measure_likelihoods": "Rows read",
     **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
+    **dict.fromkeys(("rate_rows", "sample_answers"), "Questions answered"),
 }
 """The unit of progress, for the steps that show progress."""
 

@@ -21,7 +21,11 @@ Result = TypeVar("Result")
 TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result": False, "result_serializer": "json"}
 """Caching and results are our store's. What Prefect keeps even so, a failed task's error, is JSON and no pickle."""
 
-PIECE_NAMES: Final = {"embed_shard": "embeddings-shard", "rank_batch": "rankings-batch"}
+PIECE_NAMES: Final = {
+    "embed_shard": "embeddings-shard",
+    "rank_batch": "rankings-batch",
+    "measure_shard": "likelihoods-shard",
+}
 """The names of the pieces' tasks."""
 
 

@@ -20,7 +20,7 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
         own = [cell for cell in cells if (cell.strategy, cell.selector) == way]
         seeds = {cell.seed for cell in own}
         plan = plan_run(cell_settings(settings, max(own, key=lambda cell: cell.budget), None))
-        asked = plan["ranking"] or {}
+        asked = plan["ranking"] or plan["row_ratings"] or {}
         counts = {name: len(seeds) * asked.get(name, 0) for name in ("calls", "prompt_tokens", "output_tokens")}
         cost = plan["cost"] and round(plan["cost"] * len(seeds), 4)
         ways.append(

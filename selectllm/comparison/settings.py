@@ -33,7 +33,7 @@ class ComparisonSettings(Settings):
     budgets: tuple[Annotated[int, Field(ge=1)], ...] = Field(kw_only=True, title="Budgets")
     """How many rows to choose, N: one number or several, such as 100,300,1000."""
     strategies: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        ("selectllm", "longest"), kw_only=True, title="Strategies"
+        ("selectllm", "longest", "kcenter", "facility"), kw_only=True, title="Strategies"
     )
     """What to compare with random, which is always there: names of strategies, with commas between them. Also
     selectllm-tiers, selectllm-ratings and selectllm-paper: selectllm by these settings."""

@@ -65,10 +65,14 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     rank_of = {rank["id"]: rank for rank in ranks}
     tournament = lineage.rows("tournament")
     looks = lineage.rows("looks")
-    answers = answers_about(lineage, id, members, ranks, tournament or looks)
+    alone = where(lineage.table("row_ratings"), "id", id) if lineage.has("row_ratings") else []
+    answers = answers_about(lineage, id, {*members, id}, [*ranks, *alone], tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if lineage.spread or rated:
+    if lineage.spread or rated or lineage.is_by_place:
         decision = _placed_decision(lineage, pool, id, bool(ranks))
+        is_judged = bool(alone) or id in rank_of or any(row["answers"] for row in rated)
+        if decision.why == "abstained" and is_judged:
+            decision = replace(decision, why="unnamed")
     else:
         decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
     return _explanation(
@@ -83,6 +87,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         rounds=rounds_of(id, tournament, answers),
         **{name: rated[0][name] for name in ("rating", "spread") if rated},
         looks=looks_of(id, looks),
+        scores={row["dimension"]: row["score"] for row in alone},
         reason=next((row["reason"] for row in lineage.rows("reasons") if row["id"] == id), None),
     )
 

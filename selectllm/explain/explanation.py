@@ -1,6 +1,6 @@
 """What is known of a row."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -127,6 +127,7 @@ class Explanation:
     rating: float | None = None  # of the row, where rows were gathered by ratings, and what is not known of it
     spread: float | None = None
     looks: tuple[Look, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)  # by dimension, where rows were asked about alone
     reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +18,17 @@ from selectllm.store.runs import load_run
 
 Row = Mapping[str, Any]
 
+ASKED: Final = ("rankings", "row_ratings")
+"""Kinds of artifact that say which model was asked, and how: about queries, or about single rows."""
+
+TIERS: Final = {"rank", "tournament", "score"}
+"""The reasons of rows that are chosen by the tiers of their ranks."""
+
 
 class Lineage:
-    """The artifacts of one run by kind, and how its model was asked: where none was, `model` is empty, and `seed` is 0.
+    """The artifacts of one run by kind, and how its model was asked: `model` is empty where none was.
+
+    `seeds` are those that its first attempts may have been made with.
 
     They are read from the manifests: where a slot of a history was filled before, its selection was made from other
     artifacts than the run's record names. Raises UsageError when there is no such run, StoreError for a gone artifact.
@@ -53,9 +61,10 @@ class Lineage:
         if (reasons := record.artifact("reasons")) and store.is_intact(reasons):
             self._artifacts["reasons"] = reasons
         self.selected = self._manifest("selection").rows
-        asked = self._manifest("rankings").settings if self.has("rankings") else {}
-        self.model, self.seed = str(asked.get("name", "")), int(asked.get("seed", 0))
+        asked = next((self._manifest(kind).settings for kind in ASKED if self.has(kind)), {})
         self.is_pointwise = asked.get("mode") == "pointwise"  # each row was a question of its own, and has a score
+        self.model, self.seeds = str(asked.get("name", "")), {int(asked.get("seed", 0))}
+        self.seeds |= {0} if self.is_pointwise else set()  # scores do not depend on the run's seed; once they did
         self._ledger = f"replies/{digest(asked['model'])}" if asked else None  # as the key of a ModelInfo is made
 
     def has(self, kind: str) -> bool:
@@ -75,6 +84,12 @@ class Lineage:
         """The rows of the run's table of a kind; none where the run has none."""
         return self.table(kind).to_pylist() if self.has(kind) else []
 
+    @property
+    def is_by_place(self) -> bool:
+        """Whether rows were chosen by their places among the preferences, though a model was asked about them."""
+        by_tiers = set(self.table("selection")["picked_by"].to_pylist()) <= TIERS
+        return self.has("row_ratings") or (self.has("rankings") and not by_tiers)
+
     def _spread(self) -> Spread | None:
         """How the chosen rows were kept from saying the same, if they were; what was passed over joins the artifacts.
 
@@ -89,13 +104,13 @@ class Lineage:
     @property
     def abstained_questions(self) -> set[str]:
         """The names of the questions without a usable answer; none where the run is older than version 0.2."""
-        kinds = [kind for kind in ("rankings", "looks", "tournament") if self.has(kind)]
+        kinds = [kind for kind in (*ASKED, "looks", "tournament") if self.has(kind)]
         return {name for kind in kinds for name in self._manifest(kind).facts.get("abstained_questions", ())}
 
     @property
     def refused_rows(self) -> set[str]:
         """The ids of the rows whose content the model's provider refused; none where the run is older."""
-        kinds = [kind for kind in ("rankings", "looks", "tournament") if self.has(kind)]
+        kinds = [kind for kind in (*ASKED, "looks", "tournament") if self.has(kind)]
         return {id for kind in kinds for id in self._manifest(kind).facts.get("refused_rows", ())}
 
     def replies(self, id: str) -> list[Entry]:
@@ -151,7 +166,7 @@ def answers_about(
         if entry.key in rounds:
             return rounds[entry.key]
         name = _name(entry.question)
-        is_of_run = entry.question and name in asked and entry.seed == lineage.seed + entry.attempt - 1
+        is_of_run = entry.question and name in asked and entry.seed - entry.attempt + 1 in lineage.seeds
         is_unused = name in abstained or entry.outcome not in ("used", "repaired")
         if not is_of_run or not is_unused or entry.attempt >= used.get((entry.question, entry.shown), inf):
             return None

@@ -38,6 +38,8 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         lines.append(f"In the model's words: {fit_line(explanation.reason, 10 * width)}")
     if explanation.candidates:
         lines += ["", *_query(explanation, width)]
+    elif explanation.scores or explanation.decision.why == "abstained":
+        lines += [line for answer in explanation.answers for line in ("", *_answer(answer, width))]
     for round in explanation.rounds:
         answers = [answer for answer in explanation.answers if answer.round == round.number]
         lines += ["", _round(round), *(line for answer in answers for line in _answer(answer, width))]
@@ -52,12 +54,14 @@ def reason_text(explanation: Explanation) -> str:
     """Why the row was chosen or not, as the end of a sentence."""
     decision = explanation.decision
     query, place = f"query {explanation.query_id}", f"at place {decision.place}"
-    rank = f"ranked {explanation.rank} in {query}"
+    rank, of_query = f"ranked {explanation.rank} in {query}", "" if explanation.query_id is None else f", in {query}"
     of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
     if decision.spread and decision.place:
         return _of_spread(explanation, rank)
     if explanation.rating is not None and decision.why in ("rating", "place"):
         return f"{_rating(explanation)}: that puts it {place}, and {explanation.selected:,} rows were chosen"
+    if explanation.scores and (decision.place or decision.chosen):
+        return _by_scores(explanation)
     match decision.why:
         case "rank" if explanation.rounds:
             return f"{of_tier}, this one by its rank alone: the tournament had no usable answer about it"
@@ -67,7 +71,7 @@ def reason_text(explanation: Explanation) -> str:
             return f"{of_tier}, and the tournament put it {place}"
         case "place" if explanation.rounds:
             return f"{of_tier}, and the tournament put it {place}: it left in round {len(explanation.rounds)}"
-        case "place" if not explanation.model:
+        case "place" if not explanation.model or decision.tier is None:
             return f"the strategy {explanation.strategy} puts it {place}, and {explanation.selected:,} rows were chosen"
         case "score" | "place" if explanation.model:
             return f"{of_tier}, and its score puts it {place}"
@@ -79,9 +83,14 @@ def reason_text(explanation: Explanation) -> str:
             ranked = sum(candidate.rank is not None for candidate in explanation.candidates)
             return f"the model named {ranked} of the {len(explanation.candidates)} rows of {query}, and not this one"
         case "abstained":
-            return f"no answer of the model about it could be used, in {query}"
+            return f"no answer of the model about it could be used{of_query}"
         case "refused":
-            return f"the model's provider refused what it says, so it was set aside from {query}"
+            return f"the model's provider refused what it says, so it was set aside{of_query.replace(', in', ' from')}"
+        case "unnamed":
+            return (
+                f"the strategy {explanation.strategy} does not name it: it names only the rows that it would choose, "
+                "and others came first, or say nearly the same"
+            )
         case "excluded" | "quarantined":
             return f"it was {decision.why}, {decision.reason}"
         case "random":
@@ -111,6 +120,13 @@ def _rating(explanation: Explanation) -> str:
     return f"rated {explanation.rating:+.2f}, give or take {explanation.spread:.2f}, by {told} answers"
 
 
+def _by_scores(explanation: Explanation) -> str:
+    """Why a row was chosen or not that the model was asked about by itself."""
+    scores = ", ".join(f"{name} {score:g}" for name, score in explanation.scores.items())
+    place = "" if explanation.decision.place is None else f": that puts it at place {explanation.decision.place}"
+    return f"{scores}, by the strategy {explanation.strategy}{place}, and {explanation.selected:,} rows were chosen"
+
+
 def _of_spread(explanation: Explanation, rank: str) -> str:
     """Why a preferred row was chosen or not, where the chosen rows must not say the same."""
     decision, standing = explanation.decision, f"the strategy {explanation.strategy} prefers it"
@@ -121,6 +137,8 @@ def _of_spread(explanation: Explanation, rank: str) -> str:
         standing = _rating(explanation)
     elif explanation.rank is not None:
         standing = rank
+    elif explanation.scores:
+        standing = ", ".join(f"{name} {score:g}" for name, score in explanation.scores.items())
     place = f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen"
     if diversity := decision.spread.diversity:
         return f"{place} by rating and diversity together (diversity {diversity:g})"

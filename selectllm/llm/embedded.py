@@ -150,7 +150,8 @@ class EmbeddedModel:
 
 def _body(request: Request) -> dict[str, Any]:
     """What llama.cpp is sent: a text to continue as it stands, or a chat, held to the request's schema if any."""
-    body: dict[str, Any] = {"temperature": 0, "seed": request.seed, "n_predict": request.max_tokens}
+    body: dict[str, Any] = {"temperature": request.temperature, "seed": request.seed}
+    body["n_predict"] = request.max_tokens
     body |= {"cache_prompt": True, "stream": True, "stream_options": {"include_usage": True}}
     body["return_progress"] = True  # a chunk for each 2,048 tokens read, after which an abandoned prompt ends
     if request.logprobs:

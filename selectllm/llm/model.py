@@ -39,10 +39,10 @@ class ModelInfo:
 class Request:
     """One question to a model.
 
-    What decides the reply is in `key`: the text, the schema, the seed, `think`, `max_tokens` and the pass. Hosts,
-    timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the request is
-    for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries from 1, and
-    `describe` names, in a word or two, what reading the reply gives.
+    What decides the reply is in `key`: the text, the schema, the seed, the temperature, `think`, `max_tokens` and the
+    pass. Hosts, timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the
+    request is for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries
+    from 1, and `describe` names, in a word or two, what reading the reply gives.
     """
 
     text: str
@@ -52,6 +52,7 @@ class Request:
     """Whether the text is continued as it stands by one token, whose log-probabilities are the answer."""
     max_tokens: int = 1
     seed: int = 0
+    temperature: float = 0  # the whole number 0 where nothing is drawn: keys are digests of what is written so
     think: Think = False
     pass_index: int = 1
     question: str = ""
@@ -70,7 +71,7 @@ class Request:
             "prompt": self.text_digest,
             "model": info.digest,
             "schema": self.schema,
-            "temperature": 0,
+            "temperature": self.temperature,
             "seed": self.seed,
             "think": self.think,
             "num_predict": self.max_tokens,

@@ -72,7 +72,7 @@ class OllamaModel:
         """Ask once, and check that the answer ended."""
         # The grammar of a schema allows blanks between all tokens: they have room of their own.
         num_predict = request.max_tokens + (BLANK_TOKENS if request.schema else 0)
-        options = {"temperature": 0, "seed": request.seed, "num_predict": num_predict}
+        options = {"temperature": request.temperature, "seed": request.seed, "num_predict": num_predict}
         if self.context:
             options["num_ctx"] = self.context
         with self._errors_translated():

@@ -43,7 +43,7 @@ class Dialect:
 
     def body(self, request: Request) -> dict[str, Any]:
         """The body of a request, without what the server has refused."""
-        body: dict[str, Any] = {"model": self._model, "temperature": 0, "seed": request.seed}
+        body: dict[str, Any] = {"model": self._model, "temperature": request.temperature, "seed": request.seed}
         top = FEW_LOGPROBS if "logprobs" in self.refused else MANY_LOGPROBS
         if request.logprobs and self.continues:
             body |= {"prompt": request.text, "max_tokens": request.max_tokens, "logprobs": top}

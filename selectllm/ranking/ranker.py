@@ -69,10 +69,13 @@ class Ranker:
             return self._counted(outcome, name)
 
     async def score(self, candidate: Candidate, name: str) -> Outcome:
-        """Have one candidate scored by the odds of yes. Another pass would ask the very same, and is not made."""
+        """Have one candidate scored by the odds of yes. Another pass would ask the very same, and is not made.
+
+        Nothing is drawn or shuffled, so the run's seed decides nothing here: whatever it is, the question is the same.
+        """
         for attempt in count(1):
             request = pointwise(candidate, self._options.criteria).request(
-                seed=self._options.seed + attempt - 1, attempt=attempt, question=name, describe=describe_odds
+                seed=attempt - 1, attempt=attempt, question=name, describe=describe_odds
             )
             try:
                 entry = await self._caller.ask(request)

@@ -4,6 +4,7 @@ The model is asked after the choice: its sentence says what speaks for the row, 
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
@@ -11,6 +12,7 @@ from selectllm.ranking.answers import REFUSED, read_json
 from selectllm.ranking.criteria import criteria_text
 from selectllm.ranking.fencing import fenced
 from selectllm.ranking.prompts import Candidate, content_of
+from selectllm.ranking.row_questions import Reading
 from selectllm.text import one_line
 
 CODE_VERSION: Final = 1
@@ -49,6 +51,36 @@ _BEGUN: Final = re.compile(
     r'(\{\s*"reason"\s*:\s*"(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)(?:\\(?:u[0-9a-fA-F]{0,3})?)?'
 )
 """An answer that breaks off within its sentence; the group ends with its last whole character."""
+
+
+@dataclass(frozen=True)
+class ReasonQuestion:
+    """The one question about a chosen row, which is put once; `criteria` are those that it was chosen by."""
+
+    candidate: Candidate
+    seed: int
+    think: Think
+    criteria: str | None
+    attempts = 1
+
+    @property
+    def id(self) -> str:
+        """The row's id."""
+        return self.candidate.id
+
+    @property
+    def name(self) -> str:
+        """What the ledger calls the question."""
+        return f"reason for {self.id}"
+
+    def request(self, attempt: int = 1, fault: str = "") -> Request:
+        """What is sent: there are no further attempts."""
+        return reason_request(self.candidate, self.seed, self.think, self.criteria)
+
+    def read(self, reply: Reply) -> Reading:
+        """The reason that a reply gives."""
+        reason, kind = read_reason(reply)
+        return Reading(reason, kind=kind)
 
 
 def reason_request(candidate: Candidate, seed: int, think: Think, criteria: str | None) -> Request:

@@ -141,6 +141,14 @@ def counts(summary: dict[str, Any]) -> list[str]:
         if errors := ranking["errors_by_kind"]:
             listed = ", ".join(f"{count:,} {kind}" for kind, count in errors.items())
             sentences.append(f"Errors that were dealt with: {listed}.")
+    elif rows := summary.get("row_ratings"):
+        sentences += _of_rows(rows, summary)
+    elif likelihoods := summary.get("likelihoods"):
+        cut = f"; {likelihoods['truncated']:,} were longer than it reads, and cut" if likelihoods["truncated"] else ""
+        sentences.append(
+            f"By the strategy {summary['strategy']}: {likelihoods['model']} has read the {likelihoods['rows']:,} rows "
+            f"of the pool, {likelihoods['measured']:,} of them in this run{cut}."
+        )
     else:
         sentences.append(f"By the strategy {summary['strategy']}, which asks no model.")
     if reasons := summary.get("reasons"):
@@ -149,6 +157,25 @@ def counts(summary: dict[str, Any]) -> list[str]:
         checked = sum(verdict["checked"] for verdict in verdicts)
         failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
         sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
+    return sentences
+
+
+def _of_rows(rows: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """What asking about single rows took and gave."""
+    sentences = [
+        f"By the strategy {summary['strategy']}: {summary['model']['name']}{_thinking(summary['model'])} was asked "
+        f"about {rows['rows']:,} rows one by one.",
+        f"Asked {rows['asked']:,} times in this run; {rows['from_ledger']:,} replies were there already. "
+        f"{rows['reasked']:,} questions asked again, {rows['abstained']:,} without a usable answer.",
+    ]
+    tied = ", ".join(f"{count:,} ({name})" for name, count in rows["tied_rows"].items() if count)
+    if tied:
+        sentences.append(f"Rows that share their score with another, and stand by id among these: {tied}.")
+    if refused := rows["refused_rows"]:
+        ids = fit_line(", ".join(refused), 120)
+        sentences.append(f"The provider refused the content of {len(refused):,} rows, which have no score: {ids}.")
+    if errors := rows["errors_by_kind"]:
+        sentences.append(f"Errors that were dealt with: {', '.join(f'{n:,} {kind}' for kind, n in errors.items())}.")
     return sentences
 
 
@@ -221,11 +248,16 @@ def safe_markdown(text: str) -> str:
 
 def format_plan(plan: dict[str, Any]) -> str:
     """A plan, as plain text."""
-    pool, queries, ranking = plan["pool"], plan["queries"], plan["ranking"]
+    pool, queries, ranking, by_row = (plan[name] for name in ("pool", "queries", "ranking", "row_ratings"))
     lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
     if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
-        lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
+        lines += _ranking_plan(ranking) + _calls_plan(ranking, plan["reasons"], plan["cost"])
+    elif by_row:
+        lines.append(f"Strategy   {plan['strategy']}: {by_row['calls']:,} calls, {_by_row(by_row)}")
+        lines += _calls_plan(by_row, plan["reasons"], plan["cost"])
+    elif plan["model"]:
+        lines.append(f"Strategy   {plan['strategy']}: it does not say how much it asks")
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
@@ -236,7 +268,7 @@ def format_plan(plan: dict[str, Any]) -> str:
 
 def _prompt(prompt: dict[str, Any]) -> list[str]:
     """A question as it is sent; marks that could move a terminal are written as JSON's escapes."""
-    if prompt["messages"] is None:
+    if prompt["messages"] is None or prompt["rows"] == 1:
         about = "about the first row of the pool"
     else:
         about = f"about the first {prompt['rows']:,} rows of the pool: only embeddings tell which rows share a query"
@@ -250,35 +282,42 @@ def _prompt(prompt: dict[str, Any]) -> list[str]:
     lines += [
         "",
         "[options]",
-        f"at most {prompt['max_tokens']:,} token(s) of answer, temperature 0, seed {prompt['seed']}, "
-        f"thinking {prompt['think']}",
+        f"at most {prompt['max_tokens']:,} token(s) of answer, temperature {prompt['temperature']:g}, "
+        f"seed {prompt['seed']}, thinking {prompt['think']}",
     ]
     return [escape_unprintable(line) for line in lines]
 
 
-def _ranking_plan(ranking: dict[str, Any], reasons: dict[str, int] | None, cost: float | None) -> list[str]:
+def _by_row(asked: dict[str, Any]) -> str:
+    """What a strategy asks about each row, and how."""
+    names, how = asked["dimensions"], f" ({asked['mode']})" if asked["mode"] == "pointwise" else ""
+    return f"{len(names)} for each row that may be chosen: {', '.join(names)}{how}"
+
+
+def _ranking_plan(ranking: dict[str, Any]) -> list[str]:
     if ranking["mode"] == "pointwise":
-        lines = [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
-    else:
-        more = "" if ranking["pages"] == 1 else ": the budget needs more than the first page"
-        lines = [
-            f"Ranking    {ranking['ranking_calls']:,} calls, "
-            f"{ranking['pages']} page(s) of depth {ranking['depth']}{more}",
-            f"Looks      at most {ranking['look_calls']:,} calls about rows near the cut"
-            if ranking["look_calls"]
-            else f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
-        ]
-    if reasons:
-        lines.append(f"Reasons    {reasons['calls']:,} calls, one for each chosen row")
+        return [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
+    more = "" if ranking["pages"] == 1 else ": the budget needs more than the first page"
+    return [
+        f"Ranking    {ranking['ranking_calls']:,} calls, {ranking['pages']} page(s) of depth {ranking['depth']}{more}",
+        f"Looks      at most {ranking['look_calls']:,} calls about rows near the cut"
+        if ranking["look_calls"]
+        else f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
+    ]
+
+
+def _calls_plan(asked: dict[str, Any], reasons: dict[str, int] | None, cost: float | None) -> list[str]:
+    """What all questions of a run take together."""
+    lines = [f"Reasons    {reasons['calls']:,} calls, one for each chosen row"] if reasons else []
     calls, read, written = (
-        ranking[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
+        asked[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
     )
     price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
     return [
         *lines,
         f"Calls      at most {calls:,} unless answers have to be asked for again",
         f"Tokens     about {read:,} read, at most {written:,} written (estimated at four bytes a token){price}",
-        *_longest(ranking["longest"]),
+        *_longest(asked["longest"]),
     ]
 
 

@@ -73,21 +73,22 @@ def publish(context: Context) -> Result:
 def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, Any]:
     """Sum up a run that has chosen its rows, from the records of its steps by kind.
 
-    `ranking.asked` and `reasons.asked` are what this run paid for, `from_ledger` what earlier ones had paid; the other
-    counts of `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking`
-    and `model` are null where the strategy has none, `criteria` where our own counted, `reasons` where none were asked
-    for.
+    `asked` of `ranking`, `row_ratings` and `reasons` is what this run paid for, `from_ledger` what earlier ones had
+    paid; the other counts are of all replies that the selection rests on. `seconds` are this run's. `queries`,
+    `ranking`, `row_ratings`, `likelihoods` and `model` are null where the strategy has none, `criteria` where our own
+    counted, `reasons` where none were asked for.
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
     chosen = log.result("selection")
     assert chosen is not None  # a run is summed up once it has chosen
-    rankings = log.result("rankings")
+    judged = log.result("rankings") or log.result("row_ratings")
     queries = steps["queries"].facts if "queries" in steps else None
     ranked = [steps[kind].facts for kind in ("rankings", "looks", "tournament") if kind in steps]
     ranking = merge(*ranked) if ranked else None
     reasons = steps.get("reasons")
-    replies = [facts for facts in (ranking, reasons and reasons.facts) if facts]
+    rows = steps.get("row_ratings")
+    replies = [facts for facts in (ranking, rows and rows.facts, reasons and reasons.facts) if facts]
     history = {"history": settings.history, "slot": settings.slot} if settings.history else {}
     return {
         "strategy": settings.strategy,
@@ -96,13 +97,15 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "embeddings": _embeddings(steps["embeddings"].facts) if "embeddings" in steps else None,
         "ranking": ranking and _ranking(ranking, _asked_to_rank(steps), log.trial_usage.asked),
         "ratings": _ratings(steps) if "ratings" in steps else None,
+        "row_ratings": rows and _row_ratings(rows, log.trial_usage.asked),
+        "likelihoods": steps["likelihoods"].facts if "likelihoods" in steps else None,
         "reasons": reasons and _reasons(reasons),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
         "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
-        "criteria": rankings and rankings.manifest.settings.get("criteria"),
+        "criteria": judged and judged.manifest.settings.get("criteria"),
         "artifacts": {"quarantine": pool["quarantine"]}
         | {name: selection.facts[name] for name in ("near_duplicates",) if name in selection.facts}
         | {kind: step.key for kind, step in steps.items()}
@@ -132,6 +135,22 @@ def _ratings(steps: Mapping[str, StepRecord]) -> dict[str, Any]:
     looks = steps["looks"].facts if "looks" in steps else {}
     questions = {"looks": looks.get("questions", 0), "looks_saved": looks.get("saved", 0)}
     return questions | {name: steps["ratings"].facts[name] for name in ("rated", "in_doubt", "expected_wrong")}
+
+
+def _row_ratings(step: StepRecord, trials: int) -> dict[str, Any]:
+    """What asking about single rows took and gave."""
+    facts = step.facts
+    names = ("rows", "ranked", "abstained", "reasked", "reasked_old", "clipped", "prompt_tokens", "output_tokens")
+    counts = {"questions" if name == "ranked" else name: facts[name] for name in names}
+    counts["questions"] += facts["abstained"]
+    return {
+        "asked": step.asked + trials,
+        "from_ledger": facts["replies"] - step.asked,
+        **counts,
+        **{name: facts[name] for name in ("tied_rows", "errors_by_kind")},
+        "refused_rows": list(facts["refused_rows"]),
+        "abstained_questions": list(facts["abstained_questions"]),
+    }
 
 
 def _asked_to_rank(steps: Mapping[str, StepRecord]) -> int:

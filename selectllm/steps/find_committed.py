@@ -44,8 +44,8 @@ def find_committed(context: Context) -> bool:
         logging.INFO if _is_pool_of(settings, manifests["pool"]) else logging.WARNING,
         *("the slot %s of the history %s was filled before: its rows stand", settings.slot, settings.history),
     )
-    if "rankings" in manifests:
-        context.log.model = _model_info(settings, manifests["rankings"])
+    if asked := manifests.get("rankings") or manifests.get("row_ratings"):
+        context.log.model = _model_info(settings, asked)
     context.log.results += [StepResult(manifest=manifest, cached=True) for manifest in manifests.values()]
     return True
 
@@ -81,10 +81,10 @@ def _is_pool_of(settings: RunSettings, pool: Manifest) -> bool:
         return False
 
 
-def _model_info(settings: RunSettings, rankings: Manifest) -> ModelInfo:
-    """Who ranked; the record of the run that asked says which version of a server it was."""
+def _model_info(settings: RunSettings, asked: Manifest) -> ModelInfo:
+    """Who ranked, or rated; the record of the run that asked says which version of a server it was."""
     provider = settings.selector.partition(":")[0]
     kind: Kind = "scripted" if provider == "scripted" else "demo" if settings.selector == "embedded" else "model"
-    facts = rankings.settings
+    facts = asked.settings
     known = ModelInfo(settings.selector, facts["name"], facts["model"], "unknown", kind, facts["mode"])
     return replace(known, think=WAYS[facts["think"]])

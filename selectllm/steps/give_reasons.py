@@ -1,37 +1,27 @@
 """After the choice, where reasons are asked for: the model says of each chosen row why it is worth it."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 
-from selectllm.errors import (
-    ContentRefused,
-    ContextLengthExceeded,
-    CostExceeded,
-    ModelChanged,
-    ModelError,
-    TransientError,
-    UsageError,
-)
+from selectllm.errors import CostExceeded, ModelChanged, ModelError, UsageError
 from selectllm.execution import run_coroutine
-from selectllm.llm.caller import LongestRequest, open_caller
-from selectllm.llm.keys import ApiKeys
+from selectllm.llm.caller import LongestRequest
 from selectllm.llm.ledger import Ledger
-from selectllm.llm.model import ModelInfo, Request
+from selectllm.llm.model import ModelInfo
 from selectllm.llm.usage import Usage
 from selectllm.ranking import reasons
-from selectllm.ranking.lists import GIVEN_UP, error_kind, gather_or_raise
-from selectllm.ranking.reasons import read_reason, reason_request
-from selectllm.ranking.stats import PAID
+from selectllm.ranking.lists import GIVEN_UP
+from selectllm.ranking.reasons import ReasonQuestion
+from selectllm.ranking.row_questions import Asking
 from selectllm.ranking.thinking import name_of
 from selectllm.schemas import REASONS
+from selectllm.steps.ask_rows import ask_rows, paid_before
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.model import cost_limit, longest_request, shown_candidates
+from selectllm.steps.model import Job, longest_request, shown_candidates
 from selectllm.store import Manifest
 
 CODE_VERSION: Final = 1
@@ -48,15 +38,6 @@ STOPS: Final = {
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Asking:
-    """What the asking took so far, also where an error ends it."""
-
-    usage: Usage = field(default_factory=Usage)
-    errors_by_kind: Counter[str] = field(default_factory=Counter)
-    stopped: str = ""
-
-
 def give_reasons(context: Context) -> StepResult:
     """Ask the model once about each chosen row, by the criteria that it was chosen by; REASONS, in the choice's order.
 
@@ -65,10 +46,11 @@ def give_reasons(context: Context) -> StepResult:
     Raises Stopped when the run is cancelled, StoreError when replies or reasons cannot be kept.
     """
     store, settings, model = context.store, context.settings, context.log.model
-    selection, rankings = context.log.result("selection"), context.log.result("rankings")
+    selection, judged = context.log.result("selection"), context.log.result("rankings")
+    judged = judged or context.log.result("row_ratings")
     assert model is not None  # as for a slot that was filled before, these are noted by now
     assert selection is not None
-    criteria = rankings.manifest.settings.get("criteria") if rankings else context.criteria
+    criteria = judged.manifest.settings.get("criteria") if judged else context.criteria
     decisive: dict[str, Any] = {"model": model.digest, "name": model.name, "think": name_of(model.think)}
     decisive |= {"candidate_chars": settings.ranking.candidate_chars, "seed": settings.seed}
     decisive |= {"prompts": reasons.CODE_VERSION} | ({} if criteria is None else {"criteria": criteria})
@@ -76,13 +58,13 @@ def give_reasons(context: Context) -> StepResult:
     if result := entry.load():
         return result
     candidates, _ = shown_candidates(selection.table(store), settings)
-    requests = [reason_request(candidate, settings.seed, model.think, criteria) for candidate in candidates.values()]
-    asking, ledger = _Asking(), Ledger(store, model)
-    if unanswered := [request for request in requests if ledger.get(request.key(model)) is None]:
-        asking = _asked(context, model, unanswered, _longest(context, model, unanswered, criteria))
+    questions = [ReasonQuestion(candidate, settings.seed, model.think, criteria) for candidate in candidates.values()]
+    asking, stopped, ledger = Asking(), "", Ledger(store, model)
+    if unanswered := [question for question in questions if ledger.get(question.request().key(model)) is None]:
+        stopped = _ask(context, model, unanswered, criteria, asking)
         ledger = Ledger(store, model)  # as it is now: replies came, or were retracted, while an error ended the asking
-    table, facts = _read(ledger, model, requests, asking)
-    return entry.save(table, facts, **{name: getattr(asking.usage, name) for name in PAID})
+    table, facts = _read(ledger, model, questions, asking)
+    return entry.save(table, facts | {"stopped": stopped}, **asking.stats.paid())
 
 
 def _is_complete(manifest: Manifest) -> bool:
@@ -90,74 +72,52 @@ def _is_complete(manifest: Manifest) -> bool:
     return not manifest.facts["stopped"] and GIVEN_UP not in manifest.facts["errors_by_kind"]
 
 
-def _longest(context: Context, model: ModelInfo, requests: Sequence[Request], criteria: str | None) -> LongestRequest:
+def _ask(
+    context: Context, model: ModelInfo, questions: Sequence[ReasonQuestion], criteria: str | None, asking: Asking
+) -> str:
+    """Put all questions, as far as that goes; the replies are in the ledger then. Returns what ended it."""
+    longest, keys = _longest(context, model, questions, criteria), context.load_keys()
+    job = Job("reasons", model, len(questions), longest, len(questions), len(questions), paid_before(context))
+    try:
+        run_coroutine(ask_rows(context, keys, job, questions, asking))
+    except tuple(STOPS) as error:
+        log.warning("the rows are chosen, and some have no reason: %s. Run again to go on with the rest", error)
+        return next(words for kind, words in STOPS.items() if isinstance(error, kind))
+    return ""
+
+
+def _longest(
+    context: Context, model: ModelInfo, questions: Sequence[ReasonQuestion], criteria: str | None
+) -> LongestRequest:
     """The longest request of the whole run: a server that loads a model for a context would load it anew for less."""
     pool = context.log.result("pool")
     assert pool is not None
     candidates, _ = shown_candidates(pool.table(context.store), context.settings)
     ranking = longest_request(candidates.values(), context.settings, model.mode, model.think, criteria)
+    requests = [question.request() for question in questions]
     return LongestRequest(
         max(ranking.prompt_bytes, *(len(request.text.encode()) for request in requests)),
         max(ranking.max_tokens, *(request.max_tokens for request in requests)),
     )
 
 
-def _asked(context: Context, model: ModelInfo, requests: Sequence[Request], longest: LongestRequest) -> _Asking:
-    """Ask all questions, as far as that goes; the replies are in the ledger then."""
-    asking, keys = _Asking(), context.load_keys()
-    try:
-        run_coroutine(_ask(context, keys, model, longest, requests, asking))
-    except tuple(STOPS) as error:
-        asking.stopped = next(words for kind, words in STOPS.items() if isinstance(error, kind))
-        log.warning("the rows are chosen, and some have no reason: %s. Run again to go on with the rest", error)
-    return asking
-
-
-async def _ask(
-    context: Context,
-    keys: ApiKeys,
-    model: ModelInfo,
-    longest: LongestRequest,
-    requests: Sequence[Request],
-    asking: _Asking,
-) -> None:
-    settings, steps = context.settings, context.log.results
-    paid_before = sum(step.paid_prompt_tokens for step in steps), sum(step.paid_output_tokens for step in steps)
-    limit = cost_limit(settings, paid_before)
-    async with open_caller(context.store, settings, model, longest, limit, keys) as caller:
-        asking.usage = caller.usage
-        pending, done = iter(requests), 0
-        context.progress("reasons", 0, len(requests))
-
-        async def work() -> None:
-            nonlocal done
-            for request in pending:
-                try:
-                    await caller.ask(request)
-                except (TransientError, ContextLengthExceeded, ContentRefused) as error:  # of this question alone
-                    asking.errors_by_kind[error_kind(error)] += 1
-                done += 1
-                context.progress("reasons", done, len(requests))
-
-        await gather_or_raise(work() for _ in range(min(2 * caller.places, len(requests))))
-
-
 def _read(
-    ledger: Ledger, model: ModelInfo, requests: Sequence[Request], asking: _Asking
+    ledger: Ledger, model: ModelInfo, questions: Sequence[ReasonQuestion], asking: Asking
 ) -> tuple[pa.Table, dict[str, Any]]:
     """REASONS and their facts, by the replies that count in the end."""
     rows, tokens = list[dict[str, Any]](), Usage()
-    errors = asking.usage.errors_by_kind + asking.errors_by_kind
-    for request in requests:
-        entry, reason = ledger.get(request.key(model)), None
+    errors = asking.stats.usage.errors_by_kind + asking.without_reply
+    for question in questions:
+        entry, reason = ledger.get(question.request().key(model)), None
         if entry:
-            reason, kind = read_reason(entry.reply)
-            errors.update([kind] if reason is None else ())
+            reading = question.read(entry.reply)
+            reason = reading.value
+            errors.update([reading.kind] if reason is None else ())
             tokens.replies += 1
             tokens.prompt_tokens += entry.reply.prompt_tokens
             tokens.output_tokens += entry.reply.output_tokens
-        rows.append({"id": request.shown[0], "reason": reason, "reply": entry and entry.key})
+        rows.append({"id": question.id, "reason": reason, "reply": entry and entry.key})
     given = sum(row["reason"] is not None for row in rows)
     facts = {name: getattr(tokens, name) for name in ("replies", "prompt_tokens", "output_tokens")}
-    facts |= {"given": given, "missing": len(rows) - given, "stopped": asking.stopped}
+    facts |= {"given": given, "missing": len(rows) - given}
     return pa.Table.from_pylist(rows, schema=REASONS), facts | {"errors_by_kind": dict(sorted(errors.items()))}

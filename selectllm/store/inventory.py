@@ -10,7 +10,7 @@ from selectllm.store import Artifact, Manifest, Store, digest
 
 STEPS: Final = (
     *("pool", "quarantine", "excluded", "embeddings", "centroids"),
-    *("queries", "rankings", "passes", "looks", "ratings", "tournament"),
+    *("queries", "rankings", "passes", "looks", "ratings", "tournament", "row_ratings", "likelihoods"),
     *("preferences", "near_duplicates", "selection", "reasons"),
 )
 """Kinds of artifact in the order of the steps that make them; any others come last."""

@@ -19,15 +19,24 @@ OWN: Final = {
     "probcover": "selectllm.strategies.probcover:ProbCover",
     "novelselect": "selectllm.strategies.novelselect:NovelSelect",
     "rouge-diversity": "selectllm.strategies.rouge_diversity:RougeDiversity",
+    "alpagasus": "selectllm.strategies.alpagasus:AlpaGasus",
+    "deita": "selectllm.strategies.deita:Deita",
+    "qdit": "selectllm.strategies.qdit:QDIT",
+    "open-endedness": "selectllm.strategies.open_endedness:OpenEndedness",
+    "perplexity-low": "selectllm.strategies.perplexity:PerplexityLow",
+    "perplexity-mid": "selectllm.strategies.perplexity:PerplexityMid",
+    "perplexity-high": "selectllm.strategies.perplexity:PerplexityHigh",
 }
 """Our strategies by name, and where their classes are."""
 
 ENTRY_POINTS: Final = "selectllm.strategies"
 
 
-def check_reasons(settings: RunSettings) -> None:
-    """Raise UsageError where reasons are asked for, and the strategy has no model that could give them."""
-    if settings.reasons and "model" not in load_strategy(settings.strategy).needs:
+def check_strategy(settings: RunSettings) -> None:
+    """Raise UsageError where the strategy cannot do with the settings, or has no model that could give reasons."""
+    strategy = load_strategy(settings.strategy)
+    strategy.check(settings)
+    if settings.reasons and "model" not in strategy.needs:
         raise UsageError(f"--reasons needs a strategy that asks a model, and {settings.strategy} asks none")
 
 

@@ -12,10 +12,7 @@ REFUSED: Final = {
     "superfiltering": f"it ranks by IFD, a small model's loss on each answer, {_ANSWERS}. {_NO_MODEL}",
     "less": f"it compares gradients of a model that is being tuned on answers, {_ANSWERS}. {_NO_MODEL}",
     "nuggets": f"it measures how much each row with its answer helps a model as an example, {_ANSWERS}. {_NO_MODEL}",
-    "alpagasus": f"it has a model rate each answer, {_ANSWERS}. To have instructions rated one by one, use selectllm "
-    "with --mode pointwise",
     "mods": f"it needs a reward model's scores of answers and a model that was tuned on them, {_ANSWERS}. {_NO_MODEL}",
-    "deita": f"it needs two scorers that were tuned on answers of graded quality, {_ANSWERS}. {_NO_MODEL}",
     "instruction-mining": f"it predicts the loss of a model that is tuned on the answers, {_ANSWERS}. {_NO_MODEL}",
 }
 """Why each of them cannot be had, as the end of a sentence, and what to use instead."""

@@ -13,6 +13,8 @@ from selectllm.selection import cut, preferences_by_rating, preferences_by_tier,
 from selectllm.steps.build_queries import build_queries
 from selectllm.steps.cache import StepResult
 from selectllm.steps.look import gathers_ratings, look
+from selectllm.steps.plan_ranking import plan_ranking
+from selectllm.steps.prospect import Planned, Prospect
 from selectllm.steps.rank import rank
 from selectllm.steps.rate import rate
 from selectllm.steps.run_tournament import run_tournament
@@ -26,6 +28,10 @@ class SelectLLM(Strategy):
     name = "selectllm"
     source = "Parkar et al., SelectLLM: Can LLMs Select Important Instructions to Annotate? (arXiv 2401.16553)"
     needs = frozenset({"embeddings", "model"})
+
+    def plan(self, prospect: Prospect) -> Planned:
+        """One question about each query, and about each row near the cut, or on the tier that the budget cuts."""
+        return plan_ranking(prospect)
 
     def prepare(self, choice: Choice) -> dict[str, StepResult]:
         """Divide the pool into queries, have the model rank them, and have it settle what the budget cuts."""

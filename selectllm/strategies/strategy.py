@@ -13,9 +13,11 @@ from selectllm.embedding.vector_cache import matrix
 from selectllm.llm.model import ModelInfo
 from selectllm.quality import check_preferences
 from selectllm.queries import Rows, Vectors
+from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
+from selectllm.steps.prospect import Planned, Prospect
 from selectllm.steps.spread import spread_settings
 
 Need = Literal["embeddings", "model"]
@@ -97,6 +99,14 @@ class Strategy(ABC):
     is_seeded: ClassVar[bool] = True
     is_greedy: ClassVar[bool] = False
     code_version: ClassVar[int] = 1
+
+    def check(self, settings: RunSettings) -> None:
+        """Raise UsageError where the strategy cannot do with these settings; called before anything is done."""
+        return
+
+    def plan(self, prospect: Prospect) -> Planned | None:
+        """What it would ask of a model, if it needs one; None where it does not say."""
+        return None
 
     def prepare(self, choice: Choice) -> dict[str, StepResult]:
         """Run the strategy's own steps, if it has any, by `choice.context.run`; returns their results by kind."""

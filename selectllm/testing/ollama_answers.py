@@ -87,18 +87,39 @@ def rank_candidates(text: str, schema: Any, fault: str | None) -> Content:
 
 
 def answer_chat(text: str, schema: Any, fault: str | None) -> Content:
-    """The answer to a chat: a reason where the schema wants one, else a ranking."""
+    """The answer to a chat: a reason or a rating where the schema wants one, words without a schema, or a ranking."""
     if isinstance(schema, dict) and "reason" in schema.get("properties", ()):
         reason = {"wrong ids": "", "repeated ids": ""}.get(fault or "", "It asks for something definite.")
         return Content({"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"reason": reason})))
+    if isinstance(schema, dict) and "rating" in schema.get("properties", ()):
+        return rate_row(text, schema, fault)
+    if not schema and '\n{"instruction": ' in text:
+        written = " ".join(f"word{number}" for number in range(2 + round(60 * _merit_of_last(text))))
+        return Content({"empty": "", "wrong ids": "", "repeated ids": ""}.get(fault or "", written))
     return rank_candidates(text, schema, fault)
+
+
+def rate_row(text: str, schema: Mapping[str, Any], fault: str | None) -> Content:
+    """The answer to a question about one row: a rating of those that the schema allows, by merit."""
+    allowed = schema["properties"]["rating"]["enum"]
+    good = _merit_of_last(text)
+    rating = allowed[min(int((1 - good if fault in MISLEADING else good) * len(allowed)), len(allowed) - 1)]
+    rating = {"wrong ids": allowed[-1] + 1, "repeated ids": [rating, rating]}.get(fault or "", rating)
+    return Content({"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"rating": rating})))
+
+
+def _merit_of_last(text: str) -> float:
+    """The merit of the one instruction that a prompt shows, on the last line of its first attempt."""
+    line = next(line for line in reversed(text.split("\n")) if line.startswith('{"instruction": '))
+    return merit(json.loads(line)["instruction"])
 
 
 def rate_candidate(text: str, fault: str | None) -> Content:
     """The answer to a pointwise prompt: the likelier label, with the odds of both by merit."""
     instruction = json.JSONDecoder().raw_decode(text.rpartition("\nInstruction: ")[2])[0]
     yes = 1 - merit(instruction) if fault in MISLEADING else merit(instruction)
-    odds = sorted(zip((math.log(yes), math.log(1 - yes)), LABELS, strict=True), reverse=True)
+    labels = ("4", "1") if text.endswith("\nRating=") else LABELS
+    odds = sorted(zip((math.log(yes), math.log(1 - yes)), labels, strict=True), reverse=True)
     if fault in ("empty", "prose", "wrong ids", "repeated ids"):  # neither label is among the likeliest tokens
         odds = [(-0.5, " It"), (-1.5, " The")]
     tokens = [{"token": token, "logprob": odd, "bytes": list(token.encode())} for odd, token in odds]

@@ -67,3 +67,9 @@ def test_lines_of_version_0_1_are_read(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write_bytes(f"replies/{INFO.key}/00-0.jsonl", line + b"\n")
     assert Ledger(store, INFO).get(LISTWISE.request(seed=7).key(INFO)) == entry
+
+
+def test_a_temperature_of_its_own_has_a_key_of_its_own() -> None:
+    plain, drawn = Request("Answer this.", max_tokens=9), Request("Answer this.", max_tokens=9, temperature=0.7)
+    assert plain.key(INFO) == "d0b56a9372c495ecd771107fc564e165"
+    assert drawn.key(INFO) == "b1f74c7afca795e2bbb29ccdfcdd9644"

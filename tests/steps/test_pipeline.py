@@ -245,6 +245,25 @@ def test_pointwise_asks_about_every_candidate(make_run: MakeRun, fake_model: Any
     assert result.table("rankings").num_rows == 60
 
 
+def test_pointwise_no_seed_asks_what_another_has_asked(make_run: MakeRun, fake_model: Any) -> None:
+    def answer(request: Request) -> Reply:
+        if "Task 7:" in request.text and request.attempt == 1:
+            return Reply("perhaps", "length", 10, 1)
+        return Reply(" yes", "length", 10, 1, logprobs={" yes": -0.001 * len(request.text), " no": -1.0})
+
+    model = fake_model(answer)
+    model.info = dataclasses.replace(model.info, mode="pointwise")
+    fields: dict[str, Any] = {"rows": 60, "budget": 7, "ranking": {"reask": True}}
+    select(make_run(**fields, seed=3))
+    assert [request.seed for request in model.asked] == [0] * 60
+    tried_again = select(make_run(**fields, seed=4)).summary["ranking"]
+    assert [(request.seed, request.attempt) for request in model.asked[60:]] == [(1, 2)], "only what had no answer"
+    assert (tried_again["asked"], tried_again["from_ledger"]) == (1, 60)
+    for seed in (0, 5):
+        assert select(make_run(**fields, seed=seed)).summary["ranking"]["asked"] == 0
+    assert len(model.asked) == 61
+
+
 def test_clipped_candidates_are_counted(make_run: MakeRun) -> None:
     run = make_run(rows=60, ranking={"candidate_chars": 100})
     assert select(run).summary["ranking"]["clipped"] > 0

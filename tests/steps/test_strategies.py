@@ -148,7 +148,7 @@ def test_an_error_names_a_strategy_with_invalid_preferences(make_run: MakeRun) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("best", "there is no strategy 'best': use one of selectllm, random, .*, rouge-diversity, briefest, few"),
+        ("best", "there is no strategy 'best': use one of selectllm, random, longest, .*, few"),
         ("missing", "'missing' of own_strategies:Missing cannot be loaded: AttributeError"),
         ("no-strategy", "'no-strategy' of own_strategies:pa cannot be loaded"),
     ],
