@@ -11,12 +11,13 @@ from selectllm.steps.choose import choose
 from selectllm.steps.context import Context
 from selectllm.steps.criteria import read_criteria
 from selectllm.steps.embed import embed
-from selectllm.steps.exclude import exclude
+from selectllm.steps.exclude import exclude, excluded_ids
 from selectllm.steps.find_committed import find_committed
 from selectllm.steps.give_reasons import give_reasons
 from selectllm.steps.model import check_model
 from selectllm.steps.read_pool import read_pool
 from selectllm.steps.spread import spread_settings
+from selectllm.steps.stratify import divide, stratify
 from selectllm.steps.validate import keeping_verdicts, start_pool_validation, validate
 from selectllm.store import Store
 from selectllm.store.history import with_slot
@@ -52,6 +53,9 @@ def choose_rows(context: Context) -> None:
     pool = context.run(read_pool)
     validation = start_pool_validation(context, pool)
     excluded = context.run(exclude, pool)
+    has_quotas = context.settings.aim.column is not None
+    if has_quotas:  # what cannot be filled is refused before a model is asked
+        divide(context.settings, pool.table(context.store), excluded_ids(context, excluded))
     model = context.run(check_model) if "model" in strategy.needs else None
     is_spread = bool(spread_settings(context.settings))  # the choice needs vectors, whatever the strategy needs
     embeddings = context.run(embed, pool) if is_spread or "embeddings" in strategy.needs else None
@@ -59,10 +63,11 @@ def choose_rows(context: Context) -> None:
     if embeddings:
         context.run(validate, embeddings, pool)
     while True:
+        strata = context.run(stratify, pool, excluded) if has_quotas else None
         results = {"pool": pool, "excluded": excluded, "embeddings": embeddings}
         choice = Choice(context, {kind: result for kind, result in results.items() if result}, model)
         choice = replace(choice, own=strategy.prepare(choice))
         preferences = context.run(prefer, strategy, choice)
-        if context.run(choose, pool, preferences, excluded, embeddings if is_spread else None):
+        if context.run(choose, pool, preferences, excluded, embeddings if is_spread else None, strata):
             return
         excluded = context.run(exclude, pool)  # another run has just taken some of these rows

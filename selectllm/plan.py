@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final
 
 from selectllm import pool, queries
@@ -23,6 +24,7 @@ from selectllm.steps.left_out import check_budget
 from selectllm.steps.look import gathers_ratings, most_questions
 from selectllm.steps.model import longest_request, shown_candidates
 from selectllm.steps.read_pool import usable_rows
+from selectllm.steps.stratify import divide
 from selectllm.store import Store
 from selectllm.store.runs import list_runs, load_run
 from selectllm.strategies import check_reasons, load_strategy
@@ -34,8 +36,8 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     """Count rows, queries, rounds and calls, and estimate tokens, for the run as it is set.
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
-    asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model, and
-    `reasons` where none are asked for.
+    asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model,
+    `reasons` where none are asked for, and `strata` where no column has quotas.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, or when
     a prompt is to be shown of a strategy that asks no model.
@@ -50,6 +52,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     kept = rows.table.num_rows
     check_budget(settings, kept, rows.quarantine)
     excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
+    strata = None if settings.aim.column is None else divide(settings, rows.table, {id for id, _ in excluded})[0]
     ranking, reasons, cost, prompt, options = None, None, None, None, settings.queries
     sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []
     if sizes:
@@ -74,6 +77,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
+        "strata": strata and {"column": settings.aim.column, "values": list(map(asdict, strata))},
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,
         "prompt": prompt,

@@ -31,6 +31,12 @@ EXCLUDED: Final = _schema(
     pa.field("reason", pa.string(), nullable=False),  # the file that names it, or the history that chose it
 )
 
+STRATA: Final = _schema(  # the rows that may be chosen, where each value of a column has its number of rows
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("stratum", pa.int32(), nullable=False),  # from 0: its place in the list of the artifact's facts
+    pa.field("value", pa.string(), nullable=False),  # the row's value of the column, as JSON
+)
+
 QUERIES: Final = _schema(
     pa.field("query_id", pa.int64(), nullable=False),  # from 0
     pa.field("position", pa.int32(), nullable=False),  # the row's place in its query, from 0

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from selectllm.quota import Quota, parse_quota
+
 Composition = Literal["matched", "paper", "random", "similar"]
 """How a query is put together: see `selectllm.queries`."""
 
@@ -81,6 +83,41 @@ class ColumnSettings(Settings):
         if not all(role.strip() in ROLES and tag.strip() for role, _, tag in pairs):
             raise ValueError(f"--role-map cannot be {role_map!r}: write roles with their tags, as in user=customer")
         return role_map
+
+
+@Parameter(name="*", group=Group("Aim", sort_key=2.5))
+class AimSettings(Settings):
+    """What the chosen rows are to be like, by any strategy: quotas, examples to be near to, tests to keep from."""
+
+    stratify: str | None = Field(None, min_length=1, title="Stratify")
+    """Column whose values each get their share of the chosen rows: as large as their share of the rows that may be
+    chosen."""
+    quota: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), title="Quotas")
+    """Any number of COLUMN:VALUE=N, all of one column: exactly N rows with that value. What they leave of the budget
+    goes to the other values."""
+
+    @field_validator("quota")
+    @classmethod
+    def _quotas_agree(cls, quota: tuple[str, ...]) -> tuple[str, ...]:
+        if len(columns := {parse_quota(text).column for text in quota}) > 1:
+            raise ValueError(f"all --quota are of one column, not of {', '.join(map(ascii, sorted(columns)))}")
+        return quota
+
+    @model_validator(mode="after")
+    def _one_division(self) -> Self:
+        if self.stratify is not None and self.quota:
+            raise ValueError("--stratify and --quota both say how many rows of each value are chosen: choose one")
+        return self
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What the quotas say."""
+        return tuple(map(parse_quota, self.quota))
+
+    @property
+    def column(self) -> str | None:
+        """The column whose values get so many rows each, if there is one."""
+        return self.quotas[0].column if self.quota else self.stratify
 
 
 @Parameter(name="*", group=Group("Embedding", sort_key=3))
@@ -225,6 +262,7 @@ class RunSettings(Settings):
     out: str | None = Field(None, kw_only=True, title="Output folder")
     """Folder for selection.parquet, selection.jsonl, quarantine.parquet, summary.json."""
     columns: ColumnSettings = Field(ColumnSettings(), kw_only=True, title="Columns")
+    aim: AimSettings = Field(AimSettings(), kw_only=True, title="Aim")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
     queries: QuerySettings = Field(QuerySettings(), kw_only=True, title="Queries")
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
@@ -243,6 +281,8 @@ class RunSettings(Settings):
             raise ValueError("--mode pointwise needs a model with log-probabilities: scripted selectors rank lists")
         if self.reasons and self.selector.startswith("scripted:"):
             raise ValueError("--reasons needs a model: scripted selectors go by a rule, and have no words")
+        if (wanted := sum(quota.wanted for quota in self.aim.quotas)) > self.budget:
+            raise ValueError(f"the quotas sum to {wanted:,}, and the budget is {self.budget:,}: lower one of them")
         return self
 
     @field_validator("selector")

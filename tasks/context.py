@@ -32,6 +32,7 @@ T = TypeVar("T")
 TASK_NAMES: Final = {
     "read_pool": "pool",
     "exclude": "excluded",
+    "stratify": "strata",
     "check_model": "model",
     "embed": "embeddings",
     "build_queries": "queries",

@@ -67,7 +67,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     looks = lineage.rows("looks")
     answers = answers_about(lineage, id, members, ranks, tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if lineage.spread or rated:
+    if lineage.spread or rated or lineage.has("strata"):
         decision = _placed_decision(lineage, pool, id, bool(ranks))
     else:
         decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
@@ -100,7 +100,7 @@ def _candidates(
 
 
 def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: bool) -> Decision:
-    """Why a row was chosen, or not, by its place among the preferences: with ratings, or where rows must be unlike."""
+    """Why a row was chosen, or not, by its place among the preferences: with ratings, quotas, or unlike rows."""
     excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
     if id in excluded:
         return Decision(chosen=False, why="excluded", reason=excluded[id])
@@ -109,6 +109,7 @@ def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: boo
     open_to_choice = [other for other in lineage.table("preferences")["id"].to_pylist() if other not in excluded]
     place = open_to_choice.index(id) + 1 if id in open_to_choice else None
     decision = Decision(chosen=False, why="place", place=place, spread=lineage.spread)
+    decision = replace(decision, share=lineage.share_of(id, open_to_choice))
     if chosen := where(lineage.table("selection"), "id", id):
         return replace(decision, chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"])
     for passed in lineage.rows("near_duplicates"):
@@ -117,6 +118,8 @@ def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: boo
             return replace(decision, why="passed_over", near=Near(near["row"], near["id"], passed["cosine"]))
     if place:
         return decision
+    if not lineage.model:
+        return replace(decision, why="unknown")
     is_unranked = is_answered and not lineage.is_pointwise and not lineage.has("ratings")
     return replace(decision, why="unranked" if is_unranked else "abstained")
 

@@ -69,6 +69,21 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The row's value of the column that rows are divided by, as JSON, and how many rows of its stratum were wanted.
+
+    `stratum` is that value, or None where no quota names it: then the stratum holds all such rows. `place` is the row's
+    among the preferences of the stratum that could be chosen, from 1; None where it is not among the preferences.
+    """
+
+    column: str
+    value: str
+    stratum: str | None
+    wanted: int
+    place: int | None = None
+
+
+@dataclass(frozen=True)
 class Near:
     """The chosen row that is nearly the same, by its number in the pool and its id, and the cosine."""
 
@@ -103,6 +118,7 @@ class Decision:
     place: int | None = None
     near: Near | None = None
     spread: Spread | None = None
+    share: Share | None = None  # where values of a column had their numbers of rows
 
 
 @dataclass(frozen=True)

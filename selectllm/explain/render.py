@@ -3,7 +3,7 @@
 import textwrap
 from typing import Final
 
-from selectllm.explain.explanation import Answer, Explanation, Look, Round
+from selectllm.explain.explanation import Answer, Explanation, Look, Round, Share
 from selectllm.text import fit_line
 
 REPLY_LENGTH: Final = 2000
@@ -54,8 +54,8 @@ def reason_text(explanation: Explanation) -> str:
     query, place = f"query {explanation.query_id}", f"at place {decision.place}"
     rank = f"ranked {explanation.rank} in {query}"
     of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
-    if decision.spread and decision.place:
-        return _of_spread(explanation, rank)
+    if (decision.spread or decision.share) and decision.place:
+        return _of_place(explanation, rank)
     if explanation.rating is not None and decision.why in ("rating", "place"):
         return f"{_rating(explanation)}: that puts it {place}, and {explanation.selected:,} rows were chosen"
     match decision.why:
@@ -97,10 +97,9 @@ def _rating(explanation: Explanation) -> str:
     return f"rated {explanation.rating:+.2f}, give or take {explanation.spread:.2f}, by {told} answers"
 
 
-def _of_spread(explanation: Explanation, rank: str) -> str:
-    """Why a preferred row was chosen or not, where the chosen rows must not say the same."""
+def _of_place(explanation: Explanation, rank: str) -> str:
+    """Why a preferred row was chosen or not, where the chosen rows must not say the same, or have quotas."""
     decision, standing = explanation.decision, f"the strategy {explanation.strategy} prefers it"
-    assert decision.spread is not None
     if near := decision.near:
         return f"passed over: it is nearly the same (cosine {near.cosine:.2f}) as row {near.row}, which was chosen"
     if explanation.rating is not None:
@@ -108,9 +107,19 @@ def _of_spread(explanation: Explanation, rank: str) -> str:
     elif explanation.rank is not None:
         standing = rank
     place = f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen"
+    if share := decision.share:
+        place = f"{standing}: that puts it at place {share.place} of the rows with {_stratum(share)}"
+        place += f", of which {share.wanted:,} were chosen"
+    if decision.spread is None:
+        return place
     if diversity := decision.spread.diversity:
         return f"{place} by rating and diversity together (diversity {diversity:g})"
     return f"{place} that are not nearly the same"
+
+
+def _stratum(share: Share) -> str:
+    column = fit_line(share.column, 60)
+    return f"{column} = {fit_line(share.stratum, 60)}" if share.stratum else f"{column} that no quota names"
 
 
 def _query(explanation: Explanation, width: int) -> list[str]:

@@ -20,6 +20,9 @@ SHOWN: Final = 20
 CRITERIA_WIDTH: Final = 300
 """Characters of the criteria that a page shows; the summary has them all."""
 
+VALUE_WIDTH: Final = 40
+"""Columns of a name or value of the pool in a sentence."""
+
 MARKDOWN: Final = "|`[]*_\\~:.@"
 """Characters that mean something in Markdown, or that make a link."""
 
@@ -111,7 +114,8 @@ def counts(summary: dict[str, Any]) -> list[str]:
         ]
         if ratings := summary.get("ratings"):
             saved = f", {ratings['looks_saved']:,} saved" if ratings["looks_saved"] else ""
-            rated = "chosen rows" if not _of_spread(summary["selection"]) else f"{selected:,} best rated rows"
+            is_plain = not _of_spread(summary["selection"]) and not summary.get("strata")
+            rated = "chosen rows" if is_plain else f"{selected:,} best rated rows"
             sentences.append(
                 f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. "
                 f"About {ratings['expected_wrong']:,.0f} of the {rated} are expected not to be among the best "
@@ -151,6 +155,19 @@ def _of_spread(selection: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def _of_strata(strata: Mapping[str, Any] | None) -> list[str]:
+    """How many rows of each value were chosen, where they had quotas: words of the pool are in it."""
+    if not strata:
+        return []
+    shares = [
+        f"{value['wanted']:,} of {value['rows']:,} with "
+        f"{'any other value' if value['value'] is None else fit_line(value['value'], VALUE_WIDTH)}"
+        for value in strata["values"]
+    ]
+    more = f", and {len(shares) - SHOWN:,} values more" if len(shares) > SHOWN else ""
+    return [f"By {fit_line(strata['column'], VALUE_WIDTH)}: {', '.join(shares[:SHOWN])}{more}."]
+
+
 def _of_reasons(reasons: Mapping[str, Any]) -> str:
     """How many rows have a reason of the model, and why others have none."""
     given, asked, missing = reasons["given"], reasons["asked"], reasons["missing"]
@@ -174,7 +191,7 @@ def format_selection(result: Result, out: str | None, width: int) -> str:
     rows = shown_rows(result.chosen(), width, width // 2)
     columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
     table = plain_table(columns, ([str(cell) for cell in row.values()] for row in rows), width)
-    lines = [*counts(result.summary), "", *table]
+    lines = [*counts(result.summary), *_of_strata(result.summary.get("strata")), "", *table]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
@@ -189,6 +206,7 @@ def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
+    lines += [f"- {_safe(line)}" for line in _of_strata(result.summary.get("strata"))]
     lines += ["", f"**Selection:** `{result.path()}`"]
     if criteria := result.summary.get("criteria"):
         lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
@@ -216,6 +234,7 @@ def format_plan(plan: dict[str, Any]) -> str:
         lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
+    lines += [f"Quotas     {line}" for line in _of_strata(plan["strata"])]
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     if plan["prompt"]:
         lines += _prompt(plan["prompt"])

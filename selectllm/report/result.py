@@ -76,7 +76,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     `ranking.asked` and `reasons.asked` are what this run paid for, `from_ledger` what earlier ones had paid; the other
     counts of `ranking` are of all replies that the selection rests on. `seconds` are this run's. `queries`, `ranking`
     and `model` are null where the strategy has none, `criteria` where our own counted, `reasons` where none were asked
-    for.
+    for, `strata` where no column has quotas.
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
@@ -100,6 +100,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
         "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
+        "strata": steps["strata"].facts if "strata" in steps else None,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
         "criteria": rankings and rankings.manifest.settings.get("criteria"),

@@ -34,6 +34,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "more-files",
             "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
             "diversity", "near-duplicate",
+            "stratify", "quota",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
@@ -61,7 +62,7 @@ def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytes
     assert main(["select", "--help"]) == 0
     help = capsys.readouterr().out
     titles = [line.strip("╭─╮ ") for line in help.splitlines() if line.startswith("╭")]
-    assert titles == ["Run", "Columns", "Embedding", "Queries", "Ranking", "Quality", "Output"]
+    assert titles == ["Run", "Columns", "Aim", "Embedding", "Queries", "Ranking", "Quality", "Output"]
     assert "[default: ()]" not in help
     assert "[default: None]" not in help
     assert "[default: False]" not in help
@@ -184,6 +185,9 @@ def test_options_become_settings() -> None:
         (["--diversity", "2"], "--diversity should be less than or equal to 1, not '2'"),
         (["--near-duplicate", "0"], "--near-duplicate should be greater than 0, not '0'"),
         (["--near-duplicate", "1.1"], "--near-duplicate should be less than or equal to 1, not '1.1'"),
+        (["--quota", "kind=3"], "--quota cannot be 'kind=3': write COLUMN:VALUE=N, as in category:summarization=20"),
+        (["--quota", "kind:a=3"], "the quotas sum to 3, and the budget is 1: lower one of them"),
+        (["--quota", "kind:a=1", "--stratify", "kind"], "--stratify and --quota both say"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),
