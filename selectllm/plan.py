@@ -19,11 +19,13 @@ from selectllm.ranking.thinking import WAYS
 from selectllm.ranking.tournament import question_counts
 from selectllm.settings import RunSettings
 from selectllm.steps.criteria import read_criteria
+from selectllm.steps.examples import read_examples
 from selectllm.steps.exclude import excluded_rows
 from selectllm.steps.left_out import check_budget
 from selectllm.steps.look import gathers_ratings, most_questions
 from selectllm.steps.model import longest_request, shown_candidates
 from selectllm.steps.read_pool import usable_rows
+from selectllm.steps.shortlist import shortlist_rows
 from selectllm.steps.stratify import divide
 from selectllm.store import Store
 from selectllm.store.runs import list_runs, load_run
@@ -37,7 +39,9 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
     asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model,
-    `reasons` where none are asked for, and `strata` where no column has quotas.
+    `reasons` where none are asked for, and `target`, `away_from` and `strata` without such an aim. What depends on
+    embeddings is not known: of tests it counts the rows of the pool that stand in them, and `strata` is null as well
+    where there is a target, or there are tests.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, or when
     a prompt is to be shown of a strategy that asks no model.
@@ -51,19 +55,25 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         raise pool.refusal(settings.pools, rows.refused)
     kept = rows.table.num_rows
     check_budget(settings, kept, rows.quarantine)
-    excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
-    strata = None if settings.aim.column is None else divide(settings, rows.table, {id for id, _ in excluded})[0]
+    aim, ids = settings.aim, rows.table["id"].to_pylist()
+    tests = [read_examples(settings, file) for file in aim.away_from]
+    in_tests = {id: "" for test in tests for id in test.table["id"].to_pylist()}
+    excluded, _ = excluded_rows(Store(settings.store), settings, ids, in_tests)
+    strata = divide(settings, rows.table, {id for id, _ in excluded})[0] if aim.column is not None else None
+    target = _target(settings, kept - len(excluded)) if aim.target else None
     ranking, reasons, cost, prompt, options = None, None, None, None, settings.queries
-    sizes = queries.sizes(kept, options.size, options.composition) if "model" in strategy.needs else []
+    asked, barred = (target["shortlisted"], 0) if target else (kept, len(excluded))  # of a shortlist none is excluded
+    sizes = queries.sizes(asked, options.size, options.composition) if "model" in strategy.needs else []
     if sizes:
-        candidates = list(shown_candidates(rows.table, settings)[0].values())
+        whole = list(shown_candidates(rows.table, settings)[0].values())
+        candidates = [whole[row * kept // asked] for row in range(asked)]  # which are on a shortlist is not known yet
         mode = mode_of(settings.selector, settings.ranking.mode)
         is_pointwise = mode == "pointwise"
         if is_pointwise:
             counts = _pointwise(candidates, criteria)
         else:
-            counts = _listwise(settings, sizes, candidates, len(excluded), criteria)
-        longest = _longest(settings, candidates, mode, criteria)
+            counts = _listwise(settings, sizes, candidates, barred, criteria)
+        longest = _longest(settings, whole, mode, criteria)
         ranking = {"mode": mode, "passes": settings.ranking.passes, **counts, "longest": longest}
         reasons = _reasons(settings, candidates, criteria) if settings.reasons else None
         tokens = [counts[name] + (reasons[name] if reasons else 0) for name in ("prompt_tokens", "output_tokens")]
@@ -77,11 +87,24 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
-        "strata": strata and {"column": settings.aim.column, "values": list(map(asdict, strata))},
+        "target": target,
+        "away_from": {"test_rows": sum(len(test.table) for test in tests), "in_tests": len(in_tests.keys() & set(ids))}
+        if tests
+        else None,
+        # Which rows of a value are on a shortlist, or too near to tests, only their vectors tell.
+        "strata": None
+        if strata is None or target or tests
+        else {"column": settings.aim.column, "values": list(map(asdict, strata))},
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,
         "prompt": prompt,
     }
+
+
+def _target(settings: RunSettings, allowed: int) -> dict[str, int]:
+    """How many examples there are, and at most how many rows are on the shortlist of a pool of so many."""
+    examples = read_examples(settings, settings.aim.target or "")
+    return {"examples": len(examples.table), "shortlisted": shortlist_rows(settings, allowed)}
 
 
 def _prompt(settings: RunSettings, candidates: Sequence[Candidate], mode: Mode, criteria: str | None) -> dict[str, Any]:

@@ -96,6 +96,17 @@ class AimSettings(Settings):
     """Any number of COLUMN:VALUE=N, all of one column: exactly N rows with that value. What they leave of the budget
     goes to the other values."""
 
+    target: str | None = Field(None, min_length=1, title="Target")
+    """File of examples of what to choose, in any format of a pool: the rows nearest to them make a shortlist, out of
+    which the strategy chooses."""
+    target_rows: int | None = Field(None, ge=1, title="Rows of the shortlist")
+    """How many rows the shortlist has (1 or more, and no fewer than the budget). Default: ten times the budget."""
+    away_from: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), title="Away from")
+    """Any number of files of tests, in any format of a pool: rows that stand in one, or are too near to one of its
+    rows, are not chosen."""
+    away_above: float = Field(0.9, gt=0, le=1, title="Too near")
+    """The cosine to a test from which on a row is too near (more than 0 and up to 1)."""
+
     @field_validator("quota")
     @classmethod
     def _quotas_agree(cls, quota: tuple[str, ...]) -> tuple[str, ...]:
@@ -107,6 +118,12 @@ class AimSettings(Settings):
     def _one_division(self) -> Self:
         if self.stratify is not None and self.quota:
             raise ValueError("--stratify and --quota both say how many rows of each value are chosen: choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_of_a_target(self) -> Self:
+        if self.target_rows is not None and self.target is None:
+            raise ValueError("--target-rows needs --target: without examples there is no shortlist")
         return self
 
     @property
@@ -283,6 +300,8 @@ class RunSettings(Settings):
             raise ValueError("--reasons needs a model: scripted selectors go by a rule, and have no words")
         if (wanted := sum(quota.wanted for quota in self.aim.quotas)) > self.budget:
             raise ValueError(f"the quotas sum to {wanted:,}, and the budget is {self.budget:,}: lower one of them")
+        if self.aim.target_rows is not None and self.aim.target_rows < self.budget:
+            raise ValueError(f"--target-rows cannot be {self.aim.target_rows:,}: the budget is {self.budget:,}")
         return self
 
     @field_validator("selector")

@@ -32,6 +32,9 @@ T = TypeVar("T")
 TASK_NAMES: Final = {
     "read_pool": "pool",
     "exclude": "excluded",
+    "keep_away": "too_near",
+    "find_targets": "targets",
+    "shortlist": "shortlist",
     "stratify": "strata",
     "check_model": "model",
     "embed": "embeddings",
@@ -51,7 +54,7 @@ TASK_NAMES: Final = {
 """Task names of the steps: the names of the artifacts that they make."""
 
 PROGRESS: Final = {
-    "embed": "Rows embedded",
+    **dict.fromkeys(("embed", "keep_away", "find_targets"), "Rows embedded"),
     **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
 }
 """The unit of progress, for the steps that show progress."""

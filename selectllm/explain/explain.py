@@ -67,7 +67,10 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     looks = lineage.rows("looks")
     answers = answers_about(lineage, id, members, ranks, tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if lineage.spread or rated or lineage.has("strata"):
+    target = lineage.target_of(id)
+    if target and target.place is None:
+        decision = Decision(chosen=False, why="off_target")
+    elif lineage.spread or rated or lineage.has("strata"):
         decision = _placed_decision(lineage, pool, id, bool(ranks))
     else:
         decision = _decision(lineage, id, rank_of.get(id), bool(ranks), tournament)
@@ -83,6 +86,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         rounds=rounds_of(id, tournament, answers),
         **{name: rated[0][name] for name in ("rating", "spread") if rated},
         looks=looks_of(id, looks),
+        target=target,
         reason=next((row["reason"] for row in lineage.rows("reasons") if row["id"] == id), None),
     )
 

@@ -93,6 +93,20 @@ class Near:
 
 
 @dataclass(frozen=True)
+class Target:
+    """How near the row is to the examples of a target: its place on the shortlist, None where it is not on it.
+
+    `example` is the row of the examples' file that took it, else the nearest one; `cosine` is that of the two; `score`
+    is the mean of the row's three best cosines to examples.
+    """
+
+    place: int | None
+    example: int
+    cosine: float
+    score: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the row was chosen, at which place of the selection, and why or why not, in a word.
 
@@ -100,8 +114,9 @@ class Decision:
     enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
     `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
     model named others of its query; `abstained`, no answer could be used; `refused`, the model's provider refused its
-    content; `passed_over`, it is nearly the same as the chosen row `near`; `excluded`; `quarantined`; `unknown`, the
-    run's tables do not say why.
+    content; `passed_over`, it is nearly the same as the chosen row `near`; `off_target`, it is not on the
+    shortlist of the rows that are near to examples; `excluded`; `quarantined`; `unknown`, the run's tables do not say
+    why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
     `place` is the row's own among them, from 1; with ratings, without ranks or with a `spread` it is the row's among
@@ -144,6 +159,7 @@ class Explanation:
     spread: float | None = None
     looks: tuple[Look, ...] = ()
     reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
+    target: Target | None = None  # where examples said what to choose, of a row that could be chosen
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
-from selectllm.explain.explanation import Answer, Look, Round, Share, Spread
+from selectllm.explain.explanation import Answer, Look, Round, Share, Spread, Target
 from selectllm.llm.ledger import Entry
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
@@ -47,6 +47,7 @@ class Lineage:
                         "ratings",
                     ):  # nothing more is asked of what the others were made from
                         pending.append(kind)
+        self._look_behind_shortlist()
         self._artifacts["quarantine"] = Artifact(kind="quarantine", key=self._manifest("pool").facts["quarantine"])
         self.spread = self._spread()
         # Reasons are made from the selection, so the record names them; without them all else can be explained.
@@ -85,6 +86,18 @@ class Lineage:
             self._artifacts["near_duplicates"] = Artifact(kind="near_duplicates", key=key)
         found = {field.name: selection.settings.get(field.name) for field in fields(Spread)}
         return Spread(**found) if any(found.values()) else None
+
+    def _look_behind_shortlist(self) -> None:
+        """Of a shortlist take the pool that it was made from, whose rows are all to be explained."""
+        made_from = self._manifest("pool").made_from
+        if "targets" in made_from:
+            self._artifacts |= {kind: Artifact(kind=kind, key=made_from[kind]) for kind in ("pool", "targets")}
+            del self._manifests["pool"]
+
+    def target_of(self, id: str) -> Target | None:
+        """How near the row is to the examples; None without any, and for a row that could not be chosen."""
+        rows = where(self.table("targets"), "id", id) if self.has("targets") else []
+        return Target(**{field.name: rows[0][field.name] for field in fields(Target)}) if rows else None
 
     def share_of(self, id: str, preferred: Sequence[str]) -> Share | None:
         """The row's stratum, where there are any; `preferred` are the preferences that could be chosen, in order."""

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Final
 
-from selectllm.explain.explanation import Answer, Explanation, Look, Round, Share
+from selectllm.explain.explanation import Answer, Explanation, Look, Round, Share, Target
 from selectllm.text import fit_line
 
 REPLY_LENGTH: Final = 2000
@@ -34,6 +34,8 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         "",
         f"{chosen}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
+    if explanation.target:
+        lines.append(_target(explanation.target))
     if explanation.reason:
         lines.append(f"In the model's words: {fit_line(explanation.reason, 10 * width)}")
     if explanation.candidates:
@@ -80,6 +82,8 @@ def reason_text(explanation: Explanation) -> str:
             return f"no answer of the model about it could be used, in {query}"
         case "refused":
             return f"the model's provider refused what it says, so it was set aside from {query}"
+        case "off_target":
+            return "it is not on the shortlist of the rows that are nearest to the examples"
         case "excluded" | "quarantined":
             return f"it was {decision.why}, {decision.reason}"
         case "random":
@@ -115,6 +119,14 @@ def _of_place(explanation: Explanation, rank: str) -> str:
     if diversity := decision.spread.diversity:
         return f"{place} by rating and diversity together (diversity {diversity:g})"
     return f"{place} that are not nearly the same"
+
+
+def _target(target: Target) -> str:
+    if target.place is None:
+        example = f"Nearest to row {target.example} of the examples"
+    else:
+        example = f"At place {target.place:,} of the shortlist, taken by row {target.example} of the examples"
+    return f"{example} (cosine {target.cosine:.2f}, score {target.score:.2f})."
 
 
 def _stratum(share: Share) -> str:

@@ -98,7 +98,7 @@ def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
     pool, selected = summary["pool"], summary["selection"]["selected"]
     sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
-    sentences += _of_spread(summary["selection"])
+    sentences += _of_aim(summary) + _of_spread(summary["selection"])
     if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
         sentences.append(
             f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
@@ -141,6 +141,21 @@ def counts(summary: dict[str, Any]) -> list[str]:
         checked = sum(verdict["checked"] for verdict in verdicts)
         failed = [f"{rule['rule']} ({rule['count']:,})" for verdict in verdicts for rule in verdict["failed"]]
         sentences.append(f"{checked} expectations checked, {', '.join(failed) + ' not met' if failed else 'all met'}.")
+    return sentences
+
+
+def _of_aim(summary: Mapping[str, Any]) -> list[str]:
+    """How the pool was narrowed down before the strategy chose, where that was asked for."""
+    sentences = []
+    if away := summary.get("away_from"):
+        sentences.append(
+            f"{away['too_near']:,} rows were too near to {away['test_rows']:,} rows of test sets (cosine of at least "
+            f"{away['above']:g}), and not to be chosen."
+        )
+    if target := summary.get("target"):
+        sentences.append(
+            f"Chosen from a shortlist of {target['shortlisted']:,} rows, near to {target['examples']:,} examples."
+        )
     return sentences
 
 
@@ -234,11 +249,27 @@ def format_plan(plan: dict[str, Any]) -> str:
         lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
-    lines += [f"Quotas     {line}" for line in _of_strata(plan["strata"])]
+    lines += _aim_plan(plan)
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     if plan["prompt"]:
         lines += _prompt(plan["prompt"])
     return "\n".join(lines)
+
+
+def _aim_plan(plan: Mapping[str, Any]) -> list[str]:
+    """What is known of the run's aim without embeddings."""
+    lines = [f"Quotas     {line}" for line in _of_strata(plan["strata"])]
+    if target := plan["target"]:
+        lines.append(
+            f"Target     a shortlist of at most {target['shortlisted']:,} rows, near to {target['examples']:,} "
+            "examples: only embeddings tell which"
+        )
+    if away := plan["away_from"]:
+        lines.append(
+            f"Tests      {away['in_tests']:,} rows stand in {away['test_rows']:,} rows of test sets: only embeddings "
+            "tell which others are too near to one"
+        )
+    return lines
 
 
 def _prompt(prompt: dict[str, Any]) -> list[str]:

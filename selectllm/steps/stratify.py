@@ -55,7 +55,7 @@ def stratify(context: Context, pool: StepResult, excluded: StepResult | None) ->
     if result := entry.load():
         return result
     table, ids = pool.table(store), excluded_ids(context, excluded)
-    strata, values = divide(context.settings, table, ids)
+    strata, values = divide(context.settings, table, ids, is_shortlist="targets" in pool.manifest.made_from)
     number_of = {stratum.value: number for number, stratum in enumerate(strata)}
     rows = [
         (id, number_of.get(value, number_of.get(None)), value)
@@ -66,8 +66,13 @@ def stratify(context: Context, pool: StepResult, excluded: StepResult | None) ->
     return entry.save(pa.table(list(zip(*rows, strict=True)), schema=STRATA), facts)
 
 
-def divide(settings: RunSettings, pool: pa.Table, excluded: Collection[str]) -> tuple[list[Stratum], list[str]]:
-    """The strata of a pool, and the value of each of its rows as JSON; raises UsageError as `stratify` does."""
+def divide(
+    settings: RunSettings, pool: pa.Table, excluded: Collection[str], *, is_shortlist: bool = False
+) -> tuple[list[Stratum], list[str]]:
+    """The strata of a pool, and the value of each of its rows as JSON; raises UsageError as `stratify` does.
+
+    A value that is in the pool need not be on its shortlist.
+    """
     column, budget = settings.aim.column, settings.budget
     assert column is not None  # else nothing is to be divided
     values = _values(pool, column)
@@ -77,9 +82,9 @@ def divide(settings: RunSettings, pool: pa.Table, excluded: Collection[str]) -> 
         names = sorted(rows)
         shares = proportional([rows[name] for name in names], min(budget, len(allowed)))
         return [Stratum(name, rows[name], share) for name, share in zip(names, shares, strict=True)], values
-    wanted: dict[str, int] = {}
+    wanted, known = dict[str, int](), Counter(values)
     for quota in settings.aim.quotas:
-        value = _value_of(quota.value, Counter(values), column)
+        value = _value_of(quota.value, known, column, is_shortlist)
         if value in wanted:
             raise UsageError(f"two quotas name the value {shown(value)} of the column {shown(column)}: give one")
         wanted[value] = quota.wanted
@@ -87,7 +92,8 @@ def divide(settings: RunSettings, pool: pa.Table, excluded: Collection[str]) -> 
     others, rest = len(allowed) - sum(stratum.rows for stratum in strata), budget - sum(wanted.values())
     for stratum in [*strata, Stratum(None, others, rest)]:
         if stratum.wanted > stratum.rows:
-            raise UsageError(_too_few_rows(column, stratum))
+            hint = ", or raise --target-rows: only the shortlist's rows count" if is_shortlist else ""
+            raise UsageError(_too_few_rows(column, stratum) + hint)
     return strata + ([Stratum(None, others, rest)] if others else []), values
 
 
@@ -133,11 +139,13 @@ def _values(pool: pa.Table, column: str) -> list[str]:
     return [json_text(finite(value)) for value in original_values(field, pool[column])]
 
 
-def _value_of(text: str, rows: Counter[str], column: str) -> str:
+def _value_of(text: str, rows: Counter[str], column: str, is_shortlist: bool) -> str:
     """The value that a quota names: as JSON where a row has that very value, else as a text."""
     for value in (text, json_text(text)):
         if value in rows:
             return value
+    if is_shortlist:
+        return json_text(text)
     known = join_names(value for value, _ in rows.most_common())
     raise UsageError(f"no row has the value {shown(text)!r} in the column {shown(column)!r}: there are {known}")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from selectllm.store import Artifact, Manifest, Store, digest
 
 STEPS: Final = (
-    *("pool", "quarantine", "excluded", "strata", "embeddings", "centroids"),
+    *("pool", "quarantine", "too_near", "excluded", "targets", "strata", "embeddings", "centroids"),
     *("queries", "rankings", "passes", "looks", "ratings", "tournament"),
     *("preferences", "near_duplicates", "selection", "reasons"),
 )
