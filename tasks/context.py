@@ -118,7 +118,8 @@ def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[
     if description is None:
         yield context
         return
-    with progress(f"{TASK_NAMES[step.__name__]}-progress", description) as on_progress:
+    key = f"{TASK_NAMES[step.__name__]}-progress".replace("_", "-")  # Prefect takes no other key
+    with progress(key, description) as on_progress:
         yield replace(context, progress=on_progress)
 
 

@@ -34,7 +34,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "more-files",
             "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
             "diversity", "near-duplicate",
-            "stratify", "quota",
+            "stratify", "quota", "target", "target-rows", "away-from", "away-above",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
@@ -81,6 +81,8 @@ def test_the_defaults_are_fixed() -> None:
     assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
     assert (settings.seed, settings.out) == (0, None)
     assert (settings.diversity, settings.near_duplicate) == (0, None)
+    aim = settings.aim
+    assert (aim.column, aim.target, aim.target_rows, aim.away_from, aim.away_above) == (None, None, None, (), 0.9)
     ranking = settings.ranking
     assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
     assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
@@ -188,6 +190,8 @@ def test_options_become_settings() -> None:
         (["--quota", "kind=3"], "--quota cannot be 'kind=3': write COLUMN:VALUE=N, as in category:summarization=20"),
         (["--quota", "kind:a=3"], "the quotas sum to 3, and the budget is 1: lower one of them"),
         (["--quota", "kind:a=1", "--stratify", "kind"], "--stratify and --quota both say"),
+        (["--target-rows", "5"], "--target-rows needs --target"),
+        (["--away-above", "0"], "--away-above should be greater than 0, not '0'"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),
