@@ -221,7 +221,7 @@ def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
-    lines += [f"- {_safe(line)}" for line in _of_strata(result.summary.get("strata"))]
+    lines += [f"- {safe_markdown(line)}" for line in _of_strata(result.summary.get("strata"))]
     lines += ["", f"**Selection:** `{result.path()}`"]
     if criteria := result.summary.get("criteria"):
         lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
