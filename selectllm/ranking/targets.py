@@ -30,7 +30,7 @@ EXAMPLES_BLOCK: Final = 4096
 """Examples that a block is compared with at a time."""
 
 CELLS: Final = 2**24
-"""Cosines that are held at a time while examples look for their nearest rows: 128 MiB."""
+"""Cosines that are held at a time while examples look for their nearest rows: 128 MiB, and as much for what is kept."""
 
 FEWEST: Final = 64
 """The fewest rows that an example looks ahead."""
@@ -87,43 +87,50 @@ def deal(vectors: Vectors, examples: Vectors, count: int) -> Dealt:
 
 
 class _Takers:
-    """The examples, each with the rows that are nearest to it: some, and more when these are taken.
+    """The examples, each with the rows that are nearest to it: as many as fit, and the next ones when these are taken.
 
-    Memory grows with the examples and the rows to be taken, and not with examples times rows.
+    Memory does not grow with examples times rows.
     """
 
     def __init__(self, vectors: Vectors, examples: Vectors, count: int) -> None:
         self.examples = examples
         self._vectors, self._is_taken = vectors, np.zeros(len(vectors), dtype=bool)
-        self._ahead = min(len(vectors), max(FEWEST, 4 * count // len(examples)))
-        self._lists: list[Iterator[tuple[int, float]]] = []
-        size = max(1, CELLS // len(vectors))
-        for part in _blocks(len(examples), size):
+        self._ahead = max(FEWEST, min(count, CELLS // len(examples)))  # of more than are dealt none is needed
+        self._lists: list[_Nearest] = []
+        for part in _blocks(len(examples), max(1, CELLS // len(vectors))):
             self._lists += self._nearest(examples[part])
 
     def take(self, example: int) -> tuple[int, float]:
         """The row that is nearest to an example among those that are not taken, and their cosine."""
         while True:
-            for row, cosine in self._lists[example]:
-                if not self._is_taken[row]:
-                    self._is_taken[row] = True
-                    return row, cosine
+            rows, cosines = self._lists[example]
+            is_open = ~self._is_taken[rows]
+            if is_open.any():
+                first = int(is_open.argmax())
+                self._lists[example] = rows[first + 1 :], cosines[first + 1 :]
+                self._is_taken[rows[first]] = True
+                return int(rows[first]), round(float(cosines[first]), DIGITS)
             (self._lists[example],) = self._nearest(self.examples[example : example + 1])
 
-    def _nearest(self, examples: Vectors) -> list[Iterator[tuple[int, float]]]:
-        """Of each example the rows that are nearest to it among those that are not taken, the nearest first."""
+    def _nearest(self, examples: Vectors) -> list["_Nearest"]:
+        """Of each example the rows that are nearest to it among those that are not taken."""
         raise_if_cancelled()
         cosines = rounded(examples @ self._vectors.T)
         cosines[:, self._is_taken] = -np.inf
         ahead = min(self._ahead, len(self._is_taken) - int(self._is_taken.sum()))
-        return [self._first(line, ahead) for line in cosines]
+        return [_first(line, ahead) for line in cosines]
 
-    def _first(self, cosines: Numbers, ahead: int) -> Iterator[tuple[int, float]]:
-        last = np.partition(cosines, len(cosines) - ahead)[len(cosines) - ahead]
-        nearer = np.flatnonzero(cosines > last)
-        rows = np.concatenate([nearer, np.flatnonzero(cosines == last)[: ahead - len(nearer)]])
-        rows = rows[np.lexsort((rows, -cosines[rows]))]
-        return iter(list(zip(rows.tolist(), cosines[rows].tolist(), strict=True)))
+
+_Nearest = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""Rows, the nearest first, and their cosines."""
+
+
+def _first(cosines: Numbers, count: int) -> _Nearest:
+    last = np.partition(cosines, len(cosines) - count)[len(cosines) - count]
+    nearer = np.flatnonzero(cosines > last)
+    rows = np.concatenate([nearer, np.flatnonzero(cosines == last)[: count - len(nearer)]])
+    rows = rows[np.lexsort((rows, -cosines[rows]))]
+    return rows.astype(np.int32), cosines[rows].astype(np.float32)
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
