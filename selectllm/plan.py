@@ -1,6 +1,8 @@
 """What a run would do and take, without embedding a row or asking a model."""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final
 
 from selectllm import pool
@@ -9,14 +11,18 @@ from selectllm.llm import mode_of
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ModelInfo, Reply
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
+from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.reasons import max_reason_tokens, reason_request
 from selectllm.settings import RunSettings
 from selectllm.steps.criteria import read_criteria
+from selectllm.steps.examples import read_examples
 from selectllm.steps.exclude import excluded_rows
 from selectllm.steps.left_out import check_budget
 from selectllm.steps.model import shown_candidates
 from selectllm.steps.prospect import Planned, Prospect, tokens_of
 from selectllm.steps.read_pool import usable_rows
+from selectllm.steps.shortlist import shortlist_rows
+from selectllm.steps.stratify import divide
 from selectllm.store import Store
 from selectllm.store.runs import list_runs, load_run
 from selectllm.strategies import check_strategy, load_strategy
@@ -30,7 +36,9 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
     asked for again up to three times. Null are `queries` where none are built, `ranking` where none are ranked,
     `row_ratings` where rows are not asked about one by one, `cost` without prices, or where the strategy asks nothing,
-    and `reasons` where none are asked for.
+    `reasons` where none are asked for, and `target`, `away_from` and `strata` without such an aim. What depends on
+    embeddings is not known: of tests it counts the rows of the pool that stand in them, and `strata` is null as well
+    where there is a target, or there are tests.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, when the
     strategy cannot do with the settings, or when a prompt is to be shown of a strategy that asks no model.
@@ -44,12 +52,19 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         raise pool.refusal(settings.pools, rows.refused)
     kept = rows.table.num_rows
     check_budget(settings, kept, rows.quarantine)
-    excluded, _ = excluded_rows(Store(settings.store), settings, rows.table["id"].to_pylist())
+    aim, ids = settings.aim, rows.table["id"].to_pylist()
+    tests = [read_examples(settings, file) for file in aim.away_from]
+    in_tests = {id: "" for test in tests for id in test.table["id"].to_pylist()}
+    excluded, _ = excluded_rows(Store(settings.store), settings, ids, in_tests)
+    strata = divide(settings, rows.table, {id for id, _ in excluded})[0] if aim.column is not None else None
+    target = _target(settings, kept - len(excluded)) if aim.target else None
     planned, reasons, cost = None, None, None
     if "model" in strategy.needs:
         candidates = tuple(shown_candidates(rows.table, settings)[0].values())
-        mode = mode_of(settings.selector, settings.ranking.mode)
-        prospect = Prospect(settings, candidates, frozenset(id for id, _ in excluded), mode, criteria)
+        barred = frozenset(id for id, _ in excluded)
+        if target:  # of a shortlist none is excluded
+            candidates, barred = _shortlist(settings, candidates, target["shortlisted"]), frozenset()
+        prospect = Prospect(settings, candidates, barred, mode_of(settings.selector, settings.ranking.mode), criteria)
         planned = strategy.plan(prospect)
         reasons = _reasons(prospect) if settings.reasons else None
     if planned is None and show_prompt:
@@ -68,11 +83,32 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
+        "target": target,
+        "away_from": {"test_rows": sum(len(test.table) for test in tests), "in_tests": len(in_tests.keys() & set(ids))}
+        if tests
+        else None,
+        # Which rows of a value are on a shortlist, or too near to tests, only their vectors tell.
+        "strata": None
+        if strata is None or target or tests
+        else {"column": settings.aim.column, "values": list(map(asdict, strata))},
         "model": {"selector": settings.selector} if "model" in strategy.needs else None,
         "seed": settings.seed,
         "prompt": _prompt(settings, planned) if planned and show_prompt else None,
     }
     return plan | ({planned.part: planned.counts | {"longest": _longest(settings, planned)}} if planned else {})
+
+
+def _target(settings: RunSettings, allowed: int) -> dict[str, int]:
+    """How many examples there are, and at most how many rows are on the shortlist of a pool of so many."""
+    examples = read_examples(settings, settings.aim.target or "")
+    return {"examples": len(examples.table), "shortlisted": shortlist_rows(settings, allowed)}
+
+
+def _shortlist(settings: RunSettings, candidates: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+    """So many rows of a pool, evenly spread, as which are on a shortlist is not known yet; the longest among them."""
+    longest = sorted(candidates, key=lambda candidate: -candidate.shown_bytes)[: min(settings.queries.size, count)]
+    spread = [candidates[row * len(candidates) // count] for row in range(count)]
+    return (*spread[len(longest) :], *longest)
 
 
 def _prompt(settings: RunSettings, planned: Planned) -> dict[str, Any]:

@@ -31,6 +31,27 @@ EXCLUDED: Final = _schema(
     pa.field("reason", pa.string(), nullable=False),  # the file that names it, or the history that chose it
 )
 
+TOO_NEAR: Final = _schema(  # of each test set the pool's rows that are too near to one of its rows
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("file", pa.int32(), nullable=False),  # from 0: the place of the test set among those that were named
+    pa.field("place", pa.string(), nullable=False),  # where the nearest test stands in it, as "row 17"
+    pa.field("cosine", pa.float64(), nullable=False),  # of the two rows; 1 where the row itself stands in the test set
+)
+
+TARGETS: Final = _schema(  # the rows that may be chosen: those of the shortlist in their order, then the others
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("place", pa.int64()),  # on the shortlist, from 1; null where it is not on it
+    pa.field("example", pa.int64(), nullable=False),  # row of the file: the example that took it, else the nearest one
+    pa.field("cosine", pa.float64(), nullable=False),  # of the row and that example
+    pa.field("score", pa.float64(), nullable=False),  # the mean of the row's three best cosines to examples
+)
+
+STRATA: Final = _schema(  # the rows that may be chosen, where each value of a column has its number of rows
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("stratum", pa.int32(), nullable=False),  # from 0: its place in the list of the artifact's facts
+    pa.field("value", pa.string(), nullable=False),  # the row's value of the column, as JSON
+)
+
 QUERIES: Final = _schema(
     pa.field("query_id", pa.int64(), nullable=False),  # from 0
     pa.field("position", pa.int32(), nullable=False),  # the row's place in its query, from 0

@@ -32,6 +32,10 @@ T = TypeVar("T")
 TASK_NAMES: Final = {
     "read_pool": "pool",
     "exclude": "excluded",
+    "keep_away": "too_near",
+    "find_targets": "targets",
+    "shortlist": "shortlist",
+    "stratify": "strata",
     "check_model": "model",
     "embed": "embeddings",
     "build_queries": "queries",
@@ -53,7 +57,7 @@ TASK_NAMES: Final = {
 """Task names of the steps: the names of the artifacts that they make."""
 
 PROGRESS: Final = {
-    "embed": "Rows embedded",
+    **dict.fromkeys(("embed", "keep_away", "find_targets"), "Rows embedded"),
     "measure_likelihoods": "Rows read",
     **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
     **dict.fromkeys(("rate_rows", "sample_answers"), "Questions answered"),
@@ -119,7 +123,8 @@ def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[
     if description is None:
         yield context
         return
-    with progress(f"{TASK_NAMES[step.__name__]}-progress", description) as on_progress:
+    key = f"{TASK_NAMES[step.__name__]}-progress".replace("_", "-")  # Prefect takes no other key
+    with progress(key, description) as on_progress:
         yield replace(context, progress=on_progress)
 
 

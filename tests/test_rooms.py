@@ -27,7 +27,7 @@ ROOMS = (
     {"llm"},
     {"queries", "selection"},
     {"store"},
-    {"settings", "schemas", "errors", "text", "paths", "cancellation", "execution"},
+    {"settings", "quota", "schemas", "errors", "text", "paths", "cancellation", "execution"},
 )
 """The library from top to bottom: each line may import from those below it. Docs: docs/architecture.md."""
 

@@ -68,7 +68,10 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
     alone = where(lineage.table("row_ratings"), "id", id) if lineage.has("row_ratings") else []
     answers = answers_about(lineage, id, {*members, id}, [*ranks, *alone], tournament or looks)
     rated = where(lineage.table("ratings"), "id", id) if lineage.has("ratings") else []
-    if lineage.spread or rated or lineage.is_by_place:
+    target = lineage.target_of(id)
+    if target and target.place is None:
+        decision = Decision(chosen=False, why="off_target")
+    elif lineage.spread or rated or lineage.has("strata") or lineage.is_by_place:
         decision = _placed_decision(lineage, pool, id, bool(ranks))
         is_judged = bool(alone) or id in rank_of or any(row["answers"] for row in rated)
         if decision.why == "abstained" and is_judged:
@@ -88,6 +91,7 @@ def _of_kept(lineage: Lineage, pool: pa.Table, row: Row) -> Explanation:
         **{name: rated[0][name] for name in ("rating", "spread") if rated},
         looks=looks_of(id, looks),
         scores={row["dimension"]: row["score"] for row in alone},
+        target=target,
         reason=next((row["reason"] for row in lineage.rows("reasons") if row["id"] == id), None),
     )
 
@@ -105,7 +109,7 @@ def _candidates(
 
 
 def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: bool) -> Decision:
-    """Why a row was chosen, or not, by its place among the preferences: with ratings, or where rows must be unlike."""
+    """Why a row was chosen, or not, by its place among the preferences: with ratings, quotas, or unlike rows."""
     excluded = {row["id"]: row["reason"] for row in lineage.rows("excluded")}
     if id in excluded:
         return Decision(chosen=False, why="excluded", reason=excluded[id])
@@ -114,6 +118,7 @@ def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: boo
     open_to_choice = [other for other in lineage.table("preferences")["id"].to_pylist() if other not in excluded]
     place = open_to_choice.index(id) + 1 if id in open_to_choice else None
     decision = Decision(chosen=False, why="place", place=place, spread=lineage.spread)
+    decision = replace(decision, share=lineage.share_of(id, open_to_choice))
     if chosen := where(lineage.table("selection"), "id", id):
         return replace(decision, chosen=True, why=chosen[0]["picked_by"], order=chosen[0]["order"])
     for passed in lineage.rows("near_duplicates"):

@@ -69,6 +69,21 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The row's value of the column that rows are divided by, as JSON, and how many rows of its stratum were wanted.
+
+    `stratum` is that value, or None where no quota names it: then the stratum holds all such rows. `place` is the row's
+    among the preferences of the stratum that could be chosen, from 1; None where it is not among the preferences.
+    """
+
+    column: str
+    value: str
+    stratum: str | None
+    wanted: int
+    place: int | None = None
+
+
+@dataclass(frozen=True)
 class Near:
     """The chosen row that is nearly the same, by its number in the pool and its id, and the cosine."""
 
@@ -78,15 +93,30 @@ class Near:
 
 
 @dataclass(frozen=True)
+class Target:
+    """How near the row is to the examples of a target: its place on the shortlist, None where it is not on it.
+
+    `example` is the row of the examples' file that took it, else the nearest one; `cosine` is that of the two; `score`
+    is the mean of the row's three best cosines to examples.
+    """
+
+    place: int | None
+    example: int
+    cosine: float
+    score: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the row was chosen, at which place of the selection, and why or why not, in a word.
 
     Chosen: `rank`, its rank was good enough; `tournament` or `score`, the budget cut its tier, and that put it high
     enough; `rating`, it is among the best rated; else the reason of a strategy that asks no model, such as `length` or
     `random`. Not chosen: `tier`, the budget was full at a better rank; `place`, others came first; `unranked`, the
-    model named others of its query; `unnamed`, the strategy named others, and has no model; `abstained`, no answer
-    could be used; `refused`, the model's provider refused its content; `passed_over`, it is nearly the same as the
-    chosen row `near`; `excluded`; `quarantined`; `unknown`, the run's tables do not say why.
+    model named others of its query; `unnamed`, the strategy named others; `abstained`, no answer could be used;
+    `refused`, the model's provider refused its content; `passed_over`, it is nearly the same as the chosen row `near`;
+    `off_target`, it is not on the shortlist of the rows that are near to examples; `excluded`; `quarantined`;
+    `unknown`, the run's tables do not say why.
 
     `tier` is the worst rank that the budget reached. Of the `rows` of that rank that could be chosen, `taken` were, and
     `place` is the row's own among them, from 1; with ratings, without ranks or with a `spread` it is the row's among
@@ -103,6 +133,7 @@ class Decision:
     place: int | None = None
     near: Near | None = None
     spread: Spread | None = None
+    share: Share | None = None  # where values of a column had their numbers of rows
 
 
 @dataclass(frozen=True)
@@ -129,6 +160,7 @@ class Explanation:
     looks: tuple[Look, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)  # by dimension, where rows were asked about alone
     reason: str | None = None  # why it is worth it, in the model's words, where it was asked for them
+    target: Target | None = None  # where examples said what to choose, of a row that could be chosen
     origin: str = ""  # the row's file and its number there, where the pool is of several files
 
     def record(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
-from selectllm.explain.explanation import Answer, Look, Round, Spread
+from selectllm.explain.explanation import Answer, Look, Round, Share, Spread, Target
 from selectllm.llm.ledger import Entry
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
@@ -55,6 +55,7 @@ class Lineage:
                         "ratings",
                     ):  # nothing more is asked of what the others were made from
                         pending.append(kind)
+        self._look_behind_shortlist()
         self._artifacts["quarantine"] = Artifact(kind="quarantine", key=self._manifest("pool").facts["quarantine"])
         self.spread = self._spread()
         # Reasons are made from the selection, so the record names them; without them all else can be explained.
@@ -101,6 +102,29 @@ class Lineage:
         found = {field.name: selection.settings.get(field.name) for field in fields(Spread)}
         return Spread(**found) if any(found.values()) else None
 
+    def _look_behind_shortlist(self) -> None:
+        """Of a shortlist take the pool that it was made from, whose rows are all to be explained."""
+        made_from = self._manifest("pool").made_from
+        if "targets" in made_from:
+            self._artifacts |= {kind: Artifact(kind=kind, key=made_from[kind]) for kind in ("pool", "targets")}
+            del self._manifests["pool"]
+
+    def target_of(self, id: str) -> Target | None:
+        """How near the row is to the examples; None without any, and for a row that could not be chosen."""
+        rows = where(self.table("targets"), "id", id) if self.has("targets") else []
+        return Target(**{field.name: rows[0][field.name] for field in fields(Target)}) if rows else None
+
+    def share_of(self, id: str, preferred: Sequence[str]) -> Share | None:
+        """The row's stratum, where there are any; `preferred` are the preferences that could be chosen, in order."""
+        strata = where(self.table("strata"), "id", id) if self.has("strata") else []
+        if not strata:
+            return None
+        facts, number = self._manifest("strata").facts, strata[0]["stratum"]
+        of_stratum = set(where_ids(self.table("strata"), "stratum", number))
+        place = next((n for n, other in enumerate(filter(of_stratum.__contains__, preferred), 1) if other == id), None)
+        stratum = facts["values"][number]
+        return Share(facts["column"], strata[0]["value"], stratum["value"], stratum["wanted"], place)
+
     @property
     def abstained_questions(self) -> set[str]:
         """The names of the questions without a usable answer; none where the run is older than version 0.2."""
@@ -141,6 +165,12 @@ class Lineage:
 def where(table: pa.Table, column: str, value: Any) -> list[dict[str, Any]]:
     """The rows of a table that have this value in a column."""
     return list(table.filter(pc.equal(table[column], value)).to_pylist())
+
+
+def where_ids(table: pa.Table, column: str, value: Any) -> list[str]:
+    """The ids of the rows of a table that have this value in a column."""
+    ids: list[str] = table["id"].filter(pc.equal(table[column], value)).to_pylist()
+    return ids
 
 
 def answers_about(

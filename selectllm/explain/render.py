@@ -3,7 +3,7 @@
 import textwrap
 from typing import Final
 
-from selectllm.explain.explanation import Answer, Explanation, Look, Round
+from selectllm.explain.explanation import Answer, Explanation, Look, Round, Share, Target
 from selectllm.text import fit_line
 
 REPLY_LENGTH: Final = 2000
@@ -34,6 +34,8 @@ def render_explanation(explanation: Explanation, width: int = 120) -> str:
         "",
         f"{chosen}: {fit_line(reason_text(explanation), 10 * width)}.",
     ]
+    if explanation.target:
+        lines.append(_target(explanation.target))
     if explanation.reason:
         lines.append(f"In the model's words: {fit_line(explanation.reason, 10 * width)}")
     if explanation.candidates:
@@ -56,8 +58,8 @@ def reason_text(explanation: Explanation) -> str:
     query, place = f"query {explanation.query_id}", f"at place {decision.place}"
     rank, of_query = f"ranked {explanation.rank} in {query}", "" if explanation.query_id is None else f", in {query}"
     of_tier = f"{rank}; of the {decision.rows} rows of that rank {decision.taken} were chosen"
-    if decision.spread and decision.place:
-        return _of_spread(explanation, rank)
+    if (decision.spread or decision.share) and decision.place:
+        return _of_place(explanation, rank)
     if explanation.rating is not None and decision.why in ("rating", "place"):
         return f"{_rating(explanation)}: that puts it {place}, and {explanation.selected:,} rows were chosen"
     if explanation.scores and (decision.place or decision.chosen):
@@ -91,6 +93,8 @@ def reason_text(explanation: Explanation) -> str:
                 f"the strategy {explanation.strategy} does not name it: it names only the rows that it would choose, "
                 "and others came first, or say nearly the same"
             )
+        case "off_target":
+            return "it is not on the shortlist of the rows that are nearest to the examples"
         case "excluded" | "quarantined":
             return f"it was {decision.why}, {decision.reason}"
         case "random":
@@ -127,10 +131,9 @@ def _by_scores(explanation: Explanation) -> str:
     return f"{scores}, by the strategy {explanation.strategy}{place}, and {explanation.selected:,} rows were chosen"
 
 
-def _of_spread(explanation: Explanation, rank: str) -> str:
-    """Why a preferred row was chosen or not, where the chosen rows must not say the same."""
+def _of_place(explanation: Explanation, rank: str) -> str:
+    """Why a preferred row was chosen or not, where the chosen rows must not say the same, or have quotas."""
     decision, standing = explanation.decision, f"the strategy {explanation.strategy} prefers it"
-    assert decision.spread is not None
     if near := decision.near:
         return f"passed over: it is nearly the same (cosine {near.cosine:.2f}) as row {near.row}, which was chosen"
     if explanation.rating is not None:
@@ -140,9 +143,27 @@ def _of_spread(explanation: Explanation, rank: str) -> str:
     elif explanation.scores:
         standing = ", ".join(f"{name} {score:g}" for name, score in explanation.scores.items())
     place = f"{standing}: that puts it at place {decision.place}, and {explanation.selected:,} rows were chosen"
+    if share := decision.share:
+        place = f"{standing}: that puts it at place {share.place} of the rows with {_stratum(share)}"
+        place += f", of which {share.wanted:,} were chosen"
+    if decision.spread is None:
+        return place
     if diversity := decision.spread.diversity:
         return f"{place} by rating and diversity together (diversity {diversity:g})"
     return f"{place} that are not nearly the same"
+
+
+def _target(target: Target) -> str:
+    if target.place is None:
+        example = f"Nearest to row {target.example} of the examples"
+    else:
+        example = f"At place {target.place:,} of the shortlist, taken by row {target.example} of the examples"
+    return f"{example} (cosine {target.cosine:.2f}, score {target.score:.2f})."
+
+
+def _stratum(share: Share) -> str:
+    column = fit_line(share.column, 60)
+    return f"{column} = {fit_line(share.stratum, 60)}" if share.stratum else f"{column} that no quota names"
 
 
 def _query(explanation: Explanation, width: int) -> list[str]:

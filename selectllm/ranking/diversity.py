@@ -13,7 +13,7 @@ takes as long as computing all gains about ln(budget) times.
 Source: Nemhauser, Wolsey and Fisher, An Analysis of Approximations for Maximizing Submodular Set Functions, 1978.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from selectllm.queries import Vectors
 from selectllm.ranking.cover import COVERED, Cover, Numbers, to_cover
 from selectllm.ranking.near_duplicates import PassedOver, Picks, choose_distinct, nearest_chosen
+from selectllm.ranking.strata import Room, Strata
 
 CANDIDATES: Final = 10
 """Rows that may be picked, for each row of the budget: the first of the order."""
@@ -31,10 +32,11 @@ DIGITS: Final = 6
 
 @dataclass(frozen=True)
 class Aim:
-    """What is maximised: the diversity D, and how many rows are to be chosen."""
+    """What is maximised: the diversity D, and how many rows are to be chosen, in all and of each stratum."""
 
     diversity: float
     budget: int
+    strata: Strata | None = None
 
 
 def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: float | None = None) -> Picks:
@@ -42,22 +44,38 @@ def choose_diverse(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: fl
 
     Parameters: `vectors` (M, d) of unit length, the best row first; `scores` (M,), None where not all rows have one;
     `limit`, the cosine from which on a row that would be picked next is passed over instead, since it is so near to a
-    chosen one. Only the first 10 * budget rows may be picked. Where too many of these are passed over, the rest of the
-    rows follows in its order. Returns fewer rows than the budget where no more are left.
+    chosen one. Only the first 10 * budget rows may be picked; with strata the first 10 times as many of each as are
+    wanted of it. Where too many of these are passed over, the rest of the rows follows in its order. Returns fewer rows
+    than the budget where no more are left.
     """
-    count = min(len(vectors), CANDIDATES * aim.budget)
+    if aim.strata:
+        is_candidate = aim.strata.is_among_first(CANDIDATES)
+        order = np.argsort(~is_candidate, kind="stable")
+        ordered = replace(aim, strata=aim.strata.reordered(order))
+        in_order = None if scores is None else scores[order]
+        picks = _choose(vectors[order], in_order, ordered, limit, int(is_candidate.sum()))
+        return picks.numbered(order)
+    return _choose(vectors, scores, aim, limit, min(len(vectors), CANDIDATES * aim.budget))
+
+
+def _choose(vectors: Vectors, scores: Numbers | None, aim: Aim, limit: float | None, count: int) -> Picks:
+    """Pick from the first `count` rows, then from the others."""
     ratings = scaled(None if scores is None else scores[:count], count)
     cover, picks, is_left = Cover(to_cover(vectors, COVERED), vectors[:count]), Picks(), np.ones(count, dtype=bool)
+    room = Room(aim.strata)
     while is_left.any() and len(picks.chosen) < aim.budget:
         gains = (1 - aim.diversity) * ratings + aim.diversity * aim.budget * cover.gains
         row = int(np.where(is_left, gains.round(DIGITS), -np.inf).argmax())
         is_left[row] = False
+        if not room.is_open(row):
+            continue
         if near := _near(vectors, picks, row, limit):
             picks.passed_over.append(near)
         else:
             picks.chosen.append(row)
+            room.take(row)
             cover.add(row)
-    return picks if limit is None else choose_distinct(vectors, aim.budget, limit, picks, start=count)
+    return picks if limit is None else choose_distinct(vectors, aim.budget, limit, picks, count, aim.strata)
 
 
 def scaled(scores: Numbers | None, count: int) -> Numbers:

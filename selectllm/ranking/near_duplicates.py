@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectllm.queries import Rows, Vectors
+from selectllm.ranking.strata import Room, Strata
 
 Cosines = npt.NDArray[np.float64]
 
@@ -36,15 +37,29 @@ class Picks:
     chosen: list[int] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
 
+    def numbered(self, rows: Rows) -> "Picks":
+        """The same picks of rows that have other numbers."""
+        passed_over = [PassedOver(int(rows[one.row]), int(rows[one.near]), one.cosine) for one in self.passed_over]
+        return Picks([int(rows[row]) for row in self.chosen], passed_over)
 
-def choose_distinct(vectors: Vectors, budget: int, limit: float, picks: Picks | None = None, start: int = 0) -> Picks:
+
+def choose_distinct(
+    vectors: Vectors,
+    budget: int,
+    limit: float,
+    picks: Picks | None = None,
+    start: int = 0,
+    strata: Strata | None = None,
+) -> Picks:
     """Choose rows in their order, and pass over each whose cosine to a row chosen before it is at least `limit`.
 
     Parameters: `vectors` (M, d) of unit length, the best row first; `budget`, how many rows to choose in all; `picks`,
-    what is chosen already, to which this adds; `start`, the first row to look at. Of several chosen rows that are
-    equally near, the one that was picked first is named. Fewer rows than the budget are chosen where no more are left.
+    what is chosen already, to which this adds; `start`, the first row to look at; `strata`, which rows of a full
+    stratum are not looked at. Of several chosen rows that are equally near, the one that was picked first is named.
+    Fewer rows than the budget are chosen where no more are left.
     """
     picks = Picks() if picks is None else picks
+    room = Room(strata, picks.chosen)
     for first in range(start, len(vectors), BLOCK):
         block = vectors[first : first + BLOCK]
         near, cosines = nearest_chosen(vectors, picks.chosen, block)
@@ -53,10 +68,13 @@ def choose_distinct(vectors: Vectors, budget: int, limit: float, picks: Picks | 
             if len(picks.chosen) >= budget:
                 return picks
             row = first + place
+            if not room.is_open(row):
+                continue
             if cosines[place] >= limit:
                 picks.passed_over.append(PassedOver(row, int(near[place]), float(cosines[place])))
                 continue
             picks.chosen.append(row)
+            room.take(row)
             is_nearer = within[place] > cosines
             cosines[is_nearer], near[is_nearer] = within[place][is_nearer], row
     return picks

@@ -53,7 +53,9 @@ def _inputs(settings: RunSettings) -> list[tuple[str, str]]:
     """The files that a run reads, each with its option."""
     pool = [file for location in settings.pools for file in _files(location)]
     inputs = [*(("POOL", file) for file in pool), *(("--exclude", file) for file in settings.exclude)]
+    inputs += [("--away-from", file) for file in settings.aim.away_from]
     single = {"--criteria": criteria_file(settings), "--expectations": settings.quality.expectations}
+    single |= {"--target": settings.aim.target}
     return inputs + [(option, file) for option, file in single.items() if file is not None]
 
 

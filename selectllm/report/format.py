@@ -20,6 +20,9 @@ SHOWN: Final = 20
 CRITERIA_WIDTH: Final = 300
 """Characters of the criteria that a page shows; the summary has them all."""
 
+VALUE_WIDTH: Final = 40
+"""Columns of a name or value of the pool in a sentence."""
+
 MARKDOWN: Final = "|`[]*_\\~:.@"
 """Characters that mean something in Markdown, or that make a link."""
 
@@ -107,7 +110,7 @@ def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
     pool, selected = summary["pool"], summary["selection"]["selected"]
     sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
-    sentences += _of_spread(summary["selection"])
+    sentences += _of_aim(summary) + _of_spread(summary["selection"])
     if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
         sentences.append(
             f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
@@ -123,7 +126,8 @@ def counts(summary: dict[str, Any]) -> list[str]:
         ]
         if ratings := summary.get("ratings"):
             saved = f", {ratings['looks_saved']:,} saved" if ratings["looks_saved"] else ""
-            rated = "chosen rows" if not _of_spread(summary["selection"]) else f"{selected:,} best rated rows"
+            is_plain = not _of_spread(summary["selection"]) and not summary.get("strata")
+            rated = "chosen rows" if is_plain else f"{selected:,} best rated rows"
             sentences.append(
                 f"Gathered by ratings, with {ratings['looks']:,} further questions about rows near the cut{saved}. "
                 f"About {ratings['expected_wrong']:,.0f} of the {rated} are expected not to be among the best "
@@ -179,6 +183,21 @@ def _of_rows(rows: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def _of_aim(summary: Mapping[str, Any]) -> list[str]:
+    """How the pool was narrowed down before the strategy chose, where that was asked for."""
+    sentences = []
+    if away := summary.get("away_from"):
+        sentences.append(
+            f"{away['too_near']:,} rows were too near to {away['test_rows']:,} rows of test sets (cosine of at least "
+            f"{away['above']:g}), and not to be chosen."
+        )
+    if target := summary.get("target"):
+        sentences.append(
+            f"Chosen from a shortlist of {target['shortlisted']:,} rows, near to {target['examples']:,} examples."
+        )
+    return sentences
+
+
 def _of_spread(selection: Mapping[str, Any]) -> list[str]:
     """How rows were chosen that do not say the same, and what was passed over, where that was asked for."""
     sentences = []
@@ -188,6 +207,19 @@ def _of_spread(selection: Mapping[str, Any]) -> list[str]:
         near = f"cosine of at least {selection['near_duplicate']:g}"
         sentences.append(f"{passed:,} rows were passed over: they are nearly the same as a chosen row ({near}).")
     return sentences
+
+
+def _of_strata(strata: Mapping[str, Any] | None) -> list[str]:
+    """How many rows of each value were chosen, where they had quotas: words of the pool are in it."""
+    if not strata:
+        return []
+    shares = [
+        f"{value['wanted']:,} of {value['rows']:,} with "
+        f"{'any other value' if value['value'] is None else fit_line(value['value'], VALUE_WIDTH)}"
+        for value in strata["values"]
+    ]
+    more = f", and {len(shares) - SHOWN:,} values more" if len(shares) > SHOWN else ""
+    return [f"By {fit_line(strata['column'], VALUE_WIDTH)}: {', '.join(shares[:SHOWN])}{more}."]
 
 
 def _of_reasons(reasons: Mapping[str, Any]) -> str:
@@ -213,7 +245,7 @@ def format_selection(result: Result, out: str | None, width: int) -> str:
     rows = shown_rows(result.chosen(), width, width // 2)
     columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
     table = plain_table(columns, ([str(cell) for cell in row.values()] for row in rows), width)
-    lines = [*counts(result.summary), "", *table]
+    lines = [*counts(result.summary), *_of_strata(result.summary.get("strata")), "", *table]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
@@ -228,6 +260,7 @@ def markdown(result: Result) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
+    lines += [f"- {safe_markdown(line)}" for line in _of_strata(result.summary.get("strata"))]
     lines += ["", f"**Selection:** `{result.path()}`"]
     if criteria := result.summary.get("criteria"):
         lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
@@ -260,10 +293,27 @@ def format_plan(plan: dict[str, Any]) -> str:
         lines.append(f"Strategy   {plan['strategy']}: it does not say how much it asks")
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
+    lines += _aim_plan(plan)
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     if plan["prompt"]:
         lines += _prompt(plan["prompt"])
     return "\n".join(lines)
+
+
+def _aim_plan(plan: Mapping[str, Any]) -> list[str]:
+    """What is known of the run's aim without embeddings."""
+    lines = [f"Quotas     {line}" for line in _of_strata(plan["strata"])]
+    if target := plan["target"]:
+        lines.append(
+            f"Target     a shortlist of at most {target['shortlisted']:,} rows, near to {target['examples']:,} "
+            "examples: only embeddings tell which"
+        )
+    if away := plan["away_from"]:
+        lines.append(
+            f"Tests      {away['in_tests']:,} rows stand in {away['test_rows']:,} rows of test sets: only embeddings "
+            "tell which others are too near to one"
+        )
+    return lines
 
 
 def _prompt(prompt: dict[str, Any]) -> list[str]:

@@ -55,7 +55,9 @@ class Result:
 def publish(context: Context) -> Result:
     """Sum the run up, record it, and write output folder and Data Docs if asked for; raises StoreError if it cannot."""
     settings, store = context.settings, context.store
-    steps = {result.kind: _step_record(result) for result in context.log.results}
+    steps: dict[str, StepRecord] = {}
+    for one in context.log.results:
+        steps[one.kind] = _step_record(one, steps.get(one.kind))
     result = Result(store, summarize(context, steps))
     record = _record(context, steps.values(), result.summary)
     save_run(store, record)
@@ -76,7 +78,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     `asked` of `ranking`, `row_ratings` and `reasons` is what this run paid for, `from_ledger` what earlier ones had
     paid; the other counts are of all replies that the selection rests on. `seconds` are this run's. `queries`,
     `ranking`, `row_ratings`, `likelihoods` and `model` are null where the strategy has none, `criteria` where our own
-    counted, `reasons` where none were asked for.
+    counted, `reasons` where none were asked for, `target`, `away_from` and `strata` where the run has no such aim.
     """
     settings, log = context.settings, context.log
     pool, selection = steps["pool"].facts, steps["selection"]
@@ -103,6 +105,9 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
         "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
+        "target": steps["targets"].facts if "targets" in steps else None,
+        "away_from": steps["too_near"].facts if "too_near" in steps else None,
+        "strata": steps["strata"].facts if "strata" in steps else None,
         "near_repeats": _near_repeats(chosen.table(context.store)),
         "model": log.model and asdict(log.model),
         "criteria": judged and judged.manifest.settings.get("criteria"),
@@ -196,12 +201,17 @@ def _cost(
     return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
 
 
-def _step_record(result: StepResult) -> StepRecord:
-    return StepRecord(
+def _step_record(result: StepResult, earlier: StepRecord | None) -> StepRecord:
+    """A step's record; of a kind that a run made twice, as a pool and its shortlist, it is that of the later."""
+    record = StepRecord(
         **result.manifest.model_dump(include={"kind", "key", "sha256", "made_from", "facts"}),
         **result.model_dump(include={"cached", "asked", "paid_prompt_tokens", "paid_output_tokens"}),
         seconds=round(result.seconds, 3),
     )
+    if earlier is None:
+        return record
+    seconds = round(earlier.seconds + record.seconds, 3)
+    return record.model_copy(update={"seconds": seconds, "cached": earlier.cached and record.cached})
 
 
 def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, Any]) -> RunRecord:
@@ -209,6 +219,9 @@ def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, An
     settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
     settings |= {name: [redact_url(file) for file in settings[name]] for name in ("exclude", "more_files")}
+    aim = settings["aim"]
+    aim |= {"away_from": [redact_url(file) for file in aim["away_from"]]}
+    aim |= {"target": aim["target"] and redact_url(aim["target"])}
     settings["criteria"] = context.criteria  # the text: a file may change
     settings["ranking"]["hosts"] = [redact_url(host) for host in settings["ranking"]["hosts"]]
     return RunRecord(

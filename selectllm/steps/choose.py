@@ -4,14 +4,18 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pyarrow as pa
+
 from selectllm import quality, selection
 from selectllm.errors import StoreError
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
 from selectllm.steps.spread import spread, spread_settings
+from selectllm.steps.stratify import check_enough, strata_of
 from selectllm.store import Artifact
 from selectllm.store.history import Commit, Conflict, History
+from selectllm.store.tables import in_order
 
 CODE_VERSION: Final = 2
 """Raise it when the same preferences are to give another selection."""
@@ -25,16 +29,18 @@ def choose(
     preferences: StepResult,
     excluded: StepResult | None,
     embeddings: StepResult | None = None,
+    strata: StepResult | None = None,
 ) -> StepResult | None:
     """Choose exactly `budget` rows; with a history, the run's slot is filled with them before anybody sees them.
 
     Parameters: `embeddings`, where rows that say the same must not all be chosen. What is passed over then becomes an
-    artifact of its own, of kind `near_duplicates`, whose key stands in the selection's facts.
+    artifact of its own, of kind `near_duplicates`, whose key stands in the selection's facts. `strata`, where values of
+    a column have quotas.
     None when another run of the history has just chosen some of these rows: the caller has to prefer others.
     """
     settings = context.settings
     inputs = {"pool": pool, "preferences": preferences}
-    inputs |= {result.kind: result for result in (excluded, embeddings) if result}
+    inputs |= {result.kind: result for result in (excluded, embeddings, strata) if result}
     result = _chosen(context, inputs)
     if settings.history is None or settings.slot is None:
         return result
@@ -63,14 +69,20 @@ def _chosen(context: Context, inputs: Mapping[str, StepResult]) -> StepResult:
     if (result := entry.load()) and (not passes_over or near_duplicates.load()):
         return result
     ids, preferences = excluded_ids(context, inputs.get("excluded")), inputs["preferences"]
-    candidates = selection.without(preferences.table(store), ids)
+    candidates = in_order(selection.without(preferences.table(store), ids), ("place", "ascending"))
+    divided = inputs.get("strata")
+    strata = strata_of(candidates, divided.table(store), divided.facts) if divided else None
     facts: dict[str, Any] = {"budget": settings.budget, "selected": settings.budget, "excluded": len(ids)}
     if "embeddings" in inputs and len(candidates) >= settings.budget:
-        found = spread(candidates, inputs["embeddings"].table(store), settings)
+        found = spread(candidates, inputs["embeddings"].table(store), settings, strata)
         candidates, facts = found.chosen, facts | spread_settings(settings)
         if passes_over:
             facts |= {"passed_over": len(found.near_duplicates), "near_duplicates": near_duplicates.artifact.key}
             near_duplicates.save(found.near_duplicates, {"passed_over": len(found.near_duplicates)})
+    elif strata:
+        candidates = candidates.filter(pa.array(strata.is_among_first()))  # exactly the budget, if none is short
+    if divided:
+        check_enough(strata_of(candidates, divided.table(store), divided.facts), divided.facts, settings.strategy)
     chosen = selection.choose(inputs["pool"].table(store), candidates, settings.budget, preferences.facts["strategy"])
     quality.check_selection(chosen, settings.budget)
     return entry.save(chosen, facts)

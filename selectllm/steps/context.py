@@ -12,6 +12,7 @@ from selectllm.llm.usage import Usage
 from selectllm.quality import PoolCheck, Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
+from selectllm.steps.examples import Examples
 from selectllm.store import Store
 
 P = ParamSpec("P")
@@ -63,6 +64,8 @@ class Context:
     load_keys: Callable[[], ApiKeys] = ApiKeys.from_environment  # called in the process that asks: no key is ever sent
     log: RunLog = field(default_factory=RunLog)
     criteria: str | None = None  # the text that the settings name, read once: a file may change while the run works
+    target: Examples | None = None  # the files of the aim's options, read once
+    away_from: tuple[Examples, ...] = ()
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step, and note its result."""

@@ -13,7 +13,7 @@ from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
 from selectllm.errors import UsageError
 from selectllm.execution import WorkItem
-from selectllm.queries import Rows
+from selectllm.queries import Rows, Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -43,8 +43,26 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     if result := entry.load():
         return result
     table = pool.table(store)
-    ids = table["id"].to_pylist()
-    cache = VectorCache(store, made_by)
+    vectors, embedded = _vectors(context, table)
+    warned = quality.check_embeddings(vectors, table["id"])
+    if warned.get(quality.UNKNOWN) == len(vectors):
+        raise UsageError(
+            f"the embedding model {settings.embedding.model} knows no word of the pool's rows: "
+            "name one for their language with --embedding-model"
+        )
+    facts = {"dimension": vectors.shape[1], "embedded": embedded, **warned}
+    return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
+
+
+def vectors_of(context: Context, rows: pa.Table) -> Vectors:
+    """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept."""
+    return _vectors(context, rows)[0]
+
+
+def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
+    """The rows' vectors, and how many of them this run had to embed."""
+    embedder = models.open_embedder(context.settings.embedding.model)
+    ids, cache = table["id"].to_pylist(), VectorCache(context.store, _made_by(embedder))
     vectors, known = cache.gather(ids)
     missing = np.flatnonzero(~known)
     if len(missing) and not context.executor.is_remote:
@@ -53,14 +71,7 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     if len(missing):
         _embed_missing(context, table, missing)
         vectors, _ = cache.gather(ids)
-    warned = quality.check_embeddings(vectors, table["id"])
-    if warned.get(quality.UNKNOWN) == len(vectors):
-        raise UsageError(
-            f"the embedding model {settings.embedding.model} knows no word of the pool's rows: "
-            "name one for their language with --embedding-model"
-        )
-    facts = {"dimension": vectors.shape[1], "embedded": len(missing), **warned}
-    return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
+    return vectors, len(missing)
 
 
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:

@@ -1,7 +1,7 @@
 """What this run may not choose: rows that files name, and rows that earlier runs of its history chose."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from selectllm.schemas import EXCLUDED
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.keep_away import reasons_of
 from selectllm.steps.read_pool import columns_of
 from selectllm.store import Artifact, Store, digest
 from selectllm.store.history import Commit, History, chosen_before
@@ -26,32 +27,40 @@ WHOLE_CHATS: Final = 3
 log = logging.getLogger(__name__)
 
 
-def exclude(context: Context, pool: StepResult) -> StepResult | None:
+def exclude(context: Context, pool: StepResult, too_near: StepResult | None = None) -> StepResult | None:
     """Gather the pool's rows that may not be chosen, to which only the choice looks; None where nothing is excluded.
 
+    Parameters: `too_near`, the result of `keep_away`, once it is known.
     Raises UsageError when fewer rows than the budget are left, or when the run's slot was filled with another budget.
     """
     store, settings = context.store, context.settings
-    if not settings.exclude and settings.history is None:
+    if not settings.exclude and settings.history is None and too_near is None:
         return None
-    rows, after = excluded_rows(store, settings, pool.table(store)["id"].to_pylist())
+    ids = pool.table(store)["id"].to_pylist()
+    rows, after = excluded_rows(store, settings, ids, reasons_of(context, too_near))
     if not rows:
         return None
-    entry = CacheEntry(store, "excluded", CODE_VERSION, {"pool": pool}, {"rows": digest(rows), "after": after})
+    inputs = {"pool": pool} | ({"too_near": too_near} if too_near else {})
+    entry = CacheEntry(store, "excluded", CODE_VERSION, inputs, {"rows": digest(rows), "after": after})
     if result := entry.load():
         return result
     return entry.save(pa.table(list(zip(*rows, strict=True)), schema=EXCLUDED), {"excluded": len(rows)})
 
 
-def excluded_rows(store: Store, settings: RunSettings, ids: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read."""
+def excluded_rows(
+    store: Store, settings: RunSettings, ids: Sequence[str], too_near: Mapping[str, str] | None = None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Of a pool's ids those that are excluded, each with its reason, and the slots of the history that were read.
+
+    Parameters: `too_near`, the reasons of rows that are too near to tests.
+    """
     commits = _earlier_commits(store, settings)
     if any(_is_of_first_turns(store, commit) and not set(commit.ids) <= set(ids) for commit in commits):
         raise UsageError(
             f"the history {settings.history!r} holds chats that an earlier version knew by their first user turn "
             "alone, and might choose again: begin a new --history, and name the earlier selections with --exclude"
         )
-    reasons = _named_by_files(settings, ids)
+    reasons = dict(too_near or {}) | _named_by_files(settings, ids)
     reasons |= {id: f"chosen by {settings.history}, slot {commit.slot}" for commit in commits for id in commit.ids}
     rows = [(id, reasons[id]) for id in ids if id in reasons]
     left = len(ids) - len(rows)

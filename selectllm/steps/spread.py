@@ -12,9 +12,9 @@ from selectllm.errors import TooFewRanked
 from selectllm.queries import Vectors
 from selectllm.ranking.diversity import Aim, choose_diverse
 from selectllm.ranking.near_duplicates import Picks, choose_distinct
+from selectllm.ranking.strata import Strata
 from selectllm.schemas import NEAR_DUPLICATES
 from selectllm.settings import RunSettings
-from selectllm.store.tables import in_order
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ def spread_settings(settings: RunSettings) -> dict[str, Any]:
     return diversity | near_duplicate
 
 
-def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings) -> Spread:
-    """Choose as many PREFERENCES as the budget, by their order and by the vectors of EMBEDDINGS.
+def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings, strata: Strata | None = None) -> Spread:
+    """Choose as many PREFERENCES, in their order, as the budget, by this order and by the vectors of EMBEDDINGS.
 
-    Raises TooFewRanked when too few rows are left: this is known only once the rows are ranked.
+    Parameters: `strata`, those of the preferences: rows of a full one are neither chosen nor passed over.
+    Raises TooFewRanked when too few rows are left, unless strata are too: this is known only once rows are ranked.
     """
-    preferences = in_order(preferences, ("place", "ascending"))
     rows = pc.index_in(preferences["id"], value_set=embeddings["id"].combine_chunks())
     vectors = matrix(embeddings)[rows.to_numpy()]
-    picks = _picks(preferences, vectors, settings)
-    if len(picks.chosen) < settings.budget:
+    picks = _picks(preferences, vectors, settings, strata)
+    if len(picks.chosen) < settings.budget and strata is None:
         raise TooFewRanked(
             f"{len(picks.chosen):,} rows are left, and the budget is {settings.budget:,}: the other "
             f"{len(picks.passed_over):,} rows that may be chosen have a cosine of at least "
@@ -52,13 +52,13 @@ def spread(preferences: pa.Table, embeddings: pa.Table, settings: RunSettings) -
     return Spread(preferences.take(pa.array(np.sort(picks.chosen))), _near_duplicates(preferences, picks))
 
 
-def _picks(preferences: pa.Table, vectors: Vectors, settings: RunSettings) -> Picks:
+def _picks(preferences: pa.Table, vectors: Vectors, settings: RunSettings, strata: Strata | None) -> Picks:
     limit = settings.near_duplicate
     if limit is not None and not settings.diversity:
-        return choose_distinct(vectors, settings.budget, limit)
+        return choose_distinct(vectors, settings.budget, limit, strata=strata)
     scores = preferences["score"]
     numbers = None if scores.null_count else scores.to_numpy()
-    return choose_diverse(vectors, numbers, Aim(settings.diversity, settings.budget), limit)
+    return choose_diverse(vectors, numbers, Aim(settings.diversity, settings.budget, strata), limit)
 
 
 def _near_duplicates(preferences: pa.Table, picks: Picks) -> pa.Table:

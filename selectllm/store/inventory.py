@@ -9,7 +9,7 @@ from typing import Any, Final
 from selectllm.store import Artifact, Manifest, Store, digest
 
 STEPS: Final = (
-    *("pool", "quarantine", "excluded", "embeddings", "centroids"),
+    *("pool", "quarantine", "too_near", "excluded", "targets", "strata", "embeddings", "centroids"),
     *("queries", "rankings", "passes", "looks", "ratings", "tournament", "row_ratings", "likelihoods"),
     *("preferences", "near_duplicates", "selection", "reasons"),
 )

@@ -54,8 +54,13 @@ class Choice:
 
     @property
     def wanted(self) -> int:
-        """How many rows a greedy strategy names: the budget, and more where the choice will pass some of them over."""
+        """How many rows a greedy strategy names: the budget, and more where the choice will pass some of them over.
+
+        With quotas it names all: nobody knows how far down the last row of a rare value stands.
+        """
         settings, allowed = self.context.settings, len(self.allowed)
+        if settings.aim.column is not None:
+            return allowed
         return min(allowed, settings.budget * (SPARE if spread_settings(settings) else 1))
 
     @cached_property

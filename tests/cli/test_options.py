@@ -34,6 +34,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "more-files",
             "budget", "selector", "criteria", "reasons", "strategy", "seed", "store", "out",
             "diversity", "near-duplicate",
+            "stratify", "quota", "target", "target-rows", "away-from", "away-above",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
@@ -61,7 +62,7 @@ def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytes
     assert main(["select", "--help"]) == 0
     help = capsys.readouterr().out
     titles = [line.strip("╭─╮ ") for line in help.splitlines() if line.startswith("╭")]
-    assert titles == ["Run", "Columns", "Embedding", "Queries", "Ranking", "Quality", "Output"]
+    assert titles == ["Run", "Columns", "Aim", "Embedding", "Queries", "Ranking", "Quality", "Output"]
     assert "[default: ()]" not in help
     assert "[default: None]" not in help
     assert "[default: False]" not in help
@@ -80,6 +81,8 @@ def test_the_defaults_are_fixed() -> None:
     assert (settings.selector, settings.strategy, settings.store) == ("embedded", "selectllm", "./artifacts")
     assert (settings.seed, settings.out) == (0, None)
     assert (settings.diversity, settings.near_duplicate) == (0, None)
+    aim = settings.aim
+    assert (aim.column, aim.target, aim.target_rows, aim.away_from, aim.away_above) == (None, None, None, (), 0.9)
     ranking = settings.ranking
     assert (ranking.timeout, ranking.deadline, ranking.retries, ranking.give_up_after) == (120, 600, 4, 900)
     assert (ranking.max_abstained, ranking.passes, ranking.mode, ranking.candidate_chars) == (0.05, 1, "auto", 2000)
@@ -184,6 +187,11 @@ def test_options_become_settings() -> None:
         (["--diversity", "2"], "--diversity should be less than or equal to 1, not '2'"),
         (["--near-duplicate", "0"], "--near-duplicate should be greater than 0, not '0'"),
         (["--near-duplicate", "1.1"], "--near-duplicate should be less than or equal to 1, not '1.1'"),
+        (["--quota", "kind=3"], "--quota cannot be 'kind=3': write COLUMN:VALUE=N, as in category:summarization=20"),
+        (["--quota", "kind:a=3"], "the quotas sum to 3, and the budget is 1: lower one of them"),
+        (["--quota", "kind:a=1", "--stratify", "kind"], "--stratify and --quota both say"),
+        (["--target-rows", "5"], "--target-rows needs --target"),
+        (["--away-above", "0"], "--away-above should be greater than 0, not '0'"),
         (["--seed", "-1"], "--seed should be greater than or equal to 0"),
         (["--slot", "s"], "--slot needs --history"),
         (["--slot", "s/", "--history", "h"], "--slot should match pattern"),

@@ -113,6 +113,25 @@ def test_ratings_are_tasks_of_the_flow_that_the_library_shares(
     assert again.summary["artifacts"]["selection"] == final.result()["artifacts"]["selection"]
 
 
+def test_aims_are_tasks_of_the_flow_that_the_library_shares(
+    make_run: MakeRun, task_states: TaskStates, artifacts: Callable[[Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("target", "tests")}
+    for name, path in files.items():
+        path.write_text(json.dumps({"instruction": f"Explain the {name}"}), encoding="utf-8")
+    aim = {"target": str(files["target"]), "away_from": (str(files["tests"]),), "stratify": "tag"}
+    settings = make_run(strategy="longest", aim=aim)
+    final = select_instructions(settings.model_dump(mode="json"), return_state=True)  # as the form sends it
+    states = task_states(final)
+    assert {states[name][0] for name in ("too_near", "targets", "shortlist", "strata")} == {"Completed"}
+    page = artifacts(final)
+    assert {"too-near-progress", "targets-progress"} <= set(page)
+    assert "Chosen from a shortlist of 50 rows" in str(page["selection-summary"].data)
+    again = select(settings)
+    assert set(again.summary["cached"]) == set(again.summary["seconds"])
+    assert again.summary["artifacts"] == final.result()["artifacts"]
+
+
 def test_a_strategy_runs_only_the_steps_it_needs(make_run: MakeRun, task_states: TaskStates) -> None:
     names = task_states(select_instructions(make_run(strategy="longest"), return_state=True))
     assert {step for step in (*STEPS, "model") if step in names} == {"pool", "preferences", "selection"}
