@@ -222,6 +222,19 @@ def by_id(request: Request) -> str:
     return json.dumps({"ranking": [number for number, _ in numbered[: top_k(request)]]})
 
 
+def by_rating(request: Request) -> Reply | str:
+    """Rates a row by its id, and answers with as many words."""
+    merit = int(request.shown[0], 16) % 97
+    if request.logprobs:
+        return Reply("4", "length", 10, 1, logprobs={"5": -0.01 * merit, "0": -0.5})
+    if request.schema is None:
+        return " ".join(f"w{number}" for number in range(2 + merit % 60))
+    if "rating" not in request.schema["properties"]:
+        return json.dumps({"reason": "It is."}) if "reason" in request.schema["properties"] else by_id(request)
+    allowed = request.schema["properties"]["rating"]["enum"]
+    return json.dumps({"rating": allowed[merit % len(allowed)]})
+
+
 def make_caller(model: ChatModel, folder: Path, limit: CostLimit | None = None, **options: Any) -> Caller:
     """A caller of a model whose ledger is in a folder; options as in RankingSettings."""
     hosts = HostPool([model], RankingSettings(**{"concurrency": 1, **options}), model.info)

@@ -127,7 +127,7 @@ def _placed_decision(lineage: Lineage, pool: pa.Table, id: str, is_answered: boo
             return replace(decision, why="passed_over", near=Near(near["row"], near["id"], passed["cosine"]))
     if place:
         return decision
-    if not lineage.has("queries"):
+    if not lineage.has("queries") and not lineage.has("row_ratings"):
         return _unnamed(decision)
     is_unranked = is_answered and not lineage.is_pointwise and not lineage.has("ratings")
     return replace(decision, why="unranked" if is_unranked else "abstained")

@@ -79,6 +79,11 @@ def reason_text(explanation: Explanation) -> str:
             return f"{of_tier}, and its score puts it {place}"
         case "tier":
             return f"{rank}, and the budget was full at rank {decision.tier}"
+        case "unnamed" if explanation.scores:
+            return (
+                f"the strategy {explanation.strategy} does not name it: it names only the rows that it would choose, "
+                "and others came first, or say nearly the same"
+            )
         case "unnamed":
             return f"the strategy {explanation.strategy} named other rows, as many as the choice needs"
         case "unranked":
@@ -88,11 +93,6 @@ def reason_text(explanation: Explanation) -> str:
             return f"no answer of the model about it could be used{of_query}"
         case "refused":
             return f"the model's provider refused what it says, so it was set aside{of_query.replace(', in', ' from')}"
-        case "unnamed":
-            return (
-                f"the strategy {explanation.strategy} does not name it: it names only the rows that it would choose, "
-                "and others came first, or say nearly the same"
-            )
         case "off_target":
             return "it is not on the shortlist of the rows that are nearest to the examples"
         case "excluded" | "quarantined":

@@ -23,7 +23,7 @@ from selectllm.settings import RunSettings
 from selectllm.store import Artifact
 from selectllm.store.pruning import prune
 from selectllm.strategies import OWN
-from tests.conftest import FakeModel, HashEmbedder
+from tests.conftest import FakeModel, HashEmbedder, by_rating
 
 MakeRun = Callable[..., RunSettings]
 MakeModel = Callable[..., FakeModel]
@@ -43,6 +43,10 @@ class SubjectEmbedder(HashEmbedder):
         vectors = subjects + 0.05 * super().embed(texts)
         unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit.astype(np.float32)
+
+
+ANSWERED = [name for name in OWN if not name.startswith("perplexity") and name != "deita"]
+"""The strategies that a fake model serves. Those by perplexity read weights; DEITA names no rows that are as alike."""
 
 
 @pytest.fixture(autouse=True)
@@ -81,11 +85,11 @@ def subjects_of(result: Result, kind: str = "selection") -> set[str]:
     return {text.split()[-1] for text in result.table(kind)["instruction"].to_pylist()}
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", ANSWERED)
 def test_every_strategy_chooses_from_the_shortlist(
     name: str, about_subjects: MakeRun, write: Write, fake_model: MakeModel
 ) -> None:
-    model = fake_model()
+    model = fake_model(by_rating)
     target = write("target.jsonl", "One on subject2", "One on subject5")
     settings = about_subjects(**RATINGS, strategy=name, aim={"target": target, "target_rows": 12})
     result = select(settings)

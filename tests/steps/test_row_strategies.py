@@ -22,7 +22,7 @@ from selectllm.settings import RunSettings
 from selectllm.store.inventory import scan
 from selectllm.store.pruning import prune
 from selectllm.testing.faulty_ollama import FaultyOllama
-from tests.conftest import FakeModel, by_id
+from tests.conftest import FakeModel, by_id, by_rating
 
 MakeRun = Callable[..., RunSettings]
 MakeModel = Callable[..., FakeModel]
@@ -30,19 +30,6 @@ pytestmark = pytest.mark.usefixtures("quick_embedding")
 
 ASKED = {"alpagasus": 1, "deita": 2, "open-endedness": 3}
 """Questions about each row."""
-
-
-def by_rating(request: Request) -> Reply | str:
-    """Rates a row by its id, and answers with as many words."""
-    merit = int(request.shown[0], 16) % 97
-    if request.logprobs:
-        return Reply("4", "length", 10, 1, logprobs={"5": -0.01 * merit, "0": -0.5})
-    if request.schema is None:
-        return " ".join(f"w{number}" for number in range(2 + merit % 60))
-    if "rating" not in request.schema["properties"]:
-        return json.dumps({"reason": "It is."}) if "reason" in request.schema["properties"] else by_id(request)
-    allowed = request.schema["properties"]["rating"]["enum"]
-    return json.dumps({"rating": allowed[merit % len(allowed)]})
 
 
 @pytest.fixture
