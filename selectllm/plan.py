@@ -12,6 +12,7 @@ from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import THINKING_TOKENS, Mode, ModelInfo, Reply, Think
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.ranking import prompts
+from selectllm.ranking.looks import questions_by_round
 from selectllm.ranking.prompts import Candidate, answer_tokens, max_answer_tokens
 from selectllm.ranking.reasons import max_reason_tokens, reason_request
 from selectllm.ranking.thinking import WAYS
@@ -73,6 +74,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "ranking": ranking,
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
+        "batches": _batches(settings, ranking) if ranking and settings.ranking.batch else None,
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,
@@ -177,6 +179,12 @@ def _listwise(
         "prompt_tokens": round(calls * fixed + passes * (sum(shown) + in_tournament + looks * size) * per_candidate),
         "output_tokens": passes * written,
     }
+
+
+def _batches(settings: RunSettings, ranking: dict[str, Any]) -> int:
+    """How many batches a run sends one after the other, unless answers have to be asked for again."""
+    looks = sum(questions > 0 for questions in questions_by_round(ranking["look_calls"] // settings.ranking.passes))
+    return int(ranking["pages"] + ranking["rounds"] + looks + settings.reasons)
 
 
 def _reasons(settings: RunSettings, candidates: Sequence[Candidate], criteria: str | None) -> dict[str, int]:

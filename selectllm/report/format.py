@@ -214,6 +214,11 @@ def format_plan(plan: dict[str, Any]) -> str:
     if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
         lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
+        if plan["batches"]:
+            lines.append(
+                f"Batches    at most {plan['batches']:,} one after the other, each within 24 hours, unless answers "
+                "have to be asked for again; prices are halved"
+            )
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")

@@ -4,12 +4,14 @@ The fields are those of OpenAI's API: a batch's line is answered by a line with 
 """
 
 import email
+import email.policy
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from email.message import EmailMessage
+from typing import Any
 
 import anyio
 from starlette import requests
@@ -17,9 +19,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.llm.openai_server import CHOICE, GOOD, RankingServer, error
-
-STAGES: Final = ("uploading", "uploaded", "creating", "created", "polled", "downloading")
-"""The moments of a batch at which the server can hold its response."""
 
 Line = dict[str, Any]
 Fault = Callable[[list[Line]], list[Line]]
@@ -58,8 +57,9 @@ class BatchServer(RankingServer):
         self.paid: Counter[str] = Counter()  # the answers given, by the ids of their lines
         self.downloads = 0
         self.deleted: list[str] = []
-        self.hold = ""  # the stage at which a response is held
+        self.hold, self.passes = "", 0  # the stage at which a response is held, once it has passed so often
         self.held = threading.Event()
+        self.is_over = False
         self._looks: Counter[str] = Counter()
         add = self.app.router.routes.append
         add(Route("/v1/files", self.upload, methods=["POST"]))
@@ -89,10 +89,13 @@ class BatchServer(RankingServer):
 
     async def stage(self, name: str) -> None:
         """Hold the response if it is to be held at this stage: the client is killed meanwhile."""
-        if self.hold == name:
+        if self.hold == name and self.passes:
+            self.passes -= 1
+        elif self.hold == name:
             self.hold = ""
             self.held.set()
-            await anyio.sleep(3600)
+            while not self.is_over:
+                await anyio.sleep(0.05)
 
     def refusal(self, what: str) -> Response | None:
         return self.refusals[what].pop(0) if self.refusals.get(what) else None
@@ -102,13 +105,11 @@ class BatchServer(RankingServer):
         if refusal := self.refusal("POST /files"):
             return refusal
         head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-        parts = {
-            part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
-            for part in email.message_from_bytes(head + await request.body()).walk()
-            if not part.is_multipart()
-        }
-        assert parts["purpose"] == b"batch"
-        id, content = self._keep(parts["file"])  # type: ignore[arg-type]
+        form = email.message_from_bytes(head + await request.body(), policy=email.policy.HTTP)
+        assert isinstance(form, EmailMessage)
+        parts = {part.get_param("name", header="content-disposition"): part.get_content() for part in form.iter_parts()}
+        assert parts["purpose"].strip() == "batch"
+        id, content = self._keep(parts["file"])
         await self.stage("uploaded")
         file = {"id": id, "object": "file", "bytes": len(content), "created_at": int(time.time())}
         return JSONResponse(file | {"filename": "f.jsonl", "purpose": "batch", "status": "processed"})
@@ -125,12 +126,21 @@ class BatchServer(RankingServer):
         assert body["completion_window"] == "24h"
         number = len(self.batches)
         lines = self.files[body["input_file_id"]].splitlines()
+        now = int(time.time())
         batch = self.batches[f"batch_{number}"] = {
-            **{"id": f"batch_{number}", "object": "batch", "endpoint": body["endpoint"], "errors": None},
-            **{"input_file_id": body["input_file_id"], "completion_window": "24h", "status": "validating"},
-            **{"output_file_id": None, "error_file_id": None, "created_at": int(time.time())},
-            **{"expires_at": int(time.time()) + 86_400, "metadata": body.get("metadata")},
+            "id": f"batch_{number}",
+            "object": "batch",
+            "endpoint": body["endpoint"],
+            "errors": None,
+            "input_file_id": body["input_file_id"],
+            "completion_window": "24h",
+            "status": "validating",
+            "output_file_id": None,
+            "error_file_id": None,
+            "created_at": now,
+            "expires_at": now + 86_400,
             "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
+            "metadata": body.get("metadata"),
         }
         await self.stage("created")
         if refusal := self.refusal("POST /batches, created"):
@@ -140,7 +150,7 @@ class BatchServer(RankingServer):
     async def list(self, request: requests.Request) -> Response:
         if refusal := self.refusal("GET /batches"):
             return refusal
-        newest_first = sorted(list(self.batches.values())[::-1], key=lambda batch: -batch["created_at"])
+        newest_first = sorted(self.batches.values(), key=lambda batch: -batch["created_at"])
         after, limit = request.query_params.get("after"), int(request.query_params.get("limit", 20))
         start = 1 + [batch["id"] for batch in newest_first].index(after) if after else 0
         page = newest_first[start : start + limit]
@@ -185,7 +195,7 @@ class BatchServer(RankingServer):
         asked = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         assert {line["url"] for line in asked} == {batch["endpoint"]}
         assert len({line["custom_id"] for line in asked}) == len(asked)
-        lines = self.faults.get(number, lambda lines: lines)([await self._answered(line) for line in asked])
+        lines = self.faults.get(number, _as_they_are)([self._answered(line) for line in asked])
         good = [line for line in lines if (line.get("response") or {}).get("status_code") == 200]
         self.paid.update({line["custom_id"] for line in good})
         for name, some in (("output", good), ("error", [line for line in lines if line not in good])):
@@ -195,7 +205,7 @@ class BatchServer(RankingServer):
         counts = {"total": len(asked), "completed": completed, "failed": len(asked) - completed}
         batch |= {"status": self.statuses.get(number, "completed"), "request_counts": counts}
 
-    async def _answered(self, line: Line) -> Line:
+    def _answered(self, line: Line) -> Line:
         response = self.answer(line["body"])
         body, status = json.loads(bytes(response.body)), response.status_code
         reply = {"status_code": status, "request_id": f"req_{line['custom_id']}", "body": body}
@@ -205,3 +215,7 @@ class BatchServer(RankingServer):
         id = f"file-{len(self.files)}"
         self.files[id] = content
         return id, content
+
+
+def _as_they_are(lines: list[Line]) -> list[Line]:
+    return lines

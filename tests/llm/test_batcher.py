@@ -273,6 +273,16 @@ async def test_a_batch_that_is_refused_is_not_remembered(tmp_path: Path) -> None
             await caller.ask(question(1))
 
 
+async def ask_until_stopped(server: BatchServer, folder: Path) -> None:
+    """Cancel the asking as soon as its batch is known."""
+    async with opened(server, folder) as caller:
+        asking = asyncio.gather(*(caller.ask(question(number)) for number in (1, 2, 3)))
+        while not (kept := records(folder)) or not kept[0]["id"]:  # noqa: ASYNC110 - another would write there, too
+            await asyncio.sleep(0.01)
+        cancellation.cancel()
+        await asking
+
+
 async def test_a_run_takes_up_a_batch_that_another_has_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -280,16 +290,7 @@ async def test_a_run_takes_up_a_batch_that_another_has_sent(
     monkeypatch.setenv("OPENAI_BASE_URL", HOST)
     server = BatchServer(looks=10**9)
     with pytest.raises(Stopped):
-        async with opened(server, tmp_path) as caller:
-            asking = asyncio.create_task(caller.ask(question(1)))
-            others = [asyncio.create_task(caller.ask(question(number))) for number in (2, 3)]
-            while not server.batches or not records(tmp_path)[0]["id"]:
-                await asyncio.sleep(0.01)
-            cancellation.cancel()
-            try:
-                await asking
-            finally:
-                await asyncio.gather(*others, return_exceptions=True)
+        await ask_until_stopped(server, tmp_path)
     assert "the batch batch_0 of 3 questions goes on at http://model.example/v1: run the same again" in caplog.text
     (record,) = records(tmp_path)
     assert (record["id"], record["host"], record["model"]) == ("batch_0", HOST, "openai:m")
