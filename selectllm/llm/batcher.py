@@ -111,10 +111,11 @@ class Batcher:
         if self._error:
             return
         self._error = error
-        for question in self._waiting.values():
+        going_on = [sent for sent in self._sent.values() if any(not q.reply.done() for q in sent.questions.values())]
+        for sent in going_on:
+            self._say_left(sent)
+        for question in [*self._waiting.values(), *(q for sent in going_on for q in sent.questions.values())]:
             question.fail(error)
-        for sent in self._sent.values():
-            self._leave(sent, error)
 
     async def close(self) -> None:
         """Release the connections, once a batch that is being created is remembered."""
@@ -130,17 +131,12 @@ class Batcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._model.close()
 
-    def _leave(self, sent: Sent, error: BaseException) -> None:
-        """Wait no more for a batch, and say how to go on with it."""
-        if all(question.reply.done() for question in sent.questions.values()):
-            return
+    def _say_left(self, sent: Sent) -> None:
         log.warning(
             "the batch %s of %d questions goes on at %s: run the same again, within 30 days, to take it up, or cancel "
             "it there",
             *(sent.record.id, len(sent.record.keys), self.host),
         )
-        for question in sent.questions.values():
-            question.fail(error)
 
     def _go_on(self) -> None:
         if self._sending is None or self._sending.done():
@@ -263,8 +259,8 @@ class Batcher:
         """Wait in the background for a batch, for those of its questions that wait here."""
         questions = {key: self._waiting.pop(key) for key in record.keys if key in self._waiting}
         sent = self._sent[record.token] = Sent(record, questions)
-        if self._error:
-            self._leave(sent, self._error)
+        if self._error:  # it was being created when the asking ended
+            self._say_left(sent)
             return
         task = asyncio.create_task(self._guarded(self._wait_for(sent)))
         self._following.add(task)

@@ -94,7 +94,7 @@ class BatchServer(RankingServer):
         elif self.hold == name:
             self.hold = ""
             self.held.set()
-            while not self.is_over:
+            while not self.is_over:  # noqa: ASYNC110 - another thread sets it
                 await anyio.sleep(0.05)
 
     def refusal(self, what: str) -> Response | None:
