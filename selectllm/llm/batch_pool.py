@@ -4,7 +4,6 @@ A batch takes up to a day, and its answers come all at once. So there are no dea
 all questions of a round are asked together.
 """
 
-import asyncio
 import logging
 import math
 import time
@@ -16,6 +15,7 @@ from typing import Final
 from selectllm.errors import HostUnreachable, ModelUnavailable, SelectorUnavailable, TransientError
 from selectllm.llm.backoff import pause_seconds
 from selectllm.llm.batch_records import BatchRecords
+from selectllm.llm.batch_server import pause_for
 from selectllm.llm.batcher import Batcher
 from selectllm.llm.context_guard import ContextGuard
 from selectllm.llm.cost import CostLimit
@@ -106,7 +106,7 @@ async def _open_patiently(settings: RunSettings, info: ModelInfo, keys: ApiKeys)
             if time.monotonic() + pause - started > options.give_up_after:
                 raise ModelUnavailable(f"{error}. Waited for {options.give_up_after:g} s (--give-up-after)") from error
             log.warning("%s. The run waits", error)
-            await asyncio.sleep(pause)
+            await pause_for(pause)
     if model.info.digest != info.digest:
         await model.close()
         raise SelectorUnavailable(f"{info.name} is asked in another way than when the run began: run again")
