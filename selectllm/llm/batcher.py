@@ -21,6 +21,7 @@ from selectllm.llm.model import Reply, Request
 from selectllm.llm.openai import OpenAIModel
 from selectllm.llm.openai_batches import MOST_BYTES, MOST_REQUESTS, QUEUE_FULL, BatchState, Result, lines_of
 from selectllm.llm.usage import Usage
+from selectllm.settings import BATCH_PRICE
 
 log = logging.getLogger(__name__)
 
@@ -183,8 +184,8 @@ class Batcher:
         words = "2 + 2 = 4:" if request.logprobs else "Answer with the numbers 1 and 2."
         try:
             reply = await self._model.answer(replace(request, text=words, max_tokens=min(16, request.max_tokens)))
-            self._usage.paid_prompt_tokens += reply.prompt_tokens
-            self._usage.paid_output_tokens += reply.output_tokens
+            self._usage.paid_prompt_tokens += round(reply.prompt_tokens / BATCH_PRICE)  # at the ordinary price
+            self._usage.paid_output_tokens += round(reply.output_tokens / BATCH_PRICE)
         except (TransientError, ModelUnavailable):
             raise
         except ModelError as error:
