@@ -196,9 +196,9 @@ class BatchServer(RankingServer):
         assert {line["url"] for line in asked} == {batch["endpoint"]}
         assert len({line["custom_id"] for line in asked}) == len(asked)
         lines = self.faults.get(number, _as_they_are)([self._answered(line) for line in asked])
-        good = [line for line in lines if (line.get("response") or {}).get("status_code") == 200]
+        good, bad = [line for line in lines if _is_good(line)], [line for line in lines if not _is_good(line)]
         self.paid.update({line["custom_id"] for line in good})
-        for name, some in (("output", good), ("error", [line for line in lines if line not in good])):
+        for name, some in (("output", good), ("error", bad)):
             if some:
                 batch[f"{name}_file_id"], _ = self._keep(b"".join(json.dumps(line).encode() + b"\n" for line in some))
         completed = len({line["custom_id"] for line in good})
@@ -219,3 +219,7 @@ class BatchServer(RankingServer):
 
 def _as_they_are(lines: list[Line]) -> list[Line]:
     return lines
+
+
+def _is_good(line: Line) -> bool:
+    return (line.get("response") or {}).get("status_code") == 200
