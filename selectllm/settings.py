@@ -157,14 +157,17 @@ class RankingSettings(Settings):
     def cost(self, prompt_tokens: int, output_tokens: int) -> float | None:
         """What so many tokens cost by the prices given, half as much in batches; None without prices."""
         has_prices = self.price_in or self.price_out
-        price_in, price_out = self.token_prices
-        return prompt_tokens * price_in + output_tokens * price_out if has_prices else None
+        cost = prompt_tokens * self.price_in + output_tokens * self.price_out
+        return cost * self._share / 1e6 if has_prices else None
 
     @property
     def token_prices(self) -> tuple[float, float]:
         """The prices of a prompt's token and of an answer's."""
-        share = (BATCH_PRICE if self.batch else 1) / 1e6
-        return self.price_in * share, self.price_out * share
+        return self.price_in * self._share / 1e6, self.price_out * self._share / 1e6
+
+    @property
+    def _share(self) -> float:
+        return BATCH_PRICE if self.batch else 1.0
 
     @property
     def request_seconds(self) -> float:
