@@ -165,6 +165,7 @@ class Batcher:
                 await self._server.patiently(partial(self._send_part, endpoint))
 
     def _is_waiting(self) -> bool:
+        """Whether questions wait that no batch has; those that nobody waits for any more are let go."""
         self._waiting = {key: question for key, question in self._waiting.items() if not question.reply.done()}
         return bool(self._waiting)
 
@@ -195,8 +196,7 @@ class Batcher:
     async def _take_up(self) -> None:
         """Wait for what other runs have sent of the questions that wait here, killed ones and those under way."""
         async with self._records.alone():
-            await self._give_what_is_kept()
-            for record in await self._records.load():
+            for record in await self._load():
                 if record.token in self._sent:
                     continue
                 if self._waiting.keys().isdisjoint(record.keys):
@@ -226,8 +226,7 @@ class Batcher:
     async def _create_alone(self, record: BatchRecord) -> None:
         """Create a batch and follow it, unless another run has sent some of the same questions since the last look."""
         async with self._records.alone():
-            await self._give_what_is_kept()
-            others = [other for other in await self._records.load() if other.token not in self._sent]
+            others = [other for other in await self._load() if other.token not in self._sent]
             mine = {key for key in record.keys if key in self._waiting and not self._waiting[key].reply.done()}
             if self._error or len(mine) < len(record.keys) or any(not mine.isdisjoint(other.keys) for other in others):
                 await self._server.discard(record)
@@ -236,12 +235,18 @@ class Batcher:
         log.warning("sent %d questions to %s as the batch %s", len(record.keys), self.info.name, record.id)
         self._follow(record)
 
-    async def _give_what_is_kept(self) -> None:
-        """Give the replies that other runs have kept since the questions were asked here."""
+    async def _load(self) -> list[BatchRecord]:
+        """The records that there are; gives the replies that other runs have kept since the questions were asked here.
+
+        In this order: a record goes once its replies are kept.
+        """
+        records = await self._records.load()
         await asyncio.to_thread(self._ledger.refresh)
         for key, question in self._waiting.items():
             if entry := self._ledger.get(key):
                 question.give(entry.reply)
+        self._is_waiting()
+        return records
 
     def _part(self, endpoint: str) -> dict[str, bytes]:
         """The lines of a batch, by the keys of their requests."""

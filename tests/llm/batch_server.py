@@ -168,7 +168,9 @@ class BatchServer(RankingServer):
             await self._finish(batch)
         elif batch["status"] == "validating":
             await self.stage("polled")
-            return JSONResponse(batch | {"status": "in_progress"})
+            counts = batch["request_counts"]
+            completed = counts["total"] * (self._looks[batch["id"]] - 1) // self.looks
+            return JSONResponse(batch | {"status": "in_progress", "request_counts": counts | {"completed": completed}})
         return JSONResponse(batch)
 
     async def content(self, request: requests.Request) -> Response:

@@ -21,12 +21,14 @@ from selectllm.errors import (
     TransientError,
 )
 from selectllm.llm.batch_records import KEPT_SECONDS, BatchRecord, BatchRecords
+from selectllm.llm.batch_server import _progress
 from selectllm.llm.caller import Caller, LongestRequest, open_caller
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.cost import NO_LIMIT, CostLimit
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry
 from selectllm.llm.model import ModelInfo, Request
+from selectllm.llm.openai_batches import BatchState
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from tests.llm.batch_server import BatchServer, Line, expired, refused
@@ -48,7 +50,7 @@ def question(number: int, words: int = 1) -> Request:
 
 @asynccontextmanager
 async def opened(
-    server: BatchServer, folder: Path, limit: CostLimit = NO_LIMIT, **ranking: Any
+    server: BatchServer, folder: Path | str, limit: CostLimit = NO_LIMIT, **ranking: Any
 ) -> AsyncIterator[Caller]:
     """A caller that asks in batches."""
     options = {"hosts": [HOST], "batch": True, "give_up_after": 2.0} | ranking
@@ -358,6 +360,31 @@ async def test_two_runs_at_once_pay_once(tmp_path: Path) -> None:
     assert sorted(server.sizes()) == [1, 3]
     assert set(server.paid.values()) == {1}
     assert records(tmp_path) == []
+
+
+async def test_two_runs_at_once_pay_once_on_an_object_store(tmp_path: Path) -> None:
+    server, store = BatchServer(looks=3), f"memory://{tmp_path.name}"
+    async with opened(server, store) as caller, opened(server, store) as other:
+        both = await asyncio.gather(asked(caller, [1, 2, 3]), asked(other, [1, 2, 3]))
+    assert [firsts(entries) for entries in both] == [[1, 2, 3], [1, 2, 3]]
+    assert server.sizes() == [3]
+    assert [name for name in Store(store).list(f"batches/{INFO.key}") if name.endswith(".json")] == []
+
+
+async def test_the_progress_of_a_batch_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("selectllm.llm.batch_server.MOST_POLL_SECONDS", 0.0)
+    async with opened(BatchServer(looks=4), tmp_path) as caller:
+        await asked(caller, [1, 2, 3, 4])
+    told = [message for message in caplog.messages if message.startswith("the batch batch_0 is in_progress")]
+    assert [message.partition(" after ")[0].partition(": ")[2] for message in told] == [
+        f"{count} of 4 answers" for count in range(3)
+    ]
+    state = BatchState("b", "in_progress", 200, 50, None, None, (), "")
+    assert _progress(state, 600) == (
+        "the batch b is in_progress: 50 of 200 answers after 10 min, of 24 h at most; at this pace about 30 min more"
+    )
 
 
 async def test_nothing_is_sent_that_may_cost_too_much(tmp_path: Path) -> None:
