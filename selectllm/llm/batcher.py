@@ -8,11 +8,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from selectllm.errors import ModelError, ModelUnavailable, TransientError
+from selectllm.llm.batch_questions import Question, Sent
 from selectllm.llm.batch_records import BatchRecord, BatchRecords
 from selectllm.llm.batch_server import BatchServer, pause_for
 from selectllm.llm.cost import CostLimit
@@ -28,33 +29,6 @@ log = logging.getLogger(__name__)
 IDLE_CYCLES: Final = 200  # of the event loop without a new question: by then all who can ask have asked
 MOST_VAIN: Final = 3  # batches in a row without a single answer
 QUEUE_SECONDS: Final = 20.0  # before the next batch where the server lets no more tokens wait
-
-
-class Question:
-    """A request, and its reply, which somebody waits for."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-    def give(self, reply: Reply) -> None:
-        """Give the reply, if somebody waits still."""
-        if not self.reply.done():
-            self.reply.set_result(reply)
-
-    def fail(self, error: BaseException) -> None:
-        """Say that there is no reply, if somebody waits still."""
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-
-@dataclass
-class Sent:
-    """A batch at the server, and those of its questions that this process asks."""
-
-    record: BatchRecord
-    questions: dict[str, Question]
-    unkept: set[str] = field(default_factory=set)  # keys of its answers that are not in the ledger yet
 
 
 class Batcher:
@@ -112,10 +86,10 @@ class Batcher:
         if self._error:
             return
         self._error = error
-        going_on = [sent for sent in self._sent.values() if any(not q.reply.done() for q in sent.questions.values())]
-        for sent in going_on:
-            self._say_left(sent)
-        for question in [*self._waiting.values(), *(q for sent in going_on for q in sent.questions.values())]:
+        for sent in self._sent.values():
+            if sent.open_questions():
+                self._say_left(sent)
+        for question in [*self._waiting.values(), *self._under_way()]:
             question.fail(error)
 
     async def close(self) -> None:
@@ -131,6 +105,10 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._model.close()
+
+    def _under_way(self) -> list[Question]:
+        """The questions that batches have, and that wait for their replies."""
+        return [question for sent in self._sent.values() for question in sent.open_questions()]
 
     def _say_left(self, sent: Sent) -> None:
         log.warning(
@@ -214,9 +192,8 @@ class Batcher:
         part = self._part(endpoint)
         if self._error or not part:
             return
-        under_way = [q.request for sent in self._sent.values() for q in sent.questions.values() if not q.reply.done()]
-        requests = [self._waiting[key].request for key in part]
-        self._limit.check_batch(self._usage, [*under_way, *requests])
+        questions = [*self._under_way(), *(self._waiting[key] for key in part)]
+        self._limit.check_batch(self._usage, [question.request for question in questions])
         refused = self._model.refused
         record = BatchRecord(self.host, self.info.digest, tuple(part), endpoint, "", refused)
         record = replace(record, input_file=await self._server.upload(b"".join(part.values())))
