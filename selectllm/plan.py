@@ -11,6 +11,7 @@ from selectllm.llm import mode_of
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ModelInfo, Reply
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
+from selectllm.ranking.looks import questions_by_round
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.reasons import max_reason_tokens, reason_request
 from selectllm.settings import RunSettings
@@ -82,6 +83,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "row_ratings": None,
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
+        "batches": _batches(settings, planned) if planned and settings.ranking.batch else None,
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "target": target,
         "away_from": {"test_rows": sum(len(test.table) for test in tests), "in_tests": len(in_tests.keys() & set(ids))}
@@ -147,6 +149,15 @@ def _earlier_replies(settings: RunSettings) -> list[Reply]:
             if info.selector == settings.selector:
                 return Ledger(store, info).latest_replies()
     return []
+
+
+def _batches(settings: RunSettings, planned: Planned) -> int:
+    """How many batches a run sends one after the other, unless answers have to be asked for again."""
+    if planned.part != "ranking":
+        return 1 + settings.reasons
+    counts, passes = planned.counts, settings.ranking.passes
+    looks = sum(questions > 0 for questions in questions_by_round(counts["look_calls"] // passes))
+    return int(counts["pages"] + counts["rounds"] + looks + settings.reasons)
 
 
 def _reasons(prospect: Prospect) -> dict[str, int]:

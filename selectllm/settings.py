@@ -16,6 +16,9 @@ NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 ROLES: Final = ("user", "assistant", "system")
 """What a turn of a conversation can be."""
 
+BATCH_PRICE: Final = 0.5
+"""What a token costs in a batch, as a share of its price. Source: OpenAI's guide to its Batch API."""
+
 SCRIPTED_RULES: Final = ("longest", "first")
 SELECTOR_FORMS: Final = (
     "ollama:MODEL, embedded, embedded:/path/model.gguf, openai:MODEL, scripted:longest, scripted:first"
@@ -191,6 +194,9 @@ class RankingSettings(Settings):
     """Further tries after failures that can pass (0 to 100)."""
     give_up_after: float = Field(900, ge=0, title="Give up after")
     """Seconds that a server which has answered may then be out, or refuse all questions (0 or more)."""
+    batch: bool = Field(False, title="Batch")
+    """Send all questions of a round as one batch, at half the price and within a day each (selectors openai:, of a
+    server that has OpenAI's Batch API). A run that is stopped or killed takes its batches up when it is run again."""
     reask: bool = Field(False, title="Ask again")
     """Ask once more about queries without a usable answer. A new run does so by itself where the last one failed."""
     max_abstained: float = Field(0.05, ge=0, le=1, title="Most abstentions")
@@ -203,9 +209,28 @@ class RankingSettings(Settings):
     """Price of a million tokens of answers, for estimates and the most cost (0 or more)."""
 
     def cost(self, prompt_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost by the prices given; None without prices."""
+        """What so many tokens cost by the prices given, half as much in batches; None without prices."""
         has_prices = self.price_in or self.price_out
-        return (prompt_tokens * self.price_in + output_tokens * self.price_out) / 1e6 if has_prices else None
+        cost = prompt_tokens * self.price_in + output_tokens * self.price_out
+        return cost * self._share / 1e6 if has_prices else None
+
+    @property
+    def token_prices(self) -> tuple[float, float]:
+        """The prices of a prompt's token and of an answer's."""
+        return self.price_in * self._share / 1e6, self.price_out * self._share / 1e6
+
+    @property
+    def _share(self) -> float:
+        return BATCH_PRICE if self.batch else 1.0
+
+    @property
+    def request_seconds(self) -> float:
+        """The most that one request may take: each try has a limit of its own, which grows."""
+        return max(self.timeout, self.deadline)
+
+    def without_batch(self) -> Self:
+        """The same, with each question asked by itself."""
+        return self.model_copy(update={"batch": False})
 
     @model_validator(mode="after")
     def _cost_has_prices(self) -> Self:
@@ -303,6 +328,10 @@ class RunSettings(Settings):
             raise ValueError(f"the quotas sum to {wanted:,}, and the budget is {self.budget:,}: lower one of them")
         if self.aim.target_rows is not None and self.aim.target_rows < self.budget:
             raise ValueError(f"--target-rows cannot be {self.aim.target_rows:,}: the budget is {self.budget:,}")
+        if self.ranking.batch and not self.selector.startswith("openai:"):
+            raise ValueError(f"--batch needs a selector openai:MODEL: {self.selector} takes no batches")
+        if self.ranking.batch and len(self.ranking.hosts) > 1:
+            raise ValueError("--batch needs one --host: a batch is asked where it was sent")
         return self
 
     @field_validator("selector")

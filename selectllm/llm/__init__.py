@@ -63,7 +63,7 @@ async def _connect(
 
 async def _open(selector: str, host: str | None, settings: RankingSettings, keys: ApiKeys) -> ChatModel:
     kind, _, name = selector.partition(":")
-    timeout = max(settings.timeout, settings.deadline)  # each try has a limit of its own, which grows
+    timeout = settings.request_seconds
     mode = mode_of(selector, settings.mode)
     if kind == "scripted":
         return ScriptedModel(name)
@@ -74,7 +74,10 @@ async def _open(selector: str, host: str | None, settings: RankingSettings, keys
     if kind == "openai":
         from selectllm.llm.openai import open_openai
 
-        return await open_openai(name, host=host, keys=keys, timeout=timeout, mode=mode)
+        model = await open_openai(name, host=host, keys=keys, timeout=timeout, mode=mode)
+        if settings.batch:
+            await model.check_batches()
+        return model
     from selectllm.llm.embedded import open_embedded
 
     return await open_embedded(name, mode=mode)

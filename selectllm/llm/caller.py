@@ -2,53 +2,35 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from selectllm import cancellation
-from selectllm.errors import ContentRefused, ContextLengthExceeded, CostExceeded, ModelChanged, Stopped, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelChanged, Stopped, TransientError
 from selectllm.llm import open_model
 from selectllm.llm.context_guard import LOW_COUNT
+from selectllm.llm.cost import NO_LIMIT
+from selectllm.llm.cost import CostLimit as CostLimit
 from selectllm.llm.host_state import Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Entry, Ledger
 from selectllm.llm.model import ModelInfo, Request
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
-from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings, RunSettings
 from selectllm.store import Store
+
+if TYPE_CHECKING:
+    from selectllm.llm.batch_pool import BatchPool
 
 log = logging.getLogger(__name__)
 
 VERIFY_SECONDS: Final = 180.0  # between two looks at whether the model is still the same
 GRACE_SECONDS: Final = 5.0  # that replies under way may still take when a run is cancelled, and without a word
-
-
-@dataclass(frozen=True)
-class CostLimit:
-    """What the asking may cost."""
-
-    max_cost: float = math.inf
-    price_in: float = 0.0  # of a prompt's token
-    price_out: float = 0.0  # of an answer's token
-    paid_before: tuple[int, int] = (0, 0)  # tokens of prompts and of answers that earlier steps of the run paid for
-
-    def check(self, usage: Usage) -> None:
-        """Raise CostExceeded when the run, with this usage, may cost no more."""
-        prompt_tokens = self.paid_before[0] + usage.paid_prompt_tokens
-        output_tokens = self.paid_before[1] + usage.paid_output_tokens
-        cost = prompt_tokens * self.price_in + output_tokens * self.price_out
-        if cost >= self.max_cost:
-            raise CostExceeded(
-                f"this run has cost {cost:.2f}, and --max-cost is {self.max_cost:.2f}. All replies are kept: "
-                "raise it and run again to go on from here"
-            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +44,7 @@ class LongestRequest:
 class Caller:
     """Asks one model, on all its hosts; `usage` counts what that takes, `places` is how many requests run at once."""
 
-    def __init__(self, hosts: HostPool, ledger: Ledger, limit: CostLimit = CostLimit()) -> None:
+    def __init__(self, hosts: "HostPool | BatchPool", ledger: Ledger, limit: CostLimit = NO_LIMIT) -> None:
         self.info, self.usage, self.places = hosts.info, hosts.usage, hosts.places
         self._hosts, self._ledger, self._limit = hosts, ledger, limit
         self._in_flight: dict[str, asyncio.Task[Entry]] = {}  # by the key of the request
@@ -175,10 +157,16 @@ async def open_caller(
     """
     with cancellation.cancel_on_signal():
         async with AsyncExitStack() as closing:
-            hosts = await open_model(settings.selector, settings.ranking, keys, expected=info)
+            ledger = Ledger(store, info, reask=settings.ranking.reask)
+            hosts: HostPool | BatchPool
+            if settings.ranking.batch:
+                from selectllm.llm.batch_pool import open_batch_pool
+
+                hosts = await open_batch_pool(store, settings, info, keys, ledger, limit)
+            else:
+                hosts = await open_model(settings.selector, settings.ranking, keys, expected=info)
             closing.push_async_callback(hosts.close)
             await hosts.prepare(longest.prompt_bytes, longest.max_tokens)
-            ledger = Ledger(store, info, reask=settings.ranking.reask)
             closing.push_async_callback(ledger.close)
             _warn_of_slowness(ledger, longest, settings.ranking)
             caller = Caller(hosts, ledger, limit)

@@ -106,6 +106,10 @@ class Ledger:
         self._refresh()
         self._open_until = time.time_ns() if reask else self._last_end  # what other runs end meanwhile changes nothing
 
+    def refresh(self) -> None:
+        """Read what other writers have added since the last look. Raises StoreError."""
+        self._refresh()
+
     def get(self, key: str) -> Entry | None:
         """The reply that was given to this question, if one was."""
         return self._entries.get(key)

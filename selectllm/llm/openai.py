@@ -1,8 +1,8 @@
 """Models behind OpenAI's API, asked through its official client: ChatGPT, vLLM, llama-server, LM Studio, others."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,9 +19,10 @@ from selectllm.llm.connection import proxy_note, tls_problem
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import Mode, ModelInfo, Reply, Request, without_secret
+from selectllm.llm.openai_batches import BatchApi, Result
 from selectllm.llm.openai_client import OPENAI, connect, shown_url
 from selectllm.llm.openai_dialect import Dialect
-from selectllm.llm.openai_errors import Refusal, RefusedError, safe
+from selectllm.llm.openai_errors import Refusal, RefusedError, errors_translated, safe
 from selectllm.llm.openai_models import Listing, list_models
 from selectllm.llm.openai_replies import read_reply
 
@@ -62,21 +63,53 @@ class OpenAIModel:
                 body = self._dialect.body(request)
                 while True:
                     try:
-                        reply = read_reply(await self._post(self._dialect.path(request), body))
+                        return self._read(await self._post(self._dialect.path(request), body), body)
                     except RefusedError as error:
-                        if error.refusal.is_out_of_room:
-                            return Reply("", "length")
-                        if (text := error.refusal.failed_generation) is not None:
-                            # Read as any other answer, and asked again like one.
-                            return without_secret(Reply(text, "stop"), self._client.api_key)
-                        refused = body
-                        self._dialect.learn_from_refusal(error.refusal, refused)
-                        body = self._dialect.body(request)
+                        if reply := self._learn(error.refusal, body):
+                            return reply
+                        refused, body = body, self._dialect.body(request)
                         if body == refused:
                             raise
-                    else:
-                        self._dialect.learn_from_reply(reply, body)
-                        return without_secret(reply, self._client.api_key)
+
+    async def check_batches(self) -> None:
+        """Raise SelectorUnavailable, and close, where the server has no batches."""
+        try:
+            with self._errors_translated():
+                await self.batches().check()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, ModelError) and not isinstance(error, TransientError):
+                raise SelectorUnavailable(str(error)) from None
+            raise
+
+    def batches(self) -> BatchApi:
+        """The server's batches."""
+        return BatchApi(self._client, self.info.name, self._timeout)
+
+    def line(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """What a batch asks for a request: the path, and the body."""
+        return f"/v1{self._dialect.path(request)}", self._dialect.body(request)
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The fields that the server is known not to take."""
+        return tuple(sorted(self._dialect.refused))
+
+    def read_result(self, request: Request, refused: Collection[str], result: Result) -> Reply:
+        """The reply that a batch's line holds; `refused` are the fields that the request was sent without.
+
+        Raises what `answer` raises; TransientError, too, where a refusal taught which field to do without.
+        """
+        body = self._dialect.body(request, refused)
+        with self._errors_translated():
+            try:
+                return self._read(result.completion(), body)
+            except RefusedError as error:
+                if reply := self._learn(error.refusal, body):
+                    return reply
+                if self._dialect.body(request) == body:
+                    raise
+                raise TransientError(f"{self.info.name} does not take a field of a request", "refused field") from None
 
     async def try_raw_completions(self) -> bool:
         """Ask for log-probabilities by a raw completion from now on, if the server has one; whether it has.
@@ -109,6 +142,21 @@ class OpenAIModel:
         """Close the connections."""
         await self._client.close()
 
+    def _read(self, completion: object, body: dict[str, Any]) -> Reply:
+        reply = read_reply(completion)
+        self._dialect.learn_from_reply(reply, body)
+        return without_secret(reply, self._client.api_key)
+
+    def _learn(self, refusal: Refusal, body: dict[str, Any]) -> Reply | None:
+        """The answer that a refusal stands for, if it does; else learn which fields to do without."""
+        if refusal.is_out_of_room:
+            return Reply("", "length")
+        if (text := refusal.failed_generation) is not None:
+            # Read as any other answer, and asked again like one.
+            return without_secret(Reply(text, "stop"), self._client.api_key)
+        self._dialect.learn_from_refusal(refusal, body)
+        return None
+
     async def _post(self, path: str, body: dict[str, Any]) -> object:
         """What comes for a body; raises RefusedError, also where the server refuses with status 200."""
         from openai import APIStatusError
@@ -121,28 +169,8 @@ class OpenAIModel:
             raise RefusedError(Refusal.in_answer(completion["error"]))
         return completion
 
-    @contextmanager
-    def _errors_translated(self) -> Iterator[None]:
-        """Turn what the client raises into our errors: those that can pass, and those that cannot."""
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-        name = self.info.name
-        try:
-            yield
-        except RefusedError as error:
-            raise error.refusal.error(name, self._client) from None
-        except APIStatusError as error:
-            raise Refusal.of(error).error(name, self._client) from None
-        except (APITimeoutError, TimeoutError):
-            raise TransientError(f"{name} did not answer within {self._timeout:g} s", "timeout") from None
-        except APIConnectionError as error:
-            # The client may stand on httpx or on its successor, whose errors have the same names.
-            cause = type(error.__cause__).__name__
-            if cause in ("RemoteProtocolError", "DecodingError"):
-                raise TransientError(f"{name} was cut off: {cause}", "cut off") from None
-            raise TransientError(f"{name} cannot be reached: {cause}", "connection") from None
-        except ValueError as error:  # half a body is no JSON
-            raise TransientError(f"{name} was cut off: {error}", "cut off") from None
+    def _errors_translated(self) -> AbstractContextManager[None]:
+        return errors_translated(self.info.name, self._client, self._timeout)
 
 
 async def open_openai(

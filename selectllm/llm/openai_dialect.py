@@ -4,6 +4,7 @@ These servers agree on the path and on little else. What decides is what a serve
 """
 
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from selectllm.llm.context_guard import warn_once
@@ -41,14 +42,15 @@ class Dialect:
         """Where a request goes."""
         return "/completions" if request.logprobs and self.continues else "/chat/completions"
 
-    def body(self, request: Request) -> dict[str, Any]:
-        """The body of a request, without what the server has refused."""
+    def body(self, request: Request, refused: Collection[str] | None = None) -> dict[str, Any]:
+        """The body of a request, without what the server has refused, or without other fields."""
+        refused = self.refused if refused is None else set(refused)
         body: dict[str, Any] = {"model": self._model, "temperature": request.temperature, "seed": request.seed}
-        top = FEW_LOGPROBS if "logprobs" in self.refused else MANY_LOGPROBS
+        top = FEW_LOGPROBS if "logprobs" in refused else MANY_LOGPROBS
         if request.logprobs and self.continues:
             body |= {"prompt": request.text, "max_tokens": request.max_tokens, "logprobs": top}
         else:
-            limit = "max_tokens" if "max_completion_tokens" in self.refused else "max_completion_tokens"
+            limit = "max_tokens" if "max_completion_tokens" in refused else "max_completion_tokens"
             body |= {"messages": [{"role": "user", "content": request.text}], limit: request.max_tokens}
             if request.think == "low":
                 body["reasoning_effort"] = "low"
@@ -57,7 +59,7 @@ class Dialect:
             elif request.schema is not None:
                 form = {"name": "answer", "strict": True, "schema": request.schema}
                 body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return {field: value for field, value in body.items() if field not in self.refused & DISPENSABLE.keys()}
+        return {field: value for field, value in body.items() if field not in refused & DISPENSABLE.keys()}
 
     def learn_from_refusal(self, refusal: Refusal, body: dict[str, Any]) -> None:
         """Give up the fields of a body that a refusal is about, if it is about fields at all."""

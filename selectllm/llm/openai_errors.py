@@ -1,6 +1,8 @@
 """What servers say that speak OpenAI's API and refuse a request, and the error of ours that each refusal is."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +78,13 @@ class Refusal:
         status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 200
         return cls(status, _message(error), code)._with_content(error)
 
+    @classmethod
+    def in_batch(cls, status: int, error: Any) -> "Refusal":
+        """What a server says of one request of a batch."""
+        fields = error if isinstance(error, dict) else {}
+        texts = {name: str(value) for name in ("code", "type", "param") if (value := fields.get(name))}
+        return cls(status, _message(error), **texts)._with_content(error)  # type: ignore[arg-type]
+
     def _with_content(self, error: Any) -> "Refusal":
         """The same, with what the error's JSON says of the contents of prompt and answer."""
         error = error if isinstance(error, dict) else {}
@@ -134,6 +143,29 @@ class RefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+@contextmanager
+def errors_translated(name: str, client: "AsyncOpenAI", timeout: float) -> Iterator[None]:
+    """Turn what a client raises, asked for a model of this name, into our errors: what can pass, and what cannot."""
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    try:
+        yield
+    except RefusedError as error:
+        raise error.refusal.error(name, client) from None
+    except APIStatusError as error:
+        raise Refusal.of(error).error(name, client) from None
+    except (APITimeoutError, TimeoutError):
+        raise TransientError(f"{name} did not answer within {timeout:g} s", "timeout") from None
+    except APIConnectionError as error:
+        # The client may stand on httpx or on its successor, whose errors have the same names.
+        cause = type(error.__cause__).__name__
+        if cause in ("RemoteProtocolError", "DecodingError"):
+            raise TransientError(f"{name} was cut off: {cause}", "cut off") from None
+        raise TransientError(f"{name} cannot be reached: {cause}", "connection") from None
+    except ValueError as error:  # half a body is no JSON
+        raise TransientError(f"{name} was cut off: {error}", "cut off") from None
 
 
 def safe(message: object, client: "AsyncOpenAI") -> str:

@@ -293,6 +293,11 @@ def format_plan(plan: dict[str, Any]) -> str:
         lines.append(f"Strategy   {plan['strategy']}: it does not say how much it asks")
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
+    if plan["batches"]:
+        lines.append(
+            f"Batches    at most {plan['batches']:,} one after the other, each within 24 hours, unless answers have to "
+            "be asked for again; prices are halved"
+        )
     lines += _aim_plan(plan)
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     if plan["prompt"]:

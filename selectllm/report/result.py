@@ -103,7 +103,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "likelihoods": steps["likelihoods"].facts if "likelihoods" in steps else None,
         "reasons": reasons and _reasons(reasons),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
-        "cost": _cost(settings, [*steps.values(), log.trial_usage], replies) if replies else None,
+        "cost": _cost(settings, steps.values(), log.trial_usage, replies) if replies else None,
         "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
         "target": steps["targets"].facts if "targets" in steps else None,
         "away_from": steps["too_near"].facts if "too_near" in steps else None,
@@ -189,16 +189,18 @@ def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any
 
 
 def _cost(
-    settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Collection[Mapping[str, Any]]
+    settings: RunSettings, steps: Collection[StepRecord], trial: Usage, facts: Collection[Mapping[str, Any]]
 ) -> dict[str, float] | None:
     """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices."""
+    options = settings.ranking
     prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
-    this_run = settings.ranking.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
+    asked = options.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
+    tried = options.without_batch().cost(trial.paid_prompt_tokens, trial.paid_output_tokens)
     prompts, outputs = (sum(part[name] for part in facts) for name in ("prompt_tokens", "output_tokens"))
-    whole = settings.ranking.cost(prompts, outputs)
-    if this_run is None or whole is None:
+    whole = options.cost(prompts, outputs)
+    if asked is None or tried is None or whole is None:
         return None
-    return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
+    return {"this_run": round(asked + tried, 6), "selection": round(whole, 6)}
 
 
 def _step_record(result: StepResult, earlier: StepRecord | None) -> StepRecord:

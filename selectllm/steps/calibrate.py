@@ -87,7 +87,7 @@ async def _calibrate(context: Context, model: ModelInfo, keys: ApiKeys) -> Calib
         max_refused=len(candidates),
     )
     # Passes are counted here: each is a deal of its own, not the same list again.
-    once = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"passes": 1})})
+    once = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"passes": 1, "batch": False})})
     async with open_ranker(context.store, once, keys, job, context.progress) as ranker:
         started = time.perf_counter()
         if is_pointwise:

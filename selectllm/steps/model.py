@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -54,7 +54,9 @@ async def _model_info(context: Context, keys: ApiKeys) -> ModelInfo:
     settings = context.settings
     hosts = await open_model(settings.selector, settings.ranking, keys)
     await hosts.close()
-    return await decide_thinking(context, hosts.info, cost_limit(settings, (0, 0)), keys)
+    # One question, which is asked at once: nobody waits a day to know how the others are to be asked.
+    alone = settings.model_copy(update={"ranking": settings.ranking.without_batch()})
+    return await decide_thinking(replace(context, settings=alone), hosts.info, cost_limit(alone, (0, 0)), keys)
 
 
 @asynccontextmanager
@@ -100,7 +102,7 @@ def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit
     """What the rest of the run may cost."""
     options = settings.ranking
     max_cost = math.inf if options.max_cost is None else options.max_cost
-    return CostLimit(max_cost, options.price_in / 1e6, options.price_out / 1e6, paid_before)
+    return CostLimit(max_cost, *options.token_prices, paid_before)
 
 
 def allowed(settings: RunSettings, count: int) -> int:

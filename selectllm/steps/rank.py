@@ -106,7 +106,7 @@ def _rank_page(
     limits = allowed(settings, questions), allowed(settings, len(candidates))
     job = Job("rankings", model, questions, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
-        if context.executor.is_remote:
+        if context.executor.is_remote and not settings.ranking.batch:  # of which there is nothing to share
             ranks, stats = _rank_remotely(context, job, unranked)
         else:
             keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise

@@ -39,8 +39,8 @@ def test_the_set_of_options_is_fixed() -> None:
             "output-column", "turn", "role-map",
             "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
-            "reask", "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot", "requery",
-            "no-validate", "expectations", "data-docs",
+            "batch", "reask", "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot",
+            "requery", "no-validate", "expectations", "data-docs",
         )
     }  # fmt: skip
     assert {flag_of(path, FlowSettings) for path, _ in options(FlowSettings)} == {
@@ -184,6 +184,7 @@ def test_options_become_settings() -> None:
         (["--max-cost", "5"], "--max-cost needs --price-in or --price-out"),
         (["--mode", "pointwise", "--selector", "scripted:first"], "scripted selectors rank lists"),
         (["--reasons", "--selector", "scripted:first"], "--reasons needs a model: scripted selectors go by a rule"),
+        (["--batch", "--selector", "ollama:m"], "--batch needs a selector openai:MODEL: ollama:m takes no batches"),
         (["--diversity", "2"], "--diversity should be less than or equal to 1, not '2'"),
         (["--near-duplicate", "0"], "--near-duplicate should be greater than 0, not '0'"),
         (["--near-duplicate", "1.1"], "--near-duplicate should be less than or equal to 1, not '1.1'"),

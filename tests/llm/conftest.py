@@ -9,3 +9,11 @@ def no_openai_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selectllm.llm.openai._answered", set())
     for name in ("API_KEY", "BASE_URL", "ORG_ID", "PROJECT_ID", "ADMIN_KEY", "CUSTOM_HEADERS"):
         monkeypatch.delenv(f"OPENAI_{name}", raising=False)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait long: for a batch, or after a failure."""
+    monkeypatch.setattr("selectllm.llm.batch_server.FIRST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("selectllm.llm.batcher.QUEUE_SECONDS", 0.01)
+    monkeypatch.setattr("selectllm.llm.backoff.FIRST_SECONDS", 0.01)

@@ -115,6 +115,10 @@ class RankingServer(Server):
     async def reply(self, request: requests.Request) -> Response:
         body = json.loads(await request.body())
         self.seen.append(body)
+        return self.answer(body)
+
+    def answer(self, body: dict[str, Any]) -> Response:
+        """The answer to a request, however it came."""
         text = body["messages"][0]["content"]
         answer = [f"{number} " for number in range(1, 101)]
         if form := body.get("response_format"):

@@ -8,7 +8,8 @@ import pytest
 from selectllm import pipeline, select
 from selectllm.errors import CostExceeded, TooManyAbstained
 from selectllm.execution import WorkItem
-from selectllm.settings import RunSettings
+from selectllm.llm.hosts import HostPool
+from selectllm.settings import RankingSettings, RunSettings
 from selectllm.steps.context import Context
 from selectllm.steps.rank import Batch
 from selectllm.store import Store
@@ -82,3 +83,17 @@ def test_no_batch_starts_after_too_many_abstentions(
     with pytest.raises(TooManyAbstained):
         run(make_run(rows=240, queries={"size": 4}), workers)
     assert (len(workers.batches), workers.is_closed) == (1, True)
+
+
+def test_batches_of_a_model_server_are_sent_by_the_run_itself(
+    make_run: MakeRun, workers: Workers, fake_model: Callable[..., FakeModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fake_model()
+
+    async def open_batch_pool(*_: object) -> HostPool:
+        return HostPool([model], RankingSettings(), model.info)
+
+    monkeypatch.setattr("selectllm.llm.batch_pool.open_batch_pool", open_batch_pool)
+    run(make_run(rows=240, queries={"size": 4}, selector="openai:m", ranking={"batch": True}), workers)
+    assert workers.batches == []
+    assert len(model.asked) >= 60
