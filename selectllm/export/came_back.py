@@ -1,6 +1,6 @@
 """Reads files of annotations: exports of Label Studio, Argilla and OpenAI's batches, and tables of ids and answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,14 +50,19 @@ def read_annotations(location: str, answer_column: str | None = None) -> tuple[l
     names, columns = list(records.columns), [values(column) for column in records.columns.values()]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     name = redact_url(location)
-    if answer_column is None and "data" in names and "annotations" in names:
+    if answer_column is None and _all_are(rows, data=Mapping, annotations=list):
         return [annotation for task in rows for annotation in _of_task(task, name)], records.faults
-    if answer_column is None and "fields" in names and "responses" in names:
+    if answer_column is None and _all_are(rows, fields=Mapping, responses=Mapping):
         return [annotation for record in rows for annotation in _of_argilla(record)], records.faults
     if answer_column is None and "custom_id" in names and "response" in names:
         return [_of_batch(record, name) for record in rows], records.faults
     column = _answer_column(records, answer_column, name)
     return [_of_table(record, column, name) for record in rows], records.faults
+
+
+def _all_are(rows: Sequence[Record], **types: type) -> bool:
+    """Whether all rows have values of these types in these columns, as no table of a pool's own columns happens to."""
+    return bool(rows) and all(isinstance(row.get(name), type_) for row in rows for name, type_ in types.items())
 
 
 def _answer_column(records: Records, named: str | None, location: str) -> str:
@@ -74,8 +79,8 @@ def _answer_column(records: Records, named: str | None, location: str) -> str:
 
 def _of_task(task: Record, location: str) -> Iterator[Annotation]:
     """The annotations of a task of Label Studio's JSON export; Skip cancels one."""
-    data = task["data"] if isinstance(task["data"], Mapping) else {}
-    for annotation in task["annotations"] or ():
+    data = task["data"]
+    for annotation in task["annotations"]:
         if not isinstance(annotation, Mapping):
             continue
         results = [result for result in annotation.get("result") or () if isinstance(result, Mapping)]
@@ -94,7 +99,7 @@ def _of_task(task: Record, location: str) -> Iterator[Annotation]:
 
 def _of_argilla(record: Record) -> Iterator[Annotation]:
     """The responses of an Argilla record, one annotation for each user."""
-    responses = record["responses"] if isinstance(record["responses"], Mapping) else {}
+    responses = record["responses"]
     by_user: dict[str, dict[str, str]] = {}
     for question in (ANSWER, PROBLEM):
         for response in responses.get(question) or ():

@@ -18,7 +18,8 @@ def write_new(path: Path, files: Mapping[str, bytes], store: str) -> tuple[Path,
     other content is there or the path cannot be written; StoreError where writing fails.
     """
     places = {path / name if name else path: content for name, content in files.items()}
-    _check_place(path, store)
+    for place in places:
+        _check_place(place, store)
     missing = {place: content for place, content in places.items() if not _is_written(place, content)}
     try:
         for place, content in missing.items():
@@ -47,8 +48,7 @@ def _check_place(path: Path, store: str) -> None:
     kept, real = local_path(store), Path(os.path.realpath(path))
     if kept is not None and real.is_relative_to(os.path.realpath(kept / LAYOUT)):
         raise UsageError(f"{str(path)!r} is in the store, which is for runs alone: name another path")
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    folder = existing if existing.is_dir() or existing != path.absolute() else existing.parent
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         fault = "may not be written to" if folder.is_dir() else "is a file"
         raise UsageError(f"{str(path)!r} cannot be written: {str(folder)!r} {fault}")
