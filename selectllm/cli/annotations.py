@@ -1,6 +1,7 @@
 """`selectllm annotations`: what came back from annotators, and a training file of it."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
@@ -11,6 +12,25 @@ from selectllm.errors import UsageError
 from selectllm.export.names import Several, Training
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainingOptions:
+    """A file to train on, of the answered rows."""
+
+    to: Annotated[Training | None, Parameter(help="Also write the answered rows to train on, in this layout.")] = None
+    out: Annotated[str | None, Parameter(help="The new file, of JSON lines, that `--to` writes.")] = None
+    several: Annotated[
+        Several,
+        Parameter(
+            help="Which answers to write of a row that several annotators answered: the earliest, the longest, "
+            "each different one, or the earliest where all agree and none otherwise."
+        ),
+    ] = "first"
+
+
+NO_TRAINING: Final = TrainingOptions()
+
+
 def annotations(
     files: Annotated[
         tuple[str, ...],
@@ -18,15 +38,7 @@ def annotations(
     ],
     /,
     *,
-    to: Annotated[Training | None, Parameter(help="Also write the answered rows to train on, in this layout.")] = None,
-    out: Annotated[str | None, Parameter(help="The new file, of JSON lines, that `--to` writes.")] = None,
-    several: Annotated[
-        Several,
-        Parameter(
-            help="Which answers to write of a row that several annotators answered: the earliest, the longest, "
-            "each different one, or the earliest where all agree and none otherwise."
-        ),
-    ] = "first",
+    training: TrainingOptions = NO_TRAINING,
     answer_column: Annotated[
         str | None, Parameter(help="Column of a table that holds the answers. Recognised when not given.")
     ] = None,
@@ -49,11 +61,12 @@ def annotations(
 
     if not files:
         raise UsageError("no file of annotations is named")
-    if (to is None) != (out is None):
+    layout, path = training.to, training.out
+    if (layout is None) != (path is None):
         raise UsageError("--to and --out go together: the layout of the training file, and its path")
     annotated = compare_annotations(Store(store), files, run, answer_column)
     record, text = annotated.record(), format_annotations(annotated)
-    if to is not None and out is not None:
-        record["training"] = {"file": out, "rows": write_training(annotated, to, out, several)}
-        text += f"\nWrote {record['training']['rows']:,} rows to train on ({to}): {out}"
+    if layout is not None and path is not None:
+        record["training"] = {"file": path, "rows": write_training(annotated, layout, path, training.several)}
+        text += f"\nWrote {record['training']['rows']:,} rows to train on ({layout}): {path}"
     print_either(record, text, json=json)

@@ -9,6 +9,9 @@ from selectllm.cli.artifacts import DEFAULT_STORE, Location
 from selectllm.cli.explain import Run
 from selectllm.cli.printing import Json, print_either
 from selectllm.export.names import Target
+from selectllm.export.options import ExportOptions
+
+NO_OPTIONS = ExportOptions()
 
 NEXT = {
     "label-studio": "In Label Studio: create a project, paste interface.xml as its labelling code, import tasks.json.",
@@ -25,13 +28,7 @@ def export(
     *,
     to: Annotated[Target, Parameter(help="What to write: see above.")],
     run: Run = None,
-    prefill: Annotated[
-        bool, Parameter(help="Show the pool's own answers as drafts to be corrected (label-studio, argilla).")
-    ] = False,
-    raw: Annotated[
-        bool, Parameter(help="Leave texts as they are that a spreadsheet would run as formulas (csv).")
-    ] = False,
-    model: Annotated[str | None, Parameter(help="The model that is to answer (openai-batch).")] = None,
+    options: ExportOptions = NO_OPTIONS,
     store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
@@ -46,10 +43,9 @@ def export(
 
     Examples: `selectllm export for-label-studio --to label-studio`, `selectllm export chosen.csv --to csv`
     """
-    from selectllm.export.export import ExportOptions, export_selection
+    from selectllm.export.export import export_selection
     from selectllm.store import Store
 
-    options = ExportOptions(prefill=prefill, raw=raw, model=model)
     exported = export_selection(Store(store), to, path, run, options)
     text = f"Wrote {exported.rows:,} rows of run {exported.run}: {', '.join(map(str, exported.files))}"
     if sys.stdout.isatty() and to in NEXT:

@@ -79,30 +79,24 @@ def _answer_column(records: Records, named: str | None, location: str) -> str:
 
 def _of_task(task: Record, location: str) -> Iterator[Annotation]:
     """The annotations of a task of Label Studio's JSON export; Skip cancels one."""
-    data = task["data"]
-    for annotation in task["annotations"]:
-        if not isinstance(annotation, Mapping):
-            continue
-        results = [result for result in annotation.get("result") or () if isinstance(result, Mapping)]
-        found = {name: [r["value"] for r in results if r.get("from_name") == name] for name in (ANSWER, PROBLEM)}
-        skipped = PROBLEMS[0] if annotation.get("was_cancelled") else ""
-        by = annotation.get("completed_by")
-        annotator = (by.get("email") or by.get("id")) if isinstance(by, Mapping) else by
-        yield Annotation(
-            _text(data.get(ROW_ID)) or None,
-            _text(found[ANSWER]),
-            _text(annotator) or location,
-            skipped or _text(found[PROBLEM]),
-            _time(annotation),
+    id = _text(task["data"].get(ROW_ID)) or None
+    for annotation in _records(task["annotations"]):
+        results = _records(annotation.get("result"))
+        answer, problem = (
+            _text([result.get("value") for result in results if result.get("from_name") == name])
+            for name in (ANSWER, PROBLEM)
         )
+        by = annotation.get("completed_by")
+        annotator = _text(by.get("email") or by.get("id")) if isinstance(by, Mapping) else _text(by)
+        problem = PROBLEMS[0] if annotation.get("was_cancelled") else problem
+        yield Annotation(id, answer, annotator or location, problem, _time(annotation))
 
 
 def _of_argilla(record: Record) -> Iterator[Annotation]:
     """The responses of an Argilla record, one annotation for each user."""
-    responses = record["responses"]
     by_user: dict[str, dict[str, str]] = {}
     for question in (ANSWER, PROBLEM):
-        for response in responses.get(question) or ():
+        for response in _records(record["responses"].get(question)):
             user = by_user.setdefault(_text(response.get("user_id")), {})
             status = response.get("status")  # the SDK's own files have none
             user[question] = "" if status == "draft" else _text(response.get("value"))
@@ -114,10 +108,10 @@ def _of_argilla(record: Record) -> Iterator[Annotation]:
 
 def _of_batch(record: Record, location: str) -> Annotation:
     """A line of the output of one of OpenAI's batches; the model is the annotator."""
-    response = record["response"] if isinstance(record["response"], Mapping) else {}
-    body = response.get("body") or {}
-    choices = body.get("choices") or [{}]
-    answer = _text((choices[0].get("message") or {}).get("content"))
+    response = _record(record["response"])
+    body = _record(response.get("body"))
+    messages = [_record(choice.get("message")) for choice in _records(body.get("choices"))]
+    answer = _text(messages[0].get("content")) if messages else ""
     problem = FAILED if record.get("error") or response.get("status_code") != 200 else ""
     return Annotation(_text(record["custom_id"]) or None, answer, _text(body.get("model")) or location, problem)
 
@@ -128,6 +122,14 @@ def _of_table(record: Record, column: str, location: str) -> Annotation:
     annotator = next((_text(record[name]) for name in _ANNOTATORS if _text(record.get(name))), location)
     answer, problem = (_text(record.get(name)) for name in (column, PROBLEM))
     return Annotation(_text(id) or None, answer, annotator, problem, _time(record))
+
+
+def _record(value: Any) -> Record:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _records(value: Any) -> list[Record]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def _time(record: Record) -> str:

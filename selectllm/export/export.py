@@ -12,23 +12,11 @@ from selectllm.export.hugging_face import dataset_files
 from selectllm.export.label_studio import label_studio_files
 from selectllm.export.names import Target
 from selectllm.export.openai_batch import batch_file
+from selectllm.export.options import ExportOptions
 from selectllm.export.spreadsheet import csv_file
 from selectllm.pool.json_lines import json_lines
 from selectllm.store import Store
 from selectllm.store.tables import to_parquet
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What only some targets have.
-
-    `prefill` shows the pool's own answers to annotators as a draft (label-studio, argilla). `raw` leaves texts as they
-    are that a spreadsheet would take for formulas (csv). `model` is asked for the answers (openai-batch).
-    """
-
-    prefill: bool = False
-    raw: bool = False
-    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +33,8 @@ class Exported:
         return {**asdict(self), "files": [str(file) for file in self.files]}
 
 
+NO_OPTIONS: Final = ExportOptions()
+
 _OF: Final[dict[str, tuple[Target, ...]]] = {
     "prefill": ("label-studio", "argilla"),
     "raw": ("csv",),
@@ -53,7 +43,7 @@ _OF: Final[dict[str, tuple[Target, ...]]] = {
 
 
 def export_selection(
-    store: Store, to: Target, path: str | Path, run: str | None = None, options: ExportOptions = ExportOptions()
+    store: Store, to: Target, path: str | Path, run: str | None = None, options: ExportOptions = NO_OPTIONS
 ) -> Exported:
     """Write the rows that a run chose, by default the latest, for a target.
 

@@ -14,8 +14,9 @@ import pytest
 from selectllm import pool, select
 from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
-from selectllm.export.export import ExportOptions, export_selection
+from selectllm.export.export import export_selection
 from selectllm.export.names import Target
+from selectllm.export.options import ExportOptions
 from selectllm.report.result import Result
 from selectllm.store.runs import list_runs
 from tests import hostile

@@ -13,8 +13,9 @@ import yaml
 
 from selectllm import pool, select
 from selectllm.errors import UsageError
-from selectllm.export.export import ExportOptions, export_selection
+from selectllm.export.export import export_selection
 from selectllm.export.label_studio import _TAKEN
+from selectllm.export.options import ExportOptions
 from selectllm.llm.model import Request
 from selectllm.report.result import Result
 from tests.conftest import by_id
