@@ -59,8 +59,6 @@ def annotations(
     from selectllm.export.training import write_training
     from selectllm.store import Store
 
-    if not files:
-        raise UsageError("no file of annotations is named")
     layout, path = training.to, training.out
     if (layout is None) != (path is None):
         raise UsageError("--to and --out go together: the layout of the training file, and its path")

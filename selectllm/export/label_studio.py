@@ -3,6 +3,7 @@
 The format of tasks and predictions: https://labelstud.io/guide/tasks and https://labelstud.io/guide/predictions.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from selectllm.export.chosen import Chosen
@@ -17,7 +18,7 @@ INTERFACE: Final = "interface.xml"
 _EXPORTED: Final = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
 """Names under which the exports JSON-MIN and CSV write facts of their own over a task's data: `id` is the task's."""
 
-_SHOWN: Final = ("instruction", "input", "picked_by", "reason")
+_SHOWN: Final = ("instruction", "input", "score", "picked_by", "reason")
 
 _TAKEN: Final = (ROW_ID, ORDER, PROMPT, ANSWER, PROBLEM, *_SHOWN, *_EXPORTED)
 
@@ -39,25 +40,35 @@ def label_studio_files(chosen: Chosen, *, prefill: bool) -> dict[str, bytes]:
     With `prefill` the pool's own answer is a prediction, which Label Studio can show as a draft.
     """
     names = renamed(chosen.carried, _TAKEN)
-    tasks = [_task(row, names, prefill=prefill) for row in chosen.rows()]
+    rows = chosen.rows()
+    scaled = _scaled([row["score"] for row in rows])
+    tasks = []
+    for row, score in zip(rows, scaled, strict=True):
+        task: dict[str, Any] = {"data": _data(row, names)}
+        known = row.get("output") if prefill else None
+        if predictions := _predictions(known, score, f"selectllm {row['strategy']}"):
+            task["predictions"] = predictions
+        tasks.append(storable(task))
     return {TASKS: json_list(tasks), INTERFACE: _INTERFACE.encode()}
 
 
-def _task(row: dict[str, Any], names: dict[str, str], *, prefill: bool) -> dict[str, Any]:
+def _data(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     data = {ROW_ID: row["id"], ORDER: row["order"], PROMPT: prompt_of(row["instruction"], row["input"])}
     data |= {name: row[name] for name in _SHOWN if row.get(name) is not None}
-    data |= {new: row[name] for name, new in names.items()}
-    task: dict[str, Any] = {"data": data}
-    if predictions := _predictions(row, prefill=prefill):
-        task["predictions"] = predictions
-    return dict(storable(task))
+    return data | {new: row[name] for name, new in names.items()}
 
 
-def _predictions(row: dict[str, Any], *, prefill: bool) -> list[dict[str, Any]]:
-    """The strategy's score, by which tasks can be sorted, and the known answer where it is to be shown."""
-    output = row.get("output") if prefill else None
-    if output is None and row["score"] is None:
+def _predictions(known: str | None, score: float | None, version: str) -> list[Any]:
+    """The scaled score, by which tasks can be sorted, and the known answer where it is to be shown."""
+    if known is None and score is None:
         return []
-    result = {"from_name": ANSWER, "to_name": PROMPT, "type": "textarea", "value": {"text": [output]}}
-    score = {} if row["score"] is None else {"score": row["score"]}
-    return [{"model_version": f"selectllm {row['strategy']}", **score, "result": [result] if output else []}]
+    shown = {"from_name": ANSWER, "to_name": PROMPT, "type": "textarea", "value": {"text": [known]}}
+    scored = {} if score is None else {"score": score}
+    return [{"model_version": version, **scored, "result": [] if known is None else [shown]}]
+
+
+def _scaled(scores: Sequence[float | None]) -> list[float | None]:
+    """Scores from 0 to 1, the only ones that a prediction may have: the best chosen row's is 1, the last one's 0."""
+    known = [score for score in scores if score is not None]
+    lowest, spread = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    return [None if score is None else (score - lowest) / spread if spread else 1.0 for score in scores]

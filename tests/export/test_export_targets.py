@@ -74,11 +74,12 @@ def test_scores_and_known_answers_become_predictions(make_run: MakeRun, tmp_path
         {"from_name": "answer", "to_name": "prompt", "type": "textarea", "value": {"text": ["Oxide."]}}
     ]
     assert shown["Name 3 colours."] is None
-    longest = select(make_run(budget=3, strategy="longest"))
+    longest = select(make_run(budget=20, strategy="longest"))
     export_selection(longest.store, "label-studio", tmp_path / "longest")
     scored = json.loads((tmp_path / "longest" / "tasks.json").read_text())
+    assert [task["data"]["score"] for task in scored] == longest.table()["score"].to_pylist()
     scores = [task["predictions"][0]["score"] for task in scored]
-    assert scores == longest.table()["score"].to_pylist()
+    assert (scores[0], scores[-1]) == (1, 0)
     assert scores == sorted(scores, reverse=True)
 
 
