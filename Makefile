@@ -75,7 +75,7 @@ docs: setup-docs  ## the site in `site`, without the internet
 wheel: setup  ## the library as a wheel to install elsewhere, in `dist`
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-test-all: test $(READY_ALL) $(READY_DOCS) $(READY_ANNOTATORS)  ## and the long tests: kills, full disks, services, Dask and Ray, tools
+test-all: test $(READY_ALL) $(READY_DOCS) $(READY_ANNOTATORS)  ## and the long tests: kills, full disks, services, Dask and Ray, annotators' tools
 	$(BIN)/pytest -m slow
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
