@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from selectllm.export.annotations import Annotated
+from selectllm.export.annotations import AnnotatedSelection
 from selectllm.pool.parse import first_reasons
 from selectllm.text import join_names
 
@@ -14,7 +14,7 @@ DIGITS: Final = 8
 """Of an id, enough to find it."""
 
 
-def format_annotations(annotated: Annotated) -> str:
+def format_annotations(annotated: AnnotatedSelection) -> str:
     """Counts of rows first, then what is to be looked at, each with the first rows by their ids."""
     counts, run = annotated.record()["counts"], annotated.chosen.record.run
     lines = [
@@ -23,9 +23,8 @@ def format_annotations(annotated: Annotated) -> str:
         f"{counts['missing']:,} missing."
     ]
     if annotated.agreement is not None:
-        lines.append(
-            f"{counts['several']:,} rows have answers of several annotators, of which {annotated.agreement:.0%} agree."
-        )
+        agreed = f"{annotated.agreement:.0%} of the pairs agree."
+        lines.append(f"{counts['several']:,} rows have answers of several annotators: {agreed}")
     if annotated.problems:
         lines.append("Problems: " + ", ".join(f"{name} {count:,}" for name, count in annotated.problems.items()))
     doubled = [f"{id[:DIGITS]} by {annotator}" for id, annotator in annotated.doubled]
@@ -34,7 +33,7 @@ def format_annotations(annotated: Annotated) -> str:
         "Skipped": _short(annotated.skipped),
         "Empty": _short(annotated.empty),
         "Disputed": _short(annotated.disputed),
-        "Annotated more than once by one annotator, of which the latest counts": doubled,
+        "AnnotatedSelection more than once by one annotator, of which the latest counts": doubled,
         "Not in the selection": annotated.unknown,
     }
     lines += [f"{title}: {join_names(names, SHOWN)}" for title, names in notes.items() if names]

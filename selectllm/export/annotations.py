@@ -13,7 +13,7 @@ from selectllm.store import Store
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedSelection:
     """What came back about the rows of a selection; `answered + skipped + empty + missing` are all its rows.
 
     All ids are in the selection's order. `answers` holds those of each answered row, one for each annotator, the
@@ -60,7 +60,7 @@ class Annotated:
 
 def compare_annotations(
     store: Store, files: Iterable[str], run: str | None = None, answer_column: str | None = None
-) -> Annotated:
+) -> AnnotatedSelection:
     """Read files of annotations and join them with the rows that a run chose, by default the latest.
 
     Raises UsageError for a run that is not there, or a file that cannot be read or holds no answers; StoreError when
@@ -77,7 +77,9 @@ def compare_annotations(
     return _joined(chosen, annotations, faults)
 
 
-def _joined(chosen: Chosen, annotations: Sequence[Annotation], faults: Mapping[str, Mapping[int, str]]) -> Annotated:
+def _joined(
+    chosen: Chosen, annotations: Sequence[Annotation], faults: Mapping[str, Mapping[int, str]]
+) -> AnnotatedSelection:
     ids: list[str] = chosen.table["id"].to_pylist()
     by_row: dict[str, dict[str, Annotation]] = {id: {} for id in ids}
     times: Counter[tuple[str, str]] = Counter()
@@ -97,7 +99,7 @@ def _joined(chosen: Chosen, annotations: Sequence[Annotation], faults: Mapping[s
     equal = {id: [_normal(a) == _normal(b) for a, b in combinations(answers[id], 2)] for id in several}
     pairs = [is_equal for id in several for is_equal in equal[id]]
     counted = [annotation for row in by_row.values() for annotation in row.values()]
-    return Annotated(
+    return AnnotatedSelection(
         chosen=chosen,
         read=len(annotations),
         answers=answers,

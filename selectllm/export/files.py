@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 
 from selectllm.errors import StoreError, UsageError
@@ -23,7 +24,7 @@ def write_new(path: Path, files: Mapping[str, bytes], store: str) -> tuple[Path,
     missing = {place: content for place, content in places.items() if not _is_written(place, content)}
     try:
         for place, content in missing.items():
-            remove_stale_temp_files(place.parent.glob(temporary_pattern(place.name)))
+            remove_stale_temp_files(place.parent.glob(temporary_pattern(escape(place.name))))
             write_atomically(place, content)
     except OSError as error:
         raise StoreError(f"{str(path)!r} cannot be written: {error.strerror}. Mend that, then run again") from error

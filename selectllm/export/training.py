@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from selectllm.errors import UsageError
-from selectllm.export.annotations import Annotated
+from selectllm.export.annotations import AnnotatedSelection
 from selectllm.export.files import write_new
 from selectllm.export.names import Several, Training
 from selectllm.export.turns import messages_of
@@ -14,7 +14,7 @@ from selectllm.text import json_text
 _FROM: Final = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
-def write_training(annotated: Annotated, to: Training, path: str | Path, several: Several = "first") -> int:
+def write_training(annotated: AnnotatedSelection, to: Training, path: str | Path, several: Several = "first") -> int:
     """Write the answered rows as JSON lines, each with its id, in the selection's order; returns how many.
 
     `path` is a new file: nothing that exists is written over. Raises UsageError where it cannot be taken or nothing was
@@ -30,7 +30,7 @@ def write_training(annotated: Annotated, to: Training, path: str | Path, several
     return len(rows)
 
 
-def training_rows(annotated: Annotated, to: Training, several: Several = "first") -> list[dict[str, Any]]:
+def training_rows(annotated: AnnotatedSelection, to: Training, several: Several = "first") -> list[dict[str, Any]]:
     """The rows of a training file."""
     columns = annotated.chosen.columns
     rows = [row for row in annotated.chosen.rows() if row["id"] in annotated.answers]
@@ -53,7 +53,7 @@ def training_rows(annotated: Annotated, to: Training, several: Several = "first"
     ]
 
 
-def _answers(annotated: Annotated, id: str, several: Several) -> list[str]:
+def _answers(annotated: AnnotatedSelection, id: str, several: Several) -> list[str]:
     """The answers of a row that count."""
     answers = [annotation.answer for annotation in annotated.answers[id]]
     match several:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from selectllm import pool, select
 from selectllm.cli.main import main
 from selectllm.errors import PoolError, UsageError
-from selectllm.export.annotations import Annotated, compare_annotations
+from selectllm.export.annotations import AnnotatedSelection, compare_annotations
 from selectllm.export.came_back import read_annotations
 from selectllm.export.export import export_selection
 from selectllm.export.training import training_rows, write_training
@@ -47,7 +47,7 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     return run
 
 
-def counts(annotated: Annotated) -> dict[str, int]:
+def counts(annotated: AnnotatedSelection) -> dict[str, int]:
     """The counts that are not 0, but for rows and annotations."""
     found: dict[str, int] = annotated.record()["counts"]
     assert found["answered"] + found["skipped"] + found["empty"] + found["missing"] == found["rows"]
@@ -207,7 +207,7 @@ def test_any_table_with_ids_and_answers_is_read(result: Result, ids: list[str], 
 
 
 @pytest.fixture
-def annotated(make_run: MakeRun, tmp_path: Path) -> Annotated:
+def annotated(make_run: MakeRun, tmp_path: Path) -> AnnotatedSelection:
     chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hello"}]
     rows = [{"instruction": "Sum up.", "input": "A text."}, {"conversations": chat}]
     result = chosen_from(rows, make_run, tmp_path)
@@ -219,7 +219,7 @@ def annotated(make_run: MakeRun, tmp_path: Path) -> Annotated:
     return compare_annotations(result.store, [write_json(tmp_path / "back.json", tasks)])
 
 
-def test_several_answers_are_settled_as_asked(annotated: Annotated) -> None:
+def test_several_answers_are_settled_as_asked(annotated: AnnotatedSelection) -> None:
     def outputs(several: Any) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for row in training_rows(annotated, "alpaca", several):
@@ -234,7 +234,7 @@ def test_several_answers_are_settled_as_asked(annotated: Annotated) -> None:
         outputs("best")
 
 
-def test_layouts_of_training_files(annotated: Annotated, tmp_path: Path) -> None:
+def test_layouts_of_training_files(annotated: AnnotatedSelection, tmp_path: Path) -> None:
     ids = {row["instruction"]: row["id"] for row in annotated.chosen.rows()}
     rows = {row["id"]: row for row in training_rows(annotated, "alpaca")}
     assert rows[ids["Sum up."]] == {
@@ -252,7 +252,7 @@ def test_layouts_of_training_files(annotated: Annotated, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("to", ["alpaca", "messages", "sharegpt"])
-def test_training_files_are_pools_that_name_their_rows(to: Any, annotated: Annotated, tmp_path: Path) -> None:
+def test_training_files_are_pools_that_name_their_rows(to: Any, annotated: AnnotatedSelection, tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     assert write_training(annotated, to, path) == 2
     parsed = pool.parse(pool.fetch(str(path)), pool.Columns())
@@ -297,7 +297,7 @@ def test_the_command_reports_and_writes_a_training_file(
     assert (code, err) == (0, "")
     assert "Read 5 annotations of the 6 rows" in out
     assert "2 rows answered, 1 skipped, 0 left empty, 3 missing." in out
-    assert "1 rows have answers of several annotators, of which 0% agree." in out
+    assert "1 rows have answers of several annotators: 0% of the pairs agree." in out
     assert f"Disputed: {ids[0][:8]}\n" in out
     assert f"{ids[1][:8]} by 1" in out
     assert f"Wrote 2 rows to train on (messages): {train}" in out

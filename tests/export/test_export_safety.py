@@ -119,6 +119,16 @@ def test_a_full_disk_leaves_no_part_of_a_file(result: Result, tmp_path: Path, mo
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_any_name_of_a_file_will_do(result: Result, tmp_path: Path) -> None:
+    foreign = tmp_path / ".a.0123abcd.tmp"
+    foreign.write_text("mine")
+    os.utime(foreign, (0, 0))
+    for name in ("[a]", "**", "odd ** name?.csv", "ünï.csv"):
+        export_selection(result.store, "csv", tmp_path / name)
+        assert (tmp_path / name).is_file()
+    assert foreign.read_text() == "mine"
+
+
 def test_places_that_cannot_be_written_are_named(result: Result, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="file' is a file"):
@@ -186,6 +196,7 @@ def test_a_csv_of_hostile_texts_names_its_rows_to_us_again(everything: Result, t
     assert named >= set(everything.table()["id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows_are_written_in_seconds(make_run: MakeRun, tmp_path: Path) -> None:
     rows = [{"instruction": f"Task {n}: " + "word " * 40, "input": "text " * 40, "tag": n} for n in range(20_000)]
     result = chosen_from(rows, make_run, tmp_path)
