@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_ALL := $(VENV)/.ready-all
 READY_DOCS := $(VENV)/.ready-docs
+ANNOTATORS := .venv-annotators
+READY_ANNOTATORS := $(ANNOTATORS)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 PARALLEL := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -34,6 +36,13 @@ $(READY): pyproject.toml constraints.txt
 $(READY_ALL): $(READY)
 	$(PIP) --constraint constraints.txt --editable '.[dask,ray]'
 	touch $(READY_ALL)
+
+# The tools that `selectllm export` writes for, in an environment of their own: Label Studio wants other versions than we do.
+$(READY_ANNOTATORS): constraints-annotators.txt
+	$(PYTHON) -m venv $(ANNOTATORS)
+	$(ANNOTATORS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-annotators.txt \
+		label-studio argilla datasets
+	touch $(READY_ANNOTATORS)
 
 setup-docs: $(READY_DOCS)
 
@@ -66,7 +75,7 @@ docs: setup-docs  ## the site in `site`, without the internet
 wheel: setup  ## the library as a wheel to install elsewhere, in `dist`
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-test-all: test $(READY_ALL) $(READY_DOCS)  ## and the long tests: kills, full disks, services, Dask and Ray
+test-all: test $(READY_ALL) $(READY_DOCS) $(READY_ANNOTATORS)  ## and the long tests: kills, full disks, services, Dask and Ray, annotators' tools
 	$(BIN)/pytest -m slow
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
@@ -99,4 +108,4 @@ screenshots: setup  ## the pictures in docs/images, of a real run; wants Chromiu
 	$(BIN)/python -m deployments.screenshots
 
 clean:  ## remove what `make` and runs have made here, but not the artifacts that were paid for
-	rm -rf $(VENV) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov site build dist
+	rm -rf $(VENV) $(ANNOTATORS) selection .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov site build dist

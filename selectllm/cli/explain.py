@@ -7,6 +7,8 @@ from cyclopts import Parameter
 from selectllm.cli.artifacts import DEFAULT_STORE, Location
 from selectllm.cli.printing import Json, output_width, print_either
 
+Run = Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")]
+
 
 def explain(
     id: Annotated[
@@ -14,7 +16,7 @@ def explain(
     ],
     /,
     *,
-    run: Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")] = None,
+    run: Run = None,
     store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> None:

@@ -13,10 +13,12 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection
 
 from selectllm import cancellation
+from selectllm.cli.annotations import annotations
 from selectllm.cli.artifacts import artifacts
 from selectllm.cli.compare import compare
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
+from selectllm.cli.export import export
 from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
 from selectllm.cli.select import plan, select
@@ -35,7 +37,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, artifacts):
+    for command in (select, plan, compare, doctor, explain, export, annotations, artifacts):
         app.command(command)
     return app
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from selectllm.errors import PoolError
+from selectllm.pool.annotated import record_ids
 from selectllm.pool.carried import append_carried, check_as_json
 from selectllm.pool.formats import read_records, shown_name, suffix_of
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns, recognise
@@ -185,14 +186,15 @@ def refusal(locations: Sequence[str], refused: str, evidence: BaseModel | None =
 def named_ids(location: str, columns: Columns) -> frozenset[str]:
     """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
 
-    In a table all of these count: a row's `id`, its own texts, and its conversation, read as a pool's are. An id of
-    another system that looks like one of ours names no row, and so does no harm.
+    In a table all of these count: a row's `id`, its own texts, and its conversation, read as a pool's are; and the
+    ids in exports of Label Studio and in OpenAI's batches. An id of another system that looks like one of ours names
+    no row, and so does no harm.
     Raises PoolError where the file cannot be read or names no row.
     """
     of_texts: list[str] = []
     if suffix_of(location):
         records = read_records(fetch_bytes(location), location)
-        named = values(records.columns.get("id", []))
+        named = record_ids(records)
         for instruction in (columns.instruction, *chat_columns(records.columns)):
             with suppress(PoolError):  # its columns are not a pool's
                 as_pool = replace(columns, instruction=instruction, output=None)

@@ -28,7 +28,7 @@ def fresh_copy(tmp_path: Path) -> Path:
     if not READY.is_file():
         pytest.skip("the environment was not made by `make setup`")
     copy = tmp_path / "checkout"
-    kept = shutil.ignore_patterns(".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection")
+    kept = shutil.ignore_patterns(".venv*", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection")
     shutil.copytree(ROOT, copy, ignore=kept)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     for name in ("pyproject.toml", "constraints.txt"):

@@ -41,6 +41,15 @@ def test_all_packages_of_make_setup_are_pinned() -> None:
     assert unpinned == set()
 
 
+def test_the_annotators_tools_are_pinned_each_with_a_reason() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (installed,) = re.findall(r"--constraint constraints-annotators\.txt \\\n\t*(.*)\n", makefile)
+    text = (ROOT / "constraints-annotators.txt").read_text(encoding="utf-8").partition("\n# What those bring along")[0]
+    reasons = dict(re.findall(r"(?m)^(?=# )(?:# .*\n)+?([\w-]+)==(.+)$", text))
+    assert set(installed.split()) <= set(reasons)
+    assert len(reasons) == text.count("==")
+
+
 def test_the_build_packages_are_pinned() -> None:
     assert PROJECT["build-system"]["requires"] == [f"hatchling=={PINS['hatchling']}"]
 

@@ -91,7 +91,7 @@ def _output(example: str, environment: Environment) -> str:
 
 @pytest.mark.slow
 def test_the_library_works_without_prefect(tmp_path: Path) -> None:
-    kept = shutil.ignore_patterns(".venv", ".git", ".*_cache", "__pycache__", "artifacts", "selection")
+    kept = shutil.ignore_patterns(".venv*", ".git", ".*_cache", "__pycache__", "artifacts", "selection")
     shutil.copytree(ROOT, tmp_path / "checkout", ignore=kept)
     make, install, select = blocks("Without Prefect", "sh")[0].splitlines()
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 def checkout(tmp_path: Path) -> Path:
     """A copy of the checkout. Its prefect.yaml can be changed."""
     ignored = shutil.ignore_patterns(
-        ".venv", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection"
+        ".venv*", ".git", ".*_cache", ".hypothesis", "__pycache__", "artifacts", "selection"
     )
     return shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored)
 

@@ -29,7 +29,9 @@ FOREIGN = {
     *("--constraint", "--editable"),  # pip's
     *("--all", "--no-prompt", "--payload", "--resource-id", "--watch"),  # Prefect's
     *("--build", "--detach", "--file", "--scale"),  # docker's
-    *("--always", "--fail", "--output", "--silent"),  # git's and curl's
+    *("--always", "--fail", "--form", "--header", "--output", "--silent"),  # git's and curl's
+    *("--enable-legacy-api-token", "--internal-host", "--no-browser", "--password", "--port"),  # Label Studio's
+    *("--user-token", "--username"),
     "--swa-full",  # llama-server's
     *("--rows", "--selectors", "--texts"),  # the benchmarks'
 }

@@ -1,0 +1,1 @@
+"""Hands a selection to annotators in the formats of their tools, and takes their annotations back."""

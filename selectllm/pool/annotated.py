@@ -1,0 +1,19 @@
+"""Where the ids of rows stand in files that come back from annotation tools and from batches."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from selectllm.pool.records import Records, values
+
+ROW_ID: Final = "row_id"
+"""A row's id in the data of a Label Studio task, whose own exports call the task `id`."""
+
+ID_NAMES: Final = (ROW_ID, "custom_id", "id")
+"""The columns that hold ids of rows, best first: `custom_id` is that of OpenAI's batches."""
+
+
+def record_ids(records: Records) -> list[Any]:
+    """All that may be an id of a row: of the columns of that name, and of the tasks of Label Studio."""
+    named = [value for name in ID_NAMES for value in values(records.columns.get(name, []))]
+    tasks = values(records.columns.get("data", []))
+    return named + [task.get(ROW_ID) for task in tasks if isinstance(task, Mapping)]
