@@ -17,7 +17,10 @@ PAGE: Final = Path(__file__).with_name("cli.md")
 
 WIDTH: Final = 100
 
-COMMANDS: Final = (["select"], ["plan"], ["compare"], ["doctor"], ["explain"], ["artifacts"], ["artifacts", "prune"])
+COMMANDS: Final = (
+    *(["select"], ["plan"], ["compare"], ["doctor"], ["explain"], ["report"]),
+    *(["artifacts"], ["artifacts", "prune"]),
+)
 
 INTRODUCTION: Final = """\
 <!-- Written by docs/cli_reference.py: change selectllm/settings.py and selectllm/cli instead. -->

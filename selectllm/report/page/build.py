@@ -1,4 +1,4 @@
-"""Builds the page of a run from its record and its tables; no model is asked, and nothing is computed that was stored."""
+"""Builds the page of a run from its record and its tables; no model is asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from selectllm.errors import MissingDependency, StoreError, UsageError
 from selectllm.report.format import counts, notes
-from selectllm.report.page import figures, scripts, tables
+from selectllm.report.page import charts, figures, scripts, tables
 from selectllm.report.page.groups import by_cluster, by_columns
 from selectllm.report.page.map import MOST_CHOSEN, MOST_POINTS, PoolMap, draw_map
 from selectllm.report.page.map import SIDE as MAP_SIDE
@@ -29,6 +29,15 @@ MARK: Final = b'<meta name="generator" content="selectllm">'
 
 
 @dataclass(frozen=True)
+class Page:
+    """The page of a run as HTML, and its figures."""
+
+    run: str
+    html: str
+    figures: tuple[figures.Figure, ...]
+
+
+@dataclass(frozen=True)
 class _Map:
     packed: str
     projections: list[str]
@@ -45,7 +54,7 @@ def build_page(store: Store, run: str | None = None, *, umap: bool = True) -> st
     Raises UsageError when the store has no such run, MissingDependency without the extra `report`, StoreError when the
     selection is gone or damaged. What else is gone is named on the page.
     """
-    return _render(RunSource(store, load_run(store, run)), umap=umap)
+    return make_page(store, load_run(store, run), umap=umap).html
 
 
 def check_page(file: str | Path) -> Path:
@@ -66,18 +75,20 @@ def write_page(path: Path, page: str) -> None:
         raise StoreError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
-def keep_page(store: Store, record: RunRecord, *, umap: bool = False) -> str:
-    """Keep the page of a run beside its artifacts; returns its path or URL. Raises as `build_page` does."""
-    name = f"pages/{record.run}.html"
-    store.write_bytes(name, _render(RunSource(store, record), umap=umap).encode())
+def keep_page(store: Store, page: Page) -> str:
+    """Keep the page of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
+    name = f"pages/{page.run}.html"
+    store.write_bytes(name, page.html.encode())
     return store.address(name)
 
 
-def _render(source: RunSource, *, umap: bool) -> str:
+def make_page(store: Store, record: RunRecord, *, umap: bool = True) -> Page:
+    """The page of a run that this is the record of; see `build_page`."""
     try:
         import jinja2
     except ImportError as error:
         raise MissingDependency("jinja2", extra="report", purpose="the page of a run") from error
+    source = RunSource(store, record)
     vega, script = scripts.vega(), scripts.template("page.js")
     ids = source.table("selection", "id")["id"].combine_chunks()
     pool = read_pool_facts(source, ids)
@@ -93,13 +104,13 @@ def _render(source: RunSource, *, umap: bool) -> str:
     found += [figures.lengths_figure(pool)] if pool else []
     pool_map = _map(source, pool, chosen, umap=umap)
     ranked = _ranking_figures(source, ids)
-    charts = {figure.key: figure.spec for figure in (*found, *ranked)} | ({"map": pool_map.spec} if pool_map else {})
-    return environment.from_string(scripts.template("page.html.jinja")).render(
+    specs = {figure.key: figure.spec for figure in (*found, *ranked)} | ({"map": pool_map.spec} if pool_map else {})
+    html = environment.from_string(scripts.template("page.html.jinja")).render(
         policy=scripts.policy(vega, script),
         style=scripts.template("page.css"),
         vega=vega,
         script=script,
-        charts=charts,
+        charts=specs,
         source=source,
         selected=len(ids),
         headline=tables.headline(source),
@@ -122,6 +133,7 @@ def _render(source: RunSource, *, umap: bool) -> str:
         settings=tables.settings_text(source),
         criteria=visible(str(source.summary.get("criteria") or "")),
     )
+    return Page(record.run, html, (*found, *ranked))
 
 
 def _ranking_figures(source: RunSource, chosen: pa.Array) -> list[figures.Figure]:
@@ -147,7 +159,7 @@ def _map(source: RunSource, pool: PoolFacts | None, chosen: ChosenRows, *, umap:
         "side": MAP_SIDE,
     }
     return _Map(
-        pack(points), list(drawn.projections), len(drawn.rows), int(marks.sum()), drawn.kept, figures.charts.map_chart()
+        pack(points), list(drawn.projections), len(drawn.rows), int(marks.sum()), drawn.kept, charts.map_chart()
     )
 
 

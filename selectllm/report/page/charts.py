@@ -1,4 +1,4 @@
-"""The page's charts in Vega-Lite. A value of the pool stands in them as data alone, never as a title or an expression."""
+"""The page's charts in Vega-Lite. A value of the pool stands in them as data alone, never as an expression."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,9 +14,6 @@ from selectllm.report.page.positions import Position
 CHOSEN, LEFT_OUT, EVEN = "chosen", "left out", "even draw"
 COLOURS: Final = {CHOSEN: "var(--chosen)", LEFT_OUT: "var(--left)", EVEN: "var(--ink)"}
 """The page's own colours, so that the charts follow its light and dark ones."""
-
-STILL_COLOURS: Final = {"var(--chosen)": "#c2410c", "var(--left)": "#64748b", "var(--ink)": "#1f2937"}
-"""The same where there is no page."""
 
 BINS: Final = 24  # of lengths
 
@@ -36,18 +33,17 @@ def counts_chart(groups: Sequence[Group], share: float, by: str) -> Spec:
     """A bar for what was chosen of each group, and a tick for what an even draw would take of it."""
     alt = altair()
     rows = [
-        {"group": f"{place}", "name": group.label, "chosen": group.chosen, "even": round(group.rows * share, 1)}
-        | {"rows": group.rows}
-        for place, group in enumerate(groups)
+        {"name": group.label, "rows": group.rows, "chosen": group.chosen, "even": round(group.rows * share, 1)}
+        for group in groups
     ]
-    names = [row["group"] for row in rows]
-    y = alt.Y("name:N", title=None, sort=None) if len({row["name"] for row in rows}) == len(rows) else None
-    y = y or alt.Y("group:N", title=None, sort=names)
+    y = alt.Y("name:N", title=None, sort=None)
     tips = [("name:N", by), ("rows:Q", "rows"), ("chosen:Q", CHOSEN), ("even:Q", EVEN)]
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=y, tooltip=[alt.Tooltip(field, title=title) for field, title in tips]
     )
-    bars = base.mark_bar(color=COLOURS[CHOSEN], height={"band": 0.7}).encode(x=alt.X("chosen:Q", title="rows chosen"))
+    bars = base.mark_bar(color=COLOURS[CHOSEN], height={"band": 0.7}).encode(
+        x=alt.X("chosen:Q", title="rows chosen", axis=alt.Axis(tickMinStep=1))
+    )
     ticks = base.mark_tick(color=COLOURS[EVEN], thickness=2, height={"band": 0.9}).encode(x="even:Q")
     return _spec(alt.layer(bars, ticks).properties(width="container", height={"step": 22}))
 
@@ -60,7 +56,9 @@ def positions_chart(positions: Sequence[Position]) -> Spec:
         x=alt.X("position:O", title="position in the prompt", axis=alt.Axis(labelAngle=0)),
         tooltip=[alt.Tooltip("position:O"), alt.Tooltip("picks:Q"), alt.Tooltip("even:Q")],
     )
-    bars = base.mark_bar(color=COLOURS[CHOSEN]).encode(y=alt.Y("picks:Q", title="first picks"))
+    bars = base.mark_bar(color=COLOURS[CHOSEN]).encode(
+        y=alt.Y("picks:Q", title="first picks", axis=alt.Axis(tickMinStep=1))
+    )
     ticks = base.mark_tick(color=COLOURS[EVEN], thickness=2).encode(y="even:Q")
     return _spec(alt.layer(bars, ticks).properties(width="container", height=220))
 
@@ -85,13 +83,20 @@ def lengths_chart(bins: Sequence[dict[str, Any]]) -> Spec:
     """The share of the chosen rows, and of those left out, in each bin of lengths."""
     alt = altair()
     rows = [
-        {"from": each["from"], "to": each["to"] + 1, "side": side, "share": each[f"share {side}"], "rows": each[side]}
+        {
+            "from": max(each["from"], 1),
+            "to": each["to"],
+            "end": each["to"] + 1,
+            "side": side,
+            "share": each[f"share {side}"],
+            "rows": each[side],
+        }
         for each in bins
         for side in (LEFT_OUT, CHOSEN)
     ]
     tips = [("side:N", "side", ""), ("from:Q", "from", ",d"), ("to:Q", "to", ",d"), ("rows:Q", "rows", ",d")]
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("from:Q", title="characters", scale=alt.Scale(type="symlog", constant=10), axis=alt.Axis(tickCount=6)),
+        x=alt.X("from:Q", title="characters", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format=",d")),
         y=alt.Y("share:Q", title="share of the rows", stack=None, axis=alt.Axis(format="%")),
         tooltip=[
             alt.Tooltip(field, title=title, format=form) if form else alt.Tooltip(field, title=title)
@@ -99,7 +104,11 @@ def lengths_chart(bins: Sequence[dict[str, Any]]) -> Spec:
         ],
     )
     is_side = [alt.FieldEqualPredicate(field="side", equal=side) for side in (LEFT_OUT, CHOSEN)]
-    left = base.transform_filter(is_side[0]).mark_bar(color=COLOURS[LEFT_OUT], opacity=0.45).encode(x2="to:Q")
+    left = (
+        base.transform_filter(is_side[0])
+        .mark_bar(color=COLOURS[LEFT_OUT], opacity=0.45, orient="vertical")
+        .encode(x2="end:Q")
+    )
     line = {"color": COLOURS[CHOSEN], "strokeWidth": 2.5, "interpolate": "step-after"}
     chosen = base.transform_filter(is_side[1]).mark_line(**line, point=False)
     return _spec(alt.layer(left, chosen).properties(width="container", height=240))
@@ -135,7 +144,7 @@ def map_chart() -> Spec:
     )
     tips = [alt.Tooltip(field, title=field.partition(":")[0]) for field in ("row:Q", "order:Q", "text:N")]
     left = base.transform_filter(alt.FieldEqualPredicate(field="order", equal=0)).mark_circle(
-        color="#8792a5", opacity=0.35, size=14
+        color="#8792a5", opacity=0.5, size=16
     )
     chosen = base.transform_filter(alt.FieldGTPredicate(field="order", gt=0)).mark_point(
         filled=True, shape="diamond", color="#e8590c", opacity=0.85, size=38, stroke="#ffffff", strokeWidth=0.4

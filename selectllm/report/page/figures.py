@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from selectllm.report.page import charts
 from selectllm.report.page.groups import Division
 from selectllm.report.page.near_cut import RatedRow
@@ -62,8 +64,8 @@ def positions_figure(positions: Sequence[Position], p: float | None) -> Figure:
     """First picks by position."""
     rows = [(str(each.number), f"{each.picks:,}", f"{each.even:,.1f}") for each in positions]
     text = (
-        "Rows are shown in shuffled orders: a model that takes no notice of positions puts each position first as often "
-        "as the ticks say."
+        "Rows are shown in shuffled orders: a model that takes no notice of positions puts each position first as "
+        "often as the ticks say."
     )
     if p is not None:
         text += f" For such a model, picks as uneven as these have a probability of {p:.2g}."
@@ -74,20 +76,22 @@ def positions_figure(positions: Sequence[Position], p: float | None) -> Figure:
 def ratings_figure(rows: Sequence[RatedRow]) -> Figure:
     """Ratings near the cut."""
     cells = [
-        (row.text, f"{row.number:,}", f"{row.rating:+.2f}", f"{row.spread:.2f}", f"{row.answers:,}")
-        + ("chosen" if row.chosen else "left out",)
+        (row.text, f"{row.number:,}", f"{row.rating:+.2f}", f"{row.spread:.2f}", f"{row.answers:,}", _side(row))
         for row in rows
     ]
     text = (
-        "The chosen rows of the lowest ratings and the rows left out of the highest, best first. A line is one standard "
-        "deviation of what is not known of a rating: where the lines of both sides overlap, the choice is in doubt."
+        "The chosen rows of the lowest ratings and the rows left out of the highest, best first. A line is one "
+        "standard deviation of what is not known of a rating: where the lines of both sides overlap, the choice is in "
+        "doubt."
     )
     table = Table(("row", "number", "rating", "spread", "answers", "side"), tuple(cells))
     return Figure("ratings", "Ratings near the cut", text, charts.ratings_chart(rows), table)
 
 
-def _median(pool: PoolFacts, side: Any) -> str:
-    import numpy as np
+def _side(row: RatedRow) -> str:
+    return charts.CHOSEN if row.chosen else charts.LEFT_OUT
 
+
+def _median(pool: PoolFacts, side: Any) -> str:
     lengths = pool.lengths[side]
     return f"{float(np.median(lengths)):,.0f}" if len(lengths) else "-"

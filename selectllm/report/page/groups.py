@@ -12,7 +12,7 @@ import pyarrow.types as kinds
 
 from selectllm.report.page.pool_facts import is_in
 from selectllm.report.page.source import RunSource
-from selectllm.report.page.texts import label
+from selectllm.report.page.texts import labels
 from selectllm.schemas import POOL
 
 MOST_VALUES: Final = 20
@@ -88,7 +88,8 @@ def _by_column(source: RunSource, name: str, chosen: npt.NDArray[np.bool_]) -> D
     if len(counts) < 2:
         return None
     ordered = sorted(counts, key=lambda value: (-counts[value].total(), str(value)))
-    return Division(name, tuple(_group(label(value), counts[value]) for value in ordered))
+    names = zip(labels(ordered), ordered, strict=True)
+    return Division(name, tuple(_group(text, counts[value]) for text, value in names))
 
 
 def _count(parts: Iterable[tuple[list[Any], npt.NDArray[np.bool_]]]) -> dict[Any, Counter[bool]]:

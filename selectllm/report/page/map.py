@@ -111,9 +111,7 @@ def _umap(vectors: Vectors, seed: int) -> npt.NDArray[np.float64]:
 
 
 def _on_square(flat: npt.NDArray[np.float64]) -> Places:
-    """Places in whole numbers, in the same measure both ways."""
+    """Places in whole numbers; each direction fills its side."""
     low, high = flat.min(axis=0), flat.max(axis=0)
-    extent = max(float((high - low).max()), np.finfo(float).tiny)
-    placed = (flat - (low + high) / 2) / extent * SIDE + SIDE / 2
-    places: Places = placed.round().astype(np.int64)
+    places: Places = ((flat - low) / np.maximum(high - low, np.finfo(float).tiny) * SIDE).round().astype(np.int64)
     return places

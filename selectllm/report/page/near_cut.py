@@ -1,7 +1,8 @@
 """The rows on both sides of the cut, by their ratings: how sure it is that the right ones were chosen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ TEXT_LENGTH: Final = 160
 
 @dataclass(frozen=True)
 class RatedRow:
-    """A row near the cut: its number in the pool, its rating, what is not known of that, and how many answers it has."""
+    """A row near the cut: its number in the pool, its rating and what is not known of that, and its answers."""
 
     number: int
     text: str
@@ -49,13 +50,11 @@ def near_cut(source: RunSource, chosen: pa.Array) -> list[RatedRow]:
     rows = rows[np.argsort(-values[rows], kind="stable")]
     shown = ratings.take(pa.array(rows)).to_pylist()
     texts = texts_of(source, [row["id"] for row in shown])
-    return [
-        RatedRow(
-            *_named(texts.get(row["id"]), row["id"]), row["rating"], row["spread"], row["answers"], bool(is_chosen[place])
-        )
-        for row, place in zip(shown, rows, strict=True)
-    ]
+    sides = is_chosen[rows].tolist()
+    return [_rated(row, texts.get(row["id"]), side) for row, side in zip(shown, sides, strict=True)]
 
 
-def _named(found: tuple[int, str] | None, id: str) -> tuple[int, str]:
-    return (found[0], cut(" ".join(found[1].split()), TEXT_LENGTH)) if found else (0, f"id {id[:12]}")
+def _rated(row: Mapping[str, Any], found: tuple[int, str] | None, is_chosen: bool) -> RatedRow:
+    number, text = found or (0, f"id {row['id']}")
+    text = cut(" ".join(text.split()), TEXT_LENGTH)
+    return RatedRow(number, text, row["rating"], row["spread"], row["answers"], is_chosen)

@@ -1,4 +1,4 @@
-"""JSON within a page: compressed, so that a page of many rows stays small, and in letters that no parser takes for markup."""
+"""JSON within a page: compressed, since rows are many, and in letters that no parser takes for markup."""
 
 import base64
 import gzip

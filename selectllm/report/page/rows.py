@@ -11,7 +11,7 @@ from selectllm.report.format import reason_text
 from selectllm.report.page.packed import pack_largest
 from selectllm.report.page.pool_facts import PoolFacts
 from selectllm.report.page.source import RunSource
-from selectllm.report.page.texts import cut, label, visible
+from selectllm.report.page.texts import cut, labels, visible
 
 MOST_ROWS: Final = 20_000
 """Chosen rows that the table holds, the first of the selection; the selection's own file has them all."""
@@ -57,7 +57,8 @@ def read_chosen(source: RunSource, pool: PoolFacts | None, columns: Sequence[str
         for name in read:
             texts = part[name]
             if name in ("instruction", "input"):
-                texts = pc.utf8_slice_codeunits(texts, 0, TEXT_LENGTHS[0] + 1)  # a text may be as large as a file
+                # A text may be as large as a file, and begin with as much space.
+                texts = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, TEXT_LENGTHS[0] + 1)
             read[name] += texts.to_pylist()
         whole = [pc.fill_null(pc.utf8_length(part[name]), 0).to_pylist() for name in ("instruction", "input")]
         lengths += [sum(pair) for pair in zip(*whole, strict=True)]
@@ -65,6 +66,7 @@ def read_chosen(source: RunSource, pool: PoolFacts | None, columns: Sequence[str
             break
     ids: list[str] = read["id"]
     fixed = _fixed(source, pool, read) | {"length": lengths}
+    fixed["by"] = _coded(read["picked_by"])
     fixed["groups"] = [_coded(read[name]) for name in carried]
 
     def table(limit: int) -> dict[str, Any]:
@@ -74,10 +76,10 @@ def read_chosen(source: RunSource, pool: PoolFacts | None, columns: Sequence[str
         return fixed | texts
 
     packed, limit = pack_largest(table, _lengths_to_try(lengths), MOST_BYTES)
-    return ChosenRows(packed, len(ids), limit, tuple(_first(table(limit))), ids, tuple(map(label, carried)))
+    return ChosenRows(packed, len(ids), limit, tuple(_first(table(limit))), ids, tuple(labels(carried)))
 
 
-def _fixed(source: RunSource, pool: PoolFacts | None, read: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _fixed(source: RunSource, pool: PoolFacts | None, read: dict[str, list[Any]]) -> dict[str, Any]:
     """What the table holds of each row, whatever room there is for texts."""
     ids = read["id"]
     numbers: list[int | None] = [None] * len(ids)
@@ -85,12 +87,11 @@ def _fixed(source: RunSource, pool: PoolFacts | None, read: dict[str, list[Any]]
         places = pc.index_in(pa.array(ids, pa.string()), value_set=pool.ids).to_pylist()
         numbers = [None if place is None else int(pool.numbers[place]) for place in places]
     rows = [dict(zip(read, values, strict=True)) for values in zip(*read.values(), strict=True)]
-    fixed: dict[str, list[Any]] = {
+    fixed: dict[str, Any] = {
         "order": read["order"],
         "id": [id[:ID_DIGITS] for id in ids],
         "row": numbers,
         "why": [visible(reason_text({"score": None, **row})) for row in rows],
-        "by": [label(row["picked_by"]) for row in rows],
     }
     if any(score is not None for score in read.get("score", ())):
         fixed["score"] = [None if score is None else _short(score) for score in read["score"]]
@@ -109,13 +110,12 @@ def _lengths_to_try(lengths: Sequence[int]) -> list[int]:
 
 def _coded(values: Sequence[Any]) -> dict[str, Any]:
     """Few different values as their names, and the number of its name for each row."""
-    names = list(dict.fromkeys(label(value) for value in values))
-    number = {name: place for place, name in enumerate(names)}
-    return {"names": names, "codes": [number[label(value)] for value in values]}
+    number = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    return {"names": labels(number), "codes": [number[value] for value in values]}
 
 
 def _first(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    columns = {name: values for name, values in table.items() if name != "groups"}
+    columns = {name: values for name, values in table.items() if name not in ("by", "groups")}
     return [
         {name: values[place] for name, values in columns.items()} for place in range(min(STATIC_ROWS, len(table["id"])))
     ]

@@ -42,7 +42,7 @@ class RunSource:
         return {kind: manifest for kind, manifest in found.items() if manifest}
 
     def facts(self, kind: str) -> dict[str, Any]:
-        """What a step counted; empty where the run had no such step. Records of version 0.1 leave it to the manifest."""
+        """What a step counted, empty where the run had no such step; records of 0.1 leave it to the manifest."""
         step = self.record.step(kind)
         if step and step.facts:
             return step.facts

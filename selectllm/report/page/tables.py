@@ -3,12 +3,13 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import cut, visible
+from selectllm.store.runs import StepRecord
 
 MOST_REASONS: Final = 30
 """Reasons of the quarantine that are shown, the most frequent first."""
@@ -38,18 +39,18 @@ class Table:
 def steps_table(source: RunSource) -> Table:
     """Each step: seconds, whether it was in the store already, and what this run asked and paid for."""
     rows = [
-        (step.kind, f"{step.seconds:,.1f}", "yes" if step.cached else "no")
-        + tuple(f"{count:,}" for count in (step.asked, step.paid_prompt_tokens, step.paid_output_tokens))
+        (step.kind, f"{step.seconds:,.1f}", "yes" if step.cached else "no", *_counts([step]))
         for step in source.record.steps
     ]
     total = sum(step.seconds for step in source.record.steps)
-    sums = [sum(getattr(step, name) for step in source.record.steps) for name in _PAID]
-    rows.append(("all steps", f"{total:,.1f}", "", *(f"{count:,}" for count in sums)))
+    rows.append(("all steps", f"{total:,.1f}", "", *_counts(source.record.steps)))
     head = ("step", "seconds", "from the store", "questions asked", "tokens read", "tokens written")
     return Table(head, tuple(rows))
 
 
-_PAID: Final = ("asked", "paid_prompt_tokens", "paid_output_tokens")
+def _counts(steps: Iterable[StepRecord]) -> tuple[str, str, str]:
+    asked, read, written = zip(*((s.asked, s.paid_prompt_tokens, s.paid_output_tokens) for s in steps), strict=True)
+    return f"{sum(asked):,}", f"{sum(read):,}", f"{sum(written):,}"
 
 
 def outcomes_table(facts: dict[str, Any]) -> Table | None:

@@ -1,6 +1,8 @@
 """Texts that others wrote, fit for a page: what a page shows is what a reader can see."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from selectllm.text import fit_line
@@ -26,6 +28,17 @@ def label(value: object) -> str:
     if value is None:
         return "(none)"
     return fit_line(str(value), LABEL_WIDTH) or "(blank)"
+
+
+def labels(values: Iterable[object]) -> list[str]:
+    """The names of different values, of which no two are the same."""
+    seen = Counter[str]()
+    names = []
+    for value in values:
+        name = label(value)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
 def cut(text: str, limit: int) -> str:

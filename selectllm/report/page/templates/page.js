@@ -28,7 +28,7 @@
 
   const fillSelect = (select, names) => {
     select.replaceChildren(element("option", "all", { value: "" }));
-    names.forEach((name) => select.append(element("option", name, { value: name })));
+    names.forEach((name, value) => select.append(element("option", name, { value })));
   };
 
   const search = () => {
@@ -37,11 +37,8 @@
     const wanted = [...document.querySelectorAll("#filters select")].map((select) => select.value);
     shown = [];
     for (let row = 0; row < rows.order.length; row += 1) {
-      const isWanted = wanted.every((name, column) => {
-        const group = rows.groups[column];
-        return name === "" || group.names[group.codes[row]] === name;
-      });
-      if (isWanted && (by === "" || rows.by[row] === by) && words.every((word) => searched[row].includes(word))) {
+      const isWanted = wanted.every((value, column) => value === "" || rows.groups[column].codes[row] === Number(value));
+      if (isWanted && (by === "" || rows.by.codes[row] === Number(by)) && words.every((word) => searched[row].includes(word))) {
         shown.push(row);
       }
     }
@@ -153,7 +150,7 @@
       byId("filters").append(label);
     });
     document.querySelectorAll("#rows th[data-sort]").forEach(makeSortable);
-    fillSelect(byId("by"), [...new Set(rows.by)]);
+    fillSelect(byId("by"), rows.by.names);
     byId("search").addEventListener("input", search);
     byId("by").addEventListener("change", search);
     byId("size").addEventListener("change", () => { page = 0; show(); });
@@ -169,7 +166,11 @@
   const options = { actions: false, ast: true, defaultStyle: false, renderer: "svg", tooltip: { disableDefaultStyle: true } };
   const charts = JSON.parse(byId("charts").textContent);
 
-  const draw = async (key, into, more = {}) => window.vegaEmbed(into, charts[key], { ...options, ...more });
+  const draw = async (key, into, more = {}) => {
+    const inner = element("div", undefined, { "aria-hidden": "true" }); // what is outside names the chart
+    into.replaceChildren(inner);
+    await window.vegaEmbed(inner, charts[key], { ...options, ...more });
+  };
 
   const startMap = async () => {
     const into = document.querySelector('[data-chart="map"]');
