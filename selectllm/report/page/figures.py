@@ -12,6 +12,7 @@ from selectllm.report.page.near_cut import RatedRow
 from selectllm.report.page.pool_facts import PoolFacts
 from selectllm.report.page.positions import Position
 from selectllm.report.page.tables import Table
+from selectllm.report.page.texts import label
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Figure:
     text: str
     spec: dict[str, Any] = field(repr=False)
     table: Table
+    is_named_by_us: bool = True  # and not by a column of the pool
 
 
 def division_figure(division: Division, number: int) -> Figure:
-    """Chosen against an even draw, by cluster or by a carried column."""
+    """Chosen against an even draw: number 0 is by cluster, the others are by carried columns."""
     rows = [
         (group.label, f"{group.rows:,}", f"{group.chosen:,}", f"{group.rows * division.share:,.1f}")
         for group in division.groups
@@ -34,13 +36,15 @@ def division_figure(division: Division, number: int) -> Figure:
     text = f"A bar is what was chosen, a tick what an even draw of {division.share:.1%} of the rows would take."
     if division.left:
         text += f" {division.left:,} further clusters are not shown."
-    title = "By cluster" if division.by == "cluster" and not number else f"By the column {division.by}"
+    is_ours = number == 0
+    title = "By cluster" if is_ours else f"By the column {label(division.by)}"
     return Figure(
         f"groups-{number}",
         title,
         text,
         charts.counts_chart(division.groups, division.share, "group"),
-        Table((division.by, "rows", "chosen", "even draw"), tuple(rows)),
+        Table((label(division.by), "rows", "chosen", "even draw"), tuple(rows)),
+        is_ours,
     )
 
 

@@ -16,10 +16,10 @@ from selectllm.report.page.texts import cut, labels, visible
 MOST_ROWS: Final = 20_000
 """Chosen rows that the table holds, the first of the selection; the selection's own file has them all."""
 
-TEXT_LENGTHS: Final = (4000, 2000, 1000, 500, 250, 120, 60, 30, 0)
+TEXT_LENGTHS: Final = (4000, 2000, 1000, 500, 350, 250, 180, 120, 90, 60, 30, 0)
 """Characters of a text that the table holds: the first of these numbers at which all rows fit."""
 
-MOST_BYTES: Final = 1_300_000
+MOST_BYTES: Final = 1_400_000
 """Bytes that the table takes in a page at most."""
 
 ID_DIGITS: Final = 12
@@ -122,4 +122,4 @@ def _first(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _short(score: float) -> float | None:
-    return float(f"{score:.5g}") if score == score and abs(score) != float("inf") else None
+    return float(f"{score:.4g}") if score == score and abs(score) != float("inf") else None
