@@ -14,12 +14,12 @@ from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
 from selectllm.report.page.build import keep_page, make_page
 from selectllm.report.page.figures import Figure
-from selectllm.report.page.stills import png
+from selectllm.report.page.stills import svg
 from selectllm.report.result import Result
 from selectllm.store.runs import load_run
 
 MOST_PICTURES: Final = 3
-"""Pictures of the page that are shown in the UI, each of some 15 kB."""
+"""Charts of the page that are shown in the UI, each of some 15 kB."""
 
 
 def show_result(result: Result) -> None:
@@ -39,7 +39,7 @@ def show_page(result: Result) -> None:
     try:
         page = make_page(result.store, load_run(result.store, result.run), umap=False)
         address = keep_page(result.store, page)
-        text = _page_markdown(address, page.figures[:MOST_PICTURES])
+        text = _page_markdown(address, page.figures)
     except Exception as error:  # all rows are chosen and kept: that their page cannot be made must not fail the run
         is_ours = isinstance(error, SelectLLMError)
         get_run_logger().warning("There is no page of this run: %s", error, exc_info=not is_ours)
@@ -48,16 +48,22 @@ def show_page(result: Result) -> None:
 
 
 def _page_markdown(address: str, figures: tuple[Figure, ...]) -> str:
-    """The address of a page, and some of its charts; titles of carried columns are a pool's, and are left out."""
+    """The address of a page, and some of its charts: those that show nothing of a pool's own words."""
     lines = [
         f"The page of this run, with all chosen rows, a map and charts: `{address.replace('`', '')}`",
         "",
         "Open the file in a browser. It needs no network.",
     ]
-    for figure in figures:
-        title = figure.title if figure.is_named_by_us else "By a carried column"
-        picture = base64.b64encode(png(figure.spec)).decode("ascii")
-        lines += ["", f"![{title}](data:image/png;base64,{picture})"]
+    for figure in [figure for figure in figures if figure.is_wordless][:MOST_PICTURES]:
+        picture = base64.b64encode(svg(figure.spec).encode()).decode("ascii")
+        lines += [
+            "",
+            f"**{figure.title}**",
+            "",
+            figure.text,
+            "",
+            f"![{figure.title}](data:image/svg+xml;base64,{picture})",
+        ]
     return "\n".join(lines)
 
 

@@ -134,8 +134,8 @@ class Scene:
         self.folder, self.server, self.entry = folder, server, entry
         self.store, self.out = (disk or folder) / "store", (disk or folder) / "out"
         # Great Expectations takes longer to import than all else to do: few runs validate.
-        self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}")
-        self._pageless = ("--no-page",) if entry == "flow" else ()  # it takes longer to make than all else
+        pageless = ("--no-page",) if entry == "flow" else ()  # a page takes longer to make than all else
+        self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}", *pageless)
         self._environment = environment
         self._pool = write_pool(folder / "pool.jsonl", ROWS)
         self._runs = 0
@@ -155,15 +155,7 @@ class Scene:
         stderr, log = self.folder / f"stderr-{self._runs}", self.folder / f"moments-{self._runs}"
         order_with_files = Order(
             entry=self.entry,
-            arguments=[
-                str(self._pool),
-                *self._settings,
-                *self.more,
-                *self._pageless,
-                "--host",
-                self.server.host,
-                *self._folders(),
-            ],
+            arguments=[str(self._pool), *self._settings, *self.more, "--host", self.server.host, *self._folders()],
             inside=[str(self.store), str(self.out)],
             log=str(log),
             moment=moment,

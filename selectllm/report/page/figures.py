@@ -24,7 +24,7 @@ class Figure:
     text: str
     spec: dict[str, Any] = field(repr=False)
     table: Table
-    is_named_by_us: bool = True  # and not by a column of the pool
+    is_wordless: bool = True  # no name or value of the pool stands in it
 
 
 def division_figure(division: Division, number: int) -> Figure:
@@ -89,7 +89,7 @@ def ratings_figure(rows: Sequence[RatedRow]) -> Figure:
         "doubt."
     )
     table = Table(("row", "number", "rating", "spread", "answers", "side"), tuple(cells))
-    return Figure("ratings", "Ratings near the cut", text, charts.ratings_chart(rows), table)
+    return Figure("ratings", "Ratings near the cut", text, charts.ratings_chart(rows), table, is_wordless=False)
 
 
 def _side(row: RatedRow) -> str:

@@ -23,6 +23,8 @@ class RunSource:
         self.missing: dict[str, str] = {}
         self._keys: dict[str, str] = dict(record.summary["artifacts"])
         self._schemas: dict[str, pa.Schema | None] = {}
+        for kind in self._keys:
+            self.columns(kind)
         if not self.columns("selection"):
             fault = self.missing.get("selection", "is not in its record")
             raise StoreError(

@@ -11,13 +11,13 @@ COLOURS: Final = {"var(--chosen)": "#c2410c", "var(--left)": "#64748b", "var(--i
 """The page's light colours."""
 
 
-def png(spec: Spec) -> bytes:
-    """A chart as a PNG on white; needs the extra `report`, without which there is no chart."""
+def svg(spec: Spec) -> str:
+    """A chart as SVG on white, which stands for itself; needs the extra `report`, without which there is no chart."""
     import vl_convert
 
     text = json.dumps(spec)
     for name, colour in COLOURS.items():
         text = text.replace(f'"{name}"', f'"{colour}"')
     still: dict[str, Any] = json.loads(text) | {"width": WIDTH, "background": "#ffffff", "padding": 10}
-    picture: bytes = vl_convert.vegalite_to_png(still, scale=1.0)
+    picture: str = vl_convert.vegalite_to_svg(still)
     return picture

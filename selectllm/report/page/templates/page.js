@@ -53,7 +53,7 @@
   const cell = (text, kind) => element("td", text, kind ? { class: kind } : { dir: "auto" });
 
   const block = (into, title, text) => {
-    into.append(element("h4", title), element("pre", text, { dir: "auto", tabindex: "0" }));
+    into.append(element("h3", title), element("pre", text, { dir: "auto", tabindex: "0" }));
   };
 
   const open = async (button, row, line) => {
