@@ -14,14 +14,12 @@ def report(
     run: Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")] = None,
     /,
     *,
-    out: Annotated[str, Parameter(help="The file to write. A page that an earlier run left there is replaced.")] = (
-        DEFAULT_OUT
-    ),
+    out: Annotated[str, Parameter(help="The file to write. A report that is there is replaced.")] = (DEFAULT_OUT),
     no_umap: Annotated[bool, Parameter(help="Draw no map by UMAP, even where umap-learn is installed.")] = False,
     store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
-    """Write a run as one page of HTML: what was chosen, from what, and why. The page needs no network.
+    """Write the report of a run: one page of HTML with what was chosen, from what, and why. It needs no network.
 
     It is made from the store alone: no model is asked. Needs the extra `report`.
 
@@ -36,5 +34,5 @@ def report(
     page = make_page(opened, load_run(opened, run), umap=not no_umap)
     write_page(path, page.html)
     size = len(page.html.encode())
-    record = {"run": page.run, "page": str(path), "bytes": size}
-    print_either(record, f"The page of run {page.run}: {path} ({size / 1e6:.1f} MB)", json=json)
+    record = {"run": page.run, "report": str(path), "bytes": size}
+    print_either(record, f"The report of run {page.run}: {path} ({size / 1e6:.1f} MB)", json=json)

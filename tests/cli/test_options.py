@@ -46,7 +46,7 @@ def test_the_set_of_options_is_fixed() -> None:
         "--runner",
         "--runner-address",
         "--workers",
-        "--no-page",
+        "--no-report",
     }
 
 

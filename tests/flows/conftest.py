@@ -53,7 +53,7 @@ def _send_all() -> None:
 @pytest.fixture(autouse=True)
 def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make no pages of runs of this process: Vega's scripts take seconds to put together."""
-    monkeypatch.setattr("flows.selection.show_page", lambda _result: None)
+    monkeypatch.setattr("flows.selection.show_report", lambda _result: None)
 
 
 @pytest.fixture

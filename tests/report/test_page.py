@@ -277,7 +277,7 @@ def test_the_command_writes_a_page_and_writes_over_nothing_else(
     assert MARK in file.read_bytes()
     assert main([*arguments, str(first.run), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.split("\n", 1)[1])
-    assert told == {"run": first.run, "page": str(file), "bytes": file.stat().st_size}
+    assert told == {"run": first.run, "report": str(file), "bytes": file.stat().st_size}
     assert main([*arguments, "no-such-run"]) == 2
     assert "no run no-such-run" in capsys.readouterr().err
 
@@ -286,7 +286,7 @@ def test_the_command_writes_a_page_and_writes_over_nothing_else(
     for out in (foreign, tmp_path, tmp_path / "absent" / "page.html"):
         assert main([*arguments[:-1], str(out)]) == 2
         assert "name " in capsys.readouterr().err
-    with pytest.raises(UsageError, match="is no page of a run"):
+    with pytest.raises(UsageError, match="is no report of a run"):
         first.report(foreign)
     assert foreign.read_bytes() == before
     assert first.report(file) == file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Builds the page of a run from its record and its tables; no model is asked."""
+"""Builds the report of a run from its record and its tables; no model is asked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def check_page(file: str | Path) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"--out {file} cannot be written: name a file in a folder that there is")
     if path.exists() and MARK not in path.read_bytes()[:4096]:
-        raise UsageError(f"--out would write over {file}, which is no page of a run: name another file, or move it")
+        raise UsageError(f"--out would write over {file}, which is no report of a run: name another file, or move it")
     return path
 
 
@@ -76,8 +76,8 @@ def write_page(path: Path, page: str) -> None:
 
 
 def keep_page(store: Store, page: Page) -> str:
-    """Keep the page of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
-    name = f"pages/{page.run}.html"
+    """Keep the report of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
+    name = f"reports/{page.run}.html"
     store.write_bytes(name, page.html.encode())
     return store.address(name)
 
@@ -87,7 +87,7 @@ def make_page(store: Store, record: RunRecord, *, umap: bool = True) -> Page:
     try:
         import jinja2
     except ImportError as error:
-        raise MissingDependency("jinja2", extra="report", purpose="the page of a run") from error
+        raise MissingDependency("jinja2", extra="report", purpose="the report of a run") from error
     source = RunSource(store, record)
     vega, script = scripts.vega(), scripts.template("page.js")
     ids = source.table("selection", "id")["id"].combine_chunks()

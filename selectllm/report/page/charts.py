@@ -25,7 +25,7 @@ def altair() -> Any:
     try:
         import altair
     except ImportError as error:
-        raise MissingDependency("altair", extra="report", purpose="the page of a run") from error
+        raise MissingDependency("altair", extra="report", purpose="the report of a run") from error
     return altair
 
 

@@ -21,7 +21,7 @@ def vega() -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise MissingDependency("vl-convert-python", extra="report", purpose="the page of a run") from error
+        raise MissingDependency("vl-convert-python", extra="report", purpose="the report of a run") from error
     script: str = vl_convert.javascript_bundle(_BUNDLE)
     if "</script" in script.lower() or "<!--" in script:
         raise ValueError("Vega's bundle holds markup that would end its script")

@@ -1,4 +1,4 @@
-"""A flow run keeps the page of its selection, and goes on where it cannot."""
+"""A flow run keeps the report of its selection, and goes on where it cannot."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from flows.selection import select_instructions
 from selectllm.report.page import scripts
 from selectllm.settings import RunSettings
 from selectllm.store import Store
-from tasks import page
+from tasks import report
 from tasks.settings import FlowSettings
 
 MakeRun = Callable[..., RunSettings]
@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.usefixtures("quick_embedding", "with_pages"), pytest.m
 
 @pytest.fixture
 def with_pages(pageless: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.selection.show_page", page.show_page)
+    monkeypatch.setattr("flows.selection.show_report", report.show_report)
     monkeypatch.setattr(scripts, "vega", lambda: "")
 
 
 def pages(settings: RunSettings) -> list[str]:
-    return Store(settings.store).list("pages")
+    return Store(settings.store).list("reports")
 
 
 def test_a_flow_run_keeps_its_page_beside_the_artifacts(make_run: MakeRun, artifacts: Artifacts) -> None:
@@ -35,21 +35,21 @@ def test_a_flow_run_keeps_its_page_beside_the_artifacts(make_run: MakeRun, artif
     (name,) = pages(settings)
     file = Path(settings.store) / "v1" / name
     assert "5 of 60 rows chosen" in file.read_text(encoding="utf-8")
-    shown = str(artifacts(final)["selection-page"].data)
+    shown = str(artifacts(final)["selection-report"].data)
     assert f"`{file}`" in shown
     assert "**Lengths**" in shown
-    assert 0 < shown.count("(data:image/svg+xml;base64,") <= page.MOST_PICTURES
+    assert 0 < shown.count("(data:image/svg+xml;base64,") <= report.MOST_PICTURES
     assert len(shown) < 100_000
 
 
-def test_no_page_is_made_where_none_is_wanted(make_run: MakeRun, artifacts: Artifacts) -> None:
+def test_no_report_is_made_where_none_is_wanted(make_run: MakeRun, artifacts: Artifacts) -> None:
     settings = make_run()
-    final = select_instructions(settings, FlowSettings(no_page=True), return_state=True)
+    final = select_instructions(settings, FlowSettings(no_report=True), return_state=True)
     assert pages(settings) == []
-    assert "selection-page" not in artifacts(final)
+    assert "selection-report" not in artifacts(final)
 
 
-def test_a_run_without_the_extra_goes_on_and_says_once_that_it_has_no_page(
+def test_a_run_without_the_extra_goes_on_and_says_once_that_it_has_no_report(
     make_run: MakeRun,
     artifacts: Artifacts,
     run_log: Callable[[Any, str], str],
@@ -59,9 +59,9 @@ def test_a_run_without_the_extra_goes_on_and_says_once_that_it_has_no_page(
     settings = make_run()
     final = select_instructions(settings, return_state=True)
     assert final.result()["selection"]["selected"] == 5
-    assert "selection-page" not in artifacts(final)
-    log = run_log(final, "no page of this run")
-    assert log.count("There is no page of this run: the page of a run needs the package") == 1
+    assert "selection-report" not in artifacts(final)
+    log = run_log(final, "no report of this run")
+    assert log.count("There is no report of this run: the report of a run needs the package") == 1
     assert "Traceback" not in log
 
 
@@ -71,7 +71,7 @@ def test_a_page_that_cannot_be_made_fails_no_run(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(page, "make_page", fail)
+    monkeypatch.setattr(report, "make_page", fail)
     final = select_instructions(make_run(), return_state=True)
     assert final.is_completed()
-    assert "There is no page of this run: a defect" in run_log(final, "no page of this run")
+    assert "There is no report of this run: a defect" in run_log(final, "no report of this run")
