@@ -159,7 +159,12 @@ def _map(source: RunSource, pool: PoolFacts | None, chosen: ChosenRows, *, umap:
         "side": MAP_SIDE,
     }
     return _Map(
-        pack(points), list(drawn.projections), len(drawn.rows), int(marks.sum()), drawn.kept, charts.map_chart()
+        pack(points),
+        list(drawn.projections),
+        len(drawn.rows),
+        int(marks.sum()),
+        drawn.kept,
+        charts.map_chart(len(drawn.rows)),
     )
 
 

@@ -17,6 +17,9 @@ COLOURS: Final = {CHOSEN: "var(--chosen)", LEFT_OUT: "var(--left)", EVEN: "var(-
 
 BINS: Final = 24  # of lengths
 
+FEW_POINTS: Final = 2000
+"""Points of a map up to which they are drawn larger."""
+
 Spec = dict[str, Any]
 
 
@@ -135,8 +138,9 @@ def ratings_chart(rows: Sequence[RatedRow]) -> Spec:
     return _spec(alt.layer(bars, points).properties(width="container", height={"step": 9}))
 
 
-def map_chart() -> Spec:
+def map_chart(points: int) -> Spec:
     """Points that the page's script puts in, under the name `map`: `x`, `y`, `row`, `text`, and `order` if chosen."""
+    scale = 1 if points > FEW_POINTS else 2
     alt = altair()
     span = alt.Scale(domain=[-20, 1020], nice=False, zero=False)
     base = alt.Chart(alt.NamedData("map")).encode(
@@ -144,10 +148,10 @@ def map_chart() -> Spec:
     )
     tips = [alt.Tooltip(field, title=field.partition(":")[0]) for field in ("row:Q", "order:Q", "text:N")]
     left = base.transform_filter(alt.FieldEqualPredicate(field="order", equal=0)).mark_circle(
-        color="#8792a5", opacity=0.5, size=16
+        color="#8792a5", opacity=0.5, size=16 * scale
     )
     chosen = base.transform_filter(alt.FieldGTPredicate(field="order", gt=0)).mark_point(
-        filled=True, shape="diamond", color="#e8590c", opacity=0.85, size=38, stroke="#ffffff", strokeWidth=0.4
+        filled=True, shape="diamond", color="#e8590c", opacity=0.85, size=38 * scale, stroke="#ffffff", strokeWidth=0.4
     )
     both = alt.layer(left, chosen.encode(tooltip=tips)).properties(width="container", height=460)
     return _spec(both)
