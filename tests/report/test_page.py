@@ -53,7 +53,7 @@ def test_a_page_shows_every_chosen_row_and_where_it_comes_from(make_run: MakeRun
     result = select(make_run(pool=with_columns(tmp_path / "p.jsonl", 60), budget=9, ranking={"gather": "ratings"}))
     page = page_of(result)
     table, chosen = page.unpack("rows"), result.table()
-    assert table["order"] == list(range(1, 10))
+    assert chosen["order"].to_pylist() == list(range(1, 10)), "the page numbers rows by their places"
     assert table["text"] == [text.lstrip() for text in chosen["instruction"].to_pylist()]
     assert [id[:12] for id in chosen["id"].to_pylist()] == table["id"]
     number = dict(zip(*(result.table("pool")[name].to_pylist() for name in ("id", "row")), strict=True))
@@ -104,7 +104,7 @@ def test_a_strategy_without_a_model_has_a_page(strategy: str, make_run: MakeRun)
     assert "no model was asked" in page.text
     assert "How the model ranked" not in page.text
     assert "Map of the pool" not in page.text
-    assert len(page.unpack("rows")["order"]) == 5
+    assert len(page.unpack("rows")["id"]) == 5
 
 
 def test_equal_runs_give_equal_pages(make_run: MakeRun) -> None:
@@ -198,7 +198,7 @@ def test_a_table_that_is_gone_is_named_and_the_page_goes_on(make_run: MakeRun) -
     page = page_of(result)
     for kind in ("pool", "embeddings", "quarantine"):
         assert f"The table {kind} is gone" in page.text
-    assert len(page.unpack("rows")["order"]) == 5
+    assert len(page.unpack("rows")["id"]) == 5
     Path(result.path()).write_bytes(b"no table")
     with pytest.raises(StoreError, match="its selection was cut short or added to"):
         result.report()

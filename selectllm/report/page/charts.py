@@ -97,6 +97,8 @@ def lengths_chart(bins: Sequence[dict[str, Any]]) -> Spec:
         for each in bins
         for side in (LEFT_OUT, CHOSEN)
     ]
+    if rows:  # where the line of the last bin ends
+        rows.append(rows[-1] | {"from": rows[-1]["end"], "rows": 0})
     tips = [("side:N", "side", ""), ("from:Q", "from", ",d"), ("to:Q", "to", ",d"), ("rows:Q", "rows", ",d")]
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("from:Q", title="characters", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format=",d")),

@@ -19,7 +19,7 @@ MOST_ROWS: Final = 20_000
 TEXT_LENGTHS: Final = (4000, 2000, 1000, 500, 350, 250, 180, 120, 90, 60, 30, 0)
 """Characters of a text that the table holds: the first of these numbers at which all rows fit."""
 
-MOST_BYTES: Final = 1_400_000
+MOST_BYTES: Final = 1_450_000
 """Bytes that the table takes in a page at most."""
 
 ID_DIGITS: Final = 12
@@ -28,7 +28,7 @@ ID_DIGITS: Final = 12
 STATIC_ROWS: Final = 20
 """Rows that are there without scripts as well."""
 
-_READ: Final = ("order", "id", "instruction", "input", "score", "query_id", "rank", "round", "picked_by")
+_READ: Final = ("id", "instruction", "input", "score", "query_id", "rank", "round", "picked_by")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ def _fixed(source: RunSource, pool: PoolFacts | None, read: dict[str, list[Any]]
         numbers = [None if place is None else int(pool.numbers[place]) for place in places]
     rows = [dict(zip(read, values, strict=True)) for values in zip(*read.values(), strict=True)]
     fixed: dict[str, Any] = {
-        "order": read["order"],
         "id": [id[:ID_DIGITS] for id in ids],
         "row": numbers,
         "why": [visible(reason_text({"score": None, **row})) for row in rows],

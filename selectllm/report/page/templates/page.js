@@ -135,6 +135,7 @@
 
   const startTable = async () => {
     rows = await unpack("packed-rows");
+    rows.order = rows.text.map((_, row) => row + 1);
     rows.input = rows.input || null;
     const parts = [rows.text, rows.input, rows.why, rows.reason, rows.id].filter(Boolean);
     searched = rows.text.map((_, row) => parts.map((part) => part[row]).join("\n").toLowerCase());
