@@ -50,7 +50,8 @@ class _Map:
 def build_page(store: Store, run: str | None = None, *, umap: bool = True) -> str:
     """The page of a run as HTML, by default of the latest; the same for the same record and tables.
 
-    With `umap`, the map is drawn by UMAP too, where that is installed; it takes a minute for 20,000 points.
+    With `umap`, the map is drawn by UMAP too, where that is installed; that takes about a minute of processor time for
+    20,000 points.
     Raises UsageError when the store has no such run, MissingDependency without the extra `report`, StoreError when the
     selection is gone or damaged. What else is gone is named on the page.
     """

@@ -153,7 +153,13 @@ def map_chart(points: int) -> Spec:
         color="#8792a5", opacity=0.5, size=16 * scale
     )
     chosen = base.transform_filter(alt.FieldGTPredicate(field="order", gt=0)).mark_point(
-        filled=True, shape="diamond", color="#e8590c", opacity=0.85, size=38 * scale, stroke="#ffffff", strokeWidth=0.4
+        filled=True,
+        shape="diamond",
+        color="#e8590c",
+        opacity=0.85,
+        size=20 * scale**2,
+        stroke="#ffffff",
+        strokeWidth=0.4,
     )
     both = alt.layer(left, chosen.encode(tooltip=tips)).properties(width="container", height=460)
     return _spec(both)
