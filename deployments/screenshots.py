@@ -1,6 +1,7 @@
 """Takes the pictures in docs/images of a real run on a real server: `python -m deployments.screenshots`.
 
-Wants Chromium. The run uses the demo model and takes some minutes.
+Wants Chromium. The run uses the demo model and takes some minutes. `python -m deployments.screenshots report` takes the
+picture of a report alone, of a run by a fixed rule.
 """
 
 import base64
@@ -29,6 +30,7 @@ from deployments.steps import ROOT
 IMAGES = ROOT / "docs" / "images"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, SCALE = 1180, 0.85
+REPORT_HEIGHT = 2720  # from its head to the map
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,29 @@ def take_all(environment: Environment, program: str, profile: Path) -> None:
             print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
 
 
+def take_report(program: str, folder: Path) -> None:
+    """Choose rows of the example by a fixed rule, and take the picture of the report."""
+    file, store = folder / "report.html", ["--store", str(folder / "report")]
+    select = ["select", "examples/pool.jsonl", "--budget", "40", "--selector", "scripted:longest"]
+    for arguments in (
+        [*select, *store, "--gather", "ratings", "--no-validate"],
+        ["report", *store, "--out", str(file)],
+    ):
+        subprocess.run([sys.executable, "-m", "selectllm", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    with tab(program, folder / "report-browser") as page:
+        page.take("", Picture(f"file://{file}", "rows match", REPORT_HEIGHT), IMAGES / "report.png")
+
+
 def main() -> None:
-    """Deploy to a new server, run once, and take all pictures."""
+    """Deploy to a new server, run once, and take all pictures; or, with the argument `report`, that one alone."""
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
         sys.exit("Chromium is needed: apt-get install chromium")
     IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="selectllm-") as folder:
+        take_report(program, Path(folder))
+    if sys.argv[1:] == ["report"]:
+        return
     with tempfile.TemporaryDirectory(prefix="selectllm-") as folder, server(Path(folder) / "prefect") as environment:
         subprocess.run([sys.executable, "-m", "deployments.work_pools"], cwd=ROOT, env=environment, check=True)
         prefect(environment, "--no-prompt", "deploy", "--all")

@@ -23,6 +23,7 @@ COMMANDS: Final = (
     ["compare"],
     ["doctor"],
     ["explain"],
+    ["report"],
     ["export"],
     ["annotations"],
     ["artifacts"],

@@ -11,6 +11,7 @@ from selectllm.settings import RunSettings
 from tasks.context import flow_context
 from tasks.logs import hide_own_tracebacks
 from tasks.page import show_result
+from tasks.report import show_report
 from tasks.settings import FlowSettings
 
 DEFAULT_FLOW = FlowSettings()
@@ -30,12 +31,14 @@ def select_instructions(
 
     Args:
         run: What to choose from, how many, and how. Steps whose result is in the store are not made again.
-        flow: Where the pieces of embedding and ranking run.
+        flow: Where the pieces of embedding and ranking run, and whether the run leaves a report.
     """
     hide_own_tracebacks()
     with cancellation.propagate_interrupt():
         result = pipeline.run(flow_context(run, flow))
         show_result(result)
+        if not flow.no_report:
+            show_report(result)
         return result.summary
 
 

@@ -1,4 +1,4 @@
-"""Settings of the flow only: where the pieces of a step run."""
+"""Settings of the flow only: where the pieces of a step run, and whether there is a report."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from selectllm.settings import Settings
 
 @Parameter(name="*", group=Group("Workers", sort_key=7))
 class FlowSettings(Settings):
-    """Where a flow embeds shards and ranks batches."""
+    """Where a flow embeds shards and ranks batches, and whether it leaves a report."""
 
     runner: Literal["threads", "dask", "ray"] = Field(
         "threads",
@@ -34,4 +34,11 @@ class FlowSettings(Settings):
         title="Workers",
         description="Processes that dask or ray spread the work over (1 to 1,000). Also needed with an address: no "
         "more of a cluster are used, and the concurrency is shared among them.",
+    )
+    no_report: bool = Field(
+        False,
+        kw_only=True,
+        title="No report",
+        description="Do not keep the report of the selection beside the artifacts. `selectllm report` makes it "
+        "at any time.",
     )

@@ -134,7 +134,8 @@ class Scene:
         self.folder, self.server, self.entry = folder, server, entry
         self.store, self.out = (disk or folder) / "store", (disk or folder) / "out"
         # Great Expectations takes longer to import than all else to do: few runs validate.
-        self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}")
+        pageless = ("--no-report",) if entry == "flow" else ()  # a page takes longer to make than all else
+        self._settings = (*SETTINGS, f"--no-validate={str(not validated).lower()}", *pageless)
         self._environment = environment
         self._pool = write_pool(folder / "pool.jsonl", ROWS)
         self._runs = 0

@@ -21,6 +21,7 @@ from selectllm.cli.explain import explain
 from selectllm.cli.export import export
 from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
+from selectllm.cli.report import report
 from selectllm.cli.select import plan, select
 from selectllm.cli.unexpected import store_of, unexpected_error
 from selectllm.errors import SelectLLMError, UsageError
@@ -37,7 +38,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, export, annotations, artifacts):
+    for command in (select, plan, compare, doctor, explain, report, export, annotations, artifacts):
         app.command(command)
     return app
 

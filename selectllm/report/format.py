@@ -10,8 +10,8 @@ from rich.console import JustifyMethod
 
 from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
+from selectllm.report.finished import FinishedRun
 from selectllm.report.plain_table import plain_table
-from selectllm.report.result import Result
 from selectllm.text import escape_unprintable, fit_line
 
 SHOWN: Final = 20
@@ -240,7 +240,7 @@ def _thinking(model: Mapping[str, Any]) -> str:
     return f" (thinking: {name_of(model['think'])})" if model["may_think"] or model["think"] else ""
 
 
-def format_selection(result: Result, out: str | None, width: int) -> str:
+def format_selection(result: FinishedRun, out: str | None, width: int) -> str:
     """A finished run, as plain text of so many columns."""
     rows = shown_rows(result.chosen(), width, width // 2)
     columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
@@ -256,7 +256,7 @@ def format_selection(result: Result, out: str | None, width: int) -> str:
     return "\n".join(lines)
 
 
-def markdown(result: Result) -> str:
+def markdown(result: FinishedRun) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]

@@ -15,6 +15,7 @@ from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.near_repeats import count_near_repeats
 from selectllm.report.output import write_folder
+from selectllm.report.page.build import build_page, check_page, write_page
 from selectllm.report.reasons import with_reasons
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -34,6 +35,7 @@ class Result:
 
     store: Store
     summary: dict[str, Any]
+    run: str | None = None  # the name of its record; None where that is not known
 
     def path(self, kind: str = "selection") -> str:
         """Where the Parquet of one of the run's artifacts is."""
@@ -48,6 +50,17 @@ class Result:
         has_reasons = "reasons" in self.summary["artifacts"]
         return with_reasons(self.table(), self.table("reasons")) if has_reasons else self.table()
 
+    def report(self, path: str | Path | None = None) -> str:
+        """The run as one page of HTML, which is also written to a file where a path is given.
+
+        Raises MissingDependency without the extra `report`, UsageError where the path is not one of a page.
+        """
+        file = None if path is None else check_page(path)
+        page = build_page(self.store, self.run)
+        if file:
+            write_page(file, page)
+        return page
+
     def _artifact(self, kind: str) -> Artifact:
         return Artifact(kind=kind, key=self.summary["artifacts"][kind])
 
@@ -58,8 +71,9 @@ def publish(context: Context) -> Result:
     steps: dict[str, StepRecord] = {}
     for one in context.log.results:
         steps[one.kind] = _step_record(one, steps.get(one.kind))
-    result = Result(store, summarize(context, steps))
-    record = _record(context, steps.values(), result.summary)
+    summary = summarize(context, steps)
+    record = _record(context, steps.values(), summary)
+    result = Result(store, summary, record.run)
     save_run(store, record)
     if settings.out is not None:
         try:

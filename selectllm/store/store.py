@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from selectllm.errors import SelectLLMError, StoreError, UsageError
@@ -21,7 +22,7 @@ from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.locks import Lease, try_kernel_lock
-from selectllm.store.tables import from_parquet, to_parquet
+from selectllm.store.tables import from_parquet, in_batches, to_parquet
 
 LAYOUT: Final = "v1"
 
@@ -92,6 +93,27 @@ class Store:
             if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
                 return from_parquet(content)
         raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
+
+    def schema(self, artifact: Artifact) -> pa.Schema:
+        """The artifact's columns and their types, without reading the rest of it, and without a look at its digest.
+
+        Raises FileNotFoundError when it is not there, StoreError when it is no Parquet file.
+        """
+        with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
+            return pq.read_schema(file)
+
+    def scan(self, artifact: Artifact, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some of the artifact's columns, a few thousand rows at a time, so that a large one needs little memory.
+
+        The file's digest is not looked at: `integrity_error` does that. Raises as `schema` does.
+        """
+        with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
+            yield from in_batches(file, columns)
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a file under the root, one after the other; raises as `read_bytes` does."""
+        with self._failures("read"), self.files.open(self._at(name), "rb") as file:
+            yield from file
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""

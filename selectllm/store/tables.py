@@ -5,11 +5,17 @@ shutting down, the process aborts, after all its work was done: so reading and s
 """
 
 import io
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import IO, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+BATCH_ROWS: Final = 8192
+"""Rows of a table that is read in parts, of which one part at a time is in memory."""
+
+_BUFFER_BYTES: Final = 1 << 20  # of each column; without it a whole column of a row group is read at once
 
 SortKey = tuple[str, Literal["ascending", "descending"]]
 
@@ -17,6 +23,12 @@ SortKey = tuple[str, Literal["ascending", "descending"]]
 def from_parquet(content: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file; raises pyarrow.ArrowInvalid or OSError when they are none."""
     return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
+
+
+def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of an open Parquet file, in parts; of the others nothing is read."""
+    table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    yield from table.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
 def to_parquet(table: pa.Table) -> bytes:

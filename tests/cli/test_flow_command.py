@@ -26,6 +26,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
         ([], FlowSettings()),
         (["--runner", "dask", "--workers", "3"], FlowSettings(runner="dask", workers=3)),
         (["--runner-address", "tcp://h:1"], FlowSettings(runner_address="tcp://h:1")),
+        (["--no-report"], FlowSettings(no_report=True)),
     ],
 )
 def test_the_flow_gets_settings_of_the_run_and_of_the_flow(

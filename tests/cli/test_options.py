@@ -47,6 +47,7 @@ def test_the_set_of_options_is_fixed() -> None:
         "--runner",
         "--runner-address",
         "--workers",
+        "--no-report",
     }
 
 

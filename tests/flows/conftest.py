@@ -50,6 +50,12 @@ def _send_all() -> None:
         worker.drain_all()
 
 
+@pytest.fixture(autouse=True)
+def pageless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make no pages of runs of this process: Vega's scripts take seconds to put together."""
+    monkeypatch.setattr("flows.selection.show_report", lambda _result: None)
+
+
 @pytest.fixture
 def task_states() -> Callable[[Any], StateNames]:
     """The names of the final states of a flow run's tasks, by the task's name. The run is its id or its final state."""
