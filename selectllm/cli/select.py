@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from selectllm.cli.config import ConfigFile
 from selectllm.cli.printing import OUTPUT, Json, output_width, print_either, print_json, print_text, progress_bars
 from selectllm.settings import RunSettings
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # pyarrow, scikit-learn and the rest take a second that `--he
     from selectllm.report.result import Result
 
 
-def select(settings: RunSettings, *, json: Json = False) -> None:
+def select(settings: RunSettings, *, config: ConfigFile = None, json: Json = False) -> None:
     """Choose the N instructions of a pool that are most worth annotating.
 
     Each step keeps its result in the store: what an earlier run made is not made, asked or paid for again.
@@ -34,7 +35,9 @@ ShowPrompt = Annotated[
 ]
 
 
-def plan(settings: RunSettings, *, show_prompt: ShowPrompt = False, json: Json = False) -> None:
+def plan(
+    settings: RunSettings, *, show_prompt: ShowPrompt = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
