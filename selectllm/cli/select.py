@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from selectllm.cli.config import ConfigFile
+from selectllm.cli.config import SETTINGS_FILE, ConfigFile
 from selectllm.cli.printing import OUTPUT, Json, output_width, print_either, print_json, print_text, progress_bars
 from selectllm.settings import RunSettings
 
@@ -35,15 +35,39 @@ ShowPrompt = Annotated[
 ]
 
 
+Save = Annotated[
+    str | None,
+    Parameter(
+        group=SETTINGS_FILE,
+        help="Write all settings of the run, as they count here, to this YAML file: `select --config` takes it. Never "
+        "writes over a file that is not as --save left it.",
+    ),
+]
+
+Overwrite = Annotated[bool, Parameter(group=SETTINGS_FILE, help="With --save: write over any file.")]
+
+
 def plan(
-    settings: RunSettings, *, show_prompt: ShowPrompt = False, config: ConfigFile = None, json: Json = False
+    settings: RunSettings,
+    *,
+    show_prompt: ShowPrompt = False,
+    config: ConfigFile = None,
+    save: Save = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
     """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
+    from selectllm.cli.saved import check_target, save_settings
     from selectllm.plan import plan_run
     from selectllm.report.format import format_plan
 
+    if save is not None:
+        check_target(save, overwrite=overwrite)
     result = plan_run(settings, show_prompt=show_prompt)
     print_either(result, format_plan(result), json=json)
+    if save is not None:
+        for note in save_settings(settings, save, overwrite=overwrite):
+            print(f"selectllm: {note}", file=sys.stderr)
 
 
 def print_result(result: "Result", settings: RunSettings, *, json: bool) -> None:
