@@ -10,6 +10,7 @@ from selectllm.errors import StoreError, UsageError
 from selectllm.llm import mode_of
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import THINKING_TOKENS, Mode, ModelInfo, Reply, Think
+from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.ranking import prompts
 from selectllm.ranking.prompts import Candidate, answer_tokens, max_answer_tokens
@@ -35,7 +36,8 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
     asked for again up to three times. `queries`, `ranking` and `cost` are null where the strategy asks no model, and
-    `reasons` where none are asked for.
+    `reasons` where none are asked for. `cost` is by the prices given, or else by list prices, whose date
+    `list_prices_of` is then: an estimate in USD. It is null where there are neither.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, or when
     a prompt is to be shown of a strategy that asks no model.
@@ -64,7 +66,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         ranking = {"mode": mode, "passes": settings.ranking.passes, **counts, "longest": longest}
         reasons = _reasons(settings, candidates, criteria) if settings.reasons else None
         tokens = [counts[name] + (reasons[name] if reasons else 0) for name in ("prompt_tokens", "output_tokens")]
-        cost = settings.ranking.cost(*tokens)
+        cost = with_list_prices(settings).cost(*tokens)
         prompt = _prompt(settings, candidates, mode, criteria) if show_prompt else None
     return {
         "strategy": settings.strategy,
@@ -73,6 +75,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "ranking": ranking,
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
+        "list_prices_of": None if cost is None else list_prices_of(settings),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "model": {"selector": settings.selector} if ranking else None,
         "seed": settings.seed,

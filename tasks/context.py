@@ -114,7 +114,7 @@ def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[
     if description is None:
         yield context
         return
-    with progress(f"{TASK_NAMES[step.__name__]}-progress", description) as on_progress:
+    with progress(f"{TASK_NAMES[step.__name__]}-progress", description, context.settings) as on_progress:
         yield replace(context, progress=on_progress)
 
 

@@ -115,7 +115,7 @@ def _calibrate(settings: RunSettings, findings: list["Finding"], *, json: bool) 
     if all(finding.ok for finding in findings if finding.name.rpartition(" ")[2] in NEEDED):
         try:
             # Replies are not kept: those of an earlier calibration would take no time to measure.
-            with TemporaryDirectory(prefix="selectllm-") as folder, progress_bars() as on_progress:
+            with TemporaryDirectory(prefix="selectllm-") as folder, progress_bars(settings) as on_progress:
                 report = calibrate(Context(settings, Store(folder), on_progress))
         except (ModelError, SelectorUnavailable) as error:
             failure = str(error)

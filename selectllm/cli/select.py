@@ -20,7 +20,7 @@ def select(settings: RunSettings, *, config: ConfigFile = None, json: Json = Fal
     """
     from selectllm.pipeline import select
 
-    with progress_bars() as on_progress:
+    with progress_bars(settings) as on_progress:
         result = select(settings, on_progress)
     print_result(result, settings, json=json)
 

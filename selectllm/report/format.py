@@ -213,7 +213,7 @@ def format_plan(plan: dict[str, Any]) -> str:
     lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
     if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
-        lines += _ranking_plan(ranking, plan["reasons"], plan["cost"])
+        lines += _ranking_plan(ranking, plan["reasons"], plan["cost"], plan["list_prices_of"])
     else:
         lines.append(f"Strategy   {plan['strategy']}: no model is asked")
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
@@ -244,7 +244,9 @@ def _prompt(prompt: dict[str, Any]) -> list[str]:
     return [escape_unprintable(line) for line in lines]
 
 
-def _ranking_plan(ranking: dict[str, Any], reasons: dict[str, int] | None, cost: float | None) -> list[str]:
+def _ranking_plan(
+    ranking: dict[str, Any], reasons: dict[str, int] | None, cost: float | None, list_prices_of: str | None
+) -> list[str]:
     if ranking["mode"] == "pointwise":
         lines = [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
     else:
@@ -261,13 +263,19 @@ def _ranking_plan(ranking: dict[str, Any], reasons: dict[str, int] | None, cost:
     calls, read, written = (
         ranking[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
     )
-    price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
+    price = "" if cost is None else f", at most {cost:,.2f} {_by_prices(list_prices_of)}"
     return [
         *lines,
         f"Calls      at most {calls:,} unless answers have to be asked for again",
         f"Tokens     about {read:,} read, at most {written:,} written (estimated at four bytes a token){price}",
         *_longest(ranking["longest"]),
     ]
+
+
+def _by_prices(list_prices_of: str | None) -> str:
+    if list_prices_of is None:
+        return "by the prices given"
+    return f"USD by list prices of {list_prices_of}, which may have changed: give yours by --price-in and --price-out"
 
 
 def _longest(longest: dict[str, Any]) -> list[str]:

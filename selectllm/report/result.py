@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from selectllm import quality
 from selectllm.errors import StoreError
+from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
@@ -166,15 +167,21 @@ def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any
 
 def _cost(
     settings: RunSettings, steps: Collection[StepRecord | Usage], facts: Collection[Mapping[str, Any]]
-) -> dict[str, float] | None:
-    """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices."""
+) -> dict[str, float | str] | None:
+    """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices.
+
+    By list prices it is an estimate, which says so.
+    """
+    options = with_list_prices(settings)
     prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
-    this_run = settings.ranking.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
+    this_run = options.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
     prompts, outputs = (sum(part[name] for part in facts) for name in ("prompt_tokens", "output_tokens"))
-    whole = settings.ranking.cost(prompts, outputs)
+    whole = options.cost(prompts, outputs)
     if this_run is None or whole is None:
         return None
-    return {"this_run": round(this_run, 6), "selection": round(whole, 6)}
+    date = list_prices_of(settings)
+    estimate = {"estimate": f"USD by list prices of {date}"} if date else {}
+    return {"this_run": round(this_run, 6), "selection": round(whole, 6)} | estimate
 
 
 def _step_record(result: StepResult) -> StepRecord:

@@ -17,7 +17,7 @@ from selectllm.errors import (
     TransientError,
     UsageError,
 )
-from selectllm.execution import run_coroutine
+from selectllm.execution import note_spent, run_coroutine
 from selectllm.llm.caller import LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import Ledger
@@ -138,6 +138,8 @@ async def _ask(
                     asking.errors_by_kind[error_kind(error)] += 1
                 done += 1
                 context.progress("reasons", done, len(requests))
+                usage = caller.usage
+                note_spent(context.progress, paid_before, usage.paid_prompt_tokens, usage.paid_output_tokens)
 
         await gather_or_raise(work() for _ in range(min(2 * caller.places, len(requests))))
 
