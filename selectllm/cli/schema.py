@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from selectllm.settings import RunSettings
 
-SCHEMA: Final = Path(__file__).resolve().parents[1] / "run.schema.json"
+SCHEMA: Final = Path(__file__).resolve().with_name("run.schema.json")
 
 
 def run_schema() -> dict[str, Any]:
