@@ -67,7 +67,13 @@ def build_comparison_app(flow: ComparisonFlow) -> App:
     app = new_app("python -m flows.comparison")
 
     @app.default
-    def compare(settings: ComparisonSettings, *, flow_settings: FlowSettings = DEFAULT_FLOW, json: Json = False) -> int:
+    def compare(
+        settings: ComparisonSettings,
+        *,
+        flow_settings: FlowSettings = DEFAULT_FLOW,
+        config: ConfigFile = None,
+        json: Json = False,
+    ) -> int:
         """Compare strategies on your own pool with random draws, as a Prefect flow: each cell is a subflow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from cyclopts import Parameter
-from pydantic import Field
 
 from flows.command_line import build_flow_app
 from selectllm.cli import doctor
 from selectllm.cli.config import ConfigFile
 from selectllm.cli.main import build_app, main, run_app
 from selectllm.errors import UsageError
-from selectllm.settings import RankingSettings, RunSettings, Settings
+from selectllm.settings import RankingSettings, RunSettings
 
 Parse = Callable[..., RunSettings]
 
@@ -292,24 +290,22 @@ def test_doctor_takes_what_it_needs_of_a_file(
         assert error.count("\n") == 1
 
 
-def test_a_command_with_settings_of_its_own_reads_these() -> None:
-    class OwnSettings(Settings):
-        budgets: Annotated[tuple[int, ...], Parameter(name="--budgets")] = Field(kw_only=True)
-        ranking: RankingSettings = Field(RankingSettings(), kw_only=True)
-
-    parsed: list[OwnSettings] = []
-    app = build_app()
-
-    @app.command
-    def own(settings: Annotated[OwnSettings, Parameter(name="*")], *, config: ConfigFile = None) -> int:
-        parsed.append(settings)
-        return 0
-
-    Path("run.yaml").write_text("{budgets: [1, 2], ranking: {depth: 4}}")
-    assert run_app(app, ["own", "--config", "run.yaml"]) == 0
-    assert (parsed[0].budgets, parsed[0].ranking.depth) == ((1, 2), 4)
+def test_a_comparison_has_settings_of_its_own(
+    make_run: Callable[..., RunSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "{budgets: [2, 3], strategies: [longest], seeds: 2, quality: {no_validate: true}}"
+    Path("run.yaml").write_text(f"pool: {make_run().pool}\n")
+    Path("compare.yaml").write_text(text)
+    assert main(["compare", make_run().pool, "--config", "compare.yaml", "--dry-run", "--json"]) == 0
+    from_file = capsys.readouterr().out
+    options = ["--budgets", "2,3", "--strategies", "longest", "--seeds", "2"]
+    assert main(["compare", "--config", "run.yaml", *options, "--no-validate", "--dry-run", "--json"]) == 0
+    assert capsys.readouterr().out == from_file
     Path("run.yaml").write_text("{budget: 1}")
-    assert run_app(app, ["own", "--config", "run.yaml"]) == 2
+    assert main(["compare", make_run().pool, "--config", "run.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        "selectllm: run.yaml: budget names no setting of this command: do you mean budgets?\n"
+    )
 
 
 def test_a_file_that_is_read_once_more_for_an_error_hides_none() -> None:
