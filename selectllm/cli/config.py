@@ -113,7 +113,7 @@ def _of_shape(value: Any, field: FieldInfo, name: str) -> str | tuple[str, ...] 
             raise UsageError(f"{name} should be one value, not {_kind(value)}")
         return value  # type: ignore[no-any-return]
     if not isinstance(value, list):
-        raise UsageError(f"{name} should be a list, such as [{value or 'a, b'}], not {_kind(value)}")
+        raise UsageError(f"{name} should be a list, such as [a, b], not {_kind(value)}")
     if wrong := [part for part in value if not isinstance(part, str)]:
         raise UsageError(f"{name} should be a list of single values: {_kind(wrong[0])} is in it")
     return tuple(value)

@@ -44,8 +44,8 @@ def is_as_written(path: Path) -> bool:
     return False
 
 
-def save_settings(settings: RunSettings, path: str, *, overwrite: bool = False) -> Iterator[str]:
-    """Write all settings to a YAML file, as a whole or not at all; yields what its user should know of it.
+def save_settings(settings: RunSettings, path: str, *, overwrite: bool = False) -> list[str]:
+    """Write all settings to a YAML file, as a whole or not at all; returns what its user should know of it.
 
     Raises UsageError as `check_target` does, and where the file cannot be written.
     """
@@ -64,9 +64,10 @@ def save_settings(settings: RunSettings, path: str, *, overwrite: bool = False) 
                 raise
     except OSError as error:
         raise UsageError(f"--save cannot write {path}: {error.strerror}") from None
-    yield f"{path} holds all settings of this run: `selectllm select --config {path}` runs it"
-    if redact_users(text) != text:
-        yield f"{path} holds the password of a URL: show it to nobody"
+    has_password = redact_users(text) != text
+    return [f"{path} holds all settings of this run: `selectllm select --config {path}` runs it"] + (
+        [f"{path} holds the password of a URL: show it to nobody"] if has_password else []
+    )
 
 
 def format_settings(settings: RunSettings, schema: str) -> str:

@@ -12,6 +12,7 @@ from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
 from selectllm.report.plain_table import plain_table
 from selectllm.report.result import Result
+from selectllm.report.spent import money
 from selectllm.text import escape_unprintable, fit_line
 
 SHOWN: Final = 20
@@ -263,7 +264,7 @@ def _ranking_plan(
     calls, read, written = (
         ranking[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
     )
-    price = "" if cost is None else f", at most {cost:,.2f} {_by_prices(list_prices_of)}"
+    price = "" if cost is None else f", at most {money(cost)} {_by_prices(list_prices_of)}"
     return [
         *lines,
         f"Calls      at most {calls:,} unless answers have to be asked for again",

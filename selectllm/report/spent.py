@@ -15,8 +15,12 @@ def spent_text(settings: RunSettings, prompt_tokens: int, output_tokens: int) ->
     cost = with_list_prices(settings).cost(prompt_tokens, output_tokens)
     if cost is None:
         return tokens
-    money = f"{cost:,.2f}" if cost >= 1 else f"{cost:.4f}"
-    return f"{tokens}, {money}" if list_prices_of(settings) is None else f"{tokens}, ~{money} USD"
+    return f"{tokens}, {money(cost)}" if list_prices_of(settings) is None else f"{tokens}, ~{money(cost)} USD"
+
+
+def money(cost: float) -> str:
+    """A cost with two decimals, or with four where it is less than 1."""
+    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.4f}"
 
 
 def _short(count: int) -> str:

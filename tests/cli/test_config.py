@@ -152,7 +152,7 @@ def test_paths_are_relative_to_the_working_folder(
         ("ranking: [depth]", "run.yaml: ranking is a group: write its settings below it, not a list"),
         ("seed: {a: 1}", "run.yaml: seed (--seed) should be one value, not a group"),
         ("seed: [1, 2]", "run.yaml: seed (--seed) should be one value, not a list"),
-        ("exclude: a.txt", "run.yaml: exclude (--exclude) should be a list, such as [a.txt], not one value"),
+        ("exclude: a.txt", "run.yaml: exclude (--exclude) should be a list, such as [a, b], not one value"),
         ("ranking: {hosts: }", "run.yaml: ranking.hosts (--host) should be a list, such as [a, b], not nothing"),
         ("exclude: [a, [b]]", "run.yaml: exclude (--exclude) should be a list of single values: a list is in it"),
         ("exclude: [a, null]", "run.yaml: exclude (--exclude) should be a list of single values: nothing is in it"),

@@ -65,7 +65,7 @@ def test_a_plan_is_estimated_by_list_prices_and_says_so(make_run: MakeRun) -> No
     assert plan["cost"] == pytest.approx(expected, abs=1e-4)
     assert plan["list_prices_of"] == LOOKED_UP
     text = format_plan(plan)
-    assert f"at most {plan['cost']:,.2f} {ESTIMATE}, which may have changed: give yours by --price-in" in text
+    assert f"at most {plan['cost']:.4f} {ESTIMATE}, which may have changed: give yours by --price-in" in text
 
 
 @pytest.mark.parametrize(
