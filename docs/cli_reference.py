@@ -38,9 +38,9 @@ INTRODUCTION: Final = """\
 `selectllm` runs the library. `python -m flows.selection` and `python -m flows.comparison` do the same as Prefect flows:
 they have the options of `selectllm select` and `selectllm compare`, and those of the flow's workers.
 
-Options of a run that are left out come from the environment, then from the file `.env` of the working folder. The
-variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is `SELECTLLM_RANKING__DEPTH`, since it belongs to the
-settings of ranking. Lists are written as JSON.
+Options of a run that are left out come from the file of `--config`, then from the environment, then from the file
+`.env` of the working folder. The variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is
+`SELECTLLM_RANKING__DEPTH`, since it belongs to the settings of ranking. Lists are written as JSON there.
 """
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from cyclopts import App
 
 from selectllm.cli.compare import print_comparison
+from selectllm.cli.config import ConfigFile
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.printing import Json
 from selectllm.cli.select import print_result
@@ -40,7 +41,13 @@ def build_flow_app(flow: Flow) -> App:
     app = new_app("python -m flows.selection")
 
     @app.default
-    def select(settings: RunSettings, *, flow_settings: FlowSettings = DEFAULT_FLOW, json: Json = False) -> int:
+    def select(
+        settings: RunSettings,
+        *,
+        flow_settings: FlowSettings = DEFAULT_FLOW,
+        config: ConfigFile = None,
+        json: Json = False,
+    ) -> int:
         """Choose the N instructions of a pool that are most worth annotating, as a Prefect flow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
@@ -60,7 +67,13 @@ def build_comparison_app(flow: ComparisonFlow) -> App:
     app = new_app("python -m flows.comparison")
 
     @app.default
-    def compare(settings: ComparisonSettings, *, flow_settings: FlowSettings = DEFAULT_FLOW, json: Json = False) -> int:
+    def compare(
+        settings: ComparisonSettings,
+        *,
+        flow_settings: FlowSettings = DEFAULT_FLOW,
+        config: ConfigFile = None,
+        json: Json = False,
+    ) -> int:
         """Compare strategies on your own pool with random draws, as a Prefect flow: each cell is a subflow.
 
         Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.

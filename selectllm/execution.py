@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from selectllm import cancellation
 
@@ -18,6 +18,23 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(step: str, done: int, total: int) -> None:
     """Ignore progress."""
+
+
+@runtime_checkable
+class SpendingProgress(Protocol):
+    """A Progress that also takes note of what the run has paid for, as those that are shown to people do."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Take note of progress, as a Progress does."""
+
+    def spent(self, prompt_tokens: int, output_tokens: int) -> None:
+        """Take note of the tokens of prompts and of answers that the whole run has paid for so far."""
+
+
+def note_spent(progress: Progress, before: tuple[int, int], prompt_tokens: int, output_tokens: int) -> None:
+    """Tell a progress that takes note of it what the run has paid for: what steps before did, and what this one did."""
+    if isinstance(progress, SpendingProgress):
+        progress.spent(before[0] + prompt_tokens, before[1] + output_tokens)
 
 
 class WorkItem(Generic[Item]):

@@ -10,6 +10,7 @@ from selectllm.errors import StoreError, UsageError
 from selectllm.llm import mode_of
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ModelInfo, Reply
+from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.ranking.looks import questions_by_round
 from selectllm.ranking.prompts import Candidate
@@ -36,9 +37,10 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
     asked for again up to three times. Null are `queries` where none are built, `ranking` where none are ranked,
-    `row_ratings` where rows are not asked about one by one, `cost` without prices, or where the strategy asks nothing,
-    `reasons` where none are asked for, and `target`, `away_from` and `strata` without such an aim. What depends on
-    embeddings is not known: of tests it counts the rows of the pool that stand in them, and `strata` is null as well
+    `row_ratings` where rows are not asked about one by one, `reasons` where none are asked for, and `target`,
+    `away_from` and `strata` without such an aim. `cost` is by the prices given, or else by list prices, whose date
+    `list_prices_of` is then: an estimate in USD. It is null where there are neither, or nothing is asked. What depends
+    on embeddings is not known: of tests it counts the rows of the pool that stand in them, and `strata` is null as well
     where there is a target, or there are tests.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, when the
@@ -74,7 +76,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         read, written = (
             getattr(planned, name) + (reasons[name] if reasons else 0) for name in ("prompt_tokens", "output_tokens")
         )
-        cost = settings.ranking.cost(read, written)
+        cost = with_list_prices(settings).cost(read, written)
     plan = {
         "strategy": settings.strategy,
         "pool": {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates")} | {"kept": kept},
@@ -84,6 +86,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "reasons": reasons,
         "cost": None if cost is None else round(cost, 4),
         "batches": _batches(settings, planned) if planned and settings.ranking.batch else None,
+        "list_prices_of": None if cost is None else list_prices_of(settings),
         "selection": {"budget": settings.budget, "excluded": len(excluded)},
         "target": target,
         "away_from": {"test_rows": sum(len(test.table) for test in tests), "in_tests": len(in_tests.keys() & set(ids))}

@@ -124,7 +124,7 @@ def _shown_progress(step: Callable[..., Any], context: FlowContext) -> Iterator[
         yield context
         return
     key = f"{TASK_NAMES[step.__name__]}-progress".replace("_", "-")  # Prefect takes no other key
-    with progress(key, description) as on_progress:
+    with progress(key, description, context.settings) as on_progress:
         yield replace(context, progress=on_progress)
 
 

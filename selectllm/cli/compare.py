@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from selectllm.cli.config import ConfigFile
 from selectllm.cli.printing import OUTPUT, Json, output_width, print_either, progress_bars
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.text import sanitize
@@ -16,7 +17,9 @@ DryRun = Annotated[
 ]
 
 
-def compare(settings: ComparisonSettings, *, dry_run: DryRun = False, json: Json = False) -> None:
+def compare(
+    settings: ComparisonSettings, *, dry_run: DryRun = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Compare strategies on your own pool: does any of them beat random draws, and by how much?
 
     Each strategy chooses at each budget, with each seed; each choice is measured. A strategy is called different from

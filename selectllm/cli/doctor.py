@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Parameter
 from pydantic import ValidationError
 
+from selectllm.cli.config import ConfigFile, nested, settings_of
 from selectllm.cli.messages import setting_errors
 from selectllm.cli.printing import Json, output_width, print_json, print_text, progress_bars
 from selectllm.errors import ModelError, SelectorUnavailable, UsageError
@@ -39,8 +40,11 @@ class DoctorOptions:
     price_in: Annotated[float | None, Parameter(help="Price of a million tokens of prompts, for --calibrate.")] = None
     price_out: Annotated[float | None, Parameter(help="Price of a million tokens of answers, for --calibrate.")] = None
 
-    def settings(self) -> RunSettings:
-        """Settings of a run with these options; what they leave open comes from the environment. Raises UsageError."""
+    def settings(self, config: str | None = None) -> RunSettings:
+        """Settings of a run with these options; what they leave open comes from a file, then from the environment.
+
+        Raises UsageError.
+        """
         from selectllm.cli.environment import with_environment
 
         prices = {"price_in": self.price_in, "price_out": self.price_out}
@@ -48,7 +52,8 @@ class DoctorOptions:
         ranking |= {name: price for name, price in prices.items() if price is not None}
         try:
             values = {"pool": "-", "budget": 1, "selector": self.selector, "ranking": ranking}
-            return with_environment(RunSettings.model_validate(values))
+            file = nested(settings_of(config)) if config else None
+            return with_environment(RunSettings.model_validate(values), config=file)
         except ValidationError as error:
             raise UsageError(setting_errors(error)) from None
 
@@ -62,6 +67,7 @@ def doctor(
     calibrate: Annotated[
         bool, Parameter(help="Also have it rank pairs of which we know the better one: is it good enough to pay for?")
     ] = False,
+    config: ConfigFile = None,
     json: Json = False,
 ) -> int:
     """Check whether a selector can do what a run will ask of it: server, model, context, answers, speed, parallelism.
@@ -70,7 +76,7 @@ def doctor(
     140 pairs of instructions: 40 questions, or 280 short ones pointwise. Exit code 1 where something is not well, or
     the model is not shown to be good enough, with what to do about it.
     """
-    settings = options.settings()
+    settings = options.settings(config)
     findings = run_coroutine(_diagnose(settings, json=json))
     report = _calibrate(settings, findings, json=json) if calibrate else None
     if json:
@@ -109,7 +115,7 @@ def _calibrate(settings: RunSettings, findings: list["Finding"], *, json: bool) 
     if all(finding.ok for finding in findings if finding.name.rpartition(" ")[2] in NEEDED):
         try:
             # Replies are not kept: those of an earlier calibration would take no time to measure.
-            with TemporaryDirectory(prefix="selectllm-") as folder, progress_bars() as on_progress:
+            with TemporaryDirectory(prefix="selectllm-") as folder, progress_bars(settings) as on_progress:
                 report = calibrate(Context(settings, Store(folder), on_progress))
         except (ModelError, SelectorUnavailable) as error:
             failure = str(error)

@@ -1,6 +1,7 @@
 """Settings from the environment (`SELECTLLM_STORE`, `SELECTLLM_RANKING__DEPTH`) or from `.env`.
 
-Precedence, highest first: explicit values, the environment, the file `.env` of the working folder, fallbacks, defaults.
+Precedence, highest first: explicit values, a file of settings (see `selectllm.cli.config`), the environment, the file
+`.env` of the working folder, fallbacks, defaults.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,14 +43,20 @@ def from_environment() -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in RunSettings.model_fields}
 
 
-def with_environment(settings: RunSettings, fallbacks: Mapping[str, Any] | None = None) -> RunSettings:
-    """The settings, what they leave open from the environment, then the fallbacks; raises UsageError if not allowed."""
+def with_environment(
+    settings: RunSettings, fallbacks: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None
+) -> RunSettings:
+    """The settings, and what they leave open: from a file's, then the environment, then the fallbacks.
+
+    Raises UsageError for values that are not allowed.
+    """
     explicit = settings.model_dump(mode="json", exclude_unset=True)
     try:
-        return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), explicit))
+        return RunSettings.model_validate(merged(fallbacks or {}, from_environment(), config or {}, explicit))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise UsageError(f"the settings that the environment names are not allowed: {redact_url(problems)}") from None
+        source = "the file and the environment name" if config else "the environment names"
+        raise UsageError(f"the settings that {source} are not allowed: {redact_url(problems)}") from None
 
 
 def fill(arguments: ArgumentCollection) -> None:
@@ -58,7 +65,10 @@ def fill(arguments: ArgumentCollection) -> None:
     Raises UsageError for a variable of a group that has no such setting.
     """
     options = {argument.keys: argument for argument in arguments}
-    for path, value in _leaves(from_environment()):
+    values = from_environment()
+    if "pool" in values and options[("pool",)].tokens:
+        values.pop("more_files", None)  # they stand behind a pool that another one has replaced
+    for path, value in _leaves(values):
         variable = PREFIX + DELIMITER.join(path).upper()
         if not any(keys[:1] == path[:1] for keys in options):
             continue  # a setting of other commands: a comparison has no budget, and a selection no labels

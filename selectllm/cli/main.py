@@ -51,13 +51,20 @@ def new_app(name: str, help: str | None = None) -> App:
         help_epilogue="Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.",
         version=version("selectllm"),
         default_parameter=Parameter(negative=(), show_default=_shown_default),
-        config=_fill_from_environment,
+        config=(_fill_from_file, _fill_from_environment),  # what is filled first counts
     )
 
 
 def _shown_default(value: Any) -> str | None:
     """A default as `--help` shows it: none where there is none, a flag is not set or a list is empty."""
     return None if value in (None, ()) or value is False else str(value)
+
+
+def _fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    if any(argument.field_info.name == "config" and argument.tokens for argument in arguments):
+        from selectllm.cli.config import fill
+
+        fill(arguments)
 
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -1,13 +1,16 @@
 """Says what is wrong with a command line: on one line, and in the names that its user typed."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
-from cyclopts import Argument, CycloptsError, Parameter
+from cyclopts import Argument, CycloptsError, Parameter, Token
 from pydantic import BaseModel, ValidationError
 
 from selectllm.paths import redact_url
 from selectllm.settings import RunSettings
+
+FILE: Final = "file"
+"""The source of a token that stands for a key of a file of settings."""
 
 
 def usage_error(error: CycloptsError) -> str:
@@ -41,18 +44,27 @@ def _setting_error(problem: Any, argument: Argument | None) -> str:
     message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
     _, _, requirement = message.partition(" ")
     if not requirement.startswith("should "):  # "Input should be", "String should have": pydantic's own rules
-        return redact_url(message)
+        token = _token(problem["loc"], argument)
+        return redact_url(f"{token.keyword}: {message}" if token and token.source == FILE else message)
     shown = repr(redact_url(value)) if isinstance(value, str) else redact_url(repr(value))  # it may be a host's URL
-    requirement = requirement.partition(", unable to parse")[0]
+    requirement = requirement.partition(", unable to ")[0]
     return f"{_name(problem['loc'], argument)} {requirement}, not {shown}"
 
 
 def _name(location: Sequence[int | str], argument: Argument | None) -> str:
-    """What gave the value: an option, or a variable of the environment."""
+    """What gave the value: an option, a key of a file, or a variable of the environment."""
     if argument is None:
         return flag_of(location)
-    for child in argument.children_recursive:
-        if child.keys and child.keys == tuple(location[: len(child.keys)]) and child.tokens:
-            return child.tokens[0].keyword or flag_of(location)
+    token = _token(location, argument)
+    if token:
+        return token.keyword or flag_of(location)
     owner = next(kind for kind in (*get_args(argument.hint), argument.hint) if isinstance(kind, type))
     return flag_of(location, owner)
+
+
+def _token(location: Sequence[int | str], argument: Argument | None) -> Token | None:
+    """The first piece of a command line that gave a value, or what stands for it from elsewhere."""
+    for child in argument.children_recursive if argument else ():
+        if child.keys and child.keys == tuple(location[: len(child.keys)]) and child.tokens:
+            return child.tokens[0]
+    return None

@@ -11,13 +11,18 @@ from cyclopts import Group, Parameter
 
 from selectllm.errors import RunError
 from selectllm.execution import Progress
+from selectllm.settings import RunSettings
 from selectllm.text import escape_unprintable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 OUTPUT: Final = Group("Output", sort_key=8)
 """The options of a command that say how its result is printed."""
+
+SPEED_SECONDS: Final = 600.0
+"""The time that the speed is taken from: a question can take minutes."""
 
 Json = Annotated[
     bool,
@@ -60,23 +65,45 @@ def output_width() -> int:
     return max(get_terminal_size().columns, 80) if sys.stdout.isatty() else 120
 
 
+class Bars:
+    """A bar for each step of a run: how far it is, the time that is left, and what the run has paid for so far."""
+
+    def __init__(self, bars: "RichProgress", settings: RunSettings | None) -> None:
+        self._bars, self._settings = bars, settings
+        self._tasks: dict[str, TaskID] = {}
+        self._latest: TaskID | None = None
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Move the bar of a step."""
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(step, total=total, spent="")
+        self._latest = self._tasks[step]
+        self._bars.update(self._latest, completed=done, total=total)
+
+    def spent(self, prompt_tokens: int, output_tokens: int) -> None:
+        """Show what the run has paid for, beside the bar that moved last."""
+        from selectllm.report.spent import spent_text
+
+        if self._latest is not None and self._settings is not None:
+            self._bars.update(self._latest, spent=spent_text(self._settings, prompt_tokens, output_tokens))
+
+
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Show bars on stderr while a run works, when stderr is a terminal; nothing otherwise."""
+def progress_bars(settings: RunSettings | None = None) -> Iterator[Progress]:
+    """Show bars on stderr while a run works, when stderr is a terminal; nothing otherwise.
+
+    With the run's settings, they also show what it has paid for.
+    """
     from rich import progress
     from rich.console import Console
 
     columns = (
-        *(progress.TextColumn("{task.description:>12}"), progress.BarColumn()),
-        *(progress.MofNCompleteColumn(), progress.TimeRemainingColumn()),
+        *(progress.TextColumn("{task.description:>12}"), progress.BarColumn(bar_width=20)),
+        *(progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[spent]}")),
     )
     is_terminal = sys.stderr.isatty()  # FORCE_COLOR makes no terminal
-    with progress.Progress(*columns, console=Console(stderr=True), disable=not is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def on_progress(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield on_progress
+    console = Console(stderr=True)
+    with progress.Progress(
+        *columns, console=console, disable=not is_terminal, speed_estimate_period=SPEED_SECONDS
+    ) as bars:
+        yield Bars(bars, settings)

@@ -12,6 +12,7 @@ from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
 from selectllm.report.finished import FinishedRun
 from selectllm.report.plain_table import plain_table
+from selectllm.report.spent import money
 from selectllm.text import escape_unprintable, fit_line
 
 SHOWN: Final = 20
@@ -285,10 +286,10 @@ def format_plan(plan: dict[str, Any]) -> str:
     lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
     if ranking:
         lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
-        lines += _ranking_plan(ranking) + _calls_plan(ranking, plan["reasons"], plan["cost"])
+        lines += _ranking_plan(ranking) + _calls_plan(ranking, plan)
     elif by_row:
         lines.append(f"Strategy   {plan['strategy']}: {by_row['calls']:,} calls, {_by_row(by_row)}")
-        lines += _calls_plan(by_row, plan["reasons"], plan["cost"])
+        lines += _calls_plan(by_row, plan)
     elif plan["model"]:
         lines.append(f"Strategy   {plan['strategy']}: it does not say how much it asks")
     else:
@@ -361,19 +362,26 @@ def _ranking_plan(ranking: dict[str, Any]) -> list[str]:
     ]
 
 
-def _calls_plan(asked: dict[str, Any], reasons: dict[str, int] | None, cost: float | None) -> list[str]:
+def _calls_plan(asked: dict[str, Any], plan: dict[str, Any]) -> list[str]:
     """What all questions of a run take together."""
+    reasons, cost, list_prices_of = plan["reasons"], plan["cost"], plan["list_prices_of"]
     lines = [f"Reasons    {reasons['calls']:,} calls, one for each chosen row"] if reasons else []
     calls, read, written = (
         asked[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
     )
-    price = "" if cost is None else f", at most {cost:,.2f} by the prices given"
+    price = "" if cost is None else f", at most {money(cost)} {_by_prices(list_prices_of)}"
     return [
         *lines,
         f"Calls      at most {calls:,} unless answers have to be asked for again",
         f"Tokens     about {read:,} read, at most {written:,} written (estimated at four bytes a token){price}",
         *_longest(asked["longest"]),
     ]
+
+
+def _by_prices(list_prices_of: str | None) -> str:
+    if list_prices_of is None:
+        return "by the prices given"
+    return f"USD by list prices of {list_prices_of}, which may have changed: give yours by --price-in and --price-out"
 
 
 def _longest(longest: dict[str, Any]) -> list[str]:

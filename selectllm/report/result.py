@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from selectllm import quality
 from selectllm.errors import StoreError
+from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
@@ -204,9 +205,12 @@ def _ranking(facts: Mapping[str, Any], asked: int, trials: int) -> dict[str, Any
 
 def _cost(
     settings: RunSettings, steps: Collection[StepRecord], trial: Usage, facts: Collection[Mapping[str, Any]]
-) -> dict[str, float] | None:
-    """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices."""
-    options = settings.ranking
+) -> dict[str, float | str] | None:
+    """What this run paid, and what the selection and its reasons rest on, by the prices given; None without prices.
+
+    By list prices it is an estimate, which says so.
+    """
+    options = with_list_prices(settings)
     prompt_tokens = sum(step.paid_prompt_tokens for step in steps)
     asked = options.cost(prompt_tokens, sum(step.paid_output_tokens for step in steps))
     tried = options.without_batch().cost(trial.paid_prompt_tokens, trial.paid_output_tokens)
@@ -214,7 +218,9 @@ def _cost(
     whole = options.cost(prompts, outputs)
     if asked is None or tried is None or whole is None:
         return None
-    return {"this_run": round(asked + tried, 6), "selection": round(whole, 6)}
+    date = list_prices_of(settings)
+    estimate = {"estimate": f"USD by list prices of {date}"} if date else {}
+    return {"this_run": round(asked + tried, 6), "selection": round(whole, 6)} | estimate
 
 
 def _step_record(result: StepResult, earlier: StepRecord | None) -> StepRecord:

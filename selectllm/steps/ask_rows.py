@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from selectllm.errors import ContentRefused, ContextLengthExceeded, TransientError
-from selectllm.execution import run_coroutine
+from selectllm.execution import note_spent, run_coroutine
 from selectllm.llm.caller import Caller, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
@@ -53,6 +53,8 @@ async def ask_rows(context: Context, keys: ApiKeys, job: Job, questions: Sequenc
                 await _ask(caller, question, asking)
                 done += 1
                 context.progress(job.step, done, len(questions))
+                usage = caller.usage
+                note_spent(context.progress, job.paid_before, usage.paid_prompt_tokens, usage.paid_output_tokens)
                 check_abstained(job.model.name, asking.stats, job.max_abstained, job.max_refused)
 
         # Twice the places, so that none is idle while a question waits out a failure.

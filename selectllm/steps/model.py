@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from selectllm.errors import TooManyAbstained
-from selectllm.execution import Progress, no_progress, run_coroutine
+from selectllm.execution import Progress, no_progress, note_spent, run_coroutine
 from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
@@ -73,6 +73,7 @@ async def open_ranker(
         nonlocal done
         done += 1
         progress(job.step, done, job.questions)
+        note_spent(progress, job.paid_before, caller.usage.paid_prompt_tokens, caller.usage.paid_output_tokens)
 
     limit = cost_limit(settings, job.paid_before)
     options = RankingOptions(

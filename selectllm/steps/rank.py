@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from selectllm import quality, selection
-from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, run_coroutine
+from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, note_spent, run_coroutine
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
@@ -149,6 +149,8 @@ def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[R
             stats += batch_stats
             done = stats.ranked + stats.abstained
             context.progress(job.step, done, job.questions)
+            usage = stats.usage
+            note_spent(context.progress, job.paid_before, usage.paid_prompt_tokens, usage.paid_output_tokens)
             check_abstained(job.model.name, stats, job.max_abstained, job.max_refused)
             if done < job.questions:
                 cost_limit(settings, job.paid_before).check(stats.usage)

@@ -63,7 +63,7 @@ def test_the_sections_of_the_help_are_in_the_order_of_the_settings(capsys: pytes
     assert main(["select", "--help"]) == 0
     help = capsys.readouterr().out
     titles = [line.strip("╭─╮ ") for line in help.splitlines() if line.startswith("╭")]
-    assert titles == ["Run", "Columns", "Aim", "Embedding", "Queries", "Ranking", "Quality", "Output"]
+    assert titles == ["Run", "Columns", "Aim", "Embedding", "Queries", "Ranking", "Quality", "Settings file", "Output"]
     assert "[default: ()]" not in help
     assert "[default: None]" not in help
     assert "[default: False]" not in help

@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.logging import disable_run_logger
 
+from selectllm.execution import note_spent
+from selectllm.settings import RankingSettings, RunSettings
 from tasks import progress
 
 Shown = list[float]
@@ -52,3 +54,20 @@ def test_a_failed_step_is_not_shown_as_done(shown: Shown) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         step()
     assert 100 not in shown
+
+
+def test_the_page_shows_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptions: list[str | None] = []
+
+    def update(_: UUID, progress: float, description: str | None = None) -> None:
+        descriptions.append(description)
+
+    monkeypatch.setattr(progress, "create_progress_artifact", lambda *_, **__: uuid4())
+    monkeypatch.setattr(progress, "update_progress_artifact", update)
+    settings = RunSettings(pool="p", budget=1, ranking=RankingSettings(price_in=1000))
+    with disable_run_logger(), progress.progress("k", "Questions answered", settings) as on_progress:
+        note_spent(on_progress, (1000, 0), 500, 20)
+    assert descriptions == ["Questions answered; paid for 1.5k + 20 tokens, 1.50"]
+    with disable_run_logger(), progress.progress("k", "Rows embedded", settings):
+        pass
+    assert descriptions[1:] == [None]
