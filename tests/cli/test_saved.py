@@ -43,7 +43,7 @@ FULL: dict[str, Any] = {
     "out": "~",
     "columns": {"instruction": "on", "input": "", "output": "\u8a66\u9a13", "turn": "first", "role_map": "user='x'"},
     "aim": {
-        "quota": ["kind:law=2", '"a:b":null=1'],
+        "quota": ['"a:b":law=2', '"a:b":null=1'],
         "target": "null",
         "target_rows": 77,
         "away_from": ["- x", "~"],
