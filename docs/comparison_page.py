@@ -36,7 +36,9 @@ def main() -> None:
     """Write the page."""
     parts = dict(argument.split("=", 1) for argument in sys.argv[1:])
     texts = [part(name, Path(folder)) for name, folder in parts.items()]
-    (DOCS / "comparison.md").write_text("\n".join([INTRODUCTION.rstrip(), "", *texts]).rstrip() + "\n", encoding="utf-8")
+    (DOCS / "comparison.md").write_text(
+        "\n".join([INTRODUCTION.rstrip(), "", *texts]).rstrip() + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
