@@ -28,7 +28,7 @@ CODE_VERSION: Final = 1
 SEED: Final = 0
 """Fixes what measures draw: all cells are measured alike, whatever their own seeds are."""
 
-SHARED: Final = ("pool", "excluded", "embeddings", "clusters")
+SHARED: Final = ("pool", "excluded", "embeddings", "clusters", "too_near", "targets", "strata")
 """The steps that all cells have in common: no strategy is charged for them."""
 
 ABOUT: Final[Mapping[str, About]] = {
