@@ -39,8 +39,8 @@ class ComparisonSettings(Settings):
     strategies: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("selectllm", "longest", "kcenter", "facility"), kw_only=True, title="Strategies"
     )
-    """What to compare with random, which is always there: names of strategies, with commas between them. Also
-    selectllm-tiers, selectllm-ratings and selectllm-paper: selectllm by these settings."""
+    """What to compare with random, which is always there: names of strategies, with commas between them, as --strategy
+    of select. Also selectllm-tiers, selectllm-ratings and selectllm-paper: selectllm by these settings."""
     selectors: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("embedded",), kw_only=True, title="Selectors")
     """The models of strategies that ask one, each in turn, with commas between them: as --selector of select."""
     seeds: int = Field(5, ge=1, le=1000, kw_only=True, title="Seeds")

@@ -20,10 +20,12 @@ from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, lis
 from selectllm.comparison.compare import compare
 from selectllm.comparison.measures import measure
 from selectllm.comparison.outcomes import Outcome, run_cell
+from selectllm.comparison.plan import format_comparison_plan, plan_comparison
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import Comparison, Estimate, estimates, overlaps
 from selectllm.errors import CostExceeded, UsageError
 from selectllm.llm.model import Reply, Request
+from selectllm.llm.prices import LOOKED_UP
 from selectllm.schemas import COMPARISON, SELECTIONS
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
@@ -376,3 +378,22 @@ def test_a_dry_run_counts_cells_and_questions_and_asks_nothing(
     assert (ways["random"]["cells"], ways["random"]["calls"]) == (2 * REFERENCE_SEEDS, 0)
     assert (ways["longest"]["cells"], ways["selectllm"]["cells"]) == (2, 6)
     assert plan["calls"] == ways["selectllm"]["calls"] > 0
+
+
+def test_a_dry_run_counts_what_all_seeds_ask_alike_once(make: Make) -> None:
+    names = ("selectllm", "open-endedness", "alpagasus")
+    plan = plan_comparison(make(strategies=names, selectors=("embedded",), seeds=3))
+    calls = {way["strategy"]: (way["seeds"], way["calls"]) for way in plan["ways"]}
+    assert calls["selectllm"] == (3, 40), "pointwise, a row is asked about in one way"
+    assert calls["open-endedness"] == (3, 3 * 3 * 40), "each seed draws answers of its own"
+    assert calls["alpagasus"] == (1, 40)
+
+
+def test_a_dry_run_says_whose_prices_it_estimates_by(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    plan = plan_comparison(make(strategies=("selectllm",), selectors=("openai:gpt-4o-mini",)))
+    assert plan["list_prices_of"] == LOOKED_UP
+    assert f"in USD by list prices of {LOOKED_UP}" in format_comparison_plan(plan)
+    own = plan_comparison(make(strategies=("selectllm",), selectors=("openai:m",), ranking={"price_in": 1e3}))
+    assert own["list_prices_of"] is None
+    assert own["cost"] > 0
