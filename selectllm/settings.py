@@ -281,9 +281,9 @@ class RunSettings(Settings):
     """Have the model say, in one sentence for each chosen row, why it is worth it: one more question a row."""
     strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
     """How rows are chosen. By a model: selectllm (it ranks the rows of small queries), qdit, alpagasus, deita,
-    open-endedness; by a model's weights: perplexity-low, -mid, -high; by neither: random, longest, shortest, stratified,
-    kcenter, facility, probcover, novelselect, rouge-diversity. An installed package can bring others along: an unknown
-    name lists them."""
+    open-endedness; by a model's weights: perplexity-low, -mid, -high; by neither: random, longest, shortest,
+    stratified, kcenter, facility, probcover, novelselect, rouge-diversity. An installed package can bring others along:
+    an unknown name lists them."""
     diversity: float = Field(0, ge=0, le=1, kw_only=True, title="Diversity")
     """How much it counts, against ratings, that the chosen rows are unlike and together cover the others (0 to 1). 0:
     the rows that come first are chosen."""

@@ -241,4 +241,4 @@ def test_the_form_offers_the_compositions_as_choices() -> None:
 def test_the_help_of_strategy_names_each_of_ours() -> None:
     text = RunSettings.model_fields["strategy"].description or ""
     text = text.replace("-mid, -high", "perplexity-mid, perplexity-high")
-    assert OWN.keys() <= set(re.split(r"[ ,;:.()]+", text))
+    assert OWN.keys() <= set(re.split(r"[\s,;:.()]+", text))
