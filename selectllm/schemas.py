@@ -174,7 +174,8 @@ _CELL: Final = (
 COMPARISON: Final = _schema(  # one row for each value that was measured
     *_CELL,
     pa.field("measure", pa.string(), nullable=False),
-    pa.field("value", pa.float64()),
+    pa.field("value", pa.float64()),  # null where there is none
+    pa.field("reason", pa.string()),  # why there is none
 )
 
 SELECTIONS: Final = _schema(

@@ -22,7 +22,7 @@ from selectllm.schemas import CLUSTERS, MEASURED
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raise it when the same selection is to be measured otherwise."""
 
 SEED: Final = 0

@@ -19,12 +19,14 @@ from selectllm.steps.validate import keeping_verdicts
 class Outcome:
     """What a cell came to; `ids` are the chosen rows in order, none where an `error` ended the cell.
 
-    `values` are the measures by name, None where one does not apply. `paid` is what this process paid for the cell.
+    `values` are the measures by name, None where one does not apply, for which `missing` has the reason. `paid` is what
+    this process paid for the cell.
     """
 
     cell: Cell
     ids: tuple[str, ...] = ()
     values: Mapping[str, float | None] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     paid: float = 0.0
     is_cached: bool = False
     error: str = ""
@@ -50,12 +52,14 @@ def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
     results["clusters"] = context.run(cluster, results["embeddings"])
     measured = context.run(measure, results, labels)
     table = measured.table(context.store)
-    kept = dict(zip(table["measure"].to_pylist(), table["value"].to_pylist(), strict=True))
-    took = {value.name: value.value for value in cost_values(context, results)}
+    kept = {row["measure"]: (row["value"], row["reason"]) for row in table.to_pylist()}
+    took = {value.name: (value.value, value.reason) for value in cost_values(context, results)}
+    found = kept | {name: value for name, value in took.items() if name not in kept}
     return Outcome(
         cell,
         ids=tuple(results["selection"].table(context.store)["id"].to_pylist()),
-        values=kept | {name: value for name, value in took.items() if name not in kept},
+        values={name: value for name, (value, _) in found.items()},
+        missing={name: reason for name, (_, reason) in found.items() if reason is not None},
         paid=_paid(context),
         is_cached=measured.cached,
     )

@@ -176,6 +176,11 @@ def test_the_folder_has_every_value_and_every_selection(make: Make, tmp_path: Pa
     values = pq.read_table(out / "comparison.parquet")
     assert values.schema.equals(COMPARISON)
     assert len(values) == cells * len(comparison.outcomes[0].values)
+    rows = values.to_pylist()
+    assert all((row["value"] is None) == (row["reason"] is not None) for row in rows)
+    assert {r["reason"] for r in rows if r["measure"] == "coverage_proxy"} == {
+        "the rows of the pool have no answers in words"
+    }
     summary = pa.csv.read_csv(out / "summary.csv").to_pylist()
     longest = next(r for r in summary if (r["strategy"], r["measure"], r["budget"]) == ("longest", "length_mean", 8))
     assert longest["verdict"] == "higher"
