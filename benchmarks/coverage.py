@@ -30,10 +30,10 @@ from selectllm.queries import fit_centroids
 from selectllm.ranking.cover import blocks, to_cover
 from selectllm.ranking.lazy_greedy import LazyGreedy
 from selectllm.ranking.novelty import Novelty, density
+from selectllm.ranking.rouge import numbered_words, rouge_l
 from selectllm.strategies.facility import LOSS, FacilityLocation
 from selectllm.strategies.kcenter import k_center
 from selectllm.strategies.probcover import CLASSES, Balls, pure_radius
-from selectllm.strategies.rouge_diversity import numbered_words, rouge_l
 from selectllm.strategies.stratified import nearest
 
 NONE: Final = np.array([], dtype=np.int64)

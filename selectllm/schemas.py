@@ -3,6 +3,7 @@
 Tables are joined by `id` alone. `POOL` and `SELECTION` carry the input's further columns behind their own.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 import pyarrow as pa
@@ -173,7 +174,8 @@ _CELL: Final = (
 COMPARISON: Final = _schema(  # one row for each value that was measured
     *_CELL,
     pa.field("measure", pa.string(), nullable=False),
-    pa.field("value", pa.float64()),
+    pa.field("value", pa.float64()),  # null where there is none
+    pa.field("reason", pa.string()),  # why there is none
 )
 
 SELECTIONS: Final = _schema(
@@ -187,6 +189,12 @@ RESERVED: Final = frozenset(
     | {"vector", "reason", "pool_file", "pool_row"}
 )
 """Names that mean something here: an input's column of such a name is carried as `source_<name>`."""
+
+
+def own_name(column: str, names: Collection[str]) -> str:
+    """What a column of an input is called in its pool, among whose `names` it may stand as `source_<name>`."""
+    carried = f"source_{column}"
+    return carried if column in RESERVED and column not in names and carried in names else column
 
 
 def embeddings(dimension: int) -> pa.Schema:

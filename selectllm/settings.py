@@ -280,9 +280,10 @@ class RunSettings(Settings):
     reasons: bool = Field(False, kw_only=True, title="Reasons")
     """Have the model say, in one sentence for each chosen row, why it is worth it: one more question a row."""
     strategy: str = Field("selectllm", min_length=1, kw_only=True, title="Strategy")
-    """How rows are chosen: selectllm (a model ranks the rows of small queries), or without a model: random, longest,
-    shortest, stratified, kcenter, facility, probcover, novelselect, rouge-diversity. An installed package can bring
-    others along."""
+    """How rows are chosen. By a model: selectllm (it ranks the rows of small queries), qdit, alpagasus, deita,
+    open-endedness; by a model's weights: perplexity-low, -mid, -high; by neither: random, longest, shortest,
+    stratified, kcenter, facility, probcover, novelselect, rouge-diversity. An installed package can bring others along:
+    an unknown name lists them."""
     diversity: float = Field(0, ge=0, le=1, kw_only=True, title="Diversity")
     """How much it counts, against ratings, that the chosen rows are unlike and together cover the others (0 to 1). 0:
     the rows that come first are chosen."""

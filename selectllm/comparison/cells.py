@@ -1,6 +1,6 @@
 """The cells of a comparison: one selection each, by a strategy, a selector, a budget and a seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,9 @@ REFERENCE: Final = "random"
 REFERENCE_SEEDS: Final = 20
 """The fewest draws of the reference: they cost nothing, and the band of fewer says little."""
 
+EMBEDDED: Final = "embedded"
+"""The kind of selectors that name a file of weights."""
+
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "selectllm-tiers": {"ranking": {"gather": "tiers"}},
     "selectllm-ratings": {"ranking": {"gather": "ratings"}},
@@ -25,7 +28,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One selection; `selector` is None where the strategy asks no model."""
+    """One selection; `selector` is None where the strategy uses no model."""
 
     strategy: str
     selector: str | None
@@ -57,10 +60,9 @@ def list_cells(settings: ComparisonSettings) -> list[Cell]:
     cells = []
     for name in dict.fromkeys((REFERENCE, *settings.strategies)):
         strategy = strategy_of(name)
-        selectors = settings.selectors if "model" in strategy.needs else (None,)
         cells += [
             Cell(name, selector, budget, settings.seed + seed)
-            for selector in selectors
+            for selector in _selectors(settings, strategy)
             for seed in range(_seeds(settings, name, strategy))
             for budget in settings.budgets
         ]
@@ -69,12 +71,23 @@ def list_cells(settings: ComparisonSettings) -> list[Cell]:
 
 def cell_settings(settings: ComparisonSettings, cell: Cell, max_cost: float | None) -> RunSettings:
     """The settings of the run that makes a cell, which may cost at most so much."""
-    run = settings.run(cell.budget, cell.seed, cell.selector)
+    asks = "model" in strategy_of(cell.strategy).needs
+    run = settings.run(cell.budget, cell.seed, cell.selector if asks else None)
     values = run.model_dump(exclude_unset=True) | {"strategy": base_of(cell.strategy)}
+    values |= {"selector": cell.selector} if cell.selector else {}
     for group, own in VARIANTS.get(cell.strategy, {}).items():
         values[group] = values.get(group, {}) | own
     values["ranking"] = values.get("ranking", {}) | {"max_cost": max_cost}
     return RunSettings.model_validate(values)
+
+
+def _selectors(settings: ComparisonSettings, strategy: Strategy) -> Sequence[str | None]:
+    """Those that a strategy is done with; of weights those that are files, else those of the demo model."""
+    if "model" in strategy.needs:
+        return settings.selectors
+    if "weights" in strategy.needs:
+        return [name for name in settings.selectors if name.partition(":")[0] == EMBEDDED] or [EMBEDDED]
+    return [None]
 
 
 def _seeds(settings: ComparisonSettings, name: str, strategy: Strategy) -> int:

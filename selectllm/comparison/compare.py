@@ -12,9 +12,10 @@ from selectllm.comparison.summary import Comparison, estimates
 from selectllm.evaluation.measures import labels_of
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
-from selectllm.steps.criteria import read_criteria
 from selectllm.steps.read_pool import read_pool
+from selectllm.steps.stratify import divide
 from selectllm.store import Store
+from selectllm.strategies import check_strategy
 
 
 def compare(settings: ComparisonSettings, on_progress: Progress = no_progress) -> Comparison:
@@ -29,23 +30,28 @@ def compare(settings: ComparisonSettings, on_progress: Progress = no_progress) -
         for number, cell in enumerate(cells):
             on_progress("cells", number, len(cells))
             run = cell_settings(settings, cell, cost_left(settings, outcomes))
-            context = Context(run, Store(run.store), on_progress, criteria=read_criteria(run))
-            outcomes.append(run_cell(context, cell, settings.labels))
+            outcomes.append(run_cell(Context(run, Store(run.store), on_progress), cell, settings.labels))
         on_progress("cells", len(cells), len(cells))
         return publish_comparison(settings, outcomes)
 
 
 def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> None:
-    """Check all that can be checked before anything is embedded or asked: folder, pool, budgets and labels.
+    """Check all that can be checked before anything is embedded or asked: folder, strategies, pool, quotas and labels.
 
     Raises UsageError.
     """
     check_folder(settings)
-    largest = cell_settings(settings, max(cells, key=lambda cell: cell.budget), None)
+    runs = [cell_settings(settings, cell, None) for cell in cells]
+    for run in runs:
+        check_strategy(run)
+    largest = max(runs, key=lambda run: run.budget)
     context = Context(largest, Store(largest.store))
-    pool = read_pool(context)
+    pool = read_pool(context).table(context.store)
+    if settings.aim.column is not None:
+        for run in {run.budget: run for run in runs}.values():
+            divide(run, pool, ())
     if settings.labels is not None:
-        labels_of(pool.table(context.store), settings.labels)
+        labels_of(pool, settings.labels)
 
 
 def publish_comparison(settings: ComparisonSettings, outcomes: Sequence[Outcome]) -> Comparison:

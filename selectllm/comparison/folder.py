@@ -75,7 +75,7 @@ def write_folder(folder: Path, comparison: Comparison) -> None:
 def measured_values(outcomes: Sequence[Outcome]) -> pa.Table:
     """Every measured value, as COMPARISON."""
     rows = [
-        {**_cell(outcome), "measure": measure, "value": value}
+        {**_cell(outcome), "measure": measure, "value": value, "reason": outcome.missing.get(measure)}
         for outcome in outcomes
         for measure, value in outcome.values.items()
     ]

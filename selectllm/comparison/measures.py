@@ -22,13 +22,13 @@ from selectllm.schemas import CLUSTERS, MEASURED
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raise it when the same selection is to be measured otherwise."""
 
 SEED: Final = 0
 """Fixes what measures draw: all cells are measured alike, whatever their own seeds are."""
 
-SHARED: Final = ("pool", "excluded", "embeddings", "clusters")
+SHARED: Final = ("pool", "excluded", "embeddings", "clusters", "too_near", "targets", "strata")
 """The steps that all cells have in common: no strategy is charged for them."""
 
 ABOUT: Final[Mapping[str, About]] = {

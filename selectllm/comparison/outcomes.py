@@ -1,7 +1,7 @@
 """What a cell of a comparison came to: the chosen rows, and what they measure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from selectllm.comparison.cells import Cell
 from selectllm.comparison.measures import cluster, cost_values, measure
@@ -10,6 +10,7 @@ from selectllm.errors import CostExceeded, TooFewRanked, TooManyAbstained
 from selectllm.pipeline import choose_rows
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.criteria import read_criteria
 from selectllm.steps.embed import embed
 from selectllm.steps.validate import keeping_verdicts
 
@@ -18,12 +19,14 @@ from selectllm.steps.validate import keeping_verdicts
 class Outcome:
     """What a cell came to; `ids` are the chosen rows in order, none where an `error` ended the cell.
 
-    `values` are the measures by name, None where one does not apply. `paid` is what this process paid for the cell.
+    `values` are the measures by name, None where one does not apply, for which `missing` has the reason. `paid` is what
+    this process paid for the cell.
     """
 
     cell: Cell
     ids: tuple[str, ...] = ()
     values: Mapping[str, float | None] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     paid: float = 0.0
     is_cached: bool = False
     error: str = ""
@@ -35,23 +38,28 @@ def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
     Where the strategy or its model names too few rows, the outcome says so: the other cells are of use without it.
     All other errors are raised.
     """
+    context = replace(context, criteria=read_criteria(context.settings))
     try:
         with keeping_verdicts(context):
             choose_rows(context)
     except (TooFewRanked, TooManyAbstained) as error:
         return Outcome(cell, paid=_paid(context), error=str(error))
     results = {result.kind: result for result in context.log.results}
-    if "embeddings" not in results:
-        results["embeddings"] = context.run(embed, results["pool"])
+    # A comparison is about the whole pool: where there is a target, its shortlist is a later result of the same kind.
+    first = {result.kind: result for result in reversed(context.log.results)}
+    results["pool"] = first["pool"]
+    results["embeddings"] = first.get("embeddings") or context.run(embed, first["pool"])
     results["clusters"] = context.run(cluster, results["embeddings"])
     measured = context.run(measure, results, labels)
     table = measured.table(context.store)
-    kept = dict(zip(table["measure"].to_pylist(), table["value"].to_pylist(), strict=True))
-    took = {value.name: value.value for value in cost_values(context, results)}
+    kept = {row["measure"]: (row["value"], row["reason"]) for row in table.to_pylist()}
+    took = {value.name: (value.value, value.reason) for value in cost_values(context, results)}
+    found = kept | {name: value for name, value in took.items() if name not in kept}
     return Outcome(
         cell,
         ids=tuple(results["selection"].table(context.store)["id"].to_pylist()),
-        values=kept | {name: value for name, value in took.items() if name not in kept},
+        values={name: value for name, (value, _) in found.items()},
+        missing={name: reason for name, (_, reason) in found.items() if reason is not None},
         paid=_paid(context),
         is_cached=measured.cached,
     )

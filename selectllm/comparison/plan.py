@@ -11,18 +11,21 @@ from selectllm.plan import plan_run
 def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
     """Count the cells of each way, and the questions and tokens that they take at most.
 
-    What one budget of a seed was asked serves the others: of each seed the largest budget is counted. Raises
-    UsageError, and PoolError.
+    What one budget of a seed was asked serves the others: of each seed the largest budget is counted. Pointwise, all
+    seeds ask the same. `cost` is by the prices given, or else an estimate in USD by list prices, whose date
+    `list_prices_of` is then. Raises UsageError, and PoolError.
     """
     cells = list_cells(settings)
-    ways = []
+    ways, dates = [], set[str]()
     for way in dict.fromkeys((cell.strategy, cell.selector) for cell in cells):
         own = [cell for cell in cells if (cell.strategy, cell.selector) == way]
         seeds = {cell.seed for cell in own}
         plan = plan_run(cell_settings(settings, max(own, key=lambda cell: cell.budget), None))
         asked = plan["ranking"] or plan["row_ratings"] or {}
-        counts = {name: len(seeds) * asked.get(name, 0) for name in ("calls", "prompt_tokens", "output_tokens")}
-        cost = plan["cost"] and round(plan["cost"] * len(seeds), 4)
+        times = 1 if plan["ranking"] and asked["mode"] == "pointwise" else len(seeds)
+        counts = {name: times * asked.get(name, 0) for name in ("calls", "prompt_tokens", "output_tokens")}
+        cost = plan["cost"] and round(plan["cost"] * times, 4)
+        dates |= {plan["list_prices_of"]} - {None}
         ways.append(
             {"strategy": way[0], "selector": way[1], "cells": len(own), "seeds": len(seeds), **counts, "cost": cost}
         )
@@ -32,6 +35,7 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
         "ways": ways,
         "calls": sum(way["calls"] for way in ways),
         "cost": round(sum(costs), 4) if costs else None,
+        "list_prices_of": min(dates, default=None),
     }
 
 
@@ -44,4 +48,6 @@ def format_comparison_plan(plan: dict[str, Any]) -> str:
         name = way_name((way["strategy"], way["selector"]))
         lines.append(f"{name}: {way['cells']:,} cells, {way['seeds']} seeds{asks}{cost}")
     total = "" if plan["cost"] is None else f", cost up to {plan['cost']:,.2f}"
+    if plan["list_prices_of"]:
+        total += f" in USD by list prices of {plan['list_prices_of']}: see --price-in and --price-out"
     return "\n".join([*lines, f"All: {plan['cells']:,} cells, at most {plan['calls']:,} questions{total}"])

@@ -1,11 +1,12 @@
 """What one comparison is made of: the options of `compare`, and of its flow's form."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Self
 
 from cyclopts import Group, Parameter
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from selectllm.settings import (
+    AimSettings,
     ColumnSettings,
     EmbeddingSettings,
     QualitySettings,
@@ -15,6 +16,9 @@ from selectllm.settings import (
     Settings,
     check_selector,
 )
+
+OWN: Final = frozenset({"budget", "selector", "strategy"})
+"""Settings of a run that each cell has for itself."""
 
 
 def _described(name: str) -> Any:
@@ -35,8 +39,8 @@ class ComparisonSettings(Settings):
     strategies: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("selectllm", "longest", "kcenter", "facility"), kw_only=True, title="Strategies"
     )
-    """What to compare with random, which is always there: names of strategies, with commas between them. Also
-    selectllm-tiers, selectllm-ratings and selectllm-paper: selectllm by these settings."""
+    """What to compare with random, which is always there: names of strategies, with commas between them, as --strategy
+    of select. Also selectllm-tiers, selectllm-ratings and selectllm-paper: selectllm by these settings."""
     selectors: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("embedded",), kw_only=True, title="Selectors")
     """The models of strategies that ask one, each in turn, with commas between them: as --selector of select."""
     seeds: int = Field(5, ge=1, le=1000, kw_only=True, title="Seeds")
@@ -51,17 +55,27 @@ class ComparisonSettings(Settings):
     out: str | None = Field(None, kw_only=True, title="Output folder")
     """Folder for comparison.md, comparison.html, comparison.parquet, summary.csv, selections.parquet and pictures."""
     columns: ColumnSettings = Field(ColumnSettings(), kw_only=True, title="Columns")
+    aim: AimSettings = Field(AimSettings(), kw_only=True, title="Aim")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
     queries: QuerySettings = Field(QuerySettings(), kw_only=True, title="Queries")
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
     quality: QualitySettings = Field(QualitySettings(), kw_only=True, title="Quality")
 
     def run(self, budget: int, seed: int, selector: str | None) -> RunSettings:
-        """The settings of one run of the comparison, by the default strategy."""
-        own: dict[str, Any] = {"budget": budget, "seed": seed} | ({"selector": selector} if selector else {})
-        # What is left open stays open, for the environment of a flow to name.
-        shared = self.model_dump(exclude_unset=True, include=set(RunSettings.model_fields), exclude={"out"})
-        return RunSettings.model_validate(shared | own)
+        """The settings of one run of the comparison, by the default strategy; without a selector it asks no model."""
+        # What is left open stays open, for the environment of a flow to name. What a comparison has no option for is
+        # not: a history of the environment would keep each cell from the rows of the one before.
+        fields = RunSettings.model_fields
+        fixed = {name: fields[name].get_default() for name in fields.keys() - type(self).model_fields - OWN} | {
+            "out": None
+        }
+        shared = self.model_dump(exclude_unset=True, include=set(fields), exclude={"out"})
+        own: dict[str, Any] = {"budget": budget, "seed": seed}
+        if selector:
+            own["selector"] = selector
+        else:
+            shared["ranking"] = shared.get("ranking", {}) | {"batch": False}
+        return RunSettings.model_validate(fixed | shared | own)
 
     @field_validator("budgets", "strategies", "selectors", mode="before")
     @classmethod
@@ -83,3 +97,14 @@ class ComparisonSettings(Settings):
     @classmethod
     def _known_selectors(cls, selectors: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_selector(selector) for selector in selectors)
+
+    @model_validator(mode="after")
+    def _runs_are_allowed(self) -> Self:
+        """What a single run would refuse is refused before any, such as quotas that sum to more than a budget."""
+        for selector in self.selectors:
+            for budget in {min(self.budgets), max(self.budgets)}:
+                try:
+                    self.run(budget, self.seed, selector)
+                except ValidationError as error:
+                    raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self

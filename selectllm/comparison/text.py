@@ -195,10 +195,10 @@ def _needs(comparison: Comparison) -> Table:
     rows = []
     for name in dict.fromkeys(outcome.cell.strategy for outcome in comparison.outcomes):
         strategy = strategy_of(name)
-        embeds, asks = ("yes" if need in strategy.needs else "no" for need in ("embeddings", "model"))
-        rows.append(
-            [name, "no", embeds, asks, "where the model does" if asks == "yes" else "no", strategy.source or "-"]
-        )
+        embeds = "yes" if "embeddings" in strategy.needs else "no"
+        asks = "yes" if "model" in strategy.needs else "its weights" if "weights" in strategy.needs else "no"
+        gpu = "where the model does" if "model" in strategy.needs else "no"
+        rows.append([name, "no", embeds, asks, gpu, strategy.source or "-"])
     columns = ["strategy", "answers", "embeddings", "a model", "a GPU", "source"]
     about = "What a strategy needs besides the texts. Measures need embeddings, whatever the strategy needs."
     return Table("Who needs what", about, columns, rows)

@@ -1,9 +1,12 @@
-"""How novel rows are beside the chosen ones: each row's summand of the diversity measure NovelSum.
+"""How novel rows are beside chosen ones: the summands of the diversity measure NovelSum, which is their mean.
 
-The novelty of x is the sum, over chosen rows y, of d(x, y) s(y)^b / r(y): d is the cosine distance, s the density
-around y, r the rank of y among the chosen rows by its distance to x, from 1.
+The novelty of x is the sum, over chosen rows y other than x, of d(x, y) s(y)^b / r(y): d is the cosine distance, s the
+density around y, r the rank of y among these rows by its distance to x, from 1. The density is 1 over the mean distance
+to the nearest rows of the pool.
 
-Source: Yang et al., Measuring Data Diversity for Instruction Tuning (arXiv 2502.17184).
+Source: Yang et al., Measuring Data Diversity for Instruction Tuning (arXiv 2502.17184), with the values that it
+recommends: power 1 of ranks, 0.5 of densities, 10 neighbours. This is its formula. Its programs differ from that, and
+from each other: the measure takes the density around x instead, the search the sum of both.
 """
 
 from typing import Final
@@ -14,7 +17,10 @@ from selectllm.queries import Rows, Vectors
 from selectllm.ranking.cover import Numbers, blocks
 
 NEIGHBOURS: Final = 10
-"""K: the nearest rows by which the density around a row is measured: the source's value."""
+"""K: the nearest rows by which the density around a row is measured."""
+
+DENSITY_POWER: Final = 0.5
+"""b: the power of the density."""
 
 RANKED: Final = 128
 """Chosen rows whose ranks are kept for each row, so that memory does not grow with the budget."""
@@ -41,12 +47,18 @@ def density(vectors: Vectors, reference: Vectors) -> Vectors:
     return found
 
 
+def weights(vectors: Vectors, reference: Vectors) -> Vectors:
+    """What distances to each row (B, d) count, by the density of the reference (M, d) around it."""
+    found: Vectors = density(vectors, reference) ** DENSITY_POWER
+    return found
+
+
 class Novelty:
     """The novelty of all rows, kept while rows are chosen.
 
     It is exact up to 128 chosen rows. Of more, the 128 nearest to each row count exactly, and the others by the mean of
     their distances times densities, at all the ranks that they have. Parameters: `vectors` (M, d) of unit length;
-    `weights` (M,), the densities' powers.
+    `weights` (M,), as `weights` gives them.
     """
 
     def __init__(self, vectors: Vectors, weights: Vectors) -> None:

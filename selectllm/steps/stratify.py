@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from selectllm.errors import TooFewRanked, UsageError
 from selectllm.pool.carried import original_values
 from selectllm.ranking.strata import NO_STRATUM, Strata, proportional
-from selectllm.schemas import STRATA
+from selectllm.schemas import STRATA, own_name
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -133,10 +133,10 @@ def shown(text: str) -> str:
 def _values(pool: pa.Table, column: str) -> list[str]:
     """Each row's value of a column as JSON."""
     names = [name for name in pool.column_names if name not in NO_COLUMNS]
-    if column not in names:
+    if (name := own_name(column, names)) not in names:
         raise UsageError(f"the pool has no column {shown(column)!r}: it has {join_names(names)}")
-    field = pool.schema.field(column)
-    return [json_text(finite(value)) for value in original_values(field, pool[column])]
+    field = pool.schema.field(name)
+    return [json_text(finite(value)) for value in original_values(field, pool[name])]
 
 
 def _value_of(text: str, rows: Counter[str], column: str, is_shortlist: bool) -> str:

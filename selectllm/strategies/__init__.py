@@ -45,8 +45,9 @@ def load_strategy(name: str) -> Strategy:
 
     Raises UsageError where there is none, where it needs what a pool does not have, or where it cannot be loaded.
     """
-    own = {key: EntryPoint(key, value, ENTRY_POINTS) for key, value in OWN.items()}
-    points = {point.name: point for point in entry_points(group=ENTRY_POINTS)} | own
+    points = {key: EntryPoint(key, value, ENTRY_POINTS) for key, value in OWN.items()}
+    if name not in points:  # reading what all packages bring along takes a while
+        points = {point.name: point for point in entry_points(group=ENTRY_POINTS)} | points
     if name not in points and name.lower() in REFUSED:
         raise UsageError(f"there is no strategy {name!r}: {REFUSED[name.lower()]}")
     if name not in points:

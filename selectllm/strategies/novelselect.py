@@ -7,12 +7,9 @@ import pyarrow as pa
 
 from selectllm.cancellation import raise_if_cancelled
 from selectllm.ranking.cover import COVERED, blocks, to_cover
-from selectllm.ranking.novelty import Novelty, density
+from selectllm.ranking.novelty import Novelty, weights
 from selectllm.strategies.points import Points, draws, points_of, preferences_of
 from selectllm.strategies.strategy import Choice, Strategy
-
-DENSITY_POWER: Final = 0.5
-"""The power of the density: the source's value."""
 
 DIGITS: Final = 4
 """Digits of a novelty that count, of which the last bits are noise: of equally novel rows the first is picked."""
@@ -21,10 +18,10 @@ DIGITS: Final = 4
 class NovelSelect(Strategy):
     """Picks the row of the highest novelty, again and again: its summand of the diversity measure NovelSum.
 
-    The source's values are kept: 10 neighbours, powers 1 and 0.5. Its formula counts, with the density around the
-    chosen row; its program adds the density around the other one. Beyond 128 chosen rows the far ones count by their
-    mean: see ranking/novelty.py. The first row is drawn by the seed. Excluded rows count as chosen; the source knows
-    none. The density in a pool above 100,000 rows is measured against 100,000 of them, evenly spread over the ids.
+    The formula, its values and how the source's program differs are in ranking/novelty.py; the measure `novelsum` is by
+    the same formula. Beyond 128 chosen rows the far ones count by their mean. The first row is drawn by the seed.
+    Excluded rows count as chosen; the source knows none. The density in a pool above 100,000 rows is measured against
+    100,000 of them, evenly spread over the ids.
     """
 
     name = "novelselect"
@@ -57,13 +54,13 @@ class NovelSelect(Strategy):
 
     def _beside_taken(self, choice: Choice, points: Points) -> Novelty:
         """The novelty of all rows beside the excluded ones."""
-        weights = np.empty(len(points.ids), dtype=np.float32)
+        found = np.empty(len(points.ids), dtype=np.float32)
         reference = to_cover(points.vectors, COVERED)
-        for block in blocks(len(weights)):
+        for block in blocks(len(found)):
             raise_if_cancelled()
-            weights[block] = density(points.vectors[block], reference) ** DENSITY_POWER
-            choice.context.progress("densities", min(block.stop, len(weights)), len(weights))
-        novelty = Novelty(points.vectors, weights)
+            found[block] = weights(points.vectors[block], reference)
+            choice.context.progress("densities", min(block.stop, len(found)), len(found))
+        novelty = Novelty(points.vectors, found)
         for row in points.taken:
             raise_if_cancelled()
             novelty.add(int(row))

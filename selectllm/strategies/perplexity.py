@@ -24,6 +24,7 @@ class Perplexity(Strategy):
     """
 
     source = "Marion et al., When Less is More: Investigating Data Pruning for Pretraining (arXiv 2309.04564)"
+    needs = frozenset({"weights"})
     is_seeded = False
 
     def check(self, settings: RunSettings) -> None:

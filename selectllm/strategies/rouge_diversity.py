@@ -1,6 +1,5 @@
 """Rows whose wording is least like that of other rows."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -8,9 +7,9 @@ import pyarrow as pa
 
 from selectllm.cancellation import raise_if_cancelled
 from selectllm.ranking.cover import Numbers, blocks
+from selectllm.ranking.rouge import numbered_words, rouge_l
 from selectllm.strategies.points import draws, preferences_of
 from selectllm.strategies.strategy import Choice, Strategy
-from selectllm.text import words
 
 OTHERS: Final = 1000
 """Rows that each row is compared with."""
@@ -48,26 +47,6 @@ class RougeDiversity(Strategy):
         scores = (1 - highest).round(DIGITS)
         order = sorted(range(len(ids)), key=lambda row: (-scores[row], ids[row]))
         return preferences_of([ids[row] for row in order], "wording", [float(scores[row]) for row in order])
-
-
-def numbered_words(texts: Sequence[str]) -> list[list[int]]:
-    """The words of each text, in lower case, each word as its number."""
-    numbers: dict[str, int] = {}
-    return [[numbers.setdefault(word, len(numbers)) for word in words(text)] for text in texts]
-
-
-def rouge_l(texts: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> Numbers:
-    """Rouge-L's F1 (A, B) of A texts and B others: twice their longest common subsequence by the words of both.
-
-    0 where neither has a word.
-    """
-    from rapidfuzz.distance import LCSseq
-    from rapidfuzz.process import cdist
-
-    common = cdist(texts, others, scorer=LCSseq.similarity, dtype=np.int32)
-    lengths = np.add.outer([len(text) for text in texts], [len(text) for text in others])
-    found: Numbers = 2 * common / np.maximum(lengths, 1)
-    return found
 
 
 def highest_of_others(likeness: Numbers, rows: np.ndarray, sample: np.ndarray) -> Numbers:

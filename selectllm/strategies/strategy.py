@@ -20,7 +20,8 @@ from selectllm.steps.exclude import excluded_ids
 from selectllm.steps.prospect import Planned, Prospect
 from selectllm.steps.spread import spread_settings
 
-Need = Literal["embeddings", "model"]
+Need = Literal["embeddings", "model", "weights"]
+"""Vectors of the rows; a model that is asked; a model's weights, which the strategy reads by itself."""
 
 SPARE: Final = 10
 """Rows that a greedy strategy names for each row of the budget, where the choice will pass some of them over."""

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from selectllm.cli.main import build_app, main
 from selectllm.cli.messages import flag_of
 from selectllm.settings import Composition, RunSettings
+from selectllm.strategies import OWN
 from tasks.settings import FlowSettings
 
 Path = tuple[str, ...]
@@ -235,3 +236,9 @@ def test_settings_are_frozen_and_reject_unknown_fields() -> None:
 def test_the_form_offers_the_compositions_as_choices() -> None:
     schema = RunSettings.model_json_schema()["$defs"]["QuerySettings"]["properties"]["composition"]
     assert schema["enum"] == list(get_args(Composition))
+
+
+def test_the_help_of_strategy_names_each_of_ours() -> None:
+    text = RunSettings.model_fields["strategy"].description or ""
+    text = text.replace("-mid, -high", "perplexity-mid, perplexity-high")
+    assert OWN.keys() <= set(re.split(r"[\s,;:.()]+", text))

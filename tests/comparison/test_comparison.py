@@ -14,15 +14,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from selectllm import select
+from selectllm.cli.environment import with_environment
 from selectllm.cli.main import main
 from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, list_cells
 from selectllm.comparison.compare import compare
-from selectllm.comparison.outcomes import Outcome
+from selectllm.comparison.measures import measure
+from selectllm.comparison.outcomes import Outcome, run_cell
+from selectllm.comparison.plan import format_comparison_plan, plan_comparison
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import Comparison, Estimate, estimates, overlaps
 from selectllm.errors import CostExceeded, UsageError
 from selectllm.llm.model import Reply, Request
+from selectllm.llm.prices import LOOKED_UP
 from selectllm.schemas import COMPARISON, SELECTIONS
+from selectllm.steps.cache import StepResult
+from selectllm.steps.context import Context
+from selectllm.store import Store
 from tests.conftest import FakeModel, by_id
 
 pytestmark = pytest.mark.usefixtures("quick_embedding")
@@ -78,6 +85,79 @@ def test_a_variant_has_settings_of_its_own_and_what_is_open_stays_open(make: Mak
     assert "embedding" not in run.model_fields_set
 
 
+def test_the_environment_names_nothing_that_a_comparison_has_no_option_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"HISTORY": "nightly", "EXCLUDE": '["x.jsonl"]', "DIVERSITY": "1", "RANKING__DEPTH": "2", "OUT": "mine"}
+    for name, value in named.items():
+        monkeypatch.setenv(f"SELECTLLM_{name}", value)
+    run = with_environment(cell_settings(make(), Cell("longest", None, 8, 0), None))
+    assert (run.history, run.exclude, run.diversity, run.out, run.ranking.depth) == (None, (), 0, None, 2)
+
+
+def test_only_strategies_that_ask_a_model_send_batches(make: Make) -> None:
+    names = ("longest", "perplexity-low", "selectllm")
+    settings = make(strategies=names, selectors=("openai:m",), ranking={"batch": True})
+    runs = {cell.strategy: cell_settings(settings, cell, None) for cell in list_cells(settings)}
+    assert {name: run.ranking.batch for name, run in runs.items()} == {
+        "random": False,
+        "longest": False,
+        "perplexity-low": False,
+        "selectllm": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("selectors", "read"),
+    [
+        (("embedded:/m.gguf", "openai:m", "embedded"), ["embedded:/m.gguf", "embedded"]),
+        (("openai:m", "ollama:m"), ["embedded"]),
+    ],
+)
+def test_perplexity_is_that_of_the_selectors_whose_weights_can_be_read(
+    make: Make, selectors: tuple[str, ...], read: list[str]
+) -> None:
+    settings = make(strategies=("perplexity-mid",), selectors=selectors)
+    cells = [cell for cell in list_cells(settings) if cell.strategy == "perplexity-mid"]
+    assert [cell.selector for cell in cells] == read
+    assert [cell_settings(settings, cell, None).selector for cell in cells] == read
+
+
+def test_every_cell_keeps_to_the_quotas(make: Make) -> None:
+    settings = make(strategies=("selectllm", "kcenter"), budgets=(4, 8), aim={"quota": ["worth:1=3"]})
+    pool = select(cell_settings(settings, Cell("random", None, 8, 0), None)).table("pool")
+    worth = {row["id"]: row["worth"] for row in pool.to_pylist()}
+    for outcome in compare(settings).outcomes:
+        assert sum(worth[id] for id in outcome.ids) == 3
+
+
+def test_a_selection_from_a_shortlist_is_measured_on_the_whole_pool(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def watched(context: Context, results: dict[str, StepResult], labels: str | None) -> StepResult:
+        measured.append({kind: results[kind].manifest.rows for kind in ("pool", "embeddings", "clusters", "selection")})
+        return measure(context, results, labels)
+
+    monkeypatch.setattr("selectllm.comparison.outcomes.measure", watched)
+    target = tmp_path / "target.jsonl"
+    target.write_text('{"instruction": "Explain 3"}\n')
+    aim = {"target": str(target), "target_rows": 9}
+    outcomes = compare(make(strategies=("kcenter", "longest"), aim=aim)).outcomes
+    assert len({id for outcome in outcomes for id in outcome.ids}) == 9
+    assert measured == [{"pool": 40, "embeddings": 40, "clusters": 40, "selection": 8}] * len(outcomes)
+
+
+def test_a_cell_asks_by_the_criteria(make: Make, fake_model: Callable[..., FakeModel]) -> None:
+    model = fake_model(lambda request: Reply(text=by_id(request), done_reason="stop"))
+    settings = make(selectors=("ollama:fake",), criteria="Rows about gardening")
+    cell = Cell("selectllm", "ollama:fake", 8, 0)
+    run = cell_settings(settings, cell, None)
+    assert run_cell(Context(run, Store(run.store)), cell, None).ids
+    assert any("gardening" in request.text for request in model.asked)
+
+
 def test_a_cell_chooses_what_a_run_chooses(make: Make) -> None:
     comparison = compare(make(strategies=("selectllm",), labels="worth"))
     for outcome in comparison.outcomes:
@@ -96,6 +176,11 @@ def test_the_folder_has_every_value_and_every_selection(make: Make, tmp_path: Pa
     values = pq.read_table(out / "comparison.parquet")
     assert values.schema.equals(COMPARISON)
     assert len(values) == cells * len(comparison.outcomes[0].values)
+    rows = values.to_pylist()
+    assert all((row["value"] is None) == (row["reason"] is not None) for row in rows)
+    assert {r["reason"] for r in rows if r["measure"] == "coverage_proxy"} == {
+        "the rows of the pool have no answers in words"
+    }
     summary = pa.csv.read_csv(out / "summary.csv").to_pylist()
     longest = next(r for r in summary if (r["strategy"], r["measure"], r["budget"]) == ("longest", "length_mean", 8))
     assert longest["verdict"] == "higher"
@@ -189,6 +274,9 @@ def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..
         ({"budgets": (8, 41)}, "the budget is 41"),
         ({"strategies": ("nearest",)}, "there is no strategy 'nearest'"),
         ({"out": "s3://bucket/out"}, "is a URL"),
+        ({"strategies": ("kcenter", "alpagasus")}, "--strategy alpagasus needs a model"),
+        ({"aim": {"stratify": "nothing"}}, "no column 'nothing'"),
+        ({"budgets": (4, 35), "aim": {"quota": ("worth:1=2",)}}, "the quotas leave 33 rows"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_embedded(
@@ -197,6 +285,35 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_embedded(
     monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _: pytest.fail("embeds"))
     with pytest.raises(UsageError, match=message):
         compare(make(**fields))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch"], "--batch needs a selector openai:MODEL"),
+        (["--mode", "pointwise"], "--mode pointwise needs a model"),
+        (["--quota", "worth:1=5", "--budgets", "8,4"], "the quotas sum to 5, and the budget is 4"),
+        (["--target", "t.jsonl", "--target-rows", "5"], "--target-rows cannot be 5: the budget is 8"),
+    ],
+)
+def test_settings_that_a_run_refuses_are_bad_usage(
+    make: Make, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make()
+    arguments = [settings.pool, "--budgets", "8", "--selectors", "scripted:first", "--store", settings.store]
+    assert main(["compare", *arguments, *options, "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["score", "worth"])
+def test_labels_are_finite_and_may_have_any_name(make: Make, tmp_path: Path, name: str) -> None:
+    pool, scores = tmp_path / "pool.parquet", [float(number) for number in range(12)]
+    pq.write_table(pa.table({"instruction": [f"Explain {i}" for i in range(12)], name: scores}), pool)
+    assert found(compare(make(pool=str(pool), labels=name)), "longest", "worth").mean > 0
+    scores[3] = float("inf")
+    pq.write_table(pa.table({"instruction": [f"Explain {i}" for i in range(12)], name: scores}), pool)
+    with pytest.raises(UsageError, match=f"'{name}' of labels holds infinite numbers"):
+        compare(make(pool=str(pool), labels=name))
 
 
 def test_a_file_of_others_is_not_written_over(make: Make, tmp_path: Path) -> None:
@@ -266,3 +383,22 @@ def test_a_dry_run_counts_cells_and_questions_and_asks_nothing(
     assert (ways["random"]["cells"], ways["random"]["calls"]) == (2 * REFERENCE_SEEDS, 0)
     assert (ways["longest"]["cells"], ways["selectllm"]["cells"]) == (2, 6)
     assert plan["calls"] == ways["selectllm"]["calls"] > 0
+
+
+def test_a_dry_run_counts_what_all_seeds_ask_alike_once(make: Make) -> None:
+    names = ("selectllm", "open-endedness", "alpagasus")
+    plan = plan_comparison(make(strategies=names, selectors=("embedded",), seeds=3))
+    calls = {way["strategy"]: (way["seeds"], way["calls"]) for way in plan["ways"]}
+    assert calls["selectllm"] == (3, 40), "pointwise, a row is asked about in one way"
+    assert calls["open-endedness"] == (3, 3 * 3 * 40), "each seed draws answers of its own"
+    assert calls["alpagasus"] == (1, 40)
+
+
+def test_a_dry_run_says_whose_prices_it_estimates_by(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    plan = plan_comparison(make(strategies=("selectllm",), selectors=("openai:gpt-4o-mini",)))
+    assert plan["list_prices_of"] == LOOKED_UP
+    assert f"in USD by list prices of {LOOKED_UP}" in format_comparison_plan(plan)
+    own = plan_comparison(make(strategies=("selectllm",), selectors=("openai:m",), ranking={"price_in": 1e3}))
+    assert own["list_prices_of"] is None
+    assert own["cost"] > 0

@@ -1,10 +1,6 @@
 """Measures of cover: facility location, the k-center radius, the coverage proxy and cluster entropy."""
 
-import builtins
-import importlib
-from collections.abc import Callable
 from math import log
-from typing import Any
 
 import numpy as np
 import pytest
@@ -108,18 +104,10 @@ def test_the_proxy_draws_rows_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> No
     assert len({value["coverage_proxy"] for value in values}) > 1
 
 
-def test_the_proxy_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Callable[..., Any] = importlib.import_module("builtins").__import__
-
-    def without(name: str, *arguments: Any, **options: Any) -> Any:
-        if name.startswith("rouge_score"):
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    missing = coverage_proxy(answered(["a"], [0], [0]))["coverage_proxy"]
-    assert isinstance(missing, Missing)
-    assert "'selectllm[evaluation]'" in missing.reason
+def test_the_proxy_reads_the_first_words_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "WORDS", 2)
+    measured = answered(["a b c", "a b d"], [0], [0, 0])
+    assert coverage_proxy(measured) == {"coverage_proxy": 1.0}
 
 
 def grouped(sizes: list[int]) -> np.ndarray:

@@ -12,9 +12,10 @@ from selectllm.evaluation.measures import novelsum as novel
 from selectllm.evaluation.measures.distinct import distinct
 from selectllm.evaluation.measures.length import length
 from selectllm.evaluation.measures.near_duplicates import near_duplicate_share
-from selectllm.evaluation.measures.novelsum import densities, novelsum
+from selectllm.evaluation.measures.novelsum import novelsum
 from selectllm.evaluation.measures.vendi import vendi
 from selectllm.queries import Vectors
+from selectllm.ranking.novelty import Novelty, density, weights
 from tests.evaluation.pools import drawn, measured_of, pool_of, rows_of
 
 
@@ -41,20 +42,22 @@ def test_vendi_counts_different_rows() -> None:
 
 def novelsum_by_its_formula(vectors: Vectors, chosen: list[int], neighbours: int) -> float:
     exact = vectors.astype(np.float64)
-    novelties = []
+    density = {}
     for row in chosen:
         near = sorted(1 - exact[row] @ exact[other] for other in range(len(exact)) if other != row)[:neighbours]
-        others = sorted(1 - exact[row] @ exact[other] for other in chosen if other != row)
-        weights = [1 / place for place in range(1, len(others) + 1)]
-        novelties.append(np.average(others, weights=weights) * (1 / np.mean(near)) ** 0.5)
+        density[row] = 1 / np.mean(near)
+    novelties = []
+    for row in chosen:
+        others = sorted((1 - exact[row] @ exact[other], other) for other in chosen if other != row)
+        ranks = [1 / place for place in range(1, len(others) + 1)]
+        novelties.append(np.average([far * density[other] ** 0.5 for far, other in others], weights=ranks))
     return float(np.mean(novelties))
 
 
-@pytest.mark.parametrize("block", [1, 3, 1024])
+@pytest.mark.parametrize("cells", [1, 100, 2**22])
 @pytest.mark.parametrize("chosen", [[0, 5], [30, 2, 17, 9, 4], list(range(40))])
-def test_novelsum_is_the_formula(block: int, chosen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", block)
-    monkeypatch.setattr(novel, "BLOCK", block)
+def test_novelsum_is_the_formula(cells: int, chosen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(novel, "CELLS", cells)
     vectors = drawn(40)
     expected = novelsum_by_its_formula(vectors, chosen, 10)
     assert novelsum(measured_of(vectors, chosen))["novelsum"] == pytest.approx(expected, rel=1e-4)
@@ -66,19 +69,29 @@ def test_fewer_neighbours_than_wanted_are_enough() -> None:
     assert novelsum(measured_of(vectors, [0, 1, 2]))["novelsum"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_novelsum_is_the_mean_of_what_novelselect_goes_by() -> None:
+    vectors, chosen = drawn(60, 8), [3, 8, 21, 40, 59]
+    counts = weights(vectors, vectors)
+    novelties = []
+    for row in chosen:
+        beside = Novelty(vectors, counts)
+        for other in chosen:
+            if other != row:
+                beside.add(other)
+        novelties.append(beside.values()[row])
+    scale = sum(1 / rank for rank in range(1, len(chosen)))
+    assert novelsum(measured_of(vectors, chosen))["novelsum"] == pytest.approx(np.mean(novelties) / scale, rel=1e-5)
+
+
 def test_repeats_in_the_pool_do_not_make_it_dense() -> None:
     vectors = drawn(30, 16)
     repeated = np.concatenate([vectors, vectors[:1].repeat(20, axis=0)])
-    once, again = measured_of(vectors, [0, 7]), measured_of(repeated, [0, 7])
-    assert densities(again)[0] == pytest.approx(densities(once)[0])
-    assert densities(again)[1] >= densities(once)[1]
+    assert density(vectors[:1], repeated) == pytest.approx(density(vectors[:1], vectors))
 
 
 def test_equal_rows_are_not_novel() -> None:
     vectors = drawn(1, 384).repeat(5, axis=0)
-    measured = measured_of(vectors, [0, 1, 2])
-    assert densities(measured).tolist() == [1, 1, 1]
-    assert novelsum(measured)["novelsum"] == pytest.approx(0, abs=1e-6)
+    assert novelsum(measured_of(vectors, [0, 1, 2]))["novelsum"] == pytest.approx(0, abs=1e-6)
 
 
 def test_one_row_has_no_novelsum() -> None:

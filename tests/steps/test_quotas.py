@@ -297,6 +297,11 @@ def test_odd_values_and_columns_can_be_named(column: str, of_kinds: MakeRun) -> 
         assert "\u202e" not in render_explanation(explain(result.store, id))
 
 
+def test_a_column_whose_name_is_taken_keeps_its_name_for_quotas(of_kinds: MakeRun) -> None:
+    result = select(of_kinds(["a"] * 6 + ["b"] * 4, "score", **LONGEST, budget=5, aim={"quota": ("score:b=4",)}))
+    assert kinds_of(result, "source_score") == {"a": 1, "b": 4}
+
+
 def test_values_of_several_types_are_named_as_json_shows_them(of_kinds: MakeRun, tmp_path: Path) -> None:
     kinds: list[Any] = [1, "1", True, "true", 1.5, ["a", 1], {"b": None}, None] * 2
     texts = ["1", '"1"', "true", '"true"', "1.5", '["a", 1]', '{"b": null}', "null"]

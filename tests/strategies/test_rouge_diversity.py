@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from selectllm.ranking.rouge import numbered_words, rouge_l, rouge_l_pairs
 from selectllm.strategies import load_strategy, rouge_diversity
-from selectllm.strategies.rouge_diversity import highest_of_others, numbered_words, rouge_l
+from selectllm.strategies.rouge_diversity import highest_of_others
 from selectllm.text import words
 from tests.strategies.data import choice_of, drawn, named
 
@@ -32,6 +33,7 @@ def test_rouge_l_is_that_of_the_library_with_our_words() -> None:
     numbered = numbered_words(texts)
     expected = [[library.score(text, other)["rougeL"].fmeasure for other in texts] for text in texts]
     assert rouge_l(numbered, numbered) == pytest.approx(np.array(expected), abs=1e-9)
+    assert rouge_l_pairs(numbered, numbered[::-1]) == pytest.approx(np.fliplr(expected).diagonal(), abs=1e-9)
 
 
 def test_the_values_of_small_cases() -> None:

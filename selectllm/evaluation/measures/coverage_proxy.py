@@ -9,25 +9,18 @@ from typing import Final
 import numpy as np
 import pyarrow.compute as pc
 
-from selectllm.errors import MissingDependency
 from selectllm.evaluation.measured import Measured
 from selectllm.evaluation.measures.measure import Measure, Missing, Values
 from selectllm.queries import Rows
 from selectllm.ranking.near_duplicates import nearest_chosen
+from selectllm.ranking.rouge import numbered_words, rouge_l_pairs
 from selectllm.text import words
 
 SAMPLE: Final = 500
 """Rows of the pool whose answers are compared; equal pools and seeds have equal samples."""
 
 WORDS: Final = 256
-"""Words of an answer that are compared, its first: the time grows with their square."""
-
-
-class _Words:
-    """The words of any script, where the package's own tokenizer keeps ASCII alone."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return words(text)[:WORDS]
+"""Words of an answer that are compared, its first: with more, long answers would take most of the time."""
 
 
 def coverage_proxy(measured: Measured) -> Values:
@@ -36,11 +29,6 @@ def coverage_proxy(measured: Measured) -> Values:
     Only rows with an answer are compared, and drawn by the seed where there are more than `SAMPLE`.
     Source: Lin, ROUGE: A Package for Automatic Evaluation of Summaries, 2004.
     """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
-        package = MissingDependency("rouge-score", extra="evaluation", purpose="the coverage proxy")
-        return {"coverage_proxy": Missing(str(package))}
     is_answered = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(measured.pool["output"]), ""), False).to_numpy()
     rows, chosen = _sample(measured, is_answered), np.sort(measured.chosen[is_answered[measured.chosen]])
     if not len(rows) or not len(chosen):
@@ -49,10 +37,9 @@ def coverage_proxy(measured: Measured) -> Values:
     assert measured.vectors is not None
     near, _ = nearest_chosen(measured.vectors, chosen.tolist(), measured.vectors[rows])
     near = np.where(np.isin(rows, chosen), rows, near)  # also where an equal row was chosen
-    answers = (measured.pool["output"].take(found).to_pylist() for found in (rows, near))
-    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    scores = [scorer.score(own, other)["rougeL"].fmeasure for own, other in zip(*answers, strict=True)]
-    return {"coverage_proxy": float(np.mean(scores))}
+    answers = [text for found in (rows, near) for text in measured.pool["output"].take(found).to_pylist()]
+    texts = [text[:WORDS] for text in numbered_words(answers)]
+    return {"coverage_proxy": float(rouge_l_pairs(texts[: len(rows)], texts[len(rows) :]).mean())}
 
 
 def _sample(measured: Measured, is_answered: np.typing.NDArray[np.bool_]) -> Rows:

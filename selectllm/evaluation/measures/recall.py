@@ -9,19 +9,25 @@ import pyarrow.compute as pc
 from selectllm.errors import UsageError
 from selectllm.evaluation.measured import Measured, Numbers
 from selectllm.evaluation.measures.measure import Measure, Missing, Values
+from selectllm.schemas import own_name
 
 
 def labels_of(pool: pa.Table, column: str) -> Numbers:
     """The labels (M,) that a column of POOL holds, numbers or booleans; NaN where a row has none.
 
-    Raises UsageError where there is no such column, or it holds something else.
+    Raises UsageError where there is no such column, or it holds something else, infinite numbers among it.
     """
-    if column not in pool.column_names:
+    name = own_name(column, pool.column_names)
+    if name not in pool.column_names:
         raise UsageError(f"the pool has no column {column!r} of labels. It has {', '.join(pool.column_names)}")
-    values = pool[column]
+    values = pool[name]
     if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
         raise UsageError(f"labels are numbers or booleans, and the column {column!r} holds {values.type}")
     found: Numbers = pc.fill_null(values.cast(pa.float64()), np.nan).to_numpy()
+    if np.isinf(found).any():
+        raise UsageError(
+            f"the column {column!r} of labels holds infinite numbers: write finite ones, or leave them out"
+        )
     return found
 
 
