@@ -250,6 +250,8 @@ def format_selection(result: FinishedRun, out: str | None, width: int) -> str:
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
+    if result.run:
+        lines.append(f"Run:       {result.run}")
     if criteria := result.summary.get("criteria"):
         lines.append(f"Criteria:  {fit_line(criteria, width - 11)}")
     if out:
