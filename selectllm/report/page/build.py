@@ -22,7 +22,7 @@ from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import visible
 from selectllm.store import Store
 from selectllm.store.files import write_atomically
-from selectllm.store.runs import RunRecord, load_run
+from selectllm.store.runs import REPORTS, RunRecord, load_run
 
 MARK: Final = b'<meta name="generator" content="selectllm">'
 """What tells a page of ours from another file."""
@@ -78,7 +78,7 @@ def write_page(path: Path, page: str) -> None:
 
 def keep_page(store: Store, page: Page) -> str:
     """Keep the report of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
-    name = f"reports/{page.run}.html"
+    name = f"{REPORTS}/{page.run}.html"
     store.write_bytes(name, page.html.encode())
     return store.address(name)
 
