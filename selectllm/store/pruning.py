@@ -97,7 +97,7 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
 
 
 def _old_reports(store: Store, since: datetime) -> dict[str, int]:
-    """The runs whose report may go, with its bytes: those named for an earlier time than `since`, but for the latest."""
+    """The runs whose report may go, with its bytes: those of a time before `since`, but the latest."""
     latest = load_latest(store)
     first = _name_at(since)
     sizes = {name.removesuffix(".html"): size for name, size in store.sizes(REPORTS).items() if name.endswith(".html")}
