@@ -41,8 +41,8 @@ def build_app() -> App:
     for command in (select, plan, compare, doctor, explain, report):
         app.command(command)
     app.command(export, usage=EXPORT_USAGE)
-    for command in (annotations, artifacts):
-        app.command(command)
+    app.command(annotations)
+    app.command(artifacts)
     return app
 
 
