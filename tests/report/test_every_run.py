@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from selectllm import RunSettings, select
+from selectllm.errors import SelectLLMError, StoreError
 from selectllm.export.annotations import compare_annotations
 from selectllm.export.export import export_selection
 from selectllm.export.names import Target, Training
@@ -118,3 +119,55 @@ def test_a_report_says_which_costs_are_estimates(make_run: MakeRun, fake_model: 
     assert "(about, in USD by list prices of 20" in Page(select(run).report()).text
     told = Page(select(run.model_copy(update={"ranking": run.ranking.model_copy(update={"price_in": 1.0})})).report())
     assert "list prices" not in told.text
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    match how:
+        case "gone":
+            path.unlink()
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "noise":
+            middle = len(content) // 2
+            path.write_bytes(content[: middle - 40] + b"\xff" * 80 + content[middle + 40 :])
+        case "other":
+            path.write_bytes(b"{" * len(content))
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "noise", "other"])
+def test_whatever_is_damaged_is_named_and_nothing_else_is_raised(
+    how: str, make_run: MakeRun, fake_model: Any, tmp_path: Path
+) -> None:
+    fake_model(by_rating)
+    run = make_run(
+        pool=odd_pool(tmp_path / "odd.jsonl"), selector="ollama:m", reasons=True, ranking={"gather": "ratings"}
+    )
+    result = select(run)
+    ids = result.table()["id"].to_pylist()
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps({"id": id, "answer": "A"}) + "\n" for id in ids))
+    root = Path(result.store.root)
+    files = [file for file in root.rglob("*") if file.is_file() and file.suffix in (".json", ".parquet", ".jsonl")]
+    assert {file.parent.name for file in files} >= {"selection", "pool", "rankings", "ratings", "reasons", "runs"}
+    for number, file in enumerate(sorted(files)):
+        kept = file.read_bytes()
+        damage(file, how)
+        try:
+            shown = [told(lambda: Page(result.report()).text)]
+            for to in ("argilla", "hf"):
+                path = tmp_path / f"{how}-{number}-{to}"
+                shown.append(told(lambda to=to, path=path: export_selection(result.store, to, path, result.run)))
+            shown.append(told(lambda: compare_annotations(result.store, [str(tmp_path / "answers.jsonl")])))
+            told(lambda: result._repr_html_())
+        finally:
+            file.write_bytes(kept)
+        if file.parent.name == "selection":
+            assert all(isinstance(one, StoreError) for one in shown), file
+
+
+def told(work: Callable[[], Any]) -> Any:
+    """What comes of some work: its result, or the error of ours that says what is wrong."""
+    try:
+        return work()
+    except SelectLLMError as error:
+        return error
