@@ -30,6 +30,7 @@ from deployments.steps import ROOT
 IMAGES = ROOT / "docs" / "images"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, SCALE = 1180, 0.85
+FORM_HEIGHT = 9000  # all of it: what lies below a window's end stays blank
 REPORT_HEIGHT = 2720  # from its head to the map
 
 
@@ -52,8 +53,8 @@ def pictures(client: SyncPrefectClient) -> dict[str, Picture]:
     artifacts = {artifact.key: artifact.id for artifact in client.read_artifacts(artifact_filter=ours)}
     form = f"deployments/deployment/{deployment.id}/run"
     return {
-        "form": Picture(form, "Data Docs", 5000, beyond="Columns"),
-        "form-groups": Picture(form, "Data Docs", 5000, first="Columns", beyond="Enforce"),
+        "form": Picture(form, "Data Docs", FORM_HEIGHT, beyond="Columns"),
+        "form-groups": Picture(form, "Data Docs", FORM_HEIGHT, first="Columns", beyond="Enforce"),
         "run": Picture(f"runs/flow-run/{run.id}?tab=Artifacts", "selection-summary", 1000),
         "summary": Picture(f"artifacts/artifact/{artifacts['selection-summary']}", "Flow Run", 1000),
         "selection": Picture(f"artifacts/artifact/{artifacts['selection']}", "Items per page", 800),

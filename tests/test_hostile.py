@@ -406,7 +406,7 @@ def test_a_terminal_shows_one_line_per_row(width: int, everything: Result) -> No
     assert "C" not in categories("".join(lines))
     heading = next(number for number, line in enumerate(lines) if line.split() == ["order", "why", "instruction"])
     assert [line.split()[0] for line in lines[heading + 1 : heading + 1 + KEPT]] == [str(n + 1) for n in range(KEPT)]
-    assert lines[heading + 1 + KEPT :] == ["", f"Selection: {everything.path()}"]
+    assert lines[heading + 1 + KEPT :] == ["", f"Selection: {everything.path()}", f"Run:       {everything.run}"]
 
 
 def tables(tokens: list[Token]) -> list[list[list[Token]]]:

@@ -44,7 +44,8 @@ def prune(
     Kept are the selections of the latest run, of runs younger than that and of all histories, with everything that they
     were made from; and whatever is less than an hour old, since a run under way may have made it. Replies, vectors,
     queries, runs and histories are never removed: they were paid for, or say what was, and from them all that is
-    removed here can be made again without asking a model.
+    removed here can be made again without asking a model. Reports are kept of runs younger
+    than that, and of the latest.
 
     Example: `selectllm artifacts prune --keep-days 30 --dry-run`
     """

@@ -1,17 +1,33 @@
 """`selectllm export`: the chosen rows for annotators, spreadsheets, hubs and batches."""
 
+import re
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from selectllm.cli.artifacts import DEFAULT_STORE, Location
-from selectllm.cli.explain import Run
 from selectllm.cli.printing import Json, print_either
+from selectllm.errors import UsageError
 from selectllm.export.names import Target
 from selectllm.export.options import ExportOptions
 
-NO_OPTIONS = ExportOptions()
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Source:
+    """Whose selection is written."""
+
+    run: Annotated[str | None, Parameter(help="The run, which may also stand before PATH. Default: the latest.")] = None
+    store: Location = DEFAULT_STORE
+
+
+NO_OPTIONS, LATEST = ExportOptions(), Source()
+
+EXPORT_USAGE = "Usage: selectllm export [RUN] --to CHOICE [OPTIONS] PATH"
+
+RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 NEXT = {
     "label-studio": "In Label Studio: create a project, paste interface.xml as its labelling code, import tasks.json.",
@@ -24,12 +40,14 @@ NEXT = {
 
 def export(
     path: Annotated[str, Parameter(help="A new file; for label-studio, argilla and hf a folder.")],
+    path_of_run: Annotated[
+        str | None, Parameter(show=False, help="The path, where the word before it names a run.")
+    ] = None,
     /,
     *,
     to: Annotated[Target, Parameter(help="What to write: see above.")],
-    run: Run = None,
+    of: Source = LATEST,
     options: ExportOptions = NO_OPTIONS,
-    store: Location = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
     """Write the rows that a run chose for annotators, for a spreadsheet, for a hub or for a batch.
@@ -41,12 +59,18 @@ def export(
 
     Nothing that exists is written over. The same export can be run again: files that are there and equal are done.
 
-    Examples: `selectllm export for-label-studio --to label-studio`, `selectllm export chosen.csv --to csv`
+    Examples: `selectllm export for-label-studio --to label-studio`,
+    `selectllm export 20260301T120000Z-0a1b2c3d --to csv chosen.csv`
     """
     from selectllm.export.export import export_selection
     from selectllm.store import Store
 
-    exported = export_selection(Store(store), to, path, run, options)
+    run, path = (path, path_of_run) if path_of_run is not None else (None, path)
+    if run is None and RUN_NAME.fullmatch(path):
+        raise UsageError(f"{path} names a run: name the path to write, too: selectllm export {path} --to {to} PATH")
+    if run is not None and of.run not in (None, run):
+        raise UsageError(f"two runs are named, {run} and --run {of.run}: leave one of them out")
+    exported = export_selection(Store(of.store), to, path, run or of.run, options)
     text = f"Wrote {exported.rows:,} rows of run {exported.run}: {', '.join(map(str, exported.files))}"
     if sys.stdout.isatty() and to in NEXT:
         text += f"\n{NEXT[to]}"

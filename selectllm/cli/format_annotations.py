@@ -33,10 +33,12 @@ def format_annotations(annotated: AnnotatedSelection) -> str:
         "Skipped": _short(annotated.skipped),
         "Empty": _short(annotated.empty),
         "Disputed": _short(annotated.disputed),
-        "AnnotatedSelection more than once by one annotator, of which the latest counts": doubled,
+        "Annotated more than once by one annotator, of which the latest counts": doubled,
         "Not in the selection": annotated.unknown,
     }
     lines += [f"{title}: {join_names(names, SHOWN)}" for title, names in notes.items() if names]
+    if annotated.unknown and not annotated.answers:
+        lines.append("Are they annotations of another run? Name it with --run")
     if annotated.without_id:
         lines.append(f"Without an id: {annotated.without_id:,} records")
     lines += [f"Not readable in {file}: {first_reasons(rows.items())}" for file, rows in annotated.faults.items()]

@@ -43,6 +43,10 @@ def format_pruned(pruned: Pruned, now: datetime | None = None) -> str:
     verb = "Would remove" if pruned.dry_run else "Removed"
     lines = [*_table(pruned.removed, now), ""] if pruned.removed else []
     lines.append(f"{verb} {_count(len(pruned.removed), 'artifact')}, {size(pruned.bytes)}; {pruned.kept:,} stay.")
+    if pruned.reports:
+        lines.append(
+            f"{verb} the reports of {_count(len(pruned.reports), 'run')}: {size(sum(pruned.reports.values()))} of it."
+        )
     if unresolved := pruned.unresolved:
         keys = [f"{info.artifact.kind} {info.artifact.key[:KEY_DIGITS]}" for info in unresolved[:NAMED_ARTIFACTS]]
         names = fit_line(", ".join(keys), 200)

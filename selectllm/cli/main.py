@@ -18,7 +18,7 @@ from selectllm.cli.artifacts import artifacts
 from selectllm.cli.compare import compare
 from selectllm.cli.doctor import doctor
 from selectllm.cli.explain import explain
-from selectllm.cli.export import export
+from selectllm.cli.export import EXPORT_USAGE, export
 from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
 from selectllm.cli.report import report
@@ -38,8 +38,11 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, report, export, annotations, artifacts):
+    for command in (select, plan, compare, doctor, explain, report):
         app.command(command)
+    app.command(export, usage=EXPORT_USAGE)
+    app.command(annotations)
+    app.command(artifacts)
     return app
 
 

@@ -9,6 +9,10 @@ class FinishedRun(Protocol):
     """A run's summary, and its tables."""
 
     @property
+    def run(self) -> str | None:
+        """The name of the run's record; None where that is not known."""
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What the run did, in numbers."""
 

@@ -210,7 +210,7 @@ def _of_spread(selection: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _of_strata(strata: Mapping[str, Any] | None) -> list[str]:
+def of_strata(strata: Mapping[str, Any] | None) -> list[str]:
     """How many rows of each value were chosen, where they had quotas: words of the pool are in it."""
     if not strata:
         return []
@@ -246,10 +246,12 @@ def format_selection(result: FinishedRun, out: str | None, width: int) -> str:
     rows = shown_rows(result.chosen(), width, width // 2)
     columns: dict[str, JustifyMethod] = {"order": "right", "why": "left", "instruction": "left"}
     table = plain_table(columns, ([str(cell) for cell in row.values()] for row in rows), width)
-    lines = [*counts(result.summary), *_of_strata(result.summary.get("strata")), "", *table]
+    lines = [*counts(result.summary), *of_strata(result.summary.get("strata")), "", *table]
     if (more := result.summary["selection"]["selected"] - len(rows)) > 0:
         lines.append(f"{'…':>5}  and {more:,} more")
     lines += ["", f"Selection: {result.path()}"]
+    if result.run:
+        lines.append(f"Run:       {result.run}")
     if criteria := result.summary.get("criteria"):
         lines.append(f"Criteria:  {fit_line(criteria, width - 11)}")
     if out:
@@ -261,7 +263,7 @@ def markdown(result: FinishedRun) -> str:
     """A finished run, as a page in Markdown."""
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
-    lines += [f"- {safe_markdown(line)}" for line in _of_strata(result.summary.get("strata"))]
+    lines += [f"- {safe_markdown(line)}" for line in of_strata(result.summary.get("strata"))]
     lines += ["", f"**Selection:** `{result.path()}`"]
     if criteria := result.summary.get("criteria"):
         lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
@@ -308,7 +310,7 @@ def format_plan(plan: dict[str, Any]) -> str:
 
 def _aim_plan(plan: Mapping[str, Any]) -> list[str]:
     """What is known of the run's aim without embeddings."""
-    lines = [f"Quotas     {line}" for line in _of_strata(plan["strata"])]
+    lines = [f"Quotas     {line}" for line in of_strata(plan["strata"])]
     if target := plan["target"]:
         lines.append(
             f"Target     a shortlist of at most {target['shortlisted']:,} rows, near to {target['examples']:,} "

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
 from selectllm.report.near_repeats import count_near_repeats
+from selectllm.report.notebook import Report, result_html
 from selectllm.report.output import write_folder
 from selectllm.report.page.build import build_page, check_page, write_page
 from selectllm.report.reasons import with_reasons
@@ -35,7 +36,7 @@ class Result:
     """A finished run: its summary, and where in the store its tables are."""
 
     store: Store
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
     run: str | None = None  # the name of its record; None where that is not known
 
     def path(self, kind: str = "selection") -> str:
@@ -51,8 +52,8 @@ class Result:
         has_reasons = "reasons" in self.summary["artifacts"]
         return with_reasons(self.table(), self.table("reasons")) if has_reasons else self.table()
 
-    def report(self, path: str | Path | None = None) -> str:
-        """The run as one page of HTML, which is also written to a file where a path is given.
+    def report(self, path: str | Path | None = None) -> Report:
+        """The run as one page of HTML, which is also written to a file where a path is given; a notebook shows it.
 
         Raises MissingDependency without the extra `report`, UsageError where the path is not one of a page.
         """
@@ -60,7 +61,15 @@ class Result:
         page = build_page(self.store, self.run)
         if file:
             write_page(file, page)
-        return page
+        return Report(page)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of a run: its first rows, why they were chosen, and where things lie."""
+        places = {"Selection": self.path(), "Report": "result.report()"}
+        try:
+            return result_html(self.summary, self.chosen(), places)
+        except StoreError as error:
+            return result_html(self.summary, None, {"The selection cannot be shown": str(error)} | places)
 
     def _artifact(self, kind: str) -> Artifact:
         return Artifact(kind=kind, key=self.summary["artifacts"][kind])

@@ -2,6 +2,7 @@
 
 Never removed: replies, vectors, records of runs and histories, which were paid for or say what was done; and the
 queries that the replies are about. So a run whose artifacts are gone can be made again, and no question is asked twice.
+Reports of old runs go, too: whoever runs again can have one again.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from selectllm.errors import StoreError, UsageError
 from selectllm.store.inventory import ArtifactInfo, artifact_record, scan
-from selectllm.store.runs import RunRecord, load_latest, load_runs
+from selectllm.store.runs import REPORTS, RunRecord, load_latest, load_runs
 from selectllm.store.store import Store
 
 UNTOUCHED: Final = timedelta(hours=1)
@@ -32,6 +33,7 @@ MAX_DAYS: Final = 100_000.0
 class Pruned:
     """What was removed, or would be, and how many artifacts stay.
 
+    `reports` are the names of runs whose report was removed, or would be, with the bytes of each.
     `unresolved` are artifacts that stay, but an input of theirs is gone or has no readable manifest. Anything that is
     older may have gone into them, so nothing older was removed.
     """
@@ -40,17 +42,19 @@ class Pruned:
     removed: tuple[ArtifactInfo, ...]
     kept: int
     unresolved: tuple[ArtifactInfo, ...]
+    reports: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
-        """The size of the removed artifacts."""
-        return sum(info.bytes for info in self.removed)
+        """The size of the removed artifacts and reports."""
+        return sum(info.bytes for info in self.removed) + sum(self.reports.values())
 
     def record(self) -> dict[str, Any]:
         """The same as JSON takes it, with whole keys."""
         return {
             "dry_run": self.dry_run,
             "removed": [artifact_record(info) for info in self.removed],
+            "reports": sorted(self.reports),
             "bytes": self.bytes,
             "kept": self.kept,
             "unresolved": [artifact_record(info) for info in self.unresolved],
@@ -61,7 +65,7 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     """Remove the artifacts older than `keep_days` that no kept selection was made from, directly or through others.
 
     Kept are the selections younger than that, those of runs younger than that, the latest run's, and all that a history
-    names; and all queries.
+    names; and all queries. Reports are kept of runs younger than that, and of the latest.
     Raises UsageError when `keep_days` is negative or no number, StoreError when it cannot be known what is to be kept:
     then nothing is removed.
     """
@@ -82,11 +86,27 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
         to_delete = [info for info in to_delete if info.created and info.created > newest_unresolved]
     # If this is interrupted, what is left still has what it was made from.
     to_delete.sort(key=lambda info: info.newest_first)
+    reports = _old_reports(store, min(since, now - UNTOUCHED))
     if not dry_run:
+        for run in reports:
+            store.remove_file(f"{REPORTS}/{run}.html")
         for info in to_delete:
             store.remove(info.artifact)
         store.remove_stale_temp_files()
-    return Pruned(dry_run, tuple(to_delete), len(artifacts) - len(to_delete), tuple(unresolved))
+    return Pruned(dry_run, tuple(to_delete), len(artifacts) - len(to_delete), tuple(unresolved), reports)
+
+
+def _old_reports(store: Store, since: datetime) -> dict[str, int]:
+    """The runs whose report may go, with its bytes: those of a time before `since`, but the latest."""
+    latest = load_latest(store)
+    first = _name_at(since)
+    sizes = {name.removesuffix(".html"): size for name, size in store.sizes(REPORTS).items() if name.endswith(".html")}
+    return {run: size for run, size in sizes.items() if run < first and not (latest and run == latest.run)}
+
+
+def _name_at(time: datetime) -> str:
+    """How the name of a run begins that was recorded at a time."""
+    return time.strftime("%Y%m%dT%H%M%SZ")
 
 
 def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]) -> Iterator[str]:
@@ -95,9 +115,9 @@ def _kept_keys(store: Store, since: datetime, by_key: Mapping[str, ArtifactInfo]
         runs, latest = load_runs(store), load_latest(store)
     except StoreError as error:
         raise StoreError(f"nothing was removed: {error}") from error
-    first = since.strftime("%Y%m%dT%H%M%SZ")  # a run's name begins so; one that does not is taken for late
+    first = _name_at(since)
     for run in runs:
-        if run.run >= first:
+        if run.run >= first:  # a name that begins otherwise is taken for late
             yield from run.keys  # a run may have loaded old artifacts, and made none
     for key, name in _kept_selections(store, latest):
         if (info := by_key.get(key)) and info.manifest:

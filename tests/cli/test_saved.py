@@ -19,7 +19,7 @@ from deployments import steps
 from selectllm.cli.config import ConfigFile, fields_of, nested
 from selectllm.cli.main import main, new_app
 from selectllm.cli.saved import format_settings, is_as_written
-from selectllm.cli.schema import SCHEMA, run_schema, schema_text
+from selectllm.cli.schema import SCHEMA, comparison_schema, run_schema, schema_texts
 from selectllm.settings import RunSettings
 
 VALIDATOR = Draft202012Validator(run_schema())
@@ -225,9 +225,18 @@ def test_passwords_in_a_saved_file_are_pointed_out(
     assert host in Path("run.yaml").read_text()
 
 
-def test_the_schema_is_up_to_date() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == schema_text(), "run `python -m selectllm.cli.schema`"
-    Draft202012Validator.check_schema(run_schema())
+def test_the_schemas_are_up_to_date() -> None:
+    for file, text in schema_texts().items():
+        assert file.read_text(encoding="utf-8") == text, "run `python -m selectllm.cli.schema`"
+        Draft202012Validator.check_schema(yaml.safe_load(text))
+
+
+def test_a_comparison_has_a_schema_of_its_own() -> None:
+    validator = Draft202012Validator(comparison_schema())
+    for text in ("{}", "{budgets: [2, 3], seeds: 2, labels: , ranking: {depth: 2}}"):
+        validator.validate(yaml.safe_load(text))
+    for text in ("{budget: 2}", "{budgets: 2}", "{seeds: 0}", "{queries: {size: 1}}"):
+        assert not validator.is_valid(yaml.safe_load(text))
 
 
 def test_a_saved_file_names_the_schema_by_a_path_that_resolves(make_run: Callable[..., RunSettings]) -> None:

@@ -299,13 +299,16 @@ def test_the_command_reports_and_writes_a_training_file(
     assert "2 rows answered, 1 skipped, 0 left empty, 3 missing." in out
     assert "1 rows have answers of several annotators: 0% of the pairs agree." in out
     assert f"Disputed: {ids[0][:8]}\n" in out
-    assert f"{ids[1][:8]} by 1" in out
+    assert f"Annotated more than once by one annotator, of which the latest counts: {ids[1][:8]} by 1" in out
     assert f"Wrote 2 rows to train on (messages): {train}" in out
     assert len(train.read_text().splitlines()) == 2
     code, out, _ = cli("annotations", back, "--json")
     record = json.loads(out)
     assert (record["counts"]["disputed"], record["agreement"], record["ids"]["missing"]) == (1, 0.0, ids[3:])
     assert record["doubled"] == [{"id": ids[1], "annotator": "1"}]
+    foreign = write_json(tmp_path / "foreign.json", [task("f" * 32, 1, made("A"))])
+    assert "annotations of another run? Name it with --run" in cli("annotations", foreign)[1]
+    assert "another run" not in out
 
 
 @pytest.mark.parametrize(

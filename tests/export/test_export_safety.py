@@ -229,7 +229,12 @@ def test_the_command_exports_any_run(cli: Cli, make_run: MakeRun, tmp_path: Path
     select(make_run(budget=6, strategy="random"))
     assert cli("export", tmp_path / "first.jsonl", "--to", "jsonl", "--run", run)[0] == 0
     assert cli("export", tmp_path / "latest.jsonl", "--to", "jsonl")[0] == 0
-    assert [len((tmp_path / f"{name}.jsonl").read_text().splitlines()) for name in ("first", "latest")] == [4, 6]
+    assert cli("export", run, "--to", "jsonl", tmp_path / "named.jsonl")[0] == 0
+    assert cli("export", "--to", "jsonl", run, tmp_path / "same.jsonl", "--run", run)[0] == 0
+    counts = {path.stem: len(path.read_text().splitlines()) for path in tmp_path.glob("[!p]*.jsonl")}
+    assert counts == {"first": 4, "latest": 6, "named": 4, "same": 4}
+    code, _, err = cli("export", run, "--to", "jsonl")
+    assert (code, f"{run} names a run: name the path" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +244,7 @@ def test_the_command_exports_any_run(cli: Cli, make_run: MakeRun, tmp_path: Path
         (["chosen.csv", "--to", "excel"], "label-studio"),
         (["chosen.csv", "--to", "csv", "--run", "nothing"], "has no run nothing"),
         (["chosen.jsonl", "--to", "openai-batch"], "needs --model"),
+        (["some-run", "--to", "csv", "chosen.csv", "--run", "other"], "two runs are named, some-run and --run other"),
     ],
 )
 def test_bad_usage_has_exit_code_2(arguments: list[str], message: str, cli: Cli, result: Result) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import shutil
@@ -101,6 +102,20 @@ def test_prune_keeps_recent_artifacts(days: float, store: Store) -> None:
     before = names(store)
     assert prune(store, days, now=LATER).removed == ()
     assert names(store) == before
+
+
+def test_prune_removes_the_reports_of_old_runs(store: Store, results: list[Result]) -> None:
+    old, latest = "20200101T000000Z-0a1b2c3d", str(results[-1].run)
+    for run in (old, latest, "by hand"):
+        store.write_bytes(f"reports/{run}.html", b"<p>")
+    planned = prune(store, 5, dry_run=True)
+    assert len(store.list("reports")) == 3
+    done = prune(store, 5)
+    assert planned == dataclasses.replace(done, dry_run=True)
+    assert (done.reports, done.bytes, done.record()["reports"]) == ({old: 3}, 3, [old])
+    assert "Removed the reports of 1 run: 3 B of it." in format_pruned(done)
+    assert prune(store, 5, now=LATER).reports == {}, "the latest run keeps its report"
+    assert store.list("reports") == [f"reports/{latest}.html", "reports/by hand.html"]
 
 
 def test_prune_never_removes_files_of_the_last_hour(store: Store) -> None:

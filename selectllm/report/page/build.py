@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from selectllm.errors import MissingDependency, StoreError, UsageError
-from selectllm.report.format import counts, notes
+from selectllm.report.format import counts, notes, of_strata
 from selectllm.report.page import charts, figures, scripts, tables
 from selectllm.report.page.groups import by_cluster, by_columns
 from selectllm.report.page.map import MOST_CHOSEN, MOST_POINTS, PoolMap, draw_map
@@ -22,7 +22,7 @@ from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import visible
 from selectllm.store import Store
 from selectllm.store.files import write_atomically
-from selectllm.store.runs import RunRecord, load_run
+from selectllm.store.runs import REPORTS, RunRecord, load_run
 
 MARK: Final = b'<meta name="generator" content="selectllm">'
 """What tells a page of ours from another file."""
@@ -78,7 +78,7 @@ def write_page(path: Path, page: str) -> None:
 
 def keep_page(store: Store, page: Page) -> str:
     """Keep the report of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
-    name = f"reports/{page.run}.html"
+    name = f"{REPORTS}/{page.run}.html"
     store.write_bytes(name, page.html.encode())
     return store.address(name)
 
@@ -173,7 +173,7 @@ def _sentences(source: RunSource) -> list[str]:
     """The run in a few sentences; a record of version 0.1 counts less than they say."""
     summary = source.summary
     try:
-        return [visible(sentence) for sentence in counts(summary)]
+        return [visible(sentence) for sentence in (*counts(summary), *of_strata(summary.get("strata")))]
     except KeyError:
         kept = summary["pool"]["kept"]
         return [f"Chose {summary['selection']['selected']:,} of {kept:,} rows, by an earlier version of SelectLLM."]
@@ -184,5 +184,8 @@ def _notes(source: RunSource) -> list[str]:
         found = notes(source.summary)
     except KeyError:  # as above
         found = []
+    if target := source.summary.get("target"):
+        rows = f"{target['shortlisted']:,} rows"
+        found.append(f"The map and what was left out are of the shortlist of {rows}, not of the whole pool.")
     lost = [f"The table {kind} {fault}: what it would show is left out." for kind, fault in source.missing.items()]
     return [visible(note) for note in (*found, *lost)]

@@ -3,12 +3,13 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import cut, visible
+from selectllm.report.spent import money
 from selectllm.store.runs import StepRecord
 
 MOST_REASONS: Final = 30
@@ -140,10 +141,11 @@ def headline(source: RunSource) -> Sequence[tuple[str, str]]:
     return [(name, visible(text)) for name, text in facts]
 
 
-def _cost(cost: dict[str, float] | None) -> str:
+def _cost(cost: Mapping[str, Any] | None) -> str:
     if cost is None:
         return "unknown: no prices were given (--price-in, --price-out)"
-    return f"{cost['this_run']:,.4g} in this run, {cost['selection']:,.4g} for all that the selection rests on"
+    text = f"{money(cost['this_run'])} in this run, {money(cost['selection'])} for all that the selection rests on"
+    return f"{text} (about, in {cost['estimate']})" if "estimate" in cost else text
 
 
 def _when(text: str) -> str:
