@@ -5,7 +5,7 @@ A value means what its text means behind the option: `think: off` is "off", and 
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Final, get_origin
 
 from cyclopts import Argument, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
@@ -29,6 +29,9 @@ ConfigFile = Annotated[
     ),
 ]
 
+SCHEMA_KEY: Final = "$schema"
+"""The key under which a JSON file names its schema, for editors; it is no setting."""
+
 Path = tuple[str, ...]
 
 
@@ -49,7 +52,9 @@ def settings_of(file: str, model: type[BaseModel] = RunSettings) -> dict[Path, A
     fields = dict(fields_of(model))
     groups = {path[:-1] for path in fields}
     values: dict[Path, Any] = {}
-    for path, value in _leaves(read_config(file), groups):
+    read = read_config(file)
+    read.pop(SCHEMA_KEY, None)
+    for path, value in _leaves(read, groups):
         name = ".".join(path)
         if path in groups:
             raise UsageError(f"{file}: {name} is a group: write its settings below it, not {_kind(value)}")

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from selectllm.cli.config import SCHEMA_KEY
 from selectllm.settings import RunSettings
 
 SCHEMA: Final = Path(__file__).resolve().with_name("run.schema.json")
@@ -37,6 +38,7 @@ def _schema(settings: type[BaseModel]) -> dict[str, Any]:
         group.pop("required", None)
         for field, info in _model(settings, name).model_fields.items():
             group["properties"][field] = _with_null(group["properties"][field], info)
+    schema["properties"][SCHEMA_KEY] = {"type": "string", "description": "Where the schema is, for editors."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

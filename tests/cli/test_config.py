@@ -8,7 +8,7 @@ import pytest
 
 from flows.command_line import build_flow_app
 from selectllm.cli import doctor
-from selectllm.cli.config import ConfigFile
+from selectllm.cli.config import ConfigFile, settings_of
 from selectllm.cli.main import build_app, main, run_app
 from selectllm.errors import UsageError
 from selectllm.settings import RankingSettings, RunSettings
@@ -218,6 +218,13 @@ def test_a_file_that_is_no_text_of_settings_is_named(
         Path("run.yaml").write_bytes(data)
     assert main(["plan", "--config", "run.yaml"]) == 2
     assert capsys.readouterr().err == f"selectllm: {message}\n"
+
+
+def test_a_file_may_name_its_schema(parse: Parse) -> None:
+    assert parse('{"$schema": "run.schema.json", "pool": "p", "budget": 3}', name="run.json").budget == 3
+    Path("run.json").write_text('{"pool": "p", "budget": 3, "ranking": {"$schema": "x"}}')
+    with pytest.raises(UsageError, match="names no setting"):
+        settings_of("run.json")
 
 
 def test_a_byte_order_mark_and_line_ends_of_windows_do_not_count(parse: Parse) -> None:

@@ -105,6 +105,17 @@ def check_report(result: Result, ids: list[str]) -> None:
     assert not [attributes for tag, attributes in page.elements if tag == "b"]
 
 
+@pytest.mark.parametrize("gather", ["tiers", "ratings"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_smallest_pools_have_reports(rows: int, gather: str, make_run: MakeRun, tmp_path: Path) -> None:
+    result = select(make_run(rows, budget=1, ranking={"gather": gather}))
+    page = Page(result.report())
+    assert f"1 of {rows} rows chosen" in page.text
+    assert len(page.unpack("rows")["id"]) == 1
+    assert export_selection(result.store, "argilla", tmp_path / "argilla").rows == 1
+    assert "<td" in result._repr_html_()
+
+
 def test_a_report_tells_quotas_and_whose_rows_its_map_shows(make_run: MakeRun, tmp_path: Path) -> None:
     examples = write_pool(tmp_path / "examples.jsonl", 3)
     aim = {"target": str(examples), "target_rows": 30, "quota": ["group:</td>=3"]}
