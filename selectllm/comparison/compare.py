@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selectllm import cancellation
+from selectllm.comparison.agreements import agreements
 from selectllm.comparison.cells import Cell, cell_settings, list_cells
 from selectllm.comparison.folder import check_folder, write_folder
 from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
@@ -56,7 +57,8 @@ def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> Non
 
 def publish_comparison(settings: ComparisonSettings, outcomes: Sequence[Outcome]) -> Comparison:
     """Sum the outcomes up, and write the output folder if asked for; raises StoreError when it cannot be written."""
-    comparison = Comparison(settings, outcomes, estimates(outcomes))
+    found = agreements(Store(settings.store), outcomes)
+    comparison = Comparison(settings, outcomes, estimates(outcomes), found)
     if settings.out is not None:
         write_folder(Path(settings.out).expanduser(), comparison)
     return comparison

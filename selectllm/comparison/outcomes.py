@@ -20,13 +20,15 @@ class Outcome:
     """What a cell came to; `ids` are the chosen rows in order, none where an `error` ended the cell.
 
     `values` are the measures by name, None where one does not apply, for which `missing` has the reason. `paid` is what
-    this process paid for the cell.
+    this process paid for the cell. `preferences` is the key of the artifact of that kind.
     """
 
     cell: Cell
     ids: tuple[str, ...] = ()
     values: Mapping[str, float | None] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    pool_rows: int = 0
+    preferences: str = ""
     paid: float = 0.0
     is_cached: bool = False
     error: str = ""
@@ -60,6 +62,8 @@ def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
         ids=tuple(results["selection"].table(context.store)["id"].to_pylist()),
         values={name: value for name, (value, _) in found.items()},
         missing={name: reason for name, (_, reason) in found.items() if reason is not None},
+        pool_rows=results["pool"].manifest.rows,
+        preferences=results["preferences"].artifact.key,
         paid=_paid(context),
         is_cached=measured.cached,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from selectllm.comparison.agreements import Agreement
 from selectllm.comparison.cells import REFERENCE
 from selectllm.comparison.outcomes import Outcome
 from selectllm.comparison.settings import ComparisonSettings
@@ -45,6 +46,7 @@ class Comparison:
     settings: ComparisonSettings
     outcomes: Sequence[Outcome]
     estimates: Sequence[Estimate]
+    agreements: Sequence[Agreement] = ()
 
 
 def way_of(outcome: Outcome) -> Way:

@@ -10,6 +10,8 @@ from rich.console import JustifyMethod
 from selectllm.comparison.cells import REFERENCE, strategy_of
 from selectllm.comparison.measures import ABOUT
 from selectllm.comparison.summary import Comparison, Estimate, Way, overlaps, way_name
+from selectllm.evaluation.measures import OTHERS
+from selectllm.evaluation.measures.overlap import jaccard_by_chance
 from selectllm.paths import redact_url
 from selectllm.report.format import safe_markdown
 from selectllm.report.plain_table import plain_table
@@ -105,7 +107,8 @@ def tables(comparison: Comparison) -> list[Table]:
     """A table for each main value that was measured, one of overlaps, and one of what each strategy needs."""
     measured = {estimate.measure for estimate in comparison.estimates}
     found = [_table(comparison, name) for name in MAIN if name in measured]
-    return [*found, _overlaps(comparison), _needs(comparison)]
+    agreements = [_agreements(comparison)] if comparison.agreements else []
+    return [*found, _overlaps(comparison), *agreements, _needs(comparison)]
 
 
 def title_of(value: str) -> str:
@@ -184,11 +187,29 @@ def _overlaps(comparison: Comparison) -> Table:
     shares = overlaps(comparison.outcomes, budget)
     ways = list(dict.fromkeys(way for way, _ in shares))
     rows = [[way_name(one), *(f"{shares[one, other]:.2f}" for other in ways)] for one in ways]
+    chance = jaccard_by_chance(budget, budget, max(outcome.pool_rows for outcome in comparison.outcomes))
     about = (
         "The rows that both choose, over the rows that either chooses (Jaccard), mean over seeds. Of a strategy with "
+        f"itself: between its seeds. Two independent draws would have {chance:.2f}."
     )
-    about += "itself: between its seeds."
     return Table(f"Overlap at {budget:,} rows", about, ["", *map(way_name, ways)], rows)
+
+
+def _agreements(comparison: Comparison) -> Table:
+    """How far the selectors of one strategy agree."""
+    rows = [
+        [
+            *(found.strategy, f"{found.budget:,}", *found.selectors),
+            *("-" if value is None else f"{value:.2f}" for value in (found.kendalls_tau, found.top_overlap)),
+        ]
+        for found in comparison.agreements
+    ]
+    about = (
+        "Kendall's tau over the rows that both place: 1 is the same order, 0 chance. Top overlap: of the first N rows "
+        f"of one, the share that are among the first N of the other. Gamed by: {OTHERS['agreement'].gamed_by}."
+    )
+    columns = ["strategy", "N", "selector", "other selector", "Kendall's tau", "top overlap"]
+    return Table("Agreement of selectors", about, columns, rows)
 
 
 def _needs(comparison: Comparison) -> Table:

@@ -402,3 +402,19 @@ def test_a_dry_run_says_whose_prices_it_estimates_by(make: Make, monkeypatch: py
     own = plan_comparison(make(strategies=("selectllm",), selectors=("openai:m",), ranking={"price_in": 1e3}))
     assert own["list_prices_of"] is None
     assert own["cost"] > 0
+
+
+def test_selectors_of_one_strategy_are_compared_with_each_other(make: Make, tmp_path: Path) -> None:
+    settings = make(
+        strategies=("selectllm",), selectors=("scripted:first", "scripted:longest"), out=str(tmp_path / "o")
+    )
+    (agreement,) = compare(settings).agreements
+    assert (agreement.strategy, agreement.budget) == ("selectllm", 8)
+    assert agreement.selectors == ("scripted:first", "scripted:longest")
+    assert agreement.kendalls_tau is not None
+    assert -1 <= agreement.kendalls_tau < 1
+    assert agreement.top_overlap is not None
+    assert 0 <= agreement.top_overlap < 1
+    text = (tmp_path / "o" / "comparison.md").read_text("utf-8")
+    assert f"| selectllm | 8 | scripted:first | scripted:longest | {agreement.kendalls_tau:.2f} |" in text
+    assert "Two independent draws would have 0.12." in text
