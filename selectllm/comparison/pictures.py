@@ -17,6 +17,9 @@ SHOWN: Final = ("facility_location", "novelsum", "vendi", "distinct_2", "length_
 WIDTH: Final = 260
 """Pixels of one panel."""
 
+LABEL: Final = 360
+"""Pixels of a way's name, beyond which it is cut: two selectors may differ only in their ends."""
+
 COLOURS: Final = {"higher": "#2f7d4f", "lower": "#c2453c", "not different": "#8a8a8a"}
 """Of verdicts; the sides of 0 say the same to who does not see colours."""
 
@@ -58,8 +61,9 @@ def _recall(alt: Any, estimates: Sequence[Estimate]) -> Any | None:
 
 def _scatter(alt: Any, points: Sequence[Mapping[str, Any]], x: Any, y: Any) -> Any:
     """One panel for each budget; each way has a colour and a shape."""
-    colour = alt.Color("way:N", title=None, sort=None, scale=alt.Scale(scheme="tableau20"))
-    shape = alt.Shape("way:N", title=None, sort=None)
+    legend = alt.Legend(labelLimit=LABEL, symbolLimit=0)  # of many ways, none is left out
+    colour = alt.Color("way:N", title=None, sort=None, scale=alt.Scale(scheme="tableau20"), legend=legend)
+    shape = alt.Shape("way:N", title=None, sort=None, legend=legend)
     chart = alt.Chart({"values": points}).mark_point(filled=True, size=80, opacity=0.9)
     panel = chart.encode(x=x, y=y, color=colour, shape=shape).properties(width=WIDTH, height=WIDTH)
     columns = panel.facet(column=alt.Column("budget:O", title="rows chosen"))
@@ -82,7 +86,7 @@ def _differences(alt: Any, estimates: Sequence[Estimate], budget: int) -> Any:
         if estimate.budget == budget and estimate.measure in SHOWN and estimate.difference
     ]
     base = alt.Chart({"values": rows}).encode(
-        y=alt.Y("way:N", title=None, sort=None),
+        y=alt.Y("way:N", title=None, sort=None, axis=alt.Axis(labelLimit=LABEL)),
         color=alt.Color(
             "verdict:N",
             title=f"than {REFERENCE}",
@@ -109,8 +113,8 @@ def _overlap(alt: Any, outcomes: Sequence[Outcome], budget: int) -> Any:
         {"one": names[one], "other": names[other], "share": round(share, 3)} for (one, other), share in shares.items()
     ]
     base = alt.Chart({"values": rows}).encode(
-        x=alt.X("one:N", title=None, sort=None, axis=alt.Axis(labelAngle=-45)),
-        y=alt.Y("other:N", title=None, sort=None),
+        x=alt.X("one:N", title=None, sort=None, axis=alt.Axis(labelAngle=-45, labelLimit=LABEL)),
+        y=alt.Y("other:N", title=None, sort=None, axis=alt.Axis(labelLimit=LABEL)),
     )
     cells = base.mark_rect().encode(
         color=alt.Color("share:Q", title="rows in both, of rows in either", scale=alt.Scale(domain=[0, 1]))

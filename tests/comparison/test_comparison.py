@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.csv
@@ -20,6 +21,7 @@ from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, lis
 from selectllm.comparison.compare import compare
 from selectllm.comparison.measures import measure
 from selectllm.comparison.outcomes import Outcome, run_cell
+from selectllm.comparison.pictures import draw
 from selectllm.comparison.plan import format_comparison_plan, plan_comparison
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import Comparison, Estimate, estimates, overlaps
@@ -418,3 +420,29 @@ def test_selectors_of_one_strategy_are_compared_with_each_other(make: Make, tmp_
     text = (tmp_path / "o" / "comparison.md").read_text("utf-8")
     assert f"| selectllm | 8 | scripted:first | scripted:longest | {agreement.kendalls_tau:.2f} |" in text
     assert "Two independent draws would have 0.12." in text
+
+
+def test_pictures_show_odd_and_long_names_of_selectors_as_text() -> None:
+    names = ("ollama:</text><script>alert(1)</script>&\"'", "openai:" + "organisation/" * 2 + "model-a")
+    outcomes = [
+        Outcome(
+            Cell(strategy, selector, 2, seed), ("a", str(seed)), {"facility_location": seed / 4, "vendi": seed + 1.0}
+        )
+        for strategy, selector in (("random", None), *(("selectllm", name) for name in names))
+        for seed in range(3)
+    ]
+    for picture in draw(estimates(outcomes), outcomes).values():
+        texts = [
+            "".join(node.itertext()) for node in ElementTree.fromstring(picture).iter() if node.tag.endswith("text")
+        ]
+        assert "<script" not in picture
+        assert {f"selectllm by {name}" for name in names} <= set(texts)
+
+
+def test_a_legend_names_all_of_many_ways() -> None:
+    outcomes = [
+        Outcome(Cell(name, None, 2, seed), ("a", str(seed)), {"facility_location": seed / 4, "vendi": seed + 1.0})
+        for name in ("random", *(f"way-{number}" for number in range(40)))
+        for seed in range(2)
+    ]
+    assert ">way-39<" in draw(estimates(outcomes), outcomes)["coverage"]

@@ -44,7 +44,13 @@ def deployed(client: SyncPrefectClient) -> dict[str, Any]:
         kind: client.request("POST", f"/{kind}/filter", json={}).json()
         for kind in ("deployments", "work_pools", "automations", "v2/concurrency_limits")
     }
-    return {f"{kind} {entry['name']}": _without_times(entry) for kind, listed in entries.items() for entry in listed}
+    # Deployments of two flows may have one name: what tells them apart is their entry point.
+    comparisons = "flows/comparison.py:compare_selections"
+    return {
+        f"{kind} {'comparison ' * (entry.get('entrypoint') == comparisons)}{entry['name']}": _without_times(entry)
+        for kind, listed in entries.items()
+        for entry in listed
+    }
 
 
 def _without_times(value: Any) -> Any:
@@ -68,6 +74,7 @@ def test_deploying_again_changes_nothing(environment: Environment, client: SyncP
     assert nightly["global_concurrency_limit"]["limit"] == 1
     assert nightly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert on_demand["parameters"]["run"]["selector"] == "embedded"
+    assert first["deployments comparison on-demand"]["parameters"]["comparison"]["budgets"] == [20]
     assert first["work_pools selectllm"]["concurrency_limit"] == 4
 
     # A person can do the same on the pages of the server.

@@ -10,12 +10,19 @@ from prefect.utilities.schema_tools import validate
 from prefect.utilities.templating import apply_values
 
 from deployments import steps, work_pools
+from flows.comparison import compare_selections
 from flows.selection import select_instructions
+from selectllm.comparison.plan import plan_comparison
+from selectllm.comparison.settings import ComparisonSettings
 from selectllm.settings import RunSettings
 
 ROOT = steps.ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-BY_NAME = {deployment["name"]: deployment for deployment in FILE["deployments"]}
+SELECTION = "flows/selection.py:select_instructions"
+BY_NAME = {
+    deployment["name"]: deployment for deployment in FILE["deployments"] if deployment["entrypoint"] == SELECTION
+}
+COMPARISONS = [deployment for deployment in FILE["deployments"] if deployment["entrypoint"] != SELECTION]
 DEMO = {"selector_settings": steps.selector_settings()}
 
 
@@ -29,6 +36,30 @@ def test_every_deployment_runs_with_its_defaults(name: str) -> None:
     assert (ROOT / file).is_file()
     assert function == select_instructions.fn.__name__
     assert BY_NAME[name]["enforce_parameter_schema"] is True
+
+
+def test_the_deployed_comparison_runs_with_its_defaults_and_asks_no_model() -> None:
+    (deployment,) = COMPARISONS
+    assert (deployment["name"], deployment["entrypoint"]) == ("on-demand", "flows/comparison.py:compare_selections")
+    assert deployment["enforce_parameter_schema"] is True
+    form = compare_selections.parameters.model_dump_for_openapi()
+    assert validate(deployment["parameters"], form) == []
+    settings = ComparisonSettings.model_validate(deployment["parameters"]["comparison"])
+    assert (ROOT / settings.pool).is_file()
+    assert plan_comparison(settings)["calls"] == 0
+
+
+def test_the_form_of_a_comparison_has_titles_and_accepts_open_parameters() -> None:
+    form = compare_selections.parameters.model_dump_for_openapi()
+    assert form["properties"]["comparison"]["title"] == "Comparison"
+    fields = form["definitions"]["ComparisonSettings"]["properties"]
+    assert all(field.get("title") and (field.get("description") or "$ref" in str(field)) for field in fields.values())
+    left_open = {"pool": "pool.jsonl", "budgets": [5]}
+    as_python_sends = ComparisonSettings.model_validate(left_open).model_dump(mode="json")
+    for comparison in (left_open, as_python_sends):
+        assert validate({"comparison": comparison}, form) == []
+    (error,) = validate({"comparison": left_open | {"budgets": [0]}}, form)
+    assert "minimum of 1" in error.message
 
 
 def test_the_form_has_titles_and_accepts_open_parameters() -> None:
