@@ -1,8 +1,9 @@
-"""Writes docs/comparison.md from the folders that `selectllm compare --out` has filled.
+"""Writes the tables of docs/comparison.md from the folders that `selectllm compare --out` has filled.
 
     python docs/comparison_page.py alpaca=FOLDER planted=FOLDER
 
-Each folder becomes a part of the page: its text, under the title of its pool, and its pictures.
+Each folder becomes a part of the page, behind the mark: its text, under the title of its pool, and its pictures. What
+stands before the mark is written by hand, since only people can say what follows from the tables.
 """
 
 import re
@@ -12,8 +13,9 @@ from typing import Final
 
 DOCS: Final = Path(__file__).parent
 
-INTRODUCTION: Final = (DOCS / "comparison_introduction.md").read_text(encoding="utf-8")
-"""What was compared, by which commands, and what follows; written by hand, since only people can say that."""
+PAGE: Final = DOCS / "comparison.md"
+
+MARK: Final = "<!-- Behind this line: written by docs/comparison_page.py. -->"
 
 TITLES: Final = {
     "alpaca": "3,000 rows of Alpaca",
@@ -33,12 +35,11 @@ def part(name: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write what stands behind the mark anew."""
     parts = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    by_hand = PAGE.read_text(encoding="utf-8").split(MARK)[0]
     texts = [part(name, Path(folder)) for name, folder in parts.items()]
-    (DOCS / "comparison.md").write_text(
-        "\n".join([INTRODUCTION.rstrip(), "", *texts]).rstrip() + "\n", encoding="utf-8"
-    )
+    PAGE.write_text("\n\n".join([f"{by_hand}{MARK}", *texts]).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
