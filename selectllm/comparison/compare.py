@@ -10,6 +10,7 @@ from selectllm.comparison.folder import check_folder, write_folder
 from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import Comparison, estimates
+from selectllm.errors import UsageError
 from selectllm.evaluation.measures import labels_of
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
@@ -42,6 +43,8 @@ def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> Non
     Raises UsageError.
     """
     check_folder(settings)
+    if {"-", "/dev/stdin"} & {settings.pool, *settings.more_files}:
+        raise UsageError("a comparison reads its pool for each cell: write standard input to a file, and name that")
     runs = [cell_settings(settings, cell, None) for cell in cells]
     for run in runs:
         check_strategy(run)

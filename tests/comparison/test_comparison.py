@@ -272,6 +272,7 @@ def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..
     ("fields", "message"),
     [
         ({"labels": "nothing"}, "no column 'nothing'"),
+        ({"pool": "-"}, "write standard input to a file"),
         ({"labels": "instruction"}, "labels are numbers"),
         ({"budgets": (8, 41)}, "the budget is 41"),
         ({"strategies": ("nearest",)}, "there is no strategy 'nearest'"),
