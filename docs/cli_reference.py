@@ -22,6 +22,7 @@ COMMANDS: Final = (
     ["plan"],
     ["compare"],
     ["doctor"],
+    ["evaluate", "alpaca-eval"],
     ["explain"],
     ["report"],
     ["export"],
