@@ -23,6 +23,7 @@ COMMANDS: Final = (
     ["compare"],
     ["doctor"],
     ["evaluate", "alpaca-eval"],
+    ["evaluate", "judge-agreement"],
     ["explain"],
     ["report"],
     ["export"],

@@ -18,6 +18,11 @@ from selectllm.evaluation.alpaca_eval.length_control import LengthControl, read_
 from selectllm.evaluation.alpaca_eval.scores import score
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_bootstrap, "RESAMPLES", 99)
+
+
 @pytest.fixture
 def alpaca_data(shared: Path) -> Path:
     folder = shared / "alpaca_eval"
@@ -119,8 +124,7 @@ def test_annotations_without_a_preference_count_in_no_win_rate() -> None:
     assert any("20 annotations have no preference" in note for note in found.notes)
 
 
-def test_the_interval_is_that_of_refits_and_repeats_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_bootstrap, "RESAMPLES", 199)
+def test_the_interval_is_that_of_refits_and_repeats_itself() -> None:
     annotations, _ = made(100)
     noisy = (np.random.default_rng(5).random(100) < annotations.preferences).astype(float)
     judged = Annotations("m", "b", "j", noisy, annotations.baseline_lengths, annotations.model_lengths)
@@ -130,7 +134,7 @@ def test_the_interval_is_that_of_refits_and_repeats_itself(monkeypatch: pytest.M
     assert found == score(judged, control, seed=2).length_controlled
     assert found != score(judged, control, seed=3).length_controlled
     draws = np.random.default_rng(2)
-    values = [control.win_rate(draws.integers(100, size=100)) for _ in range(199)]
+    values = [control.win_rate(draws.integers(100, size=100)) for _ in range(99)]
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
 
 

@@ -7,7 +7,7 @@ from selectllm.errors import UsageError
 from selectllm.pool import fetch
 from selectllm.pool.formats import read_records, shown_name
 from selectllm.pool.records import values
-from selectllm.text import type_name
+from selectllm.text import escape_surrogates, type_name
 
 MISSING: Final = ("", "nan", "null", "none")
 """What stands for no number in a table of texts, in lower case."""
@@ -32,11 +32,11 @@ def check_columns(rows: list[dict[str, Any]], names: tuple[str, ...], name: str)
 
 
 def text_of(row: dict[str, Any], column: str, place: str) -> str:
-    """A text of a row; raises UsageError for anything else."""
+    """A text of a row, halves of characters written out so that UTF-8 can hold it; raises UsageError for all else."""
     value = row.get(column)
     if not isinstance(value, str):
         raise UsageError(f"{place} has {type_name(value)} as {column!r}, where a text is needed")
-    return value
+    return escape_surrogates(value)
 
 
 def number_of(row: dict[str, Any], column: str, place: str) -> float:
