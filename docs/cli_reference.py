@@ -22,6 +22,8 @@ COMMANDS: Final = (
     ["plan"],
     ["compare"],
     ["doctor"],
+    ["evaluate", "alpaca-eval"],
+    ["evaluate", "judge-agreement"],
     ["explain"],
     ["report"],
     ["export"],

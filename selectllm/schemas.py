@@ -153,6 +153,14 @@ REASONS: Final = _schema(
     pa.field("reply", pa.string()),  # key of the reply that says so; null where none came
 )
 
+JUDGEMENTS: Final = _schema(  # each pair of answers in each order that a judge was asked about, and equal answers once
+    pa.field("number", pa.int64(), nullable=False),  # the pair's place among those that were judged, from 1
+    pa.field("id", pa.string(), nullable=False),  # 32 hex digits: a digest of the instruction and both answers
+    pa.field("model_first", pa.bool_()),  # whether the model's answer was shown first; null where nobody was asked
+    pa.field("preference", pa.float64()),  # for the model's answer, 0 to 1; null where the judge gave none
+    pa.field("reply", pa.string()),  # key of the reply that said so
+)
+
 CLUSTERS: Final = _schema(
     pa.field("id", pa.string(), nullable=False),  # every row of the pool, in its order
     pa.field("cluster", pa.int64(), nullable=False),  # from 0

@@ -17,6 +17,7 @@ from selectllm.cli.annotations import annotations
 from selectllm.cli.artifacts import artifacts
 from selectllm.cli.compare import compare
 from selectllm.cli.doctor import doctor
+from selectllm.cli.evaluate import evaluate
 from selectllm.cli.explain import explain
 from selectllm.cli.export import EXPORT_USAGE, export
 from selectllm.cli.messages import usage_error
@@ -38,7 +39,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, report):
+    for command in (select, plan, compare, doctor, evaluate, explain, report):
         app.command(command)
     app.command(export, usage=EXPORT_USAGE)
     app.command(annotations)

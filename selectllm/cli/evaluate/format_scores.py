@@ -1,0 +1,69 @@
+"""The scores of models and judges, for people."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from selectllm.evaluation.alpaca_eval.scores import Scores
+from selectllm.evaluation.judging.agreement import Agreement
+from selectllm.evaluation.row_bootstrap import Estimated
+from selectllm.text import one_line, sanitize
+
+MANNERS: Final = {
+    "continued": "a probability, by log-probabilities",
+    "digit": "a probability, by log-probabilities in a chat",
+    "choice": "a choice of one",
+}
+
+
+def format_scores(scores: Scores) -> str:
+    """The scores, one a line, and what the fit went without."""
+    names = f"{one_line(scores.model, 80)} against {one_line(scores.baseline, 80)}"
+    lines = [
+        f"{names}, by {one_line(scores.annotator, 80)}: {scores.n:,} questions",
+        f"  win rate                    {scores.win_rate:6.2f} %   standard error {scores.standard_error:.2f}",
+    ]
+    if lc := scores.length_controlled:
+        shown = "no interval" if lc.low is None or lc.high is None else f"95 % {lc.low:.2f} to {lc.high:.2f}"
+        lines.append(f"  length-controlled win rate  {lc.value:6.2f} %   {shown}")
+    lines.append(f"  average length              {scores.average_length:,.0f} characters")
+    lines += [f"  note: {note}" for note in scores.notes]
+    return "\n".join(map(sanitize, lines))
+
+
+def format_judging(judging: Mapping[str, Any]) -> str:
+    """How pairs were judged, and what failed."""
+    orders = "in both orders" if judging["both_orders"] else f"in an order drawn by seed {judging['seed']}"
+    lines = [
+        f"Judged by {one_line(judging['selector'], 80)}: {judging['pairs']:,} pairs {orders}",
+        f"  each preference is {MANNERS[judging['manner']]}",
+        f"  questions: {judging['questions']:,}, asked now {judging['asked']:,}, failed {judging['failed']:,}",
+    ]
+    if judging["equal"]:
+        lines.append(f"  equal answers, a draw: {judging['equal']:,}")
+    if kinds := judging["errors_by_kind"]:
+        lines.append("  errors: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    for name, whose in (("outputs_alone", "model"), ("baseline_alone", "baseline")):
+        if count := judging.get(name):
+            lines.append(f"  answers of the {whose} to instructions that the other file lacks, left out: {count:,}")
+    return "\n".join(map(sanitize, lines))
+
+
+def format_agreement(found: Agreement) -> str:
+    """How far a judge agrees with given preferences, one measure a line."""
+    draws = f", {found.draws:,} of them draws" if found.draws else ""
+    lines = [f"{found.n:,} pairs judged{draws}; {found.unjudged:,} without a judgement count in nothing"]
+    for label, value in (
+        ("accuracy", found.accuracy),
+        ("Cohen's kappa", found.kappa),
+        ("position bias", found.position_bias),
+        ("length bias", found.length_bias),
+    ):
+        lines.append(f"  {label:<14} {_shown(value)}")
+    return "\n".join(lines)
+
+
+def _shown(value: Estimated | None) -> str:
+    if value is None:
+        return "not known"
+    interval = "no interval" if value.low is None or value.high is None else f"95 % {value.low:.3f} to {value.high:.3f}"
+    return f"{value.value:7.3f}   {interval}"

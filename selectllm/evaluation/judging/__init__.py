@@ -1,0 +1,1 @@
+"""Has a model judge which of two answers is better, and compares a judge with people."""
