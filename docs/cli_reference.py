@@ -26,6 +26,8 @@ COMMANDS: Final = (
     ["report"],
     ["export"],
     ["annotations"],
+    ["evaluate"],
+    ["evaluate", "answers"],
     ["artifacts"],
     ["artifacts", "prune"],
 )

@@ -152,6 +152,22 @@ REASONS: Final = _schema(
     pa.field("reply", pa.string()),  # key of the reply that says so; null where none came
 )
 
+ANSWERS: Final = _schema(  # each question by each seed: in the questions' order, seeds within
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("question_id", pa.string(), nullable=False),  # what other programs call the question
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("answer", pa.string()),  # null where there is none
+    pa.field("is_cut", pa.bool_()),  # at the most tokens; null where nobody says
+    pa.field("reply", pa.string()),  # key of the reply that it is; null where a file holds it
+)
+
+OVERLAPS: Final = _schema(  # each answer beside its question's reference
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("rouge_l", pa.float64()),  # F-measure, 0 to 1; null, like the next, without an answer or a reference
+    pa.field("cosine", pa.float64()),  # of the vectors of the two, -1 to 1
+)
+
 CLUSTERS: Final = _schema(
     pa.field("id", pa.string(), nullable=False),  # every row of the pool, in its order
     pa.field("cluster", pa.int64(), nullable=False),  # from 0

@@ -17,6 +17,7 @@ from selectllm.cli.annotations import annotations
 from selectllm.cli.artifacts import artifacts
 from selectllm.cli.compare import compare
 from selectllm.cli.doctor import doctor
+from selectllm.cli.evaluate import evaluate
 from selectllm.cli.explain import explain
 from selectllm.cli.export import export
 from selectllm.cli.messages import usage_error
@@ -38,7 +39,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, report, export, annotations, artifacts):
+    for command in (select, plan, compare, doctor, explain, report, export, annotations, evaluate, artifacts):
         app.command(command)
     return app
 
@@ -69,7 +70,7 @@ def _fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColl
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
-    if any(argument.keys in (("budget",), ("budgets",)) for argument in arguments):
+    if any(argument.keys in (("budget",), ("budgets",), ("questions",)) for argument in arguments):
         from selectllm.cli.environment import fill
 
         fill(arguments)
