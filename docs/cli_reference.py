@@ -28,6 +28,7 @@ COMMANDS: Final = (
     ["annotations"],
     ["evaluate"],
     ["evaluate", "answers"],
+    ["evaluate", "overlap"],
     ["artifacts"],
     ["artifacts", "prune"],
 )

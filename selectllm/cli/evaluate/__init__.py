@@ -3,7 +3,8 @@
 from cyclopts import App
 
 from selectllm.cli.evaluate.answers import answers
+from selectllm.cli.evaluate.overlap import overlap
 
 evaluate = App(name="evaluate", help="Evaluate tuned models by their answers.")
-for command in (answers,):
+for command in (answers, overlap):
     evaluate.command(command)
