@@ -27,11 +27,12 @@ MEASURES: Final = ("rouge_l", "cosine")
 
 @dataclass(frozen=True)
 class Scored:
-    """One source's answers and scores: OVERLAPS, what was counted, and what this process paid."""
+    """One source's scores, as OVERLAPS, what was counted and paid, and whether the store had all of it."""
 
     source: Source
     overlaps: pa.Table
     record: Mapping[str, Any]
+    is_cached: bool = False
 
 
 def compare_overlap(settings: OverlapSettings, on_progress: Progress = no_progress) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def score_source(context: Context, source: Source, questions: Questions, setting
         "without_reference": overlaps.facts["without_reference"],
         "longer": overlaps.facts["longer"],
     }
-    return Scored(source, overlaps.table(context.store), record)
+    return Scored(source, overlaps.table(context.store), record, answers.cached and overlaps.cached)
 
 
 def publish_overlap(settings: OverlapSettings, questions: Questions, scored: Sequence[Scored]) -> dict[str, Any]:

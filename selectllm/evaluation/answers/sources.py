@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from selectllm.paths import redact_url
+
 PROVIDERS: Final = ("ollama:", "openai:", "embedded:", "scripted:")
 
 
@@ -13,6 +15,12 @@ class Source:
     name: str
     selector: str | None = None
     files: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The source in one line."""
+        places = self.selector or ", ".join(redact_url(file).rpartition("/")[2] for file in self.files)
+        return f"{self.name}: {places}"
 
 
 def parse_source(text: str) -> Source:
