@@ -168,6 +168,25 @@ OVERLAPS: Final = _schema(  # each answer beside its question's reference
     pa.field("cosine", pa.float64()),  # of the vectors of the two, -1 to 1
 )
 
+CONVERSATIONS: Final = _schema(  # a model's answers to questions of several turns, all first turns first
+    pa.field("question_id", pa.string(), nullable=False),
+    pa.field("turn", pa.int32(), nullable=False),  # from 1
+    pa.field("answer", pa.string()),  # null where there is none
+    pa.field("is_cut", pa.bool_()),  # at the most tokens
+    pa.field("reply", pa.string()),
+)
+
+JUDGMENTS: Final = _schema(  # what a judge says of answers at a turn
+    pa.field("question_id", pa.string(), nullable=False),
+    pa.field("turn", pa.int32(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),  # of two, the one that was shown first
+    pa.field("other", pa.string()),  # the second of two
+    pa.field("prompt", pa.string(), nullable=False),  # its name
+    pa.field("score", pa.float64()),  # 1 to 10; of two 1, 0 or 0.5, as the first wins, loses or ties; null if it failed
+    pa.field("judgment", pa.string()),  # the judge's words
+    pa.field("reply", pa.string()),
+)
+
 CLUSTERS: Final = _schema(
     pa.field("id", pa.string(), nullable=False),  # every row of the pool, in its order
     pa.field("cluster", pa.int64(), nullable=False),  # from 0

@@ -11,7 +11,7 @@ from selectllm.store import Artifact, Manifest, Store, digest
 STEPS: Final = (
     *("pool", "quarantine", "too_near", "excluded", "targets", "strata", "embeddings", "centroids"),
     *("queries", "rankings", "passes", "looks", "ratings", "tournament", "row_ratings", "likelihoods"),
-    *("preferences", "near_duplicates", "selection", "reasons", "answers", "overlaps"),
+    *("preferences", "near_duplicates", "selection", "reasons", "answers", "overlaps", "conversations", "judgments"),
 )
 """Kinds of artifact in the order of the steps that make them; any others come last."""
 

@@ -1,6 +1,6 @@
 """How a model is asked for an answer that is evaluated, and what counts as one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from selectllm.evaluation.answers.questions import Question
@@ -47,6 +47,10 @@ class AnswerQuestion:
         """What the ledger and errors call it."""
         turn = f", turn {len(self.before) // 2 + 1}" if self.before else ""
         return f"answer to {self.id}{turn}, seed {self.seed}"
+
+    def after(self, before: tuple[Turn, ...]) -> "AnswerQuestion":
+        """The same question, with earlier turns before it."""
+        return replace(self, before=before)
 
     def request(self, attempt: int = 1, fault: str = "") -> Request:
         """What is sent; asked once more, by a later run, with another seed: the ledger has the reply to this one."""
