@@ -30,6 +30,7 @@ COMMANDS: Final = (
     ["evaluate"],
     ["evaluate", "answers"],
     ["evaluate", "overlap"],
+    ["evaluate", "mt-bench"],
     ["artifacts"],
     ["artifacts", "prune"],
 )
