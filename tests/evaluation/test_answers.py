@@ -156,7 +156,7 @@ def test_predictions_belong_to_questions_by_id_number_or_text(
         {"question_id": 2, "output": "by number"},
         {"instruction": "Say <|im_end|> twice.", "output": "by text"},
         {"instruction": "Never asked.", "output": "foreign"},
-        {"instruction": "Write a poem.", "output": "$ERROR$"},
+        {"instruction": "Write a poem.", "output": "$ERROR$", "seed": float("nan")},
     ]
     found = read_predictions([write(tmp_path / "p.jsonl", *rows)], questions)
     answers = [found.turns.get((row.id, 0)) for row in questions.rows]

@@ -93,9 +93,13 @@ def _answers(records: Records, questions: Questions, shown: str) -> Iterator[tup
         id = questions.ids.get(str(row.get("id"))) or _by_number(row, questions)
         if id is None and instruction is not None:
             id = questions.ids.get(pool.row_id(instruction, input))
-        seed = row.get("seed")
-        is_seed = isinstance(seed, (int, float)) and seed == seed
-        yield id, int(seed) if is_seed and seed is not None else 0, (_usable(answer if named else output),)
+        yield id, _seed(row.get("seed")), (_usable(answer if named else output),)
+
+
+def _seed(value: Any) -> int:
+    """A row's seed; 0 where it names none that is a whole number."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return int(value) if is_whole else 0
 
 
 def _rows(records: Records) -> list[Mapping[str, Any]]:
