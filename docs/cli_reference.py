@@ -8,7 +8,8 @@ from typing import Final
 from cyclopts import App
 from rich.console import Console
 
-from flows.command_line import build_comparison_app, build_flow_app
+from flows.assessment import assess_answers
+from flows.command_line import build_assessment_app, build_comparison_app, build_flow_app
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
 from selectllm.cli.main import build_app
@@ -28,6 +29,10 @@ COMMANDS: Final = (
     ["report"],
     ["export"],
     ["annotations"],
+    ["evaluate"],
+    ["evaluate", "answers"],
+    ["evaluate", "overlap"],
+    ["evaluate", "mt-bench"],
     ["artifacts"],
     ["artifacts", "prune"],
 )
@@ -37,8 +42,9 @@ INTRODUCTION: Final = """\
 
 # Command line
 
-`selectllm` runs the library. `python -m flows.selection` and `python -m flows.comparison` do the same as Prefect flows:
-they have the options of `selectllm select` and `selectllm compare`, and those of the flow's workers.
+`selectllm` runs the library. `python -m flows.selection`, `python -m flows.comparison` and
+`python -m flows.assessment` do the same as Prefect flows: they have the options of `selectllm select`,
+`selectllm compare` and `selectllm evaluate overlap`, and those of the flow's workers.
 
 Options of a run that are left out come from the file of `--config`, then from the environment, then from the file
 `.env` of the working folder. The variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is
@@ -53,6 +59,7 @@ def reference() -> str:
     sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
     sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
     sections.append(_section(build_comparison_app(compare_selections), "python -m flows.comparison", []))
+    sections.append(_section(build_assessment_app(assess_answers), "python -m flows.assessment", []))
     return "\n".join([INTRODUCTION, *sections])
 
 

@@ -9,11 +9,13 @@ from cyclopts import App
 
 from selectllm.cli.compare import print_comparison
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.overlap import print_overlap
 from selectllm.cli.main import new_app, run_app
 from selectllm.cli.printing import Json
 from selectllm.cli.select import print_result
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.errors import UsageError
+from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.paths import absolute_path, redact_url, redact_users
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
@@ -24,6 +26,7 @@ from tasks.settings import FlowSettings
 DEFAULT_FLOW = FlowSettings()
 Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
 ComparisonFlow = Callable[[ComparisonSettings, FlowSettings], dict[str, Any]]
+AssessmentFlow = Callable[[OverlapSettings, FlowSettings], dict[str, Any]]
 
 
 def main(flow: Flow, arguments: list[str] | None = None) -> int:
@@ -34,6 +37,11 @@ def main(flow: Flow, arguments: list[str] | None = None) -> int:
 def main_of_comparison(flow: ComparisonFlow, arguments: list[str] | None = None) -> int:
     """Run the flow of a comparison with options from the command line; returns the exit code."""
     return run_app(build_comparison_app(flow), arguments)
+
+
+def main_of_assessment(flow: AssessmentFlow, arguments: list[str] | None = None) -> int:
+    """Run the flow of an assessment with options from the command line; returns the exit code."""
+    return run_app(build_assessment_app(flow), arguments)
 
 
 def build_flow_app(flow: Flow) -> App:
@@ -81,6 +89,30 @@ def build_comparison_app(flow: ComparisonFlow) -> App:
         with _server_errors():
             record = flow(settings, flow_settings)
         print_comparison(record, json=json)
+        return 0
+
+    return app
+
+
+def build_assessment_app(flow: AssessmentFlow) -> App:
+    """Build the application that runs the flow of an assessment."""
+    app = new_app("python -m flows.assessment")
+
+    @app.default
+    def assess(
+        settings: OverlapSettings,
+        *,
+        flow_settings: FlowSettings = DEFAULT_FLOW,
+        config: ConfigFile = None,
+        json: Json = False,
+    ) -> int:
+        """Compare tuned models' answers with references, as a Prefect flow: each model is a subflow.
+
+        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
+        """
+        with _server_errors():
+            record = flow(settings, flow_settings)
+        print_overlap(record, json=json)
         return 0
 
     return app

@@ -161,6 +161,41 @@ JUDGEMENTS: Final = _schema(  # each pair of answers in each order that a judge 
     pa.field("reply", pa.string()),  # key of the reply that said so
 )
 
+ANSWERS: Final = _schema(  # each question by each seed: in the questions' order, seeds within
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("question_id", pa.string(), nullable=False),  # what other programs call the question
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("answer", pa.string()),  # null where there is none
+    pa.field("is_cut", pa.bool_()),  # at the most tokens; null where nobody says
+    pa.field("reply", pa.string()),  # key of the reply that it is; null where a file holds it
+)
+
+OVERLAPS: Final = _schema(  # each answer beside its question's reference
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("rouge_l", pa.float64()),  # F-measure, 0 to 1; null, like the next, without an answer or a reference
+    pa.field("cosine", pa.float64()),  # of the vectors of the two, -1 to 1
+)
+
+CONVERSATIONS: Final = _schema(  # a model's answers to questions of several turns, all first turns first
+    pa.field("question_id", pa.string(), nullable=False),
+    pa.field("turn", pa.int32(), nullable=False),  # from 1
+    pa.field("answer", pa.string()),  # null where there is none
+    pa.field("is_cut", pa.bool_()),  # at the most tokens
+    pa.field("reply", pa.string()),
+)
+
+MT_BENCH_JUDGMENTS: Final = _schema(  # what a judge says of answers at a turn
+    pa.field("question_id", pa.string(), nullable=False),
+    pa.field("turn", pa.int32(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),  # of two, the one that was shown first
+    pa.field("other", pa.string()),  # the second of two
+    pa.field("prompt", pa.string(), nullable=False),  # its name
+    pa.field("score", pa.float64()),  # 1 to 10; of two 1, 0 or 0.5, as the first wins, loses or ties; null if it failed
+    pa.field("judgment", pa.string()),  # the judge's words
+    pa.field("reply", pa.string()),
+)
+
 CLUSTERS: Final = _schema(
     pa.field("id", pa.string(), nullable=False),  # every row of the pool, in its order
     pa.field("cluster", pa.int64(), nullable=False),  # from 0

@@ -8,6 +8,7 @@ from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
 from selectllm.comparison.settings import ComparisonSettings
+from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings
 from selectllm.store.history import with_slot
@@ -35,6 +36,11 @@ def with_flow_store(settings: ComparisonSettings) -> ComparisonSettings:
     """The settings of a comparison with the store that its cells will have; they fill in all else for themselves."""
     run = with_flow_environment(settings.run(settings.budgets[0], settings.seed, None))
     return settings.model_copy(update={"store": run.store})
+
+
+def with_overlap_store(settings: OverlapSettings) -> OverlapSettings:
+    """The settings of an assessment with the store that its models' runs will have."""
+    return settings.model_copy(update={"store": with_flow_environment(settings.run()).store})
 
 
 def _with_absolute_paths(settings: RunSettings) -> RunSettings:

@@ -51,6 +51,9 @@ TASK_NAMES: Final = {
     "cluster": "clusters",
     "measure": "measures",
     "give_reasons": "reasons",
+    "ask_answers": "answers",
+    "take_answers": "answers",
+    "score_overlap": "overlaps",
     "validate": "validation",
     "publish": "publish",
 }
@@ -60,7 +63,7 @@ PROGRESS: Final = {
     **dict.fromkeys(("embed", "keep_away", "find_targets"), "Rows embedded"),
     "measure_likelihoods": "Rows read",
     **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
-    **dict.fromkeys(("rate_rows", "sample_answers"), "Questions answered"),
+    **dict.fromkeys(("rate_rows", "sample_answers", "ask_answers"), "Questions answered"),
 }
 """The unit of progress, for the steps that show progress."""
 

@@ -1,9 +1,13 @@
 """Publishes results on the page of a flow run in Prefect's UI."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from selectllm.comparison.summary import Comparison
 from selectllm.comparison.text import to_markdown
+from selectllm.evaluation.answers.text import to_markdown as to_overlap_markdown
 from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
@@ -20,6 +24,11 @@ def show_result(result: Result) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """Show what was measured, and which differences to random draws there are."""
     create_markdown_artifact(to_markdown(comparison, []), key="comparison", description="What was measured")
+
+
+def show_overlap(record: Mapping[str, Any]) -> None:
+    """Show how like the models' answers are to the references."""
+    create_markdown_artifact(to_overlap_markdown(record), key="overlap", description="Answers beside references")
 
 
 def show_verdict(verdict: Verdict) -> None:

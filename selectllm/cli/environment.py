@@ -66,7 +66,7 @@ def fill(arguments: ArgumentCollection) -> None:
     """
     options = {argument.keys: argument for argument in arguments}
     values = from_environment()
-    if "pool" in values and options[("pool",)].tokens:
+    if "pool" in values and ("pool",) in options and options[("pool",)].tokens:
         values.pop("more_files", None)  # they stand behind a pool that another one has replaced
     for path, value in _leaves(values):
         variable = PREFIX + DELIMITER.join(path).upper()

@@ -73,7 +73,7 @@ def _fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColl
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
-    if any(argument.keys in (("budget",), ("budgets",)) for argument in arguments):
+    if any(argument.keys in (("budget",), ("budgets",), ("questions",)) for argument in arguments):
         from selectllm.cli.environment import fill
 
         fill(arguments)

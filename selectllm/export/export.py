@@ -7,7 +7,6 @@ from typing import Any, Final, get_args
 from selectllm.errors import UsageError
 from selectllm.export.argilla import argilla_files
 from selectllm.export.chosen import Chosen, read_chosen
-from selectllm.export.files import write_new
 from selectllm.export.hugging_face import dataset_files
 from selectllm.export.label_studio import label_studio_files
 from selectllm.export.names import Target
@@ -16,6 +15,7 @@ from selectllm.export.options import ExportOptions
 from selectllm.export.spreadsheet import csv_file
 from selectllm.pool.json_lines import json_lines
 from selectllm.store import Store
+from selectllm.store.new_files import write_new
 from selectllm.store.tables import to_parquet
 
 

@@ -5,10 +5,10 @@ from typing import Any, Final, get_args
 
 from selectllm.errors import UsageError
 from selectllm.export.annotations import AnnotatedSelection
-from selectllm.export.files import write_new
 from selectllm.export.names import Several, Training
 from selectllm.export.turns import messages_of
 from selectllm.pool.json_lines import LINE_ENDS
+from selectllm.store.new_files import write_new
 from selectllm.text import json_text
 
 _FROM: Final = {"user": "human", "assistant": "gpt", "system": "system"}

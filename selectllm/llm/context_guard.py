@@ -69,7 +69,7 @@ class ContextGuard:
 
     async def answer(self, request: Request) -> Reply:
         """Answer one request, if its prompt can fit and was read whole."""
-        size = len(request.text.encode())
+        size = len(request.whole_text.encode())
         self._check_request(request, size)
         reply = await self._model.answer(request)
         if reply.prompt_tokens:  # not every server counts
@@ -97,7 +97,7 @@ class ContextGuard:
         if self.context and size / bytes_per_token + request.max_tokens > self.context:
             context = f"the {self.context:,} tokens that {self.info.name} reads"
             raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
-        if least_tokens(request.text) > self._most_tokens:
+        if least_tokens(request.whole_text) > self._most_tokens:
             raise ContextLengthExceeded(f"{size:,} bytes are more than {self.info.name} reads: it cuts the prompt")
 
     async def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
@@ -107,7 +107,7 @@ class ContextGuard:
         if self.context and (tokens == self.context or needed > self.context):
             excess = f"more than the {self.context:,} that it reads"
             raise ContextLengthExceeded(f"{counted}: with its answer that is {excess}")
-        if self._is_low(request.text, size, tokens):
+        if self._is_low(request.whole_text, size, tokens):
             if tokens not in self._cuts and self._low_counts.get(request.text_digest) != tokens:
                 self._low_counts[request.text_digest] = tokens
                 raise TransientError(f"{counted}: it was cut", LOW_COUNT)

@@ -36,7 +36,7 @@ class CostLimit:
         """
         cost, most = self._cost(usage), 0.0
         for request in requests:
-            prompt_tokens = len(request.text.encode()) / BYTES_PER_TOKEN
+            prompt_tokens = len(request.whole_text.encode()) / BYTES_PER_TOKEN
             most += prompt_tokens * self.price_in + request.max_tokens * self.price_out
         if cost + most > self.max_cost:
             raise CostExceeded(

@@ -158,7 +158,7 @@ def _body(request: Request) -> dict[str, Any]:
         return body | {"prompt": request.text, "n_probs": 20}
     if request.schema is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
-    return body | {"messages": [{"role": "user", "content": request.text}]}
+    return body | {"messages": request.messages}
 
 
 def _load(path: Path, context: int) -> Any:

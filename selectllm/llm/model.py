@@ -11,6 +11,9 @@ from selectllm.store import digest
 Mode = Literal["listwise", "pointwise"]
 Think = Literal["low"] | bool
 Kind = Literal["model", "demo", "scripted"]
+Role = Literal["system", "user", "assistant"]
+Turn = tuple[Role, str]
+"""Who says something in a conversation, and what."""
 
 THINKING_TOKENS: Final = 4096
 """Room for thinking before an answer, for a model that may think."""
@@ -39,10 +42,10 @@ class ModelInfo:
 class Request:
     """One question to a model.
 
-    What decides the reply is in `key`: the text, the schema, the seed, the temperature, `think`, `max_tokens` and the
-    pass. Hosts, timeouts and context sizes are not. The other fields are notes for the ledger: `question` says what the
-    request is for ("query 17, pass 2"), `shown` names what the text shows, in its order, `attempt` counts the tries
-    from 1, and `describe` names, in a word or two, what reading the reply gives.
+    What decides the reply is in `key`: the text with what was said before it, the schema, the seed, the temperature,
+    `think`, `max_tokens` and the pass. Hosts, timeouts and context sizes are not. The other fields are notes for the
+    ledger: `question` says what the request is for ("query 17, pass 2"), `shown` names what the text shows, in its
+    order, `attempt` counts the tries from 1, and `describe` names, in a word or two, what reading the reply gives.
     """
 
     text: str
@@ -52,6 +55,8 @@ class Request:
     """Whether the text is continued as it stands by one token, whose log-probabilities are the answer."""
     max_tokens: int = 1
     seed: int = 0
+    before: tuple[Turn, ...] = ()
+    """What was said before the text, in order: a system prompt, earlier questions and their answers."""
     temperature: float = 0  # the whole number 0 where nothing is drawn: keys are digests of what is written so
     think: Think = False
     pass_index: int = 1
@@ -62,8 +67,18 @@ class Request:
 
     @cached_property
     def text_digest(self) -> str:
-        """32 hex digits that stand for the text."""
-        return digest(self.text)
+        """32 hex digits that stand for the text, and for what was said before it."""
+        return digest(self.text, [list(turn) for turn in self.before]) if self.before else digest(self.text)
+
+    @cached_property
+    def whole_text(self) -> str:
+        """All that the model has to read."""
+        return "\n".join([*(text for _, text in self.before), self.text])
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation that a chat is asked to go on with."""
+        return [{"role": role, "content": text} for role, text in (*self.before, ("user", self.text))]
 
     def key(self, info: ModelInfo) -> str:
         """The reply key, 32 hex digits: replies of equal key answer the same question to the same model."""

@@ -82,7 +82,7 @@ class OllamaModel:
                 )
                 reply = _reply(completion, completion.response or "")
             else:
-                messages = [{"role": "user", "content": request.text}]
+                messages = request.messages
                 # `think` is always said: unsaid, a thinking model thinks, and the schema is not applied.
                 chat = await self._client.chat(
                     self.info.name, messages, format=request.schema, options=options, think=request.think

@@ -51,7 +51,7 @@ class Dialect:
             body |= {"prompt": request.text, "max_tokens": request.max_tokens, "logprobs": top}
         else:
             limit = "max_tokens" if "max_completion_tokens" in refused else "max_completion_tokens"
-            body |= {"messages": [{"role": "user", "content": request.text}], limit: request.max_tokens}
+            body |= {"messages": request.messages, limit: request.max_tokens}
             if request.think == "low":
                 body["reasoning_effort"] = "low"
             if request.logprobs:

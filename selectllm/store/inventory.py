@@ -11,7 +11,8 @@ from selectllm.store import Artifact, Manifest, Store, digest
 STEPS: Final = (
     *("pool", "quarantine", "too_near", "excluded", "targets", "strata", "embeddings", "centroids"),
     *("queries", "rankings", "passes", "looks", "ratings", "tournament", "row_ratings", "likelihoods"),
-    *("preferences", "near_duplicates", "selection", "reasons", "judgements"),
+    *("preferences", "near_duplicates", "selection", "reasons"),
+    *("answers", "overlaps", "conversations", "mt_bench_judgments", "judgements"),
 )
 """Kinds of artifact in the order of the steps that make them; any others come last."""
 

@@ -1,0 +1,121 @@
+"""Several models' answers beside references and beside each other, from the settings to the record."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from selectllm import cancellation
+from selectllm.errors import CostExceeded
+from selectllm.evaluation.answers.collect import answers_of, as_record
+from selectllm.evaluation.answers.estimates import Scores, as_values, differences, estimate
+from selectllm.evaluation.answers.overlap import score_overlap
+from selectllm.evaluation.answers.questions import Questions, read_questions
+from selectllm.evaluation.answers.settings import OverlapSettings
+from selectllm.evaluation.answers.sources import Source
+from selectllm.execution import Progress, no_progress
+from selectllm.settings import RunSettings
+from selectllm.steps.context import Context
+from selectllm.store import Store
+from selectllm.store.new_files import write_new
+
+MEASURES: Final = ("rouge_l", "cosine")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One source's scores, as OVERLAPS, what was counted and paid, and whether the store had all of it."""
+
+    source: Source
+    overlaps: pa.Table
+    record: Mapping[str, Any]
+    is_cached: bool = False
+
+
+def compare_overlap(settings: OverlapSettings, on_progress: Progress = no_progress) -> dict[str, Any]:
+    """Have all models answer, or read their answers, and compare them with the references and with each other.
+
+    Raises UsageError before anything is asked, RunError when it cannot be finished. What was kept is not made again.
+    """
+    with cancellation.propagate_interrupt():
+        questions, scored = read_questions(settings.run()), list[Scored]()
+        for source in settings.sources:
+            run = source_settings(settings, source, scored)
+            scored.append(score_source(Context(run, Store(run.store), on_progress), source, questions, settings))
+        return publish_overlap(settings, questions, scored)
+
+
+def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[Scored]) -> RunSettings:
+    """The settings of a source's run, which may cost what those before it have left; raises CostExceeded."""
+    run, limit = settings.run(source.selector), settings.ranking.max_cost
+    if limit is None or source.selector is None:
+        return run
+    left = limit - sum(one.record["cost"] or 0.0 for one in scored)
+    if left <= 0:
+        raise CostExceeded(
+            f"the models before {source.name} have cost {limit:g}, which is the most that all may (--max-cost). All "
+            "replies are kept: run again to go on, with a higher limit"
+        )
+    return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": left})})
+
+
+def score_source(context: Context, source: Source, questions: Questions, settings: OverlapSettings) -> Scored:
+    """The answers of a source, compared with the references, by whichever context."""
+    answers = answers_of(context, source, questions, settings)
+    overlaps = context.run(score_overlap, answers, questions)
+    record = as_record(context, source, answers) | {
+        "selector": source.selector,
+        "files": [Path(file).name for file in source.files],
+        "without_reference": overlaps.facts["without_reference"],
+        "longer": overlaps.facts["longer"],
+    }
+    return Scored(source, overlaps.table(context.store), record, answers.cached and overlaps.cached)
+
+
+def publish_overlap(settings: OverlapSettings, questions: Questions, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Sum the scores up, and write them to the output file if there is one."""
+    estimates, pairs = [], []
+    referenced = {row.id for row in questions.rows if row.reference is not None}
+    for measure in MEASURES:
+        by_model, asked = _by_model(scored, measure, referenced)
+        estimates += [estimate(name, measure, scores, asked[name]) for name, scores in by_model.items()]
+        pairs += differences(measure, by_model)
+    record: dict[str, Any] = {
+        "questions": len(questions.rows),
+        "left_out": questions.left_out,
+        "repeats": questions.repeats,
+        "embedding_model": settings.embedding.model,
+        "estimates": [as_values(one) for one in estimates],
+        "differences": [as_values(one) for one in pairs],
+        "sources": [dict(one.record) for one in scored],
+    }
+    if settings.out is not None:
+        # What this run paid, and where its store is, are no part of the result: the same answers give the same file.
+        passing = ("cached", "asked", "paid_prompt_tokens", "paid_output_tokens", "cost", "artifact")
+        lasting = [{key: value for key, value in one.items() if key not in passing} for one in record["sources"]]
+        content = json.dumps(record | {"sources": lasting}, indent=1, ensure_ascii=False) + "\n"
+        write_new(Path(settings.out).expanduser(), {"": content.encode()}, settings.store)
+    return record | {"out": settings.out}
+
+
+def _by_model(
+    scored: Sequence[Scored], measure: str, referenced: Collection[str]
+) -> tuple[dict[str, Scores], dict[str, int]]:
+    """Each model's scores by question and seed, and how many it could have: one for each question with a reference.
+
+    A source's seeds are counted on from those of the model's source before.
+    """
+    scores: dict[str, dict[tuple[str, int], float]] = {}
+    asked: dict[str, int] = {}
+    seeds: dict[str, int] = {}
+    for one in scored:
+        name, rows = one.source.name, one.overlaps.to_pylist()
+        places = {seed: place for place, seed in enumerate(sorted({row["seed"] for row in rows}), seeds.get(name, 0))}
+        seeds[name] = seeds.get(name, 0) + len(places)
+        asked[name] = asked.get(name, 0) + sum(row["id"] in referenced for row in rows)
+        own = scores.setdefault(name, {})
+        own |= {(row["id"], places[row["seed"]]): row[measure] for row in rows if row[measure] is not None}
+    return dict(scores), asked
