@@ -8,9 +8,10 @@ from typing import Final
 from cyclopts import App
 from rich.console import Console
 
-from flows.command_line import build_comparison_app, build_flow_app
+from flows.command_line import build_comparison_app, build_flow_app, build_tuning_app
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
+from flows.tuning import tune_model
 from selectllm.cli.main import build_app
 
 PAGE: Final = Path(__file__).with_name("cli.md")
@@ -26,6 +27,7 @@ COMMANDS: Final = (
     ["report"],
     ["export"],
     ["annotations"],
+    ["tune"],
     ["artifacts"],
     ["artifacts", "prune"],
 )
@@ -37,6 +39,7 @@ INTRODUCTION: Final = """\
 
 `selectllm` runs the library. `python -m flows.selection` and `python -m flows.comparison` do the same as Prefect flows:
 they have the options of `selectllm select` and `selectllm compare`, and those of the flow's workers.
+`python -m flows.tuning` is `selectllm tune` as a flow.
 
 Options of a run that are left out come from the file of `--config`, then from the environment, then from the file
 `.env` of the working folder. The variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is
@@ -51,6 +54,7 @@ def reference() -> str:
     sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
     sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
     sections.append(_section(build_comparison_app(compare_selections), "python -m flows.comparison", []))
+    sections.append(_section(build_tuning_app(tune_model), "python -m flows.tuning", []))
     return "\n".join([INTRODUCTION, *sections])
 
 

@@ -1,5 +1,8 @@
 """Publishes results on the page of a flow run in Prefect's UI."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from selectllm.comparison.summary import Comparison
@@ -8,6 +11,7 @@ from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
 from selectllm.report.result import Result
+from selectllm.tuning.text import format_tuning
 
 
 def show_result(result: Result) -> None:
@@ -20,6 +24,11 @@ def show_result(result: Result) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """Show what was measured, and which differences to random draws there are."""
     create_markdown_artifact(to_markdown(comparison, []), key="comparison", description="What was measured")
+
+
+def show_tuning(record: Mapping[str, Any]) -> None:
+    """Show what a fine-tuning did, and what it changed."""
+    create_markdown_artifact(format_tuning(record), key="tuning", description="What was tuned, and what it gained")
 
 
 def show_verdict(verdict: Verdict) -> None:

@@ -23,6 +23,7 @@ from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
 from selectllm.cli.report import report
 from selectllm.cli.select import plan, select
+from selectllm.cli.tune import tune
 from selectllm.cli.unexpected import store_of, unexpected_error
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
@@ -38,7 +39,7 @@ def build_app() -> App:
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, explain, report, export, annotations, artifacts):
+    for command in (select, plan, compare, doctor, explain, report, export, annotations, tune, artifacts):
         app.command(command)
     return app
 
