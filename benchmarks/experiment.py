@@ -42,10 +42,10 @@ ARMS: Final = (RANDOM, "selectllm-tiers", "selectllm-ratings", "longest", "facil
 """The reference, the method by either way to gather answers, and two rivals that ask no model."""
 
 DECIDE: Final = (
-    *("pool", "test", "budget", "seeds", "test_rows", "pool_rows", "selector", "candidate_chars"),
+    *("pool", "test", "budget", "test_rows", "pool_rows", "selector", "candidate_chars"),
     *("base", "epochs", "batch", "learning_rate", "max_tokens", "precision"),
 )
-"""The arguments that decide the numbers: a folder is of one set of them. Arms can be added."""
+"""The arguments that decide the numbers: a folder is of one set of them. Arms and seeds can be added."""
 
 Row = Mapping[str, str]
 

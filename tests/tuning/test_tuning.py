@@ -62,6 +62,13 @@ def test_tuning_lowers_the_loss_of_held_out_answers(make: Make) -> None:
     assert per_token == pytest.approx(record["scores"]["tuned"]["per token"]["mean"], abs=1e-5)
 
 
+def test_bfloat16_trains_another_way_and_as_well(make: Make, tmp_path: Path) -> None:
+    whole = tune(make(no_export=True))["scores"]["tuned"]["per token"]["mean"]
+    record = tune(make(precision="bfloat16", no_export=True, out=str(tmp_path / "bfloat16")))
+    assert record["scores"]["difference"]["per token"]["high"] < 0
+    assert 0 < abs(record["scores"]["tuned"]["per token"]["mean"] - whole) < 0.5
+
+
 def test_the_same_command_finds_its_result_and_another_one_is_refused(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
