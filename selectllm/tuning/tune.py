@@ -82,9 +82,10 @@ def check_folder(out: str) -> Path:
 
 def _kept(folder: Path, inputs: Inputs) -> dict[str, Any] | None:
     """The record of the same fine-tuning, if it is finished and its model is there."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a file of another kind is written over at the end
         record: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        if record.get("key") == inputs.result_key and (record["model"] is None or Path(record["model"]).exists()):
+        is_there = record["model"] is None or (folder / Path(record["model"]).name).exists()
+        if record["key"] == inputs.result_key and is_there:
             return record
     return None
 
