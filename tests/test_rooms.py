@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     {"cli"},
-    {"comparison"},
+    {"comparison", "tuning"},
     {"pipeline", "plan"},
     {"report", "export", "explain"},
     {"evaluation"},

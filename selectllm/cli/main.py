@@ -24,6 +24,7 @@ from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
 from selectllm.cli.report import report
 from selectllm.cli.select import plan, select
+from selectllm.cli.tune import tune
 from selectllm.cli.unexpected import store_of, unexpected_error
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
@@ -43,6 +44,7 @@ def build_app() -> App:
         app.command(command)
     app.command(export, usage=EXPORT_USAGE)
     app.command(annotations)
+    app.command(tune)
     app.command(artifacts)
     return app
 

@@ -4,13 +4,10 @@ llama.cpp's server gives log-probabilities of the tokens that it writes, and of 
 float32 tensors again, which take about eight times its size in memory.
 """
 
-import logging
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selectllm.errors import MissingDependency, UsageError
+from selectllm.llm.causal import load_causal
 from selectllm.llm.weights import demo_weights, file_sha256, read_gguf
 from selectllm.text import short_error
 
@@ -117,18 +115,8 @@ def check_selector(selector: str) -> None:
 @cache
 def _load(path: Path, digest: str) -> _Loaded:
     """The weights with a digest: once in a process, however many texts are read with them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        import torch
-
-        file = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        with redirect_stderr(StringIO()):  # where it draws a bar that no setting turns off
-            tokenizer = AutoTokenizer.from_pretrained(**file)
-            model = AutoModelForCausalLM.from_pretrained(**file, dtype=torch.float32).eval()
+        model, tokenizer = load_causal(path)
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id)
         start = next(token for token in starts if token is not None)
     except Exception as error:  # of a dozen kinds, from several libraries

@@ -9,10 +9,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from selectllm.embedding import models
-from selectllm.errors import MissingDependency, UsageError
+from selectllm.errors import UsageError
 from selectllm.evaluation.answers.questions import Questions
 from selectllm.evaluation.measured import DIGITS
 from selectllm.pool import row_id
+from selectllm.ranking.rouge import numbered_words, rouge_l_pairs
 from selectllm.schemas import OVERLAPS, POOL
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -26,17 +27,10 @@ WORDS: Final = 1024
 """Words of a text that Rouge-L compares, its first: the time grows with their square."""
 
 
-class _Words:
-    """The words of any script, where the package's own tokenizer keeps ASCII alone."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return words(text)[:WORDS]
-
-
 def score_overlap(context: Context, answers: StepResult, questions: Questions) -> StepResult:
     """Compare each answer with its question's reference; OVERLAPS, with null where one of the two is missing.
 
-    Raises UsageError where no question has a reference, MissingDependency without rouge-score or an embedding model.
+    Raises UsageError where no question has a reference, MissingDependency without sentence-transformers.
     """
     references = {row.id: row.reference for row in questions.rows if row.reference is not None}
     if not references:
@@ -68,16 +62,12 @@ def score_overlap(context: Context, answers: StepResult, questions: Questions) -
 
 
 def rouge_l(pairs: list[tuple[str, str]]) -> list[float]:
-    """Rouge-L (F-measure, 0 to 1) of each text with its reference, by the words of any script.
-
-    Source: Lin, ROUGE: A Package for Automatic Evaluation of Summaries, 2004. Raises MissingDependency.
-    """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MissingDependency("rouge-score", extra="evaluation", purpose="comparing answers by Rouge-L") from error
-    scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    return [float(scorer.score(reference, text)["rougeL"].fmeasure) for text, reference in pairs]
+    """Rouge-L (F-measure, 0 to 1) of each text with its reference, by the first words of each, in any script."""
+    if not pairs:
+        return []
+    numbered = [found[:WORDS] for found in numbered_words([text for pair in pairs for text in pair])]
+    scores: list[float] = rouge_l_pairs(numbered[0::2], numbered[1::2]).tolist()
+    return scores
 
 
 def _cosines(context: Context, pairs: list[tuple[str, str]]) -> list[float]:

@@ -37,7 +37,7 @@ class Bench:
 
 
 def judge(context: Context, model: ModelInfo, bench: Bench, kind: Kind) -> StepResult:
-    """Have a judge rate all answers, or compare each model's with the first model's, in both orders; MT_BENCH_JUDGMENTS.
+    """Have a judge rate all answers, or compare each model's with the first model's, in both orders.
 
     A judgment that cannot be used is null. Raises UsageError where there is nothing to judge or a reference is missing,
     ModelError, CostExceeded, Stopped, and TooManyAbstained when more than `--max-abstained` allows cannot be used.
