@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final
@@ -19,6 +20,9 @@ from selectllm.paths import redact_users
 from selectllm.settings import RunSettings
 
 WIDTH: Final = 100
+
+UNICODE_LINE_ENDS: Final = "\x85\u2028\u2029"
+
 MARK: Final = re.compile(r"# Written by `selectllm plan --save`, unchanged while its digest is ([0-9a-f]{32})\.\n")
 
 
@@ -93,10 +97,26 @@ def _lines(settings: BaseModel, values: dict[str, Any], indent: str) -> Iterator
             yield f"{indent}{name}:"
             yield from _lines(value, values[name], f"{indent}  ")
         else:
-            written = yaml.safe_dump({name: values[name]}, allow_unicode=True, width=math.inf)
+            written = yaml.dump({name: values[name]}, Dumper=_dumper(), allow_unicode=True, width=math.inf)
             yield from (f"{indent}{line}" for line in written.removesuffix("\n").split("\n"))
         if not indent:
             yield ""
+
+
+@cache
+def _dumper() -> Any:
+    """Writes values that are read again as they were: the library's own takes a line end of Unicode for a line's end."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        style = '"' if any(mark in value for mark in UNICODE_LINE_ENDS) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def _digest(text: str) -> str:

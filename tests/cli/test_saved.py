@@ -123,6 +123,7 @@ def test_all_settings_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.text(min_size=1), st.none() | st.text(), st.lists(st.text()), st.floats(0, 1))
+@example("\x85", "a\x85b", ["\u2028", "\x85 c", "\u2029\n"], 0.5)
 def test_all_texts_come_back(pool: str, criteria: str | None, exclude: list[str], diversity: float) -> None:
     values = {"pool": pool, "criteria": criteria, "exclude": exclude, "diversity": diversity, "out": criteria}
     settings = RunSettings.model_validate({"budget": 1, "columns": {"input": pool}, **values})

@@ -100,7 +100,7 @@ def _judge_answers(contestants: AnswerOptions, fit: FitOptions, judge: JudgeOpti
     from selectllm.evaluation.alpaca_eval.length_control import read_control
     from selectllm.evaluation.alpaca_eval.outputs import read_contest
     from selectllm.evaluation.alpaca_eval.scores import score
-    from selectllm.export.files import write_new
+    from selectllm.store.new_files import write_new
 
     out = contestants.out
     if out is not None and "://" in out:
