@@ -105,7 +105,7 @@ def _lines(settings: BaseModel, values: dict[str, Any], indent: str) -> Iterator
 
 @cache
 def _dumper() -> Any:
-    """Writes values that are read again as they were: the library's own takes a line end of Unicode for a line's end."""
+    """Writes values that are read again as they were: the library takes a line end of Unicode for its own."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
