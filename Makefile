@@ -77,7 +77,7 @@ wheel: setup  ## the library as a wheel to install elsewhere, in `dist`
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 test-all: test $(READY_ALL) $(READY_DOCS) $(READY_ANNOTATORS)  ## and the long tests: kills, full disks, services, Dask and Ray, annotators' tools
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(PARALLEL)
 
 campaign: setup  ## kill runs at every moment, fill their disks, and see that nothing paid for is lost
 	$(BIN)/pytest -k "campaign or disk" tests

@@ -157,7 +157,7 @@ def test_a_model_without_usable_answers_exits_with_1(cli: Cli, pool: Path, tmp_p
         arguments = ["--budget", "3", "--selector", "ollama:m", "--host", server.host, "--out", str(tmp_path / "out")]
         code, out, err = cli("select", str(pool), *arguments)
     assert (code, out) == (1, "")
-    assert "gave no usable answer to query 0" in err
+    assert "gave no usable answer to query" in err  # which one is first is the threads' affair
     assert not (tmp_path / "out" / "selection.jsonl").exists()
 
 
