@@ -3,8 +3,6 @@
 `make test` does without it: campaigns prove what is kept after a failure, the other flow tests prove the states.
 """
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -17,7 +15,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 
-from deployments.local import Environment
+from deployments.local import Environment, running
 from deployments.steps import ROOT
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -29,12 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 @pytest.fixture
 def worker(environment: Environment, tmp_path: Path) -> Iterator[None]:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    with (tmp_path / "worker.log").open("w") as log:
-        running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
+    arguments = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    with running(arguments, environment, tmp_path / "worker.log"):
         yield
-        running.terminate()
-        running.wait(30)
 
 
 def deploy() -> UUID:
