@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import Final
 
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
-from selectllm.ranking.answers import REFUSED
 from selectllm.ranking.fencing import fenced
 from selectllm.ranking.prompts import Candidate, content_of
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.row_questions import Reading, refused
 from selectllm.text import words
 
 CODE_VERSION: Final = 1
@@ -77,7 +76,7 @@ class SampleQuestion:
     def read(self, reply: Reply) -> Reading:
         """The answer's text, also where it was cut off; None where there is no word in it."""
         if reply.done_reason == "content_filter":
-            return Reading(None, "a content filter ended it", REFUSED)
+            return refused()
         return Reading(reply.text) if words(reply.text) else Reading(None, "it was empty", "empty")
 
     def _describe(self, reply: Reply) -> str:

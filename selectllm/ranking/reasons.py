@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
-from selectllm.ranking.answers import REFUSED, read_json
+from selectllm.ranking.answers import read_json
 from selectllm.ranking.criteria import criteria_text
 from selectllm.ranking.fencing import fenced
 from selectllm.ranking.prompts import Candidate, content_of
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.row_questions import Reading, unusable
 from selectllm.text import one_line
 
 CODE_VERSION: Final = 1
@@ -114,11 +114,8 @@ def read_reason(reply: Reply) -> tuple[str | None, str]:
     reason = value.get("reason") if isinstance(value, dict) and len(value) == 1 else None
     if isinstance(reason, str) and (line := one_line(reason, MAX_CHARS)):
         return line, "used"
-    if reply.done_reason == "content_filter":
-        return None, REFUSED
-    if reply.done_reason != "stop":
-        return None, "cut off"
-    return None, "empty" if reason == "" or not reply.text.strip() else "unreadable"
+    is_empty = reason == "" and reply.done_reason == "stop"
+    return None, "empty" if is_empty else unusable(reply, "JSON with one reason").kind
 
 
 def _begun(text: str) -> Any:

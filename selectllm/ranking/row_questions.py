@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from selectllm.llm.model import Reply, Request
+from selectllm.ranking.answers import REFUSED
 from selectllm.ranking.stats import RankingStats
 
 
@@ -15,6 +16,22 @@ class Reading:
     value: Any = None
     fault: str = ""
     kind: str = "used"
+
+
+def refused() -> Reading:
+    """What a reply says that a content filter has ended."""
+    return Reading(None, "a content filter ended it", REFUSED)
+
+
+def unusable(reply: Reply, form: str) -> Reading:
+    """Why a reply gives no value: it was ended by a content filter, or cut off, or empty, or else not of the `form`."""
+    if reply.done_reason == "content_filter":
+        return refused()
+    if reply.done_reason != "stop":
+        return Reading(None, "it was cut off before its end", "cut off")
+    if not reply.text.strip():
+        return Reading(None, "it was empty", "empty")
+    return Reading(None, f"it was not {form}", "unreadable")
 
 
 class RowQuestion(Protocol):

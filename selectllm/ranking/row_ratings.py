@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from selectllm.llm.model import THINKING_TOKENS, Mode, Reply, Request, Think
-from selectllm.ranking.answers import REFUSED, read_json
+from selectllm.ranking.answers import read_json
 from selectllm.ranking.criteria import criteria_text
 from selectllm.ranking.fencing import fenced
 from selectllm.ranking.lists import ATTEMPTS
 from selectllm.ranking.prompts import Candidate, content_of
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.row_questions import Reading, unusable
 
 CODE_VERSION: Final = 1
 """Raise it when a changed wording, or another way to read answers, is to replace the ratings made with the old one."""
@@ -184,13 +184,7 @@ def read_rating(reply: Reply, dimension: Dimension) -> Reading:
         if dimension.lowest <= value <= dimension.highest:  # which no NaN is
             return Reading(float(value))
         return Reading(None, f"its rating was not from {dimension.lowest} to {dimension.highest}", "out of range")
-    if reply.done_reason == "content_filter":
-        return Reading(None, "a content filter ended it", REFUSED)
-    if reply.done_reason != "stop":
-        return Reading(None, "it was cut off before its end", "cut off")
-    if not reply.text.strip():
-        return Reading(None, "it was empty", "empty")
-    return Reading(None, "it was not JSON with one rating that is a number", "unreadable")
+    return unusable(reply, "JSON with one rating that is a number")
 
 
 def read_odds(reply: Reply, dimension: Dimension) -> Reading:

@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 
 from selectllm.evaluation.answers.questions import Question
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think, Turn
-from selectllm.ranking.answers import REFUSED
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.row_questions import Reading, refused
 
 CODE_VERSION: Final = 1
 """Raise it when a question is to be put in another way, or its answer to be read in another."""
@@ -69,7 +68,7 @@ class AnswerQuestion:
     def read(self, reply: Reply) -> Reading:
         """The answer, also where it was cut off; None where it is blank or a content filter has ended it."""
         if reply.done_reason == "content_filter":
-            return Reading(None, "a content filter ended it", REFUSED)
+            return refused()
         if not reply.text.strip():
             return Reading(None, "it was empty", "empty")
         return Reading(Answer(reply.text, reply.done_reason != "stop"))

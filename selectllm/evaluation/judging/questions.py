@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 from selectllm.evaluation.judging.pairs import Pair
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
-from selectllm.ranking.answers import REFUSED, read_json
+from selectllm.ranking.answers import read_json
 from selectllm.ranking.fencing import fenced
 from selectllm.ranking.lists import ATTEMPTS
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.row_questions import Reading, unusable
 
 CODE_VERSION: Final = 1
 """Raise it when a changed wording, or another way to read, is to replace the judgements made with the old one."""
@@ -159,13 +159,7 @@ def read_choice(reply: Reply) -> Reading:
         if value["better"] in (1, 2):
             return Reading(float(value["better"] == 1))
         return Reading(None, "it named neither 1 nor 2", "out of range")
-    if reply.done_reason == "content_filter":
-        return Reading(None, "a content filter ended it", REFUSED)
-    if reply.done_reason != "stop":
-        return Reading(None, "it was cut off before its end", "cut off")
-    if not reply.text.strip():
-        return Reading(None, "it was empty", "empty")
-    return Reading(None, "it was not JSON that names 1 or 2", "unreadable")
+    return unusable(reply, "JSON that names 1 or 2")
 
 
 def read_odds(reply: Reply) -> Reading:

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from selectllm.evaluation.mt_bench.prompts import JudgePrompt, Kind
 from selectllm.llm.model import THINKING_TOKENS, Reply, Request, Think
-from selectllm.ranking.answers import REFUSED, read_json
-from selectllm.ranking.row_questions import Reading
+from selectllm.ranking.answers import read_json
+from selectllm.ranking.row_questions import Reading, refused
 
 JUDGMENT_TOKENS: Final = {"json": 512, "marks": 2048}
 """The most tokens of a judgment; 2,048 are FastChat's."""
@@ -69,7 +69,7 @@ class JudgeQuestion:
 def read_judgment(reply: Reply, kind: Kind) -> Reading:
     """The one score of a reply: as JSON by the schema, or as its only mark; several that differ say nothing."""
     if reply.done_reason == "content_filter":
-        return Reading(None, "a content filter ended it", REFUSED)
+        return refused()
     key, marks = ("rating", _RATING) if kind == "single" else ("verdict", _VERDICT)
     value = read_json(reply.text)
     if isinstance(value, dict):
