@@ -24,8 +24,6 @@ COMMANDS: Final = (
     ["plan"],
     ["compare"],
     ["doctor"],
-    ["evaluate", "alpaca-eval"],
-    ["evaluate", "judge-agreement"],
     ["explain"],
     ["report"],
     ["export"],

@@ -43,6 +43,14 @@ def prefect_form_schema(schema: dict[str, Any]) -> None:
                 field.pop("default", None)  # the group's fields have their own; this one would send null for open ones
 
 
+def check_batch(selector: str, ranking: "RankingSettings") -> None:
+    """Raise ValueError where a selector is to be asked in batches, and cannot be."""
+    if ranking.batch and not selector.startswith("openai:"):
+        raise ValueError(f"--batch needs a selector openai:MODEL: {selector} takes no batches")
+    if ranking.batch and len(ranking.hosts) > 1:
+        raise ValueError("--batch needs one --host: a batch is asked where it was sent")
+
+
 def check_selector(selector: str) -> str:
     """The selector itself; raises ValueError where it is of no known form."""
     kind, _, name = selector.partition(":")
@@ -329,10 +337,7 @@ class RunSettings(Settings):
             raise ValueError(f"the quotas sum to {wanted:,}, and the budget is {self.budget:,}: lower one of them")
         if self.aim.target_rows is not None and self.aim.target_rows < self.budget:
             raise ValueError(f"--target-rows cannot be {self.aim.target_rows:,}: the budget is {self.budget:,}")
-        if self.ranking.batch and not self.selector.startswith("openai:"):
-            raise ValueError(f"--batch needs a selector openai:MODEL: {self.selector} takes no batches")
-        if self.ranking.batch and len(self.ranking.hosts) > 1:
-            raise ValueError("--batch needs one --host: a batch is asked where it was sent")
+        check_batch(self.selector, self.ranking)
         return self
 
     @field_validator("selector")

@@ -8,6 +8,7 @@ from selectllm.execution import note_spent, run_coroutine
 from selectllm.llm.caller import Caller, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.model import ModelInfo
+from selectllm.llm.usage import Usage
 from selectllm.ranking.answers import REFUSED
 from selectllm.ranking.lists import error_kind, gather_or_raise
 from selectllm.ranking.ranker import check_abstained
@@ -17,26 +18,32 @@ from selectllm.steps.model import Job, allowed, cost_limit, end_noted
 
 
 def ask_about_rows(
-    context: Context, model: ModelInfo, step: str, questions: Sequence[RowQuestion], longest: LongestRequest
+    context: Context,
+    model: ModelInfo,
+    step: str,
+    questions: Sequence[RowQuestion],
+    longest: LongestRequest,
+    so_far: Usage | None = None,
 ) -> Asking:
     """Put all questions of a step; a row without a usable answer abstains, and is counted.
 
+    `so_far` is what the same step has paid for already: the run's limit of cost is one for all.
     Raises ModelError, CostExceeded, Stopped, and TooManyAbstained when more questions than `--max-abstained` allows
     have no usable answer, or more rows were refused. All replies are kept.
     """
     settings, asking = context.settings, Asking()
     rows = len({question.id for question in questions})
     limits = allowed(settings, len(questions)), allowed(settings, rows)
-    job = Job(step, model, len(questions), longest, *limits, paid_before(context))
+    job = Job(step, model, len(questions), longest, *limits, paid_before(context, so_far))
     with end_noted(context.store, model):
         run_coroutine(ask_rows(context, context.load_keys(), job, questions, asking))
     return asking
 
 
-def paid_before(context: Context) -> tuple[int, int]:
-    """The tokens of prompts and of answers that the run's earlier steps paid for."""
-    steps = context.log.results
-    return sum(step.paid_prompt_tokens for step in steps), sum(step.paid_output_tokens for step in steps)
+def paid_before(context: Context, so_far: Usage | None = None) -> tuple[int, int]:
+    """The tokens of prompts and of answers that the run has paid for, and those of a step that is not done yet."""
+    paid = context.log.paid() + (so_far or Usage())
+    return paid.paid_prompt_tokens, paid.paid_output_tokens
 
 
 async def ask_rows(context: Context, keys: ApiKeys, job: Job, questions: Sequence[RowQuestion], asking: Asking) -> None:

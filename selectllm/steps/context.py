@@ -39,7 +39,7 @@ class RunLog:
     def __init__(self) -> None:
         self.results: list[StepResult] = []
         self.model: ModelInfo | None = None
-        self.trial_usage = Usage()  # what the question took that decides how the model is to think
+        self.trial_usage = Usage()  # what the questions took that decide how the model is asked
         self.verdicts: list[Verdict] = []
         self.pool_check: PoolCheck | None = None  # what reading the pool found, for its validation, which comes later
         self.started: list[Started[Any]] = []  # the steps that go on in the background
@@ -47,6 +47,13 @@ class RunLog:
 
     def __reduce__(self) -> tuple[type["RunLog"], tuple[()]]:
         return RunLog, ()
+
+    def paid(self) -> Usage:
+        """What the run has paid for so far: replies, and their tokens, those of trial questions among them."""
+        found, steps = Usage(), (*self.results, self.trial_usage)
+        for name in ("asked", "paid_prompt_tokens", "paid_output_tokens"):
+            setattr(found, name, sum(getattr(step, name) for step in steps))
+        return found
 
     def result(self, kind: str) -> StepResult | None:
         """The latest result of a kind, if there is one."""

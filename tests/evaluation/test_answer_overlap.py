@@ -119,6 +119,9 @@ def test_questions_without_references_and_odd_models_are_refused(make: Make, tmp
     ):
         with pytest.raises(ValueError, match=message):
             make(*models)
+    with pytest.raises(ValueError, match="--batch needs a selector openai:MODEL: ollama:b takes no batches"):
+        make("a=openai:a", "b=ollama:b", ranking={"batch": True})
+    assert make("a=openai:a", "b=@right.jsonl", ranking={"batch": True}).run().ranking.batch is False
 
 
 def test_rouge_l_reads_any_script_and_the_first_words_of_long_texts() -> None:

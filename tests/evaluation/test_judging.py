@@ -1,5 +1,6 @@
 """Judging pairs of answers: prompts, odds and choices, orders, failures, cost, cache; and agreement with people."""
 
+import dataclasses
 import json
 import math
 import re
@@ -151,6 +152,32 @@ def test_a_judging_that_costs_too_much_goes_on_where_it_was(fake_model: Make, tm
     assert judged.preferences.tolist() == undisturbed.preferences.tolist()
 
 
+def test_what_shows_how_a_judge_is_asked_counts_towards_the_limit(fake_model: Make, tmp_path: Path) -> None:
+    prices = {"price_in": 1e6, "concurrency": 1}  # ten for each question
+    model = fake_model(by_odds)
+    with pytest.raises(CostExceeded, match=r"has cost 10\.00, and --max-cost is 10\.00"):
+        judge(judging(tmp_path, ranking=prices | {"max_cost": 10}), pairs_of(5), both_orders=False)
+    assert len(model.asked) == 1  # the trial alone
+    record = judge(judging(tmp_path / "other", ranking=prices), pairs_of(5), both_orders=False).record()
+    assert {name: record[name] for name in ("asked", "paid_prompt_tokens", "paid_output_tokens", "cost")} == {
+        "asked": 6,
+        "paid_prompt_tokens": 60,
+        "paid_output_tokens": 6,
+        "cost": 60.0,
+    }
+
+
+def test_what_shows_how_a_judge_thinks_counts_towards_the_limit(fake_model: Make, tmp_path: Path) -> None:
+    model = fake_model(lambda request: by_choice(request) if "Answer 1" in request.text else '{"ranking": [1, 2]}')
+    model.info = dataclasses.replace(model.info, may_think=True)
+    prices = {"price_in": 1e6, "concurrency": 1}
+    with pytest.raises(CostExceeded):
+        judge(judging(tmp_path, ranking=prices | {"max_cost": 10}), pairs_of(5), "choice", both_orders=False)
+    assert [request.question for request in model.asked] == ["whether thinking can be off"]
+    record = judge(judging(tmp_path / "other", ranking=prices), pairs_of(5), "choice", both_orders=False).record()
+    assert (record["asked"], record["cost"]) == (6, 60.0)
+
+
 def test_a_failed_judgement_is_counted_and_never_scored(fake_model: Make, tmp_path: Path) -> None:
     def answer(request: Request) -> Reply | str:
         is_third = '"Question 3?"' in request.text and request.question == "pair 3, model first"
@@ -274,7 +301,7 @@ def test_answers_are_judged_and_written_in_the_format(
     record = json.loads(capsys.readouterr().out)
     assert (record["model"], record["baseline"], record["n"]) == ("mine", "theirs", 20)
     assert record["win_rate"] == pytest.approx(80)
-    assert record["judging"]["asked"] == 40
+    assert record["judging"]["asked"] == 41  # and the trial
     assert (record["judging"]["outputs_alone"], record["judging"]["baseline_alone"]) == (1, 5)
     asked = len(model.asked)
     assert main(arguments) == 0  # the same again: nothing is asked, and the file is as it was
@@ -336,6 +363,29 @@ def test_arguments_that_cannot_be_used_are_refused(
     write(tmp_path / "two.json", [{"instruction": "Question 0?", "output": "x", "generator": name} for name in "ab"])
     assert main(["evaluate", "alpaca-eval", *(part.format(tmp=tmp_path) for part in arguments)]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["alpaca-eval", "judge-agreement"])
+def test_a_judge_has_to_be_named(
+    command: str,
+    fake_model: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, store = fake_model(by_odds), str(tmp_path / "store")
+    mine, theirs = outputs(tmp_path / "m.json", "m", "good", range(3)), outputs(tmp_path / "b.json", "b", "x", range(3))
+    files = ["--given", human(tmp_path / "human.json")]
+    files = ["--outputs", mine, "--baseline", theirs] if command == "alpaca-eval" else files
+    arguments = ["evaluate", command, *files, "--store", store]
+    assert main(arguments) == 2
+    assert "no judge is named: name a model with --selector" in capsys.readouterr().err
+    assert model.asked == []
+    assert not Path(store).exists()
+    assert main([*arguments, "--selector", "embedded"]) == 0
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:judge")
+    assert main(arguments) == 0
+    assert len(model.asked) > 1
 
 
 def compared(given: Sequence[float], judged: Sequence[float], longer: Sequence[float] | None = None) -> Compared:

@@ -246,6 +246,40 @@ def test_a_run_that_has_cost_enough_goes_on_where_it_was(make: Make, fake_model:
     assert record["asked"] == 12 - asked
 
 
+def test_both_turns_count_towards_the_limit(make: Make, fake_model: MakeModel) -> None:
+    model = fake_model(lambda _: "An answer.")
+    prices = {"price_in": 1000, "price_out": 5000, "concurrency": 1}  # each question costs 0.02
+    with pytest.raises(CostExceeded, match=r"has cost 0\.06, and --max-cost is 0\.05"):
+        run_mt_bench(make(models=["m=ollama:m"], judge=None, ranking={**prices, "max_cost": 0.05}))
+    assert [len(request.before) for request in model.asked] == [0, 0, 0]
+
+
+def test_a_judge_counts_towards_the_same_limit_as_the_models(make: Make, fake_model: MakeModel) -> None:
+    model = fake_model(lambda request: fair(request) if "JSON" in request.text else "A good answer.")
+    prices = {"price_in": 1000, "price_out": 5000, "concurrency": 1}
+    settings = make(models=["m=ollama:m"], ranking={**prices, "max_cost": 0.12})
+    with pytest.raises(CostExceeded, match=r"has cost 0\.12, and --max-cost is 0\.12"):
+        run_mt_bench(settings)
+    assert len(model.asked) == 6  # all answers, and no judgment
+    record = run_mt_bench(make(models=["m=ollama:m"], ranking=prices))
+    assert {name: record[name] for name in ("asked", "paid_prompt_tokens", "paid_output_tokens", "cost")} == {
+        "asked": 6,
+        "paid_prompt_tokens": 60,
+        "paid_output_tokens": 12,
+        "cost": 0.12,
+    }
+
+
+def test_batches_need_models_that_take_them(make: Make) -> None:
+    assert make(models=["m=openai:m"], judge="openai:j", ranking={"batch": True}).run(None).ranking.batch is False
+    for fields in ({"models": ["m=ollama:m"], "judge": None}, {"models": ["m=openai:m"]}):
+        with pytest.raises(ValueError, match="--batch needs a selector openai:MODEL: ollama:"):
+            make(ranking={"batch": True}, **fields)
+    hosts = ("http://a/v1", "http://b/v1")
+    with pytest.raises(ValueError, match="--batch needs one --host"):
+        make(models=["m=openai:m"], judge="openai:j", judge_hosts=hosts, ranking={"batch": True})
+
+
 def test_odd_files_are_refused(make: Make, fake_model: MakeModel, tmp_path: Path) -> None:
     fake_model(fair)
     for rows, message in (

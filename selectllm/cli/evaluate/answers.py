@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.paid_line import paid_line
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.answers.settings import AnswerSettings
 
@@ -43,8 +44,6 @@ def format_answers(record: Mapping[str, Any]) -> str:
     if record["errors_by_kind"]:
         lines.append("  " + ", ".join(f"{kind}: {count:,}" for kind, count in record["errors_by_kind"].items()))
     if record["asked"]:
-        cost = "" if record["cost"] is None else f", {record['cost']:.4f} by the prices given"
-        tokens = f"{record['paid_prompt_tokens']:,} tokens read, {record['paid_output_tokens']:,} written"
-        lines.append(f"  asked {record['asked']:,} times: {tokens}{cost}")
+        lines.append(f"  {paid_line(record)}")
     lines.append(f"  kept: {record['artifact']}")
     return "\n".join(lines + ([f"  written: {record['out']}"] if record["out"] else []))

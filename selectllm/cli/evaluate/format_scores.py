@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from selectllm.cli.evaluate.paid_line import paid_line
 from selectllm.evaluation.alpaca_eval.scores import Scores
 from selectllm.evaluation.judging.agreement import Agreement
 from selectllm.evaluation.row_bootstrap import Estimated
@@ -36,8 +37,10 @@ def format_judging(judging: Mapping[str, Any]) -> str:
     lines = [
         f"Judged by {one_line(judging['selector'], 80)}: {judging['pairs']:,} pairs {orders}",
         f"  each preference is {MANNERS[judging['manner']]}",
-        f"  questions: {judging['questions']:,}, asked now {judging['asked']:,}, failed {judging['failed']:,}",
+        f"  questions: {judging['questions']:,}, failed {judging['failed']:,}",
     ]
+    if judging["asked"]:
+        lines.append(f"  {paid_line(judging)}")
     if judging["equal"]:
         lines.append(f"  equal answers, a draw: {judging['equal']:,}")
     if kinds := judging["errors_by_kind"]:

@@ -25,7 +25,11 @@ class JudgeOptions:
     """The model that judges. What is left open comes from the environment, as for `select`."""
 
     selector: Annotated[
-        str | None, Parameter(help="The judge, as for `select`: ollama:MODEL, openai:MODEL, embedded:PATH.")
+        str | None,
+        Parameter(
+            help="The judge, as for `select`: ollama:MODEL, openai:MODEL, embedded:PATH. It has to be named, here or "
+            "by SELECTLLM_SELECTOR."
+        ),
     ] = None
     preference: Annotated[
         Literal["auto", "odds", "choice"],
@@ -57,7 +61,7 @@ class JudgeOptions:
     store: Annotated[str | None, Parameter(help="The store of replies and judgements, as for `select`.")] = None
 
     def settings(self) -> RunSettings:
-        """Settings of a run with these options; raises UsageError."""
+        """Settings of a run with these options; raises UsageError, also where nobody has named a judge."""
         from selectllm.cli.environment import with_environment
 
         names = ("think", "concurrency", "timeout", "max_abstained", "max_cost", "price_in", "price_out")
@@ -65,9 +69,16 @@ class JudgeOptions:
         ranking |= ({"hosts": self.host} if self.host else {}) | ({"reask": True} if self.reask else {})
         own = {name: value for name in ("selector", "seed", "store") if (value := getattr(self, name)) is not None}
         try:
-            return with_environment(RunSettings.model_validate({"pool": "-", "budget": 1, "ranking": ranking} | own))
+            named = RunSettings.model_validate({"pool": "-", "budget": 1, "ranking": ranking} | own)
         except ValidationError as error:
             raise UsageError(setting_errors(error)) from None
+        settings = with_environment(named)
+        if "selector" not in settings.model_fields_set:
+            raise UsageError(
+                "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges "
+                "only as --selector embedded, and is a poor judge"
+            )
+        return settings
 
     def judge(self, pairs: "Sequence[Pair]") -> "Judged":
         """Have these pairs judged, with bars on a terminal."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.paid_line import paid_line
 from selectllm.cli.printing import Json, output_width, print_either, progress_bars
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 
@@ -46,6 +47,8 @@ def format_mt_bench(record: Mapping[str, Any], width: int) -> str:
             lines.append(fit_line(f"{row['first']} - {row['second']}: {interval['mean']:+.2f} ({between})", width))
     for name, counts in record["answers"].items():
         lines.append(fit_line(f"{name}: {counts['answered']:,} answers, {counts['missing']:,} missing", width))
+    if record["asked"]:
+        lines.append(paid_line(record))
     if not rows:
         lines.append("Nothing is judged yet: name a --judge, or a file of --judgments.")
     return "\n".join(lines + ([f"Written: {record['out']}"] if record["out"] else []))

@@ -53,10 +53,11 @@ def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[
     run, limit = settings.run(source.selector), settings.ranking.max_cost
     if limit is None or source.selector is None:
         return run
-    left = limit - sum(one.record["cost"] or 0.0 for one in scored)
+    paid = sum(one.record["cost"] or 0.0 for one in scored)
+    left = limit - paid
     if left <= 0:
         raise CostExceeded(
-            f"the models before {source.name} have cost {limit:g}, which is the most that all may (--max-cost). All "
+            f"the models before {source.name} have cost {paid:.2f}, and all may cost {limit:g} (--max-cost). All "
             "replies are kept: run again to go on, with a higher limit"
         )
     return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": left})})
@@ -93,8 +94,9 @@ def publish_overlap(settings: OverlapSettings, questions: Questions, scored: Seq
         "sources": [dict(one.record) for one in scored],
     }
     if settings.out is not None:
-        # What this run paid, and where its store is, are no part of the result: the same answers give the same file.
-        passing = ("cached", "asked", "paid_prompt_tokens", "paid_output_tokens", "cost", "artifact")
+        # What a run paid, what failed in it, and its store are no part of the result: equal answers give one file.
+        paid = ("asked", "paid_prompt_tokens", "paid_output_tokens", "cost")
+        passing = ("cached", *paid, "errors_by_kind", "artifact")
         lasting = [{key: value for key, value in one.items() if key not in passing} for one in record["sources"]]
         content = json.dumps(record | {"sources": lasting}, indent=1, ensure_ascii=False) + "\n"
         write_new(Path(settings.out).expanduser(), {"": content.encode()}, settings.store)

@@ -12,6 +12,7 @@ from selectllm.settings import (
     RankingSettings,
     RunSettings,
     Settings,
+    check_batch,
     check_selector,
     flag,
 )
@@ -59,8 +60,9 @@ class AskingSettings(Settings):
         own: dict[str, Any] = {"pool": self.questions, "budget": 1, "quality": {"no_validate": True}}
         own |= {"selector": selector} if selector else {}
         shared = self.model_dump(exclude_unset=True, include=set(RunSettings.model_fields), exclude={"out", "seed"})
-        if self.ranking.think == "auto":
-            shared["ranking"] = shared.get("ranking", {}) | {"think": "off"}
+        ranking: dict[str, Any] = {"think": "off"} if self.ranking.think == "auto" else {}
+        ranking |= {} if selector else {"batch": False}  # nobody is asked
+        shared["ranking"] = shared.get("ranking", {}) | ranking
         return RunSettings.model_validate(shared | own)
 
 
@@ -88,6 +90,8 @@ class AnswerSettings(AskingSettings):
     def _one_source(self) -> Self:
         if (self.selector is None) == (not self.predictions):
             raise ValueError("answers come from a --selector or from --predictions: name one of them")
+        if self.selector is not None:
+            check_batch(self.selector, self.ranking)
         return self
 
     @field_validator("selector")
@@ -114,6 +118,13 @@ class OverlapSettings(AskingSettings):
         for source in map(parse_source, self.models):
             found.setdefault(source.name, []).append(source)
         return tuple(source for sources in found.values() for source in sources)
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        for source in self.sources:
+            if source.selector is not None:
+                check_batch(source.selector, self.ranking)
+        return self
 
     @field_validator("models")
     @classmethod

@@ -16,6 +16,7 @@ from selectllm.evaluation.judging.questions import Manner, PairQuestion
 from selectllm.llm.caller import LongestRequest
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo, Think
+from selectllm.llm.usage import Usage
 from selectllm.ranking.row_questions import Asking
 from selectllm.ranking.thinking import name_of
 from selectllm.schemas import JUDGEMENTS
@@ -45,6 +46,8 @@ class Judged:
     result: StepResult
     preferences: Numbers
     first_shown: Numbers
+    paid: Usage  # by this run, for the trials too that decide how the judge is asked
+    cost: float | None  # by the prices given
 
     def record(self) -> dict[str, Any]:
         """What was asked and what failed, in plain values."""
@@ -61,7 +64,10 @@ class Judged:
             "questions": facts["ranked"] + facts["abstained"],
             "failed": facts["abstained"],
             "errors_by_kind": facts["errors_by_kind"],
-            "asked": self.result.asked,
+            "asked": self.paid.asked,
+            "paid_prompt_tokens": self.paid.paid_prompt_tokens,
+            "paid_output_tokens": self.paid.paid_output_tokens,
+            "cost": self.cost,
             "judgements": self.result.artifact.key,
         }
 
@@ -74,7 +80,9 @@ def judge(context: Context, pairs: Sequence[Pair], preference: Preference = "aut
     """
     asking, model, manner = choose_manner(context, preference)
     result = asking.run(judge_pairs, model, manner, pairs, both_orders)
-    return Judged(model, manner, result, *_by_pair(result.table(context.store), pairs))
+    paid = context.log.paid()
+    cost = context.settings.ranking.cost(paid.paid_prompt_tokens, paid.paid_output_tokens)
+    return Judged(model, manner, result, *_by_pair(result.table(context.store), pairs), paid, cost)
 
 
 def judge_pairs(

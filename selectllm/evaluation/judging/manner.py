@@ -69,6 +69,7 @@ def _gives_odds(context: Context, model: ModelInfo, manner: Manner) -> bool:
         raise  # they say nothing of odds
     except ModelError:
         return False  # the server has no such way to ask
+    context.log.trial_usage += asking.stats.usage
     if asking.without_reply:
         raise ModelError(
             f"{model.name} gave no reply to the question whether it has odds ({', '.join(asking.without_reply)}): mend "

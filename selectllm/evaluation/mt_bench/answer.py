@@ -44,7 +44,7 @@ def converse(context: Context, model: ModelInfo, dialogues: Sequence[Dialogue], 
     for turn in (1, 2):
         open_ones = [one for one in dialogues if one.id in before and len(one.turns) >= turn]
         asked = [_question(one, turn, max_tokens, model).after(before[one.id]) for one in open_ones]
-        asking = ask_about_rows(context, model, "answers", asked, longest_of(asked)) if asked else Asking()
+        asking = ask_about_rows(context, model, "answers", asked, longest_of(asked), stats.usage) if asked else Asking()
         stats += asking.stats
         stats.errors_by_kind += asking.without_reply
         for one, question in zip(open_ones, asked, strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded, UsageError
+from selectllm.errors import UsageError
 from selectllm.evaluation.mt_bench.answer import converse, turns_of
 from selectllm.evaluation.mt_bench.files import file_name, model_answer, model_judgment, read_judgments
 from selectllm.evaluation.mt_bench.judge import Bench, judge
@@ -17,42 +17,22 @@ from selectllm.evaluation.mt_bench.questions import Turns, read_answers, read_di
 from selectllm.evaluation.mt_bench.scores import summarise
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.execution import Progress, no_progress
-from selectllm.settings import RunSettings
-from selectllm.steps.context import Context
+from selectllm.steps.context import Context, RunLog
 from selectllm.steps.model import check_model
 from selectllm.store import Store
 from selectllm.store.new_files import write_new
 
 
 class _Runs:
-    """The contexts of a benchmark's models and judge, which share one limit of cost."""
+    """The contexts of a benchmark's models and judge, whose one log says what all have cost."""
 
     def __init__(self, settings: MtBenchSettings, on_progress: Progress) -> None:
         self._settings, self._on_progress = settings, on_progress
-        self.contexts: list[Context] = []
+        self.log = RunLog()
 
     def open(self, selector: str, *, judges: bool = False) -> Context:
-        run, limit = self._settings.run(selector, judges=judges), self._settings.ranking.max_cost
-        if limit is not None:
-            left = limit - self.cost
-            if left <= 0:
-                raise CostExceeded(
-                    f"the run has cost {limit:g}, which is the most that it may (--max-cost). All replies are kept: "
-                    "run again to go on, with a higher limit"
-                )
-            run = run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": left})})
-        self.contexts.append(Context(run, Store(run.store), self._on_progress))
-        return self.contexts[-1]
-
-    @property
-    def cost(self) -> float:
-        return sum(_cost(context.settings, context) or 0.0 for context in self.contexts)
-
-
-def _cost(settings: RunSettings, context: Context) -> float | None:
-    results = context.log.results
-    paid = (sum(getattr(one, f"paid_{kind}_tokens") for one in results) for kind in ("prompt", "output"))
-    return settings.ranking.cost(*paid)
+        run = self._settings.run(selector, judges=judges)
+        return Context(run, Store(run.store), self._on_progress, log=self.log)
 
 
 def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress) -> dict[str, Any]:
@@ -84,9 +64,10 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
         }
         if settings.out is not None:
             write_new(Path(settings.out).expanduser(), _files(settings, bench, judgments, record), settings.store)
-        asked = sum(one.asked for context in runs.contexts for one in context.log.results)
-        cost = runs.cost if settings.ranking.price_in or settings.ranking.price_out else None
-        return record | {"asked": asked, "cost": cost, "out": settings.out}
+        paid = runs.log.paid()
+        tokens = paid.paid_prompt_tokens, paid.paid_output_tokens
+        record |= {"asked": paid.asked, "paid_prompt_tokens": tokens[0], "paid_output_tokens": tokens[1]}
+        return record | {"cost": settings.ranking.cost(*tokens), "out": settings.out}
 
 
 def _judgments(settings: MtBenchSettings, bench: Bench, runs: _Runs) -> pa.Table | None:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from selectllm.evaluation.answers.settings import EVALUATION, check_answering
 from selectllm.evaluation.answers.sources import Source, parse_source
-from selectllm.settings import RankingSettings, RunSettings, Settings, flag
+from selectllm.settings import RankingSettings, RunSettings, Settings, check_batch, flag
 
 
 @Parameter(name="*", group=EVALUATION)
@@ -55,6 +55,8 @@ class MtBenchSettings(Settings):
         ranking = self.ranking.model_dump(exclude_unset=True)
         if self.ranking.think == "auto":
             ranking["think"] = "off"
+        if selector is None:
+            ranking["batch"] = False  # nobody is asked
         if judges and self.judge_hosts:
             ranking["hosts"] = self.judge_hosts
         own: dict[str, Any] = {"pool": self.questions, "budget": 1, "quality": {"no_validate": True}}
@@ -84,4 +86,10 @@ class MtBenchSettings(Settings):
             raise ValueError("--judge and --judgments both say what the answers are worth: choose one")
         if self.mode == "pairwise" and len(self.models) < 2:
             raise ValueError("--judging pairwise needs two --model or more: all are compared with the first")
+        for source in self.sources:
+            if source.selector is not None:
+                check_batch(source.selector, self.ranking)
+        if self.judge is not None:
+            hosts = self.judge_hosts or self.ranking.hosts
+            check_batch(self.judge, self.ranking.model_copy(update={"hosts": hosts}))
         return self
