@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from selectllm import pipeline  # noqa: F401 - imported here once, for all processes forked from this one
 from selectllm.cli import main as cli
 from selectllm.embedding import models
+from selectllm.evaluation import row_bootstrap
 from tests.conftest import HashEmbedder
 
 Blow = Literal[
@@ -56,6 +57,7 @@ class Order:
     filler: str = ""
     stdout: str = ""  # files for the output; if empty, the output of this process
     stderr: str = ""
+    command: Sequence[str] = ("select",)
     fsync_seconds: float = 0.0  # added to each fsync: a slow disk
 
 
@@ -73,8 +75,9 @@ def run(order: Order) -> None:
         sys.argv = ["flow", *order.arguments]
         watch.begin()
         sys.exit(main(select_instructions))
+    row_bootstrap.RESAMPLES = 99  # type: ignore[misc]
     watch.begin()
-    sys.exit(cli.main(["select", *order.arguments]))
+    sys.exit(cli.main([*order.command, *order.arguments]))
 
 
 class Watch:
@@ -136,7 +139,7 @@ class Watch:
                 if parts[:2] == ("v1", "artifacts"):
                     ending = "json" if ".json" in parts[-1] else "parquet"
                     return f"{parts[2]}.{ending}" if len(parts) > 3 else "artifacts"
-                return parts[1] if len(parts) > 1 else Path(folder).name
+                return parts[1] if parts[:1] == ("v1",) and len(parts) > 1 else Path(folder).name
         return None
 
     def _around(self, name: str, before: str, after: str, seconds: float = 0.0) -> None:

@@ -70,6 +70,7 @@ PRELOAD: Final = [
         "dotenv",
     ),
     *("selectllm.cli.environment", "selectllm.llm.ollama", "selectllm.report.format", "selectllm.strategies.selectllm"),
+    *("selectllm.evaluation.mt_bench.run", "selectllm.evaluation.alpaca_eval.outputs", "selectllm.cli.evaluate"),
 ]
 """Modules that are imported before a run is forked."""
 
@@ -122,6 +123,8 @@ class Scene:
     `validated`, whether the tables are validated.
     """
 
+    command: tuple[str, ...] = ("select",)
+
     def __init__(
         self,
         folder: Path,
@@ -155,7 +158,8 @@ class Scene:
         stderr, log = self.folder / f"stderr-{self._runs}", self.folder / f"moments-{self._runs}"
         order_with_files = Order(
             entry=self.entry,
-            arguments=[str(self._pool), *self._settings, *self.more, "--host", self.server.host, *self._folders()],
+            command=self.command,
+            arguments=self._arguments(),
             inside=[str(self.store), str(self.out)],
             log=str(log),
             moment=moment,
@@ -178,8 +182,9 @@ class Scene:
 
         return Running(pid, wait, finish)
 
-    def _folders(self) -> tuple[str, ...]:
-        return "--store", str(self.store), "--out", str(self.out)
+    def _arguments(self) -> list[str]:
+        folders = ("--store", str(self.store), "--out", str(self.out))
+        return [str(self._pool), *self._settings, *self.more, "--host", self.server.host, *folders]
 
     def wait_for(self, reached: Callable[[FaultyOllama], bool], run: Running) -> None:
         """Return as soon as the server has seen enough of the run."""
@@ -312,7 +317,10 @@ def _fresh(order: Order, environment: Mapping[str, str] | None) -> tuple[int, Ca
 
 
 def _question(asked: Mapping[str, Any]) -> Question:
-    return digest(asked["messages"][-1]["content"]), asked["options"]["seed"]
+    if "messages" not in asked:
+        return digest(asked["prompt"]), asked["options"]["seed"]
+    *before, last = ([turn["role"], turn["content"]] for turn in asked["messages"])
+    return digest(last[1], before) if before else digest(last[1]), asked["options"]["seed"]
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:

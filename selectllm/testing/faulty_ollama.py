@@ -182,7 +182,8 @@ class FaultyOllama:
         """Answer a question, or fail as a fault wants it."""
         text = body["messages"][-1]["content"] if body.get("messages") else body.get("prompt", "")
         context = self._load(body)
-        tokens = max(1, len(text) // CHARS_PER_TOKEN)
+        before = sum(len(turn["content"]) for turn in body.get("messages", ())[:-1])
+        tokens = max(1, (before + len(text)) // CHARS_PER_TOKEN)
         if not text:
             await asyncio.sleep(self.loading)
             self.loading = 0.0

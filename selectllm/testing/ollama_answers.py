@@ -1,4 +1,4 @@
-"""What the faulty server answers: a ranking by merit, the odds of yes and no, and what each fault makes of them."""
+"""What the faulty server answers: rankings and verdicts by merit, odds, words, and what each fault makes of them."""
 
 import json
 import math
@@ -38,6 +38,9 @@ REFUSALS: Final[Mapping[str, tuple[int, str]]] = {
 
 MISLEADING: Final = ("unfinished", "low count")
 """Look right but for one field; they rank the worst first, so that a client that takes one for an answer is noticed."""
+
+JUDGED: Final = ({"better"}, {"reason", "verdict"}, {"reason", "rating"})
+"""The properties of the schemas by which a judge answers."""
 
 LABELS: Final = (" yes", " no")
 PROSE: Final = "All of these have their merits, and it is hard to prefer any."
@@ -87,16 +90,31 @@ def rank_candidates(text: str, schema: Any, fault: str | None) -> Content:
 
 
 def answer_chat(text: str, schema: Any, fault: str | None) -> Content:
-    """The answer to a chat: a reason or a rating where the schema wants one, words without a schema, or a ranking."""
-    if isinstance(schema, dict) and "reason" in schema.get("properties", ()):
+    """The answer to a chat: a verdict, reason or rating where the schema wants one, words without it, or a ranking."""
+    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    if set(properties) in JUDGED:
+        return judge(text, properties, fault)
+    if "reason" in properties:
         reason = {"wrong ids": "", "repeated ids": ""}.get(fault or "", "It asks for something definite.")
         return Content({"empty": "", "prose": PROSE}.get(fault or "", json.dumps({"reason": reason})))
-    if isinstance(schema, dict) and "rating" in schema.get("properties", ()):
+    if "rating" in properties:
         return rate_row(text, schema, fault)
     if not schema and '\n{"instruction": ' in text:
         written = " ".join(f"word{number}" for number in range(2 + round(60 * _merit_of_last(text))))
         return Content({"empty": "", "wrong ids": "", "repeated ids": ""}.get(fault or "", written))
+    if not schema and "Candidates:\n" not in text:
+        return Content({"empty": "", "prose": PROSE}.get(fault or "", f"This is answer {hash64(text):016x}."))
     return rank_candidates(text, schema, fault)
+
+
+def judge(text: str, properties: Mapping[str, Any], fault: str | None) -> Content:
+    """What a judge says of the answers that a prompt shows, by the merit of its whole text: the same each time."""
+    (name,) = properties.keys() - {"reason"}
+    allowed = properties[name]["enum"]
+    said = allowed[int((1 - merit(text) if fault in MISLEADING else merit(text)) * len(allowed))]
+    said = {"wrong ids": "none of them", "repeated ids": [said, said]}.get(fault or "", said)
+    reason = {"reason": "It does what was asked."} if "reason" in properties else {}
+    return Content({"empty": "", "prose": PROSE}.get(fault or "", json.dumps(reason | {name: said})))
 
 
 def rate_row(text: str, schema: Mapping[str, Any], fault: str | None) -> Content:
@@ -117,8 +135,10 @@ def _merit_of_last(text: str) -> float:
 def rate_candidate(text: str, fault: str | None) -> Content:
     """The answer to a pointwise prompt: the likelier label, with the odds of both by merit."""
     instruction = json.JSONDecoder().raw_decode(text.rpartition("\nInstruction: ")[2])[0]
-    yes = 1 - merit(instruction) if fault in MISLEADING else merit(instruction)
-    labels = ("4", "1") if text.endswith("\nRating=") else LABELS
+    is_pair = text.endswith("\nBetter=")
+    good = merit(text if is_pair else instruction)
+    yes = 1 - good if fault in MISLEADING else good
+    labels = ("1", "2") if is_pair else ("4", "1") if text.endswith("\nRating=") else LABELS
     odds = sorted(zip((math.log(yes), math.log(1 - yes)), labels, strict=True), reverse=True)
     if fault in ("empty", "prose", "wrong ids", "repeated ids"):  # neither label is among the likeliest tokens
         odds = [(-0.5, " It"), (-1.5, " The")]
