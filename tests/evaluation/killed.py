@@ -34,7 +34,7 @@ class Evaluation(Scene):
     def __init__(self, folder: Path, server: FaultyOllama, name: str) -> None:
         super().__init__(folder, server)
         self.command = ("evaluate", name.removesuffix("-pairwise"))
-        self._own = _OPTIONS[name](folder, self.out)
+        self._own = OPTIONS[name](folder, self.out)
 
     def outputs(self) -> dict[str, bytes]:
         """The files that are written whole, by their paths in the output folder."""
@@ -134,7 +134,7 @@ def _agreement(folder: Path, out: Path) -> list[str]:
     return ["--given", given, "--selector", "ollama:m", "--preference", "auto"]
 
 
-_OPTIONS: Final[Mapping[str, Callable[[Path, Path], list[str]]]] = {
+OPTIONS: Final[Mapping[str, Callable[[Path, Path], list[str]]]] = {
     "answers": _answers,
     "overlap": _overlap,
     "mt-bench": _mt_bench,

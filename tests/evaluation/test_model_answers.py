@@ -9,6 +9,7 @@ import pytest
 
 from selectllm.cli.main import main
 from selectllm.errors import CostExceeded, PoolError, TooManyAbstained, UsageError
+from selectllm.evaluation.answers.answer_question import AnswerQuestion
 from selectllm.evaluation.answers.collect import collect_answers
 from selectllm.evaluation.answers.predictions import read_predictions
 from selectllm.evaluation.answers.questions import read_questions
@@ -111,6 +112,19 @@ def test_answers_that_are_none_are_missing_and_too_many_end_the_run(
     assert (record["answered"], record["missing"], record["cut"]) == (2, 2, 1)
     assert record["errors_by_kind"] == {"empty": 2, "refused": 2}  # of both runs: the second asks once more
     assert table_of(settings)["answer"].null_count == 2
+
+
+def test_an_answer_that_is_none_is_asked_for_once_by_each_run(
+    make: Callable[..., AnswerSettings], fake_model: MakeModel
+) -> None:
+    question = read_questions(make().run()).rows[0]
+    seeds = [AnswerQuestion(question, seed, 9, False).request(n).seed for seed in range(1000) for n in range(1, 9)]
+    assert len(set(seeds)) == len(seeds), "a reply to one attempt is not taken for another's"
+    model = fake_model(lambda request: "" if "poem" in request.text else echo(request))
+    for asked in (4, 5, 6, 7):
+        with pytest.raises(TooManyAbstained):
+            collect_answers(make())
+        assert len(model.asked) == asked
 
 
 @pytest.mark.parametrize("form", ["jsonl", "model-outputs", "model-answer"])

@@ -73,6 +73,8 @@ def alpaca_eval(
     if annotations is not None:
         if answers != NO_ANSWERS:
             raise UsageError("--annotations holds judgements already: leave out --outputs, --baseline and --out")
+        if judge.dry_run:
+            raise UsageError("--annotations holds judgements already, and nobody is asked: leave out --dry-run")
         _score_annotations(annotations, model, fit, json=json)
     elif answers.outputs is None or answers.baseline is None or model is not None:
         raise UsageError("name --annotations (and --model, if they are of several), or both --outputs and --baseline")
@@ -108,6 +110,9 @@ def _judge_answers(contestants: AnswerOptions, fit: FitOptions, judge: JudgeOpti
     contest, settings = read_contest(str(contestants.outputs), str(contestants.baseline)), judge.settings()
     unjudged = contest.annotations(np.full(len(contest.pairs), np.nan), settings.selector)
     read_control(unjudged, fit.difficulty, fit.regularizer)  # a file at fault is noticed before a model is asked
+    if judge.dry_run:
+        judge.print_forecast(contest.pairs, json=json)
+        return
     judged = judge.judge(contest.pairs)
     annotations = contest.annotations(judged.preferences, judged.model.selector)
     if out is not None:

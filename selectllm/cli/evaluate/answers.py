@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
 from selectllm.cli.evaluate.paid_line import paid_line
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.answers.settings import AnswerSettings
 
 
-def answers(settings: AnswerSettings, *, config: ConfigFile = None, json: Json = False) -> None:
+def answers(
+    settings: AnswerSettings, *, dry_run: DryRun = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Have a served model answer a set of questions at temperature 0, and keep its answers.
 
     Each question is asked with its own text and nothing else: the server adds the model's chat template. Every answer
@@ -17,6 +20,11 @@ def answers(settings: AnswerSettings, *, config: ConfigFile = None, json: Json =
 
     Example: `selectllm evaluate answers test.jsonl --selector openai:tuned-7b --host http://gpu1:8000/v1 --out a.jsonl`
     """
+    if dry_run:
+        from selectllm.evaluation.answers.forecast import forecast_answers
+
+        print_forecast(forecast_answers(settings), json=json)
+        return
     from selectllm.evaluation.answers.collect import collect_answers
 
     with progress_bars(settings.run(settings.selector)) as on_progress:

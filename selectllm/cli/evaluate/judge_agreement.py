@@ -6,6 +6,7 @@ from cyclopts import Parameter
 
 from selectllm.cli.evaluate.judge_options import DEFAULT_JUDGE, JudgeOptions
 from selectllm.cli.printing import Json, print_either
+from selectllm.errors import UsageError
 
 
 def judge_agreement(
@@ -38,6 +39,11 @@ def judge_agreement(
     from selectllm.evaluation.judging.given import read_given, read_judged
 
     pairs = read_given(given)
+    if judge.dry_run:
+        if annotations is not None:
+            raise UsageError("--annotations holds judgements already, and nobody is asked: leave out --dry-run")
+        judge.print_forecast(pairs.pairs, json=json)
+        return
     if annotations is not None:
         found = agreement(pairs.compared(read_judged(annotations, pairs)), resample_seed)
         print_either(found.record(), format_agreement(found), json=json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import Group, Parameter
 from pydantic import ValidationError
 
+from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
 from selectllm.cli.messages import setting_errors
 from selectllm.errors import UsageError
 from selectllm.settings import RunSettings
@@ -60,6 +61,8 @@ class JudgeOptions:
     price_out: Annotated[float | None, Parameter(help="Price of a million tokens of answers.")] = None
     store: Annotated[str | None, Parameter(help="The store of replies and judgements, as for `select`.")] = None
 
+    dry_run: DryRun = False
+
     def settings(self) -> RunSettings:
         """Settings of a run with these options; raises UsageError, also where nobody has named a judge."""
         from selectllm.cli.environment import with_environment
@@ -79,6 +82,18 @@ class JudgeOptions:
                 "only as --selector embedded, and is a poor judge"
             )
         return settings
+
+    def print_forecast(self, pairs: "Sequence[Pair]", *, json: bool) -> None:
+        """Print what the judge has still to be asked about these pairs."""
+        from selectllm.evaluation.forecast import together
+        from selectllm.evaluation.judging.forecast import forecast_judging
+        from selectllm.steps.context import Context
+        from selectllm.store import Store
+
+        settings = self.settings()
+        context = Context(settings, Store(settings.store))
+        found = forecast_judging(context, pairs, self.preference, both_orders=self.both_orders)
+        print_forecast(together([found]), json=json)
 
     def judge(self, pairs: "Sequence[Pair]") -> "Judged":
         """Have these pairs judged, with bars on a terminal."""

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
 from selectllm.cli.evaluate.paid_line import paid_line
 from selectllm.cli.printing import Json, output_width, print_either, progress_bars
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 
 
-def mt_bench(settings: MtBenchSettings, *, config: ConfigFile = None, json: Json = False) -> None:
+def mt_bench(
+    settings: MtBenchSettings, *, dry_run: DryRun = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Have models answer MT-Bench's questions of two turns, and a judge rate the answers or compare them.
 
     Math, reasoning and coding are judged beside references. A judgment counts only in the form that was asked for;
@@ -17,6 +20,11 @@ def mt_bench(settings: MtBenchSettings, *, config: ConfigFile = None, json: Json
 
     Example: `selectllm evaluate mt-bench q.jsonl --references gpt-4.jsonl --model a=a.jsonl --judge openai:gpt-4`
     """
+    if dry_run:
+        from selectllm.evaluation.mt_bench.forecast import forecast_mt_bench
+
+        print_forecast(forecast_mt_bench(settings), json=json)
+        return
     from selectllm.evaluation.mt_bench.run import run_mt_bench
 
     with progress_bars(settings.run(None)) as on_progress:

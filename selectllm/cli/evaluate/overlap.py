@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
 from selectllm.cli.printing import Json, output_width, print_either, progress_bars
 from selectllm.evaluation.answers.settings import OverlapSettings
 
 
-def overlap(settings: OverlapSettings, *, config: ConfigFile = None, json: Json = False) -> None:
+def overlap(
+    settings: OverlapSettings, *, dry_run: DryRun = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Compare models' answers with references, by Rouge-L and by the cosine of their vectors.
 
     Each model is asked, or its answers are read from a file. Missing answers are counted, and never scored. Intervals
@@ -16,6 +19,11 @@ def overlap(settings: OverlapSettings, *, config: ConfigFile = None, json: Json 
 
     Example: `selectllm evaluate overlap test.jsonl --model ours=ours.jsonl --model random=random.jsonl`
     """
+    if dry_run:
+        from selectllm.evaluation.answers.forecast import forecast_answers
+
+        print_forecast(forecast_answers(settings), json=json)
+        return
     from selectllm.evaluation.answers.compare import compare_overlap
 
     with progress_bars(settings.run()) as on_progress:

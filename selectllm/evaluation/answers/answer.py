@@ -33,14 +33,10 @@ def ask_answers(
     Raises ModelError, CostExceeded, Stopped, and TooManyAbstained when more questions than `--max-abstained` allows
     have no usable answer. All replies are kept.
     """
-    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "max_tokens": max_tokens}
-    decisive |= {"seeds": list(seeds), "prompts": answer_question.CODE_VERSION}
-    acceptable = partial(is_acceptable, context.settings, None)
-    inputs = {"questions": questions.digest}
-    entry = CacheEntry(context.store, "answers", CODE_VERSION, inputs, decisive, acceptable)
+    entry = answers_entry(context, model, questions, seeds, max_tokens)
     if result := entry.load():
         return result
-    asked = [AnswerQuestion(row, seed, max_tokens, model.think) for row in questions.rows for seed in seeds]
+    asked = asked_of(model, questions, seeds, max_tokens)
     asking = ask_about_rows(context, model, "answers", asked, longest_of(asked))
     rows = [{**_row(question), **_answered(question, asking)} for question in asked]
     stats = asking.stats
@@ -49,6 +45,21 @@ def ask_answers(
     if stats.abstained:
         note_end(context.store, model)
     return saved
+
+
+def answers_entry(
+    context: Context, model: ModelInfo, questions: Questions, seeds: Sequence[int], max_tokens: int
+) -> CacheEntry:
+    """Where a model's answers are kept."""
+    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "max_tokens": max_tokens}
+    decisive |= {"seeds": list(seeds), "prompts": answer_question.CODE_VERSION}
+    acceptable = partial(is_acceptable, context.settings, None)
+    return CacheEntry(context.store, "answers", CODE_VERSION, {"questions": questions.digest}, decisive, acceptable)
+
+
+def asked_of(model: ModelInfo, questions: Questions, seeds: Sequence[int], max_tokens: int) -> list[AnswerQuestion]:
+    """All that a model is asked: each question by each seed."""
+    return [AnswerQuestion(row, seed, max_tokens, model.think) for row in questions.rows for seed in seeds]
 
 
 def take_answers(context: Context, files: Sequence[str], questions: Questions) -> StepResult:

@@ -10,8 +10,9 @@ from selectllm.ranking.row_questions import Reading, refused
 CODE_VERSION: Final = 1
 """Raise it when a question is to be put in another way, or its answer to be read in another."""
 
-
 _SEEDS: Final = 2**32
+_NEXT_SEED: Final = 2**31 + 1009
+"""What an attempt's seed is beyond that of the one before: no attempts, and no seeds of a run, have one in common."""
 
 
 class Answer(NamedTuple):
@@ -57,7 +58,7 @@ class AnswerQuestion:
             self.question.text,
             before=self.before,
             max_tokens=self.max_tokens + (THINKING_TOKENS if self.think else 0),
-            seed=(self.seed + (attempt - 1) * (_SEEDS // 2)) % _SEEDS,
+            seed=(self.seed + (attempt - 1) * _NEXT_SEED) % _SEEDS,
             think=self.think,
             question=self.name,
             shown=(self.id,),

@@ -89,21 +89,10 @@ def judge_pairs(
     context: Context, model: ModelInfo, manner: Manner, pairs: Sequence[Pair], both_orders: bool
 ) -> StepResult:
     """Put each pair to a model, in one order or in both; JUDGEMENTS."""
-    settings = context.settings
-    asked = {"model": model.digest, "name": model.name, "manner": manner, "think": name_of(model.think)}
-    decisive = asked | {"prompts": questions.CODE_VERSION, "seed": settings.seed, "both_orders": both_orders}
-    inputs = {"pairs": digest([pair.id for pair in pairs])}
-    acceptable = partial(is_acceptable, settings, None)
-    entry = CacheEntry(context.store, "judgements", CODE_VERSION, inputs, decisive, acceptable)
+    entry = judgements_entry(context, model, manner, pairs, both_orders)
     if result := entry.load():
         return result
-    think: Think = model.think if manner == "choice" else False
-    put = [
-        PairQuestion(pair, first, manner, think)
-        for pair in pairs
-        if not pair.is_equal
-        for first in ((True, False) if both_orders else (pair.model_first(settings.seed),))
-    ]
+    put = put_to(context, model, manner, pairs, both_orders)
     found = ask_about_rows(context, model, "judgements", put, longest_question(put)) if put else Asking()
     found.stats.errors_by_kind += found.without_reply
     rows = [_row(question, found) for question in put] + [_draw(pair) for pair in pairs if pair.is_equal]
@@ -113,6 +102,31 @@ def judge_pairs(
     if found.stats.abstained:
         note_end(context.store, model)
     return saved
+
+
+def judgements_entry(
+    context: Context, model: ModelInfo, manner: Manner, pairs: Sequence[Pair], both_orders: bool
+) -> CacheEntry:
+    """Where the judgements of a model are kept."""
+    settings = context.settings
+    asked = {"model": model.digest, "name": model.name, "manner": manner, "think": name_of(model.think)}
+    decisive = asked | {"prompts": questions.CODE_VERSION, "seed": settings.seed, "both_orders": both_orders}
+    inputs = {"pairs": digest([pair.id for pair in pairs])}
+    acceptable = partial(is_acceptable, settings, None)
+    return CacheEntry(context.store, "judgements", CODE_VERSION, inputs, decisive, acceptable)
+
+
+def put_to(
+    context: Context, model: ModelInfo, manner: Manner, pairs: Sequence[Pair], both_orders: bool
+) -> list[PairQuestion]:
+    """All that a model is asked about pairs: in both orders, or in the one that the seed draws."""
+    think: Think = model.think if manner == "choice" else False
+    return [
+        PairQuestion(pair, first, manner, think)
+        for pair in pairs
+        if not pair.is_equal
+        for first in ((True, False) if both_orders else (pair.model_first(context.settings.seed),))
+    ]
 
 
 def longest_question(asked: Sequence[PairQuestion]) -> LongestRequest:

@@ -31,16 +31,21 @@ def choose_manner(context: Context, preference: Preference) -> tuple[Context, Mo
 
     Raises UsageError for a scripted selector, SelectorUnavailable, ModelError.
     """
-    if context.settings.selector.startswith("scripted:"):
-        raise UsageError("a judge is a model, and a scripted selector goes by a rule: name a model with --selector")
+    check_judge(context)
     if preference != "choice":
-        by_odds = _in_mode(context, "pointwise")
+        by_odds = in_mode(context, "pointwise")
         model = by_odds.run(check_model)
         manner = odds_manner(model)
         if preference == "odds" or _gives_odds(by_odds, model, manner):
             return by_odds, model, manner
-    by_choice = _in_mode(context, "listwise")
+    by_choice = in_mode(context, "listwise")
     return by_choice, by_choice.run(check_model), "choice"
+
+
+def check_judge(context: Context) -> None:
+    """Raise UsageError for a scripted selector."""
+    if context.settings.selector.startswith("scripted:"):
+        raise UsageError("a judge is a model, and a scripted selector goes by a rule: name a model with --selector")
 
 
 def odds_manner(model: ModelInfo) -> Manner:
@@ -49,7 +54,8 @@ def odds_manner(model: ModelInfo) -> Manner:
     return "digit" if is_chat else "continued"
 
 
-def _in_mode(context: Context, mode: Mode) -> Context:
+def in_mode(context: Context, mode: Mode) -> Context:
+    """The context of a run whose model is asked in this mode."""
     settings = context.settings
     ranking = settings.ranking.model_copy(update={"mode": mode})
     return replace(context, settings=settings.model_copy(update={"ranking": ranking}))

@@ -32,18 +32,14 @@ def converse(context: Context, model: ModelInfo, dialogues: Sequence[Dialogue], 
 
     At temperature 0. Raises ModelError, CostExceeded, Stopped, TooManyAbstained.
     """
-    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "max_tokens": max_tokens}
-    decisive |= {"prompts": answer_question.CODE_VERSION}
-    inputs = {"questions": digest("dialogues", [[one.id, list(one.turns)] for one in dialogues])}
-    acceptable = partial(is_acceptable, context.settings, None)
-    entry = CacheEntry(context.store, "conversations", CODE_VERSION, inputs, decisive, acceptable)
+    entry = conversations_entry(context, model, dialogues, max_tokens)
     if result := entry.load():
         return result
     stats, rows = RankingStats(), list[dict[str, Any]]()
     before: dict[str, tuple[Turn, ...]] = {one.id: () for one in dialogues}
     for turn in (1, 2):
         open_ones = [one for one in dialogues if one.id in before and len(one.turns) >= turn]
-        asked = [_question(one, turn, max_tokens, model).after(before[one.id]) for one in open_ones]
+        asked = [turn_question(one, turn, max_tokens, model).after(before[one.id]) for one in open_ones]
         asking = ask_about_rows(context, model, "answers", asked, longest_of(asked), stats.usage) if asked else Asking()
         stats += asking.stats
         stats.errors_by_kind += asking.without_reply
@@ -62,6 +58,17 @@ def converse(context: Context, model: ModelInfo, dialogues: Sequence[Dialogue], 
     return saved
 
 
+def conversations_entry(
+    context: Context, model: ModelInfo, dialogues: Sequence[Dialogue], max_tokens: int
+) -> CacheEntry:
+    """Where a model's conversations are kept."""
+    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "max_tokens": max_tokens}
+    decisive |= {"prompts": answer_question.CODE_VERSION}
+    inputs = {"questions": digest("dialogues", [[one.id, list(one.turns)] for one in dialogues])}
+    acceptable = partial(is_acceptable, context.settings, None)
+    return CacheEntry(context.store, "conversations", CODE_VERSION, inputs, decisive, acceptable)
+
+
 def turns_of(conversations: pa.Table) -> dict[str, Turns]:
     """The answers of CONVERSATIONS by question."""
     found: dict[str, Turns] = {}
@@ -70,5 +77,6 @@ def turns_of(conversations: pa.Table) -> dict[str, Turns]:
     return found
 
 
-def _question(one: Dialogue, turn: int, max_tokens: int, model: ModelInfo) -> AnswerQuestion:
+def turn_question(one: Dialogue, turn: int, max_tokens: int, model: ModelInfo) -> AnswerQuestion:
+    """The question of one turn, without what was said before it."""
     return AnswerQuestion(Question(one.id, one.id, one.turns[turn - 1], None, None), 0, max_tokens, model.think)

@@ -45,17 +45,7 @@ def judge(context: Context, model: ModelInfo, bench: Bench, kind: Kind) -> StepR
     asked = list(questions_of(bench, kind, model))
     if not asked:
         raise UsageError("there is nothing to judge: no question has an answer of every model that it is judged by")
-    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "kind": kind}
-    texts = [[one.name, one.prompt.name, one.request().text_digest] for one in asked]
-    acceptable = partial(is_acceptable, context.settings, None)
-    entry = CacheEntry(
-        context.store,
-        "mt_bench_judgments",
-        CODE_VERSION,
-        {"requests": digest("judgments", texts)},
-        decisive,
-        acceptable,
-    )
+    entry = judgments_entry(context, model, asked, kind)
     if result := entry.load():
         return result
     requests = [one.request(2, " " * 60) for one in asked]
@@ -76,6 +66,15 @@ def judge(context: Context, model: ModelInfo, bench: Bench, kind: Kind) -> StepR
     if stats.abstained:
         note_end(context.store, model)
     return saved
+
+
+def judgments_entry(context: Context, model: ModelInfo, asked: Sequence[JudgeQuestion], kind: Kind) -> CacheEntry:
+    """Where the judgments that are asked for are kept."""
+    decisive = {"model": model.digest, "name": model.name, "think": name_of(model.think), "kind": kind}
+    texts = [[one.name, one.prompt.name, one.request().text_digest] for one in asked]
+    inputs = {"requests": digest("judgments", texts)}
+    acceptable = partial(is_acceptable, context.settings, None)
+    return CacheEntry(context.store, "mt_bench_judgments", CODE_VERSION, inputs, decisive, acceptable)
 
 
 def questions_of(bench: Bench, kind: Kind, model: ModelInfo) -> Iterator[JudgeQuestion]:
