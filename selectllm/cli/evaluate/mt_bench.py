@@ -27,7 +27,7 @@ def mt_bench(
         return
     from selectllm.evaluation.mt_bench.run import run_mt_bench
 
-    with progress_bars(settings.run(None)) as on_progress:
+    with progress_bars(settings.run()) as on_progress:
         record = run_mt_bench(settings, on_progress)
     print_either(record, format_mt_bench(record, output_width()), json=json)
 

@@ -36,7 +36,7 @@ class Bench:
     prompts: Mapping[str, Mapping[str, Any]] | None
 
 
-def judge(context: Context, model: ModelInfo, bench: Bench, kind: Kind) -> StepResult:
+def judge_turns(context: Context, model: ModelInfo, bench: Bench, kind: Kind) -> StepResult:
     """Have a judge rate all answers, or compare each model's with the first model's, in both orders.
 
     A judgment that cannot be used is null. Raises UsageError where there is nothing to judge or a reference is missing,

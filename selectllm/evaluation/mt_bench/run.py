@@ -1,38 +1,56 @@
-"""MT-Bench from the settings to the scores: answers, judgments, and FastChat's files."""
+"""MT-Bench from the settings to the record: files, each model's answers, their judgments, and what these come to."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from selectllm import cancellation
-from selectllm.errors import UsageError
+from selectllm.errors import CostExceeded
+from selectllm.evaluation.answers.sources import Source
 from selectllm.evaluation.mt_bench.answer import converse, turns_of
-from selectllm.evaluation.mt_bench.files import file_name, model_answer, model_judgment, read_judgments
-from selectllm.evaluation.mt_bench.judge import Bench, judge
+from selectllm.evaluation.mt_bench.files import read_judgments
+from selectllm.evaluation.mt_bench.judge import Bench, judge_turns
 from selectllm.evaluation.mt_bench.prompts import read_prompts
-from selectllm.evaluation.mt_bench.questions import Turns, read_answers, read_dialogues
-from selectllm.evaluation.mt_bench.scores import summarise
+from selectllm.evaluation.mt_bench.publish import publish_mt_bench
+from selectllm.evaluation.mt_bench.questions import Dialogue, Turns, read_answers, read_dialogues
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.execution import Progress, no_progress
-from selectllm.steps.context import Context, RunLog
+from selectllm.llm.usage import Usage
+from selectllm.settings import RunSettings
+from selectllm.steps.context import Context
 from selectllm.steps.model import check_model
 from selectllm.store import Store
-from selectllm.store.new_files import write_new
 
 
-class _Runs:
-    """The contexts of a benchmark's models and judge, whose one log says what all have cost."""
+@dataclass(frozen=True)
+class Files:
+    """What the settings' files hold: questions, references, judge prompts, and the answers of models by their names."""
 
-    def __init__(self, settings: MtBenchSettings, on_progress: Progress) -> None:
-        self._settings, self._on_progress = settings, on_progress
-        self.log = RunLog()
+    dialogues: Sequence[Dialogue]
+    references: Mapping[str, Turns]
+    prompts: Mapping[str, Mapping[str, Any]] | None
+    answers: Mapping[str, Mapping[str, Turns]]
 
-    def open(self, selector: str, *, judges: bool = False) -> Context:
-        run = self._settings.run(selector, judges=judges)
-        return Context(run, Store(run.store), self._on_progress, log=self.log)
+
+@dataclass(frozen=True)
+class Answered:
+    """One model's answers by question, what they took, and whether nothing was asked for them."""
+
+    name: str
+    answers: Mapping[str, Turns]
+    usage: Usage = field(default_factory=Usage)
+    is_cached: bool = True
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judgments as MT_BENCH_JUDGMENTS, None where nobody judges; the rest as of answers."""
+
+    table: pa.Table | None = None
+    usage: Usage = field(default_factory=Usage)
+    is_cached: bool = True
 
 
 def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress) -> dict[str, Any]:
@@ -41,60 +59,76 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
     Raises UsageError before anything is asked, RunError when it cannot be finished.
     """
     with cancellation.propagate_interrupt():
-        dialogues, runs = read_dialogues(settings.questions), _Runs(settings, on_progress)
-        references = read_answers(settings.references) if settings.references else {}
-        prompts = read_prompts(settings.prompts) if settings.prompts else None
-        taken = {source.name: read_answers(source.files[0]) for source in settings.sources if source.files}
-        answers: dict[str, Mapping[str, Turns]] = {}
+        files, answered = read_files(settings), list[Answered]()
         for source in settings.sources:
-            if source.selector is None:
-                answers[source.name] = taken[source.name]
-                continue
-            context = runs.open(source.selector)
-            result = context.run(converse, context.run(check_model), dialogues, settings.max_tokens)
-            answers[source.name] = turns_of(result.table(context.store))
-        bench = Bench(dialogues, answers, references, prompts)
-        judgments = _judgments(settings, bench, runs)
-        record: dict[str, Any] = {
-            "questions": len(dialogues),
-            "judging": settings.mode,
-            "judge": settings.judge,
-            "answers": {name: _counts(bench, name) for name in answers},
-            **(summarise(judgments, bench, settings.mode) if judgments else {"scores": [], "differences": []}),
-        }
-        if settings.out is not None:
-            write_new(Path(settings.out).expanduser(), _files(settings, bench, judgments, record), settings.store)
-        paid = runs.log.paid()
-        tokens = paid.paid_prompt_tokens, paid.paid_output_tokens
-        record |= {"asked": paid.asked, "paid_prompt_tokens": tokens[0], "paid_output_tokens": tokens[1]}
-        return record | {"cost": settings.ranking.cost(*tokens), "out": settings.out}
+            run = model_settings(settings, source.selector, answered)
+            answered.append(answer_questions(Context(run, Store(run.store), on_progress), source, files, settings))
+        bench, run = bench_of(files, answered), judge_settings(settings, answered)
+        judged = judge_answers(Context(run, Store(run.store), on_progress), bench, settings)
+        return publish_mt_bench(settings, bench, judged.table) | paid(settings, [*answered, judged])
 
 
-def _judgments(settings: MtBenchSettings, bench: Bench, runs: _Runs) -> pa.Table | None:
-    if settings.judgments is not None:
-        return read_judgments(settings.judgments, bench, settings.mode)
-    if settings.judge is None:
-        return None
-    context = runs.open(settings.judge, judges=True)
-    return context.run(judge, context.run(check_model), bench, settings.mode).table(context.store)
-
-
-def _counts(bench: Bench, name: str) -> dict[str, int]:
-    wanted = sum(len(one.turns) for one in bench.dialogues)
-    found = sum(
-        text is not None for one in bench.dialogues for text in bench.answers[name].get(one.id, ())[: len(one.turns)]
+def read_files(settings: MtBenchSettings) -> Files:
+    """Read all files that the settings name, but judgments, which are about answers; raises UsageError, PoolError."""
+    return Files(
+        read_dialogues(settings.questions),
+        read_answers(settings.references) if settings.references else {},
+        read_prompts(settings.prompts) if settings.prompts else None,
+        {source.name: read_answers(source.files[0]) for source in settings.sources if source.files},
     )
-    return {"answered": found, "missing": wanted - found}
 
 
-def _files(
-    settings: MtBenchSettings, bench: Bench, judgments: pa.Table | None, record: Mapping[str, Any]
-) -> dict[str, bytes]:
-    files = {f"model_answer/{file_name(name)}.jsonl": model_answer(name, own) for name, own in bench.answers.items()}
-    if len(files) < len(bench.answers):
-        raise UsageError("two models have names that give one file's name: name them by letters and digits")
-    if judgments is not None and settings.judge is not None:
-        kind = "single" if settings.mode == "single" else "pair"
-        name = f"model_judgment/{file_name(settings.judge)}_{kind}.jsonl"
-        files[name] = model_judgment(judgments, settings.judge, settings.mode)
-    return files | {"scores.json": (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()}
+def model_settings(settings: MtBenchSettings, selector: str | None, answered: Sequence[Answered]) -> RunSettings:
+    """The settings of a model's run, which may cost what the models before it have left; raises CostExceeded."""
+    return _within_limit(settings, settings.run(selector), answered) if selector else settings.run()
+
+
+def judge_settings(settings: MtBenchSettings, answered: Sequence[Answered]) -> RunSettings:
+    """The settings of the judge's run, which may cost what the models have left; raises CostExceeded."""
+    if settings.judge is None:
+        return settings.run()
+    return _within_limit(settings, settings.run(settings.judge, judges=True), answered)
+
+
+def answer_questions(context: Context, source: Source, files: Files, settings: MtBenchSettings) -> Answered:
+    """The answers of a model, or of a file, by whichever context."""
+    if source.selector is None:
+        return Answered(source.name, files.answers[source.name])
+    result = context.run(converse, context.run(check_model), files.dialogues, settings.max_tokens)
+    return Answered(source.name, turns_of(result.table(context.store)), context.log.paid(), result.cached)
+
+
+def bench_of(files: Files, answered: Sequence[Answered]) -> Bench:
+    """All that is judged."""
+    return Bench(files.dialogues, {one.name: one.answers for one in answered}, files.references, files.prompts)
+
+
+def judge_answers(context: Context, bench: Bench, settings: MtBenchSettings) -> Judged:
+    """The judgments of a judge, or of a file, by whichever context; raises UsageError where there are none."""
+    if settings.judgments is not None:
+        return Judged(read_judgments(settings.judgments, bench, settings.mode))
+    if settings.judge is None:
+        return Judged()
+    result = context.run(judge_turns, context.run(check_model), bench, settings.mode)
+    return Judged(result.table(context.store), context.log.paid(), result.cached)
+
+
+def paid(settings: MtBenchSettings, parts: Iterable[Answered | Judged]) -> dict[str, Any]:
+    """What this run has asked and paid for: no part of the result."""
+    usage = sum((part.usage for part in parts), Usage())
+    tokens = usage.paid_prompt_tokens, usage.paid_output_tokens
+    counts = {"asked": usage.asked, "paid_prompt_tokens": tokens[0], "paid_output_tokens": tokens[1]}
+    return counts | {"cost": settings.ranking.cost(*tokens)}
+
+
+def _within_limit(settings: MtBenchSettings, run: RunSettings, answered: Sequence[Answered]) -> RunSettings:
+    """The same run with what is left of `--max-cost`, which is one limit for all models and the judge."""
+    limit, cost = settings.ranking.max_cost, paid(settings, answered)["cost"]
+    if limit is None:
+        return run
+    if cost >= limit:
+        raise CostExceeded(
+            f"the models have cost {cost:.2f}, and all that is asked may cost {limit:g} (--max-cost). All replies are "
+            "kept: run again to go on, with a higher limit"
+        )
+    return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": limit - cost})})

@@ -50,7 +50,7 @@ class MtBenchSettings(Settings):
         """The models in their order."""
         return tuple(map(parse_source, self.models))
 
-    def run(self, selector: str | None, *, judges: bool = False) -> RunSettings:
+    def run(self, selector: str | None = None, *, judges: bool = False) -> RunSettings:
         """The settings of a run that asks this selector; a model thinks first only when it is told to."""
         ranking = self.ranking.model_dump(exclude_unset=True)
         if self.ranking.think == "auto":
