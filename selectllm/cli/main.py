@@ -75,7 +75,8 @@ def _fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentColl
 
 def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
-    if any(argument.keys in (("budget",), ("budgets",), ("questions",)) for argument in arguments):
+    of_a_run = (("budget",), ("budgets",), ("questions",), ("both_orders",))
+    if any(argument.keys in of_a_run for argument in arguments):
         from selectllm.cli.environment import fill
 
         fill(arguments)

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from selectllm.cli.evaluate.paid_line import paid_line
-from selectllm.evaluation.alpaca_eval.scores import Scores
-from selectllm.evaluation.judging.agreement import Agreement
-from selectllm.evaluation.row_bootstrap import Estimated
+
 from selectllm.text import one_line, sanitize
 
 MANNERS: Final = {
@@ -15,19 +13,28 @@ MANNERS: Final = {
     "choice": "a choice of one",
 }
 
+AGREEMENT: Final = {
+    "accuracy": "accuracy",
+    "kappa": "Cohen's kappa",
+    "position_bias": "position bias",
+    "length_bias": "length bias",
+}
+"""What a text calls the measures of agreement."""
 
-def format_scores(scores: Scores) -> str:
-    """The scores, one a line, and what the fit went without."""
-    names = f"{one_line(scores.model, 80)} against {one_line(scores.baseline, 80)}"
+
+def format_scores(scores: Mapping[str, Any]) -> str:
+    """The scores of a record, one a line, and what the fit went without."""
+    names = f"{one_line(scores['model'], 80)} against {one_line(scores['baseline'], 80)}"
     lines = [
-        f"{names}, by {one_line(scores.annotator, 80)}: {scores.n:,} questions",
-        f"  win rate                    {scores.win_rate:6.2f} %   standard error {scores.standard_error:.2f}",
+        f"{names}, by {one_line(scores['annotator'], 80)}: {scores['n']:,} questions",
+        f"  win rate                    {scores['win_rate']:6.2f} %   standard error {scores['standard_error']:.2f}",
     ]
-    if lc := scores.length_controlled:
-        shown = "no interval" if lc.low is None or lc.high is None else f"95 % {lc.low:.2f} to {lc.high:.2f}"
-        lines.append(f"  length-controlled win rate  {lc.value:6.2f} %   {shown}")
-    lines.append(f"  average length              {scores.average_length:,.0f} characters")
-    lines += [f"  note: {note}" for note in scores.notes]
+    if scores["lc_win_rate"] is not None:
+        low, high = scores["lc_low"], scores["lc_high"]
+        shown = "no interval" if low is None or high is None else f"95 % {low:.2f} to {high:.2f}"
+        lines.append(f"  length-controlled win rate  {scores['lc_win_rate']:6.2f} %   {shown}")
+    lines.append(f"  average length              {scores['avg_length']:,.0f} characters")
+    lines += [f"  note: {note}" for note in scores["notes"]]
     return "\n".join(map(sanitize, lines))
 
 
@@ -51,22 +58,17 @@ def format_judging(judging: Mapping[str, Any]) -> str:
     return "\n".join(map(sanitize, lines))
 
 
-def format_agreement(found: Agreement) -> str:
+def format_agreement(found: Mapping[str, Any]) -> str:
     """How far a judge agrees with given preferences, one measure a line."""
-    draws = f", {found.draws:,} of them draws" if found.draws else ""
-    lines = [f"{found.n:,} pairs judged{draws}; {found.unjudged:,} without a judgement count in nothing"]
-    for label, value in (
-        ("accuracy", found.accuracy),
-        ("Cohen's kappa", found.kappa),
-        ("position bias", found.position_bias),
-        ("length bias", found.length_bias),
-    ):
-        lines.append(f"  {label:<14} {_shown(value)}")
+    draws = f", {found['given_draws']:,} of them draws" if found["given_draws"] else ""
+    lines = [f"{found['n']:,} pairs judged{draws}; {found['unjudged']:,} without a judgement count in nothing"]
+    lines += [f"  {label:<14} {_shown(found[name])}" for name, label in AGREEMENT.items()]
     return "\n".join(lines)
 
 
-def _shown(value: Estimated | None) -> str:
-    if value is None:
+def _shown(found: Mapping[str, float | None] | None) -> str:
+    if found is None:
         return "not known"
-    interval = "no interval" if value.low is None or value.high is None else f"95 % {value.low:.3f} to {value.high:.3f}"
-    return f"{value.value:7.3f}   {interval}"
+    low, high = found["low"], found["high"]
+    interval = "no interval" if low is None or high is None else f"95 % {low:.3f} to {high:.3f}"
+    return f"{found['value']:7.3f}   {interval}"

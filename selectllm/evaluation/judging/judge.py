@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from selectllm.errors import UsageError
 from selectllm.evaluation.judging import questions
-from selectllm.evaluation.judging.manner import Preference, choose_manner
+from selectllm.evaluation.judging.manner import choose_manner
 from selectllm.evaluation.judging.pairs import Pair
 from selectllm.evaluation.judging.questions import Manner, PairQuestion
+from selectllm.evaluation.judging.settings import Preference
 from selectllm.llm.caller import LongestRequest
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo, Think
@@ -73,11 +75,16 @@ class Judged:
 
 
 def judge(context: Context, pairs: Sequence[Pair], preference: Preference = "auto", *, both_orders: bool) -> Judged:
-    """Have the settings' selector judge pairs; what was judged before in this store is not asked again.
+    """Have the selector that the settings name judge pairs; what was judged before in this store is not asked again.
 
     Raises UsageError, SelectorUnavailable, ModelError, CostExceeded, Stopped, and TooManyAbstained when more questions
     than `max_abstained` allows have no usable answer. All replies are kept.
     """
+    if "selector" not in context.settings.model_fields_set:
+        raise UsageError(
+            "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges only as "
+            "--selector embedded, and is a poor judge"
+        )
     asking, model, manner = choose_manner(context, preference)
     result = asking.run(judge_pairs, model, manner, pairs, both_orders)
     paid = context.log.paid()

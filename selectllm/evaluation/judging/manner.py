@@ -1,7 +1,7 @@
 """Decides how a judge is asked: by odds where its server gives log-probabilities, else by a choice."""
 
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 from selectllm.errors import (
     ContentRefused,
@@ -14,13 +14,12 @@ from selectllm.errors import (
 )
 from selectllm.evaluation.judging.pairs import Pair
 from selectllm.evaluation.judging.questions import Manner, PairQuestion
+from selectllm.evaluation.judging.settings import Preference
 from selectllm.llm.caller import LongestRequest
 from selectllm.llm.model import Mode, ModelInfo
 from selectllm.steps.ask_rows import ask_about_rows
 from selectllm.steps.context import Context
 from selectllm.steps.model import check_model
-
-Preference = Literal["auto", "odds", "choice"]
 
 TRIAL: Final = Pair(0, "What is 2 + 2? Answer with the number.", "5", "4")
 """The pair that shows whether a server gives odds; how it is judged does not matter."""

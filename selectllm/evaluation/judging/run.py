@@ -1,0 +1,29 @@
+"""A judge beside given preferences, from the settings to the record."""
+
+from typing import Any
+
+from selectllm import cancellation
+from selectllm.evaluation.judging.agreement import agreement
+from selectllm.evaluation.judging.given import read_given, read_judged
+from selectllm.evaluation.judging.judge import judge
+from selectllm.evaluation.judging.settings import AgreementSettings
+from selectllm.execution import Progress, no_progress
+from selectllm.steps.context import Context
+from selectllm.store import Store
+
+
+def compare_judge(settings: AgreementSettings, on_progress: Progress = no_progress) -> dict[str, Any]:
+    """Have a judge judge the pairs, or read what it has said, and compare that with the given preferences.
+
+    Raises UsageError and PoolError for files that cannot be used, RunError when the judging cannot be finished.
+    """
+    given = read_given(settings.given)
+    if settings.annotations is not None:
+        judged = read_judged(settings.annotations, given)
+        return agreement(given.compared(judged), settings.resample_seed).record()
+    run = settings.run()
+    with cancellation.propagate_interrupt():
+        context = Context(run, Store(run.store), on_progress)
+        found = judge(context, given.pairs, settings.preference, both_orders=settings.both_orders)
+    compared = given.compared(found.preferences, found.first_shown)
+    return agreement(compared, settings.resample_seed).record() | {"judging": found.record()}
