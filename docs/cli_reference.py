@@ -8,8 +8,8 @@ from typing import Final
 from cyclopts import App
 from rich.console import Console
 
-from flows.assessment import assess_answers
-from flows.command_line import build_assessment_app, build_comparison_app, build_flow_app, build_tuning_app
+from flows.assessment import assess_alpaca_eval, assess_answers, assess_mt_bench
+from flows.commands import assessment_app, comparison_app, selection_app, tuning_app
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
 from flows.tuning import tune_model
@@ -46,7 +46,7 @@ INTRODUCTION: Final = """\
 
 `selectllm` runs the library. `python -m flows.selection`, `python -m flows.comparison` and
 `python -m flows.assessment` do the same as Prefect flows: they have the options of `selectllm select`,
-`selectllm compare` and `selectllm evaluate overlap`, and those of the flow's workers.
+`selectllm compare` and `selectllm evaluate`, and those of the flow's workers.
 `python -m flows.tuning` is `selectllm tune` as a flow.
 
 Options of a run that are left out come from the file of `--config`, then from the environment, then from the file
@@ -60,10 +60,12 @@ def reference() -> str:
     library = build_app()
     sections = [_section(library, "selectllm", [])]
     sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
-    sections.append(_section(build_flow_app(select_instructions), "python -m flows.selection", []))
-    sections.append(_section(build_comparison_app(compare_selections), "python -m flows.comparison", []))
-    sections.append(_section(build_assessment_app(assess_answers), "python -m flows.assessment", []))
-    sections.append(_section(build_tuning_app(tune_model), "python -m flows.tuning", []))
+    sections.append(_section(selection_app(select_instructions), "python -m flows.selection", []))
+    sections.append(_section(comparison_app(compare_selections), "python -m flows.comparison", []))
+    assessment = assessment_app(assess_answers, assess_mt_bench, assess_alpaca_eval)
+    commands = ("overlap", "mt-bench", "alpaca-eval")
+    sections += [_section(assessment, f"python -m flows.assessment {name}", [name]) for name in commands]
+    sections.append(_section(tuning_app(tune_model), "python -m flows.tuning", []))
     return "\n".join([INTRODUCTION, *sections])
 
 

@@ -1,25 +1,40 @@
-"""Compares tuned models by their answers as a Prefect flow: each model is a subflow, whose steps are cached."""
+"""Evaluates tuned models by their answers as Prefect flows: each model is a subflow, whose steps are cached."""
 
 import sys
 from typing import Annotated, Any
 
 import prefect
-from prefect.states import Completed
 from pydantic import Field
 
 from selectllm import cancellation
+from selectllm.evaluation.alpaca_eval.run import prefer_answers, publish_alpaca_eval
+from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.answers.compare import Scored, publish_overlap, score_source, source_settings
 from selectllm.evaluation.answers.questions import read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
+from selectllm.evaluation.mt_bench.publish import publish_mt_bench
+from selectllm.evaluation.mt_bench.run import (
+    Answered,
+    answer_questions,
+    bench_of,
+    judge_answers,
+    judge_settings,
+    model_settings,
+    paid,
+    read_files,
+)
+from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.settings import RunSettings
-from tasks.configuration import with_overlap_store
+from tasks.configuration import with_own_store
 from tasks.context import flow_context
 from tasks.logs import hide_own_tracebacks
-from tasks.page import show_overlap
+from tasks.page import show_alpaca_eval, show_mt_bench, show_overlap
 from tasks.settings import FlowSettings
+from tasks.states import as_cached
 
 DEFAULT_FLOW = FlowSettings()
+Workers = Annotated[FlowSettings, Field(json_schema_extra={"title": "Workers"})]
 
 
 @prefect.flow(
@@ -30,7 +45,7 @@ DEFAULT_FLOW = FlowSettings()
 )
 def assess_answers(
     assessment: Annotated[OverlapSettings, Field(json_schema_extra={"title": "Assessment"})],
-    flow: Annotated[FlowSettings, Field(json_schema_extra={"title": "Workers"})] = DEFAULT_FLOW,
+    flow: Workers = DEFAULT_FLOW,
 ) -> dict[str, Any]:
     """Have tuned models answer questions, or read their answers, and compare them with references.
 
@@ -40,27 +55,89 @@ def assess_answers(
     """
     hide_own_tracebacks()
     with cancellation.propagate_interrupt():
-        assessment = with_overlap_store(assessment)
+        assessment = with_own_store(assessment)
         questions, scored = read_questions(assessment.run()), list[Scored]()
         for source in assessment.sources:
             run = source_settings(assessment, source, scored)
             scored.append(assess_model(source, run, assessment, flow))
         result = publish_overlap(assessment, questions, scored)
         show_overlap(result)
-        return result
+        return as_cached(result, is_cached=all(one.is_cached for one in scored))
 
 
 @prefect.flow(name="assess-model", flow_run_name="{source.title}", persist_result=False, result_serializer="json")
 def assess_model(source: Source, run: RunSettings, assessment: OverlapSettings, flow: FlowSettings) -> Scored:
     """Have one model answer, or read its answers, and compare them with the references."""
     hide_own_tracebacks()
-    context = flow_context(run, flow)
-    scored = score_source(context, source, read_questions(run), assessment)
-    # A flow that returns a state ends in it, and its caller gets the state's data.
-    return Completed(name="Cached", data=scored) if scored.is_cached else scored  # type: ignore[return-value]
+    scored = score_source(flow_context(run, flow), source, read_questions(run), assessment)
+    return as_cached(scored, is_cached=scored.is_cached)
+
+
+@prefect.flow(
+    name="assess-mt-bench",
+    flow_run_name="MT-Bench by {assessment.judge}",
+    persist_result=False,
+    result_serializer="json",
+)
+def assess_mt_bench(
+    assessment: Annotated[MtBenchSettings, Field(json_schema_extra={"title": "Assessment"})],
+    flow: Workers = DEFAULT_FLOW,
+) -> dict[str, Any]:
+    """Have models answer MT-Bench's questions of two turns, and a judge rate the answers or compare them.
+
+    Args:
+        assessment: The questions, the models and the judge. What is in the store is not asked again.
+        flow: Where pieces run; questions are all asked by the flow's own process.
+    """
+    hide_own_tracebacks()
+    with cancellation.propagate_interrupt():
+        assessment = with_own_store(assessment)
+        files, answered = read_files(assessment), list[Answered]()
+        for source in assessment.sources:
+            run = model_settings(assessment, source.selector, answered)
+            answered.append(answer_mt_bench(source, run, assessment, flow))
+        bench, run = bench_of(files, answered), judge_settings(assessment, answered)
+        judged = judge_answers(flow_context(run, flow), bench, assessment)
+        result = publish_mt_bench(assessment, bench, judged.table) | paid(assessment, [*answered, judged])
+        show_mt_bench(result)
+        return as_cached(result, is_cached=judged.is_cached and all(one.is_cached for one in answered))
+
+
+@prefect.flow(name="answer-mt-bench", flow_run_name="{source.title}", persist_result=False, result_serializer="json")
+def answer_mt_bench(source: Source, run: RunSettings, assessment: MtBenchSettings, flow: FlowSettings) -> Answered:
+    """Have one model answer all turns, or read its answers."""
+    hide_own_tracebacks()
+    answered = answer_questions(flow_context(run, flow), source, read_files(assessment), assessment)
+    return as_cached(answered, is_cached=answered.is_cached)
+
+
+@prefect.flow(
+    name="assess-alpaca-eval",
+    flow_run_name="{assessment.outputs} against {assessment.baseline}",
+    persist_result=False,
+    result_serializer="json",
+)
+def assess_alpaca_eval(
+    assessment: Annotated[AlpacaEvalSettings, Field(json_schema_extra={"title": "Assessment"})],
+    flow: Workers = DEFAULT_FLOW,
+) -> dict[str, Any]:
+    """Have a judge say which of two models' answers are better, and score the model as AlpacaEval 2 does.
+
+    Args:
+        assessment: The two files of answers, and the judge. What is in the store is not asked again.
+        flow: Where pieces run; questions are all asked by the flow's own process.
+    """
+    hide_own_tracebacks()
+    with cancellation.propagate_interrupt():
+        assessment = with_own_store(assessment)
+        preferred = prefer_answers(flow_context(assessment.run(), flow), assessment)
+        result = publish_alpaca_eval(assessment, preferred)
+        show_alpaca_eval(result)
+        return as_cached(result, is_cached=preferred.is_cached)
 
 
 if __name__ == "__main__":
-    from flows.command_line import main_of_assessment
+    from flows.commands import assessment_app
+    from selectllm.cli.main import run_app
 
-    sys.exit(main_of_assessment(assess_answers))
+    sys.exit(run_app(assessment_app(assess_answers, assess_mt_bench, assess_alpaca_eval)))

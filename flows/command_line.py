@@ -3,145 +3,78 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 from cyclopts import App
+from pydantic import BaseModel
 
-from selectllm.cli.compare import print_comparison
 from selectllm.cli.config import ConfigFile
-from selectllm.cli.evaluate.overlap import print_overlap
-from selectllm.cli.main import new_app, run_app
-from selectllm.cli.printing import Json, print_either
-from selectllm.cli.select import print_result
-from selectllm.comparison.settings import ComparisonSettings
+from selectllm.cli.main import new_app
+from selectllm.cli.printing import Json
 from selectllm.errors import UsageError
-from selectllm.evaluation.answers.settings import OverlapSettings
-from selectllm.paths import absolute_path, redact_url, redact_users
-from selectllm.report.result import Result
-from selectllm.settings import RunSettings
-from selectllm.store import Store
-from selectllm.tuning.settings import TuningSettings
-from selectllm.tuning.text import format_tuning
+from selectllm.paths import redact_users
 from tasks.logs import hide_all_tracebacks
 from tasks.settings import FlowSettings
 
-DEFAULT_FLOW = FlowSettings()
-Flow = Callable[[RunSettings, FlowSettings], dict[str, Any]]
-ComparisonFlow = Callable[[ComparisonSettings, FlowSettings], dict[str, Any]]
-AssessmentFlow = Callable[[OverlapSettings, FlowSettings], dict[str, Any]]
-TuningFlow = Callable[[TuningSettings], dict[str, Any]]
+S = TypeVar("S", bound=BaseModel)
+Record = dict[str, Any]
+
+DEFAULT_FLOW: Final = FlowSettings()
+SERVER: Final = "Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run."
 
 
-def main(flow: Flow, arguments: list[str] | None = None) -> int:
-    """Run the flow with options from the command line; returns the exit code."""
-    return run_app(build_flow_app(flow), arguments)
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """A flow as a command: the settings that are its options, the flow, what prints its record, and what it does.
+
+    `show` takes the record, the settings, and whether to print JSON.
+    """
+
+    settings: type[S]
+    flow: Callable[..., Record]
+    show: Callable[[Record, S, bool], None]
+    about: str
+    has_workers: bool = True
 
 
-def main_of_comparison(flow: ComparisonFlow, arguments: list[str] | None = None) -> int:
-    """Run the flow of a comparison with options from the command line; returns the exit code."""
-    return run_app(build_comparison_app(flow), arguments)
+def build_app(name: str, **commands: Command[Any]) -> App:
+    """The application `python -m NAME`. Of several commands each has its name, and the first is also meant by none."""
+    app = new_app(f"python -m {name}")
+    for number, (word, command) in enumerate(commands.items()):
+        function = _with_workers(command) if command.has_workers else _alone(command)
+        function.__doc__ = f"{command.about}\n\n{SERVER}"
+        function.__annotations__["settings"] = command.settings
+        if not any(field.is_required() for field in command.settings.model_fields.values()):
+            function.__defaults__ = (command.settings(),)  # Cyclopts wants one where every option may be left out
+        if number == 0:
+            app.default(function)
+        if len(commands) > 1:
+            app.command(function, name=word.replace("_", "-"))
+    return app
 
 
-def main_of_assessment(flow: AssessmentFlow, arguments: list[str] | None = None) -> int:
-    """Run the flow of an assessment with options from the command line; returns the exit code."""
-    return run_app(build_assessment_app(flow), arguments)
-
-
-def main_of_tuning(flow: TuningFlow, arguments: list[str] | None = None) -> int:
-    """Run the flow of a fine-tuning with options from the command line; returns the exit code."""
-    return run_app(build_tuning_app(flow), arguments)
-
-
-def build_flow_app(flow: Flow) -> App:
-    """Build the application that runs a flow."""
-    app = new_app("python -m flows.selection")
-
-    @app.default
-    def select(
-        settings: RunSettings,
-        *,
-        flow_settings: FlowSettings = DEFAULT_FLOW,
-        config: ConfigFile = None,
-        json: Json = False,
+def _with_workers(command: Command[S]) -> Any:
+    def run(
+        settings: S, *, flow_settings: FlowSettings = DEFAULT_FLOW, config: ConfigFile = None, json: Json = False
     ) -> int:
-        """Choose the N instructions of a pool that are most worth annotating, as a Prefect flow.
+        return _run(command, settings, flow_settings, json=json)
 
-        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
-        """
-        with _server_errors():
-            summary = flow(settings, flow_settings)
-        # Where the settings name another location, a Variable has named this one, which stands here without secrets.
-        is_same = absolute_path(redact_url(settings.store)) == absolute_path(summary["store"])
-        print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
-        return 0
-
-    return app
+    return run
 
 
-def build_comparison_app(flow: ComparisonFlow) -> App:
-    """Build the application that runs the flow of a comparison."""
-    app = new_app("python -m flows.comparison")
+def _alone(command: Command[S]) -> Any:
+    def run(settings: S, *, json: Json = False) -> int:
+        return _run(command, settings, json=json)
 
-    @app.default
-    def compare(
-        settings: ComparisonSettings,
-        *,
-        flow_settings: FlowSettings = DEFAULT_FLOW,
-        config: ConfigFile = None,
-        json: Json = False,
-    ) -> int:
-        """Compare strategies on your own pool with random draws, as a Prefect flow: each cell is a subflow.
-
-        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
-        """
-        with _server_errors():
-            record = flow(settings, flow_settings)
-        print_comparison(record, json=json)
-        return 0
-
-    return app
+    return run
 
 
-def build_assessment_app(flow: AssessmentFlow) -> App:
-    """Build the application that runs the flow of an assessment."""
-    app = new_app("python -m flows.assessment")
-
-    @app.default
-    def assess(
-        settings: OverlapSettings,
-        *,
-        flow_settings: FlowSettings = DEFAULT_FLOW,
-        config: ConfigFile = None,
-        json: Json = False,
-    ) -> int:
-        """Compare tuned models' answers with references, as a Prefect flow: each model is a subflow.
-
-        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
-        """
-        with _server_errors():
-            record = flow(settings, flow_settings)
-        print_overlap(record, json=json)
-        return 0
-
-    return app
-
-
-def build_tuning_app(flow: TuningFlow) -> App:
-    """Build the application that runs the flow of a fine-tuning."""
-    app = new_app("python -m flows.tuning")
-
-    @app.default
-    def tune(settings: TuningSettings, *, json: Json = False) -> int:
-        """Fine-tune a model on annotated rows, as a Prefect flow.
-
-        Runs on the Prefect server that PREFECT_API_URL names, else on one that lasts as long as the run.
-        """
-        with _server_errors():
-            record = flow(settings)
-        print_either(record, format_tuning(record), json=json)
-        return 0
-
-    return app
+def _run(command: Command[S], settings: S, *workers: FlowSettings, json: bool) -> int:
+    with _server_errors():
+        record = command.flow(settings, *workers)
+    command.show(record, settings, json)
+    return 0
 
 
 @contextmanager

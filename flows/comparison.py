@@ -4,7 +4,6 @@ import sys
 from typing import Annotated, Any
 
 import prefect
-from prefect.states import Completed
 from pydantic import Field
 
 from selectllm import cancellation
@@ -19,6 +18,7 @@ from tasks.context import flow_context
 from tasks.logs import hide_own_tracebacks
 from tasks.page import show_comparison
 from tasks.settings import FlowSettings
+from tasks.states import as_cached
 
 DEFAULT_FLOW = FlowSettings()
 
@@ -57,11 +57,11 @@ def compare_cell(cell: Cell, run: RunSettings, labels: str | None, flow: FlowSet
     """Choose the rows of one cell, and measure them."""
     hide_own_tracebacks()
     outcome = run_cell(flow_context(run, flow), cell, labels)
-    # A flow that returns a state ends in it, and its caller gets the state's data.
-    return Completed(name="Cached", data=outcome) if outcome.is_cached else outcome  # type: ignore[return-value]
+    return as_cached(outcome, is_cached=outcome.is_cached)
 
 
 if __name__ == "__main__":
-    from flows.command_line import main_of_comparison
+    from flows.commands import comparison_app
+    from selectllm.cli.main import run_app
 
-    sys.exit(main_of_comparison(compare_selections))
+    sys.exit(run_app(comparison_app(compare_selections)))

@@ -43,6 +43,7 @@ def select_instructions(
 
 
 if __name__ == "__main__":
-    from flows.command_line import main
+    from flows.commands import selection_app
+    from selectllm.cli.main import run_app
 
-    sys.exit(main(select_instructions))
+    sys.exit(run_app(selection_app(select_instructions)))

@@ -26,6 +26,7 @@ def tune_model(tuning: Annotated[TuningSettings, Field(json_schema_extra={"title
 
 
 if __name__ == "__main__":
-    from flows.command_line import main_of_tuning
+    from flows.commands import tuning_app
+    from selectllm.cli.main import run_app
 
-    sys.exit(main_of_tuning(tune_model))
+    sys.exit(run_app(tuning_app(tune_model)))

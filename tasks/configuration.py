@@ -1,18 +1,22 @@
 """Fills settings that a run leaves open: from the environment, Prefect's Variables, and the flow run itself."""
 
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.context import FlowRunContext
 from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
 from selectllm.comparison.settings import ComparisonSettings
+from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.answers.settings import OverlapSettings
+from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings
 from selectllm.store.history import with_slot
 from tasks.keys import default_host
+
+Assessment = TypeVar("Assessment", OverlapSettings, MtBenchSettings, AlpacaEvalSettings)
 
 
 def with_flow_environment(settings: RunSettings) -> RunSettings:
@@ -38,8 +42,8 @@ def with_flow_store(settings: ComparisonSettings) -> ComparisonSettings:
     return settings.model_copy(update={"store": run.store})
 
 
-def with_overlap_store(settings: OverlapSettings) -> OverlapSettings:
-    """The settings of an assessment with the store that its models' runs will have."""
+def with_own_store(settings: Assessment) -> Assessment:
+    """The settings of an assessment with the store that its runs will have."""
     return settings.model_copy(update={"store": with_flow_environment(settings.run()).store})
 
 
@@ -48,11 +52,10 @@ def _with_absolute_paths(settings: RunSettings) -> RunSettings:
     model, selector = settings.embedding.model, settings.selector
     if os.path.isdir(model):
         model = absolute_path(model)
-    if selector.startswith("embedded:"):
-        selector = "embedded:" + absolute_path(selector.removeprefix("embedded:"))
-    embedding = settings.embedding.model_copy(update={"model": model})
-    store = absolute_path(settings.store)
-    return settings.model_copy(update={"store": store, "embedding": embedding, "selector": selector})
+    changed: dict[str, Any] = {"embedding": settings.embedding.model_copy(update={"model": model})}
+    if selector.startswith("embedded:"):  # one that nobody has named stays so: it judges nothing
+        changed["selector"] = "embedded:" + absolute_path(selector.removeprefix("embedded:"))
+    return settings.model_copy(update=changed | {"store": absolute_path(settings.store)})
 
 
 def with_own_slot(settings: RunSettings) -> RunSettings:

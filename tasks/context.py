@@ -54,6 +54,9 @@ TASK_NAMES: Final = {
     "ask_answers": "answers",
     "take_answers": "answers",
     "score_overlap": "overlaps",
+    "converse": "conversations",
+    "judge_turns": "mt-bench-judgments",
+    "judge_pairs": "judgements",
     "validate": "validation",
     "publish": "publish",
 }
@@ -64,6 +67,7 @@ PROGRESS: Final = {
     "measure_likelihoods": "Rows read",
     **dict.fromkeys(("rank", "look", "run_tournament", "give_reasons"), "Questions answered"),
     **dict.fromkeys(("rate_rows", "sample_answers", "ask_answers"), "Questions answered"),
+    **dict.fromkeys(("converse", "judge_turns", "judge_pairs"), "Questions answered"),
 }
 """The unit of progress, for the steps that show progress."""
 

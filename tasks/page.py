@@ -7,7 +7,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from selectllm.comparison.summary import Comparison
 from selectllm.comparison.text import to_markdown
-from selectllm.evaluation.answers.text import to_markdown as to_overlap_markdown
+from selectllm.evaluation.page import sheet
+from selectllm.evaluation.page.alpaca_eval import alpaca_eval_sheet
+from selectllm.evaluation.page.mt_bench import mt_bench_sheet
+from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
 from selectllm.report.format import markdown, shown_rows
@@ -29,7 +32,17 @@ def show_comparison(comparison: Comparison) -> None:
 
 def show_overlap(record: Mapping[str, Any]) -> None:
     """Show how like the models' answers are to the references."""
-    create_markdown_artifact(to_overlap_markdown(record), key="overlap", description="Answers beside references")
+    _show_sheet(overlap_sheet(record), key="overlap")
+
+
+def show_mt_bench(record: Mapping[str, Any]) -> None:
+    """Show the scores of the models by category and turn."""
+    _show_sheet(mt_bench_sheet(record), key="mt-bench")
+
+
+def show_alpaca_eval(record: Mapping[str, Any]) -> None:
+    """Show how often a model wins against its baseline."""
+    _show_sheet(alpaca_eval_sheet(record), key="alpaca-eval")
 
 
 def show_tuning(record: Mapping[str, Any]) -> None:
@@ -43,3 +56,7 @@ def show_verdict(verdict: Verdict) -> None:
     create_markdown_artifact(
         verdict_markdown(verdict), key=f"validation-{boundary}", description=f"Expectations of the {boundary}"
     )
+
+
+def _show_sheet(found: sheet.Sheet, key: str) -> None:
+    create_markdown_artifact(sheet.to_markdown(found), key=key, description=found.title)

@@ -69,12 +69,12 @@ def run(order: Order) -> None:
     watch = Watch(order)
     models.open_embedder = lambda _: WatchedEmbedder(watch)  # type: ignore[assignment,return-value]
     if order.entry == "flow":
-        from flows.command_line import main
+        from flows.commands import selection_app
         from flows.selection import select_instructions
 
         sys.argv = ["flow", *order.arguments]
         watch.begin()
-        sys.exit(main(select_instructions))
+        sys.exit(cli.run_app(selection_app(select_instructions)))
     row_bootstrap.RESAMPLES = 99  # type: ignore[misc]
     watch.begin()
     sys.exit(cli.main([*order.command, *order.arguments]))

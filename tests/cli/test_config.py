@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.command_line import build_flow_app
+from flows.commands import selection_app
 from selectllm.cli import doctor
 from selectllm.cli.config import ConfigFile, settings_of
 from selectllm.cli.main import build_app, main, run_app
@@ -259,7 +259,7 @@ def test_the_flow_takes_a_file() -> None:
         calls.append(settings)
         raise UsageError("enough")
 
-    assert run_app(build_flow_app(flow), ["--config", "run.yaml", "--workers", "3"]) == 2
+    assert run_app(selection_app(flow), ["--config", "run.yaml", "--workers", "3"]) == 2
     assert calls == [RunSettings(pool="p.jsonl", budget=4, ranking=RankingSettings(depth=7))]
 
 

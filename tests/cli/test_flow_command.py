@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("prefect", reason="Prefect is not installed")
 pytestmark = pytest.mark.filterwarnings("default")
 
-from flows.command_line import main  # noqa: E402
+from flows.commands import selection_app  # noqa: E402
+from selectllm.cli.main import run_app  # noqa: E402
 from selectllm.errors import HostUnreachable, UsageError  # noqa: E402
 from selectllm.settings import RunSettings  # noqa: E402
 from tasks.logs import LOGGERS, hide_own_tracebacks  # noqa: E402
@@ -39,7 +40,7 @@ def test_the_flow_gets_settings_of_the_run_and_of_the_flow(
         calls.append((settings, flow_settings))
         raise UsageError("enough")
 
-    assert main(flow, ["p.jsonl", "--budget", "4", *arguments]) == 2
+    assert run_app(selection_app(flow), ["p.jsonl", "--budget", "4", *arguments]) == 2
     ((settings, flow_settings),) = calls
     assert (settings.pool, settings.budget, settings.ranking.depth) == ("p.jsonl", 4, 7)
     assert flow_settings == expected
@@ -49,7 +50,7 @@ def test_an_invalid_flow_option_is_one_error_line(capsys: pytest.CaptureFixture[
     def flow(*_: object) -> dict[str, Any]:
         raise AssertionError("nothing is run")
 
-    assert main(flow, ["p.jsonl", "--budget", "4", "--workers", "0"]) == 2
+    assert run_app(selection_app(flow), ["p.jsonl", "--budget", "4", "--workers", "0"]) == 2
     assert capsys.readouterr().err == (
         "selectllm: --workers should be greater than or equal to 1, not '0'. See --help\n"
     )
@@ -73,7 +74,7 @@ def test_a_prefect_server_that_is_not_there_is_one_line(
         raise RuntimeError("Failed to reach API at http://127.0.0.1:9/api/")
 
     monkeypatch.setenv("PREFECT_API_URL", "http://user:secret@127.0.0.1:9/api")
-    assert main(flow, ["p.jsonl", "--budget", "4"]) == 2
+    assert run_app(selection_app(flow), ["p.jsonl", "--budget", "4"]) == 2
     assert capsys.readouterr().err == (
         "selectllm: no Prefect server answers at http://127.0.0.1:9/api. Start it with `prefect server start`, or "
         "unset PREFECT_API_URL: then the run starts one that lasts as long as it does\n"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from flows.assessment import assess_answers
-from flows.command_line import main_of_assessment
+from flows.assessment import assess_alpaca_eval, assess_answers, assess_mt_bench
+from flows.commands import assessment_app
+from selectllm.cli.main import run_app
 from selectllm.evaluation.answers.compare import compare_overlap
 from selectllm.evaluation.answers.settings import OverlapSettings
 from tests.conftest import FakeModel
@@ -53,8 +54,11 @@ def test_the_flow_assesses_like_the_library_and_a_second_run_finds_all_models(
 
 def test_the_command_prints_what_was_measured(settings: OverlapSettings, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [settings.questions, "--model", settings.models[1], "--store", settings.store]
-    assert main_of_assessment(assess_answers, [*arguments, "--json"]) == 0
+    app = assessment_app(assess_answers, assess_mt_bench, assess_alpaca_eval)
+    assert run_app(app, [*arguments, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [row["missing"] for row in printed["estimates"]] == [1, 1]
-    assert main_of_assessment(assess_answers, [*arguments, "--model", "x"]) == 2
+    assert run_app(app, ["overlap", *arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimates"] == printed["estimates"]
+    assert run_app(app, ["overlap", *arguments, "--model", "x"]) == 2
     assert "NAME=SELECTOR or NAME=FILE" in capsys.readouterr().err

@@ -10,9 +10,10 @@ import pytest
 
 from deployments.local import Environment
 from deployments.steps import ROOT
-from flows.command_line import main
+from flows.commands import selection_app
 from flows.selection import select_instructions
 from selectllm import select
+from selectllm.cli.main import run_app
 from selectllm.settings import RunSettings
 from tasks.logs import LOGGERS
 
@@ -66,7 +67,7 @@ def test_an_error_is_one_line_without_traceback(
     monkeypatch.setattr(sys, "argv", ["flow", settings.pool, "--store", settings.store, *selector, *arguments])
     filters = {name: list(logging.getLogger(name).filters) for name in LOGGERS}
     try:
-        assert main(select_instructions) == 2
+        assert run_app(selection_app(select_instructions)) == 2
     finally:
         for name, before in filters.items():
             logging.getLogger(name).filters = before

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from flows.command_line import main_of_comparison
+from flows.commands import comparison_app
 from flows.comparison import compare_selections
+from selectllm.cli.main import run_app
 from selectllm.comparison.compare import compare
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.text import as_record
@@ -66,9 +67,9 @@ def test_the_flow_compares_like_the_library_and_a_second_run_finds_all_cells(
 
 def test_the_command_prints_what_was_measured(settings: ComparisonSettings, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [settings.pool, "--budgets", "4", "--strategies", "longest", "--seeds", "2", "--store", settings.store]
-    assert main_of_comparison(compare_selections, [*arguments, "--no-validate", "--json"]) == 0
+    assert run_app(comparison_app(compare_selections), [*arguments, "--no-validate", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["cells"] == 3
     assert printed["failed"] == []
-    assert main_of_comparison(compare_selections, [*arguments, "--budgets", "21"]) == 2
+    assert run_app(comparison_app(compare_selections), [*arguments, "--budgets", "21"]) == 2
     assert "the budget is 21" in capsys.readouterr().err

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows.command_line import main_of_tuning
+from flows.commands import tuning_app
 from flows.tuning import tune_model
+from selectllm.cli.main import run_app
 from selectllm.tuning.base import PACKAGES
 from selectllm.tuning.settings import TuningSettings
 from selectllm.tuning.tune import tune
@@ -32,7 +33,7 @@ def test_the_flow_tunes_like_the_library_and_finds_its_result(
     assert final.result()["scores"] == record["scores"]
     assert "| per token | 6 |" in str(artifacts(final)["tuning"].data)
     arguments = [str(train), "--test", str(test), "--base", str(base), "--out", settings.out, "--json"]
-    assert main_of_tuning(tune_model, arguments) == 0
+    assert run_app(tuning_app(tune_model), arguments) == 0
     assert json.loads(capsys.readouterr().out) == final.result()
-    assert main_of_tuning(tune_model, [*arguments, "--seed", "1"]) == 2
+    assert run_app(tuning_app(tune_model), [*arguments, "--seed", "1"]) == 2
     assert "belongs to a training with another base" in capsys.readouterr().err

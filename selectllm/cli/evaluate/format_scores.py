@@ -1,25 +1,12 @@
 """The scores of models and judges, for people."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from selectllm.cli.evaluate.paid_line import paid_line
-
+from selectllm.evaluation.page.agreement import NAMES
+from selectllm.evaluation.page.judging import MANNERS
 from selectllm.text import one_line, sanitize
-
-MANNERS: Final = {
-    "continued": "a probability, by log-probabilities",
-    "digit": "a probability, by log-probabilities in a chat",
-    "choice": "a choice of one",
-}
-
-AGREEMENT: Final = {
-    "accuracy": "accuracy",
-    "kappa": "Cohen's kappa",
-    "position_bias": "position bias",
-    "length_bias": "length bias",
-}
-"""What a text calls the measures of agreement."""
 
 
 def format_scores(scores: Mapping[str, Any]) -> str:
@@ -62,7 +49,7 @@ def format_agreement(found: Mapping[str, Any]) -> str:
     """How far a judge agrees with given preferences, one measure a line."""
     draws = f", {found['given_draws']:,} of them draws" if found["given_draws"] else ""
     lines = [f"{found['n']:,} pairs judged{draws}; {found['unjudged']:,} without a judgement count in nothing"]
-    lines += [f"  {label:<14} {_shown(found[name])}" for name, label in AGREEMENT.items()]
+    lines += [f"  {label:<14} {_shown(found[name])}" for name, label in NAMES.items()]
     return "\n".join(lines)
 
 

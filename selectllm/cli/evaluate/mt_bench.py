@@ -29,6 +29,11 @@ def mt_bench(
 
     with progress_bars(settings.run()) as on_progress:
         record = run_mt_bench(settings, on_progress)
+    print_mt_bench(record, json=json)
+
+
+def print_mt_bench(record: Mapping[str, Any], *, json: bool) -> None:
+    """Print the scores."""
     print_either(record, format_mt_bench(record, output_width()), json=json)
 
 

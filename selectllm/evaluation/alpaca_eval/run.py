@@ -14,6 +14,8 @@ from selectllm.evaluation.alpaca_eval.outputs import Contest, read_contest
 from selectllm.evaluation.alpaca_eval.scores import score
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.judging.judge import Judged, judge
+from selectllm.evaluation.page.alpaca_eval import alpaca_eval_sheet
+from selectllm.evaluation.page.build import write_page
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
 from selectllm.store import Store
@@ -62,16 +64,17 @@ def prefer_answers(context: Context, settings: AlpacaEvalSettings) -> Preferred:
 
 
 def publish_alpaca_eval(settings: AlpacaEvalSettings, preferred: Preferred) -> dict[str, Any]:
-    """Score the model, and write the annotations to the output file if there is one."""
+    """Score the model, and write the annotations and the page, where files are named for them."""
     contest, judged, annotations = preferred.contest, preferred.judged, preferred.annotations
     if contest is not None and judged is not None and settings.out is not None:
         content = contest.file(judged.preferences, judged.model.selector)
         write_new(Path(settings.out).expanduser(), {"": content}, settings.store)
     record = score(annotations, _control(settings, annotations), settings.resample_seed).record()
-    if contest is None or judged is None:
-        return record
-    alone = {"outputs_alone": contest.model_alone, "baseline_alone": contest.baseline_alone}
-    return record | {"judging": judged.record() | alone, "annotations": settings.out}
+    if contest is not None and judged is not None:
+        alone = {"outputs_alone": contest.model_alone, "baseline_alone": contest.baseline_alone}
+        record |= {"judging": judged.record() | alone, "annotations": settings.out}
+    write_page(settings.page, alpaca_eval_sheet(record), settings.store)
+    return record | {"page": settings.page}
 
 
 def _control(settings: AlpacaEvalSettings, annotations: Annotations) -> LengthControl:

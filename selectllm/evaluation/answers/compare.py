@@ -16,6 +16,8 @@ from selectllm.evaluation.answers.overlap import score_overlap
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
+from selectllm.evaluation.page.build import write_page
+from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.execution import Progress, no_progress
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
@@ -77,7 +79,7 @@ def score_source(context: Context, source: Source, questions: Questions, setting
 
 
 def publish_overlap(settings: OverlapSettings, questions: Questions, scored: Sequence[Scored]) -> dict[str, Any]:
-    """Sum the scores up, and write them to the output file if there is one."""
+    """Sum the scores up, and write the output file and the page, where they are named."""
     estimates, pairs = [], []
     referenced = {row.id for row in questions.rows if row.reference is not None}
     for measure in MEASURES:
@@ -100,7 +102,8 @@ def publish_overlap(settings: OverlapSettings, questions: Questions, scored: Seq
         lasting = [{key: value for key, value in one.items() if key not in passing} for one in record["sources"]]
         content = json.dumps(record | {"sources": lasting}, indent=1, ensure_ascii=False) + "\n"
         write_new(Path(settings.out).expanduser(), {"": content.encode()}, settings.store)
-    return record | {"out": settings.out}
+    write_page(settings.page, overlap_sheet(record), settings.store)
+    return record | {"out": settings.out, "page": settings.page}
 
 
 def _by_model(

@@ -25,6 +25,9 @@ Form = Literal["jsonl", "model-outputs", "model-answer"]
 QUESTIONS_HELP: Final = """\
 File of questions, in any format of a pool. Its rows that cannot be read, and its repeats, are not asked."""
 
+PAGE_HELP: Final = """\
+File for a page that shows the result in tables and pictures (HTML; the extra report); nothing is written over."""
+
 
 @Parameter(name="*", group=EVALUATION)
 class AskingSettings(Settings):
@@ -109,6 +112,7 @@ class OverlapSettings(AskingSettings):
     )
     """NAME=SELECTOR or NAME=FILE, once for each model, such as tuned=openai:tuned-7b or random=answers.jsonl. The same
     name again is a seed more of it, such as another tuning. Files as for --predictions of `evaluate answers`."""
+    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
 
     @property

@@ -1,9 +1,7 @@
 """Overlaps in words: rows of tables, and what must be said of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-
-from selectllm.text import one_line
 
 NAMES: Final = {"rouge_l": "Rouge-L", "cosine": "cosine"}
 """What a table calls the measures."""
@@ -56,26 +54,6 @@ def notes(record: Record) -> list[str]:
     if longer := sum(row["longer"] for row in record["sources"]):
         found.append(f"{longer:,} pairs have a text of more than 1,024 words: Rouge-L compares the first 1,024.")
     return found
-
-
-def to_markdown(record: Record) -> str:
-    """The whole record as Markdown, in which names of models stay text."""
-    lines = _markdown_table(
-        ["model", "measure", "mean", "95 % interval", "scored", "missing", "by seed"], estimate_rows(record)
-    )
-    if pairs := difference_rows(record):
-        lines += _markdown_table(["difference", "measure", "mean", "over questions", "over seeds"], pairs)
-    return "\n".join([*lines, *(f"- {note}" for note in notes(record)), ""])
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return [*lines, *(f"| {' | '.join(map(_plain, row))} |" for row in rows), ""]
-
-
-def _plain(cell: str) -> str:
-    """A cell in which no mark means anything to Markdown; those of numbers stay as they are."""
-    return "".join(f"&#{ord(mark)};" if mark in "|`[]*_\\~<>&:@" else mark for mark in one_line(cell, 80))
 
 
 def _number(value: float | None, *, sign: bool = False) -> str:

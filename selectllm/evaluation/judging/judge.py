@@ -82,8 +82,8 @@ def judge(context: Context, pairs: Sequence[Pair], preference: Preference = "aut
     """
     if "selector" not in context.settings.model_fields_set:
         raise UsageError(
-            "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges only as "
-            "--selector embedded, and is a poor judge"
+            "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges only "
+            "as --selector embedded, and is a poor judge"
         )
     asking, model, manner = choose_manner(context, preference)
     result = asking.run(judge_pairs, model, manner, pairs, both_orders)

@@ -7,6 +7,8 @@ from selectllm.evaluation.judging.agreement import agreement
 from selectllm.evaluation.judging.given import read_given, read_judged
 from selectllm.evaluation.judging.judge import judge
 from selectllm.evaluation.judging.settings import AgreementSettings
+from selectllm.evaluation.page.agreement import agreement_sheet
+from selectllm.evaluation.page.build import write_page
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
 from selectllm.store import Store
@@ -19,11 +21,13 @@ def compare_judge(settings: AgreementSettings, on_progress: Progress = no_progre
     """
     given = read_given(settings.given)
     if settings.annotations is not None:
-        judged = read_judged(settings.annotations, given)
-        return agreement(given.compared(judged), settings.resample_seed).record()
-    run = settings.run()
-    with cancellation.propagate_interrupt():
-        context = Context(run, Store(run.store), on_progress)
-        found = judge(context, given.pairs, settings.preference, both_orders=settings.both_orders)
-    compared = given.compared(found.preferences, found.first_shown)
-    return agreement(compared, settings.resample_seed).record() | {"judging": found.record()}
+        compared, judging = given.compared(read_judged(settings.annotations, given)), dict[str, Any]()
+    else:
+        run = settings.run()
+        with cancellation.propagate_interrupt():
+            context = Context(run, Store(run.store), on_progress)
+            judged = judge(context, given.pairs, settings.preference, both_orders=settings.both_orders)
+        compared, judging = given.compared(judged.preferences, judged.first_shown), {"judging": judged.record()}
+    record = agreement(compared, settings.resample_seed).record() | judging
+    write_page(settings.page, agreement_sheet(record), settings.store)
+    return record | {"page": settings.page}

@@ -5,7 +5,7 @@ from typing import Literal
 from cyclopts import Parameter
 from pydantic import Field, field_validator
 
-from selectllm.evaluation.answers.settings import EVALUATION
+from selectllm.evaluation.answers.settings import EVALUATION, PAGE_HELP
 from selectllm.settings import RankingSettings, RunSettings, Settings, check_selector
 
 Preference = Literal["auto", "odds", "choice"]
@@ -34,6 +34,7 @@ class JudgeSettings(Settings):
         title="Store",
         description=RunSettings.model_fields["store"].description,
     )
+    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
 
     def run(self) -> RunSettings:

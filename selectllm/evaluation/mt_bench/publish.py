@@ -12,11 +12,16 @@ from selectllm.evaluation.mt_bench.files import file_name, model_answer, model_j
 from selectllm.evaluation.mt_bench.judge import Bench
 from selectllm.evaluation.mt_bench.scores import summarise
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
+from selectllm.evaluation.page.build import write_page
+from selectllm.evaluation.page.mt_bench import mt_bench_sheet
 from selectllm.store.new_files import write_new
 
 
 def publish_mt_bench(settings: MtBenchSettings, bench: Bench, judgments: pa.Table | None) -> dict[str, Any]:
-    """Sum judgments up, and write the output folder if there is one; raises UsageError where files are in the way."""
+    """Sum judgments up, and write the output folder and the page, where they are named.
+
+    Raises UsageError where files are in the way.
+    """
     record: dict[str, Any] = {
         "questions": len(bench.dialogues),
         "judging": settings.mode,
@@ -26,7 +31,8 @@ def publish_mt_bench(settings: MtBenchSettings, bench: Bench, judgments: pa.Tabl
     }
     if settings.out is not None:
         write_new(Path(settings.out).expanduser(), _files(settings, bench, judgments, record), settings.store)
-    return record | {"out": settings.out}
+    write_page(settings.page, mt_bench_sheet(record), settings.store)
+    return record | {"out": settings.out, "page": settings.page}
 
 
 def _counts(bench: Bench, name: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
-from selectllm.evaluation.answers.settings import EVALUATION, check_answering
+from selectllm.evaluation.answers.settings import EVALUATION, PAGE_HELP, check_answering
 from selectllm.evaluation.answers.sources import Source, parse_source
 from selectllm.settings import RankingSettings, RunSettings, Settings, check_batch, flag
 
@@ -43,6 +43,7 @@ class MtBenchSettings(Settings):
     )
     out: str | None = Field(None, kw_only=True, title="Output folder")
     """Folder for scores.json, model_answer/ and model_judgment/, as FastChat lays them out; nothing is written over."""
+    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
 
     @property
