@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 
@@ -33,4 +34,4 @@ def print_alpaca_eval(record: Mapping[str, Any], *, json: bool) -> None:
     from selectllm.cli.evaluate.format_scores import format_judging, format_scores
 
     judging = [format_judging(record["judging"])] if "judging" in record else []
-    print_either(record, "\n".join([format_scores(record), *judging]), json=json)
+    print_either(record, "\n".join([format_scores(record), *judging, *written_lines(record)]), json=json)

@@ -1,6 +1,7 @@
 """`selectllm evaluate judge-agreement`: a judge against people's or published preferences."""
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.judging.settings import AgreementSettings
 
@@ -20,4 +21,4 @@ def judge_agreement(settings: AgreementSettings, *, config: ConfigFile = None, j
     with progress_bars(settings.run()) as on_progress:
         record = compare_judge(settings, on_progress)
     judging = [format_judging(record["judging"])] if "judging" in record else []
-    print_either(record, "\n".join([format_agreement(record), *judging]), json=json)
+    print_either(record, "\n".join([format_agreement(record), *judging, *written_lines(record)]), json=json)

@@ -6,6 +6,7 @@ from typing import Any
 from selectllm.cli.config import ConfigFile
 from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
 from selectllm.cli.evaluate.paid_line import paid_line
+from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, output_width, print_either, progress_bars
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 
@@ -64,4 +65,4 @@ def format_mt_bench(record: Mapping[str, Any], width: int) -> str:
         lines.append(paid_line(record))
     if not rows:
         lines.append("Nothing is judged yet: name a --judge, or a file of --judgments.")
-    return "\n".join(lines + ([f"Written: {record['out']}"] if record["out"] else []))
+    return "\n".join(lines + written_lines(record))

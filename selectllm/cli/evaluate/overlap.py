@@ -5,6 +5,7 @@ from typing import Any
 
 from selectllm.cli.config import ConfigFile
 from selectllm.cli.evaluate.dry_run import DryRun, print_forecast
+from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, output_width, print_either, progress_bars
 from selectllm.evaluation.answers.settings import OverlapSettings
 
@@ -53,4 +54,4 @@ def format_overlap(record: Mapping[str, Any], width: int) -> str:
         of_pairs |= dict.fromkeys(("mean", "over questions", "over seeds"), "right")
         lines += ["", *plain_table(of_pairs, ([fit_line(cell, 60) for cell in row] for row in pairs), width)]
     lines += ["", *notes(record)]
-    return "\n".join(lines + ([f"Written: {record['out']}"] if record["out"] else []))
+    return "\n".join(lines + written_lines(record))

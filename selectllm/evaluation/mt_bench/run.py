@@ -128,7 +128,7 @@ def _within_limit(settings: MtBenchSettings, run: RunSettings, answered: Sequenc
         return run
     if cost >= limit:
         raise CostExceeded(
-            f"the models have cost {cost:.2f}, and all that is asked may cost {limit:g} (--max-cost). All replies are "
-            "kept: run again to go on, with a higher limit"
+            f"this run has cost {cost:.2f}, and --max-cost is {limit:.2f}, of models and judge together. All replies "
+            "are kept: raise it and run again to go on from here"
         )
     return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": limit - cost})})

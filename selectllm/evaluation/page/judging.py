@@ -31,8 +31,9 @@ def judging_table(judging: Mapping[str, Any]) -> Table:
         "questions": judging["questions"],
         "questions that failed": judging["failed"],
         "pairs without a preference": judging["unjudged"],
-        "answers of the model alone, left out": judging.get("outputs_alone", 0),
-        "answers of the baseline alone, left out": judging.get("baseline_alone", 0),
     }
-    kinds = {f"errors: {kind}": count for kind, count in judging["errors_by_kind"].items()}
-    return Table("What was judged", ["", "count"], [[name, f"{count:,}"] for name, count in (counts | kinds).items()])
+    for name, whose in (("outputs_alone", "model"), ("baseline_alone", "baseline")):
+        if name in judging:
+            counts[f"answers of the {whose} that have no partner, left out"] = judging[name]
+    counts |= {f"errors: {kind}": count for kind, count in judging["errors_by_kind"].items()}
+    return Table("What was judged", ["", "count"], [[name, f"{count:,}"] for name, count in counts.items()])

@@ -55,10 +55,10 @@ class Sheet:
 
 def to_markdown(sheet: Sheet) -> str:
     """A sheet as Markdown without its pictures; names and texts of others stay text."""
-    lines = [*(f"- {name}: {_plain(value)}" for name, value in sheet.facts.items()), ""]
+    lines = [*(f"- {_plain(name)}: {_plain(value)}" for name, value in sheet.facts.items()), ""]
     for table in sheet.tables:
-        lines += [f"**{table.title}**", "", *([table.about, ""] if table.about else [])]
-        lines += [f"| {' | '.join(table.columns)} |", f"|{'|'.join(_rules(table))}|"]
+        lines += [f"**{_plain(table.title)}**", "", *([_plain(table.about, 1000), ""] if table.about else [])]
+        lines += [f"| {' | '.join(map(_plain, table.columns))} |", f"|{'|'.join(_rules(table))}|"]
         lines += [f"| {' | '.join(map(_plain, row))} |" for row in table.rows] + [""]
     return "\n".join([*lines, *(f"- {_plain(note, 1000)}" for note in sheet.notes), ""])
 
