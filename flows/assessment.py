@@ -113,7 +113,7 @@ def answer_mt_bench(source: Source, run: RunSettings, assessment: MtBenchSetting
 
 @prefect.flow(
     name="assess-alpaca-eval",
-    flow_run_name="{assessment.outputs} against {assessment.baseline}",
+    flow_run_name="AlpacaEval by {assessment.selector}",
     persist_result=False,
     result_serializer="json",
 )

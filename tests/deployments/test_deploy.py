@@ -28,6 +28,15 @@ def environment(home: Path) -> Iterator[Environment]:
         yield environment
 
 
+FLOWS = {
+    "flows/comparison.py:compare_selections": "comparison ",
+    "flows/assessment.py:assess_answers": "overlap ",
+    "flows/assessment.py:assess_mt_bench": "MT-Bench ",
+    "flows/assessment.py:assess_alpaca_eval": "AlpacaEval ",
+}
+"""What tells deployments of one name apart, by their entry points."""
+
+
 def module(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -44,10 +53,8 @@ def deployed(client: SyncPrefectClient) -> dict[str, Any]:
         kind: client.request("POST", f"/{kind}/filter", json={}).json()
         for kind in ("deployments", "work_pools", "automations", "v2/concurrency_limits")
     }
-    # Deployments of two flows may have one name: what tells them apart is their entry point.
-    comparisons = "flows/comparison.py:compare_selections"
     return {
-        f"{kind} {'comparison ' * (entry.get('entrypoint') == comparisons)}{entry['name']}": _without_times(entry)
+        f"{kind} {FLOWS.get(entry.get('entrypoint'), '')}{entry['name']}": _without_times(entry)
         for kind, listed in entries.items()
         for entry in listed
     }
@@ -75,6 +82,7 @@ def test_deploying_again_changes_nothing(environment: Environment, client: SyncP
     assert nightly["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     assert on_demand["parameters"]["run"]["selector"] == "embedded"
     assert first["deployments comparison on-demand"]["parameters"]["comparison"]["budgets"] == [20]
+    assert first["deployments MT-Bench on-demand"]["parameters"] == {}
     assert first["work_pools selectllm"]["concurrency_limit"] == 4
 
     # A person can do the same on the pages of the server.

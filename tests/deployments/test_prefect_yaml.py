@@ -10,6 +10,7 @@ from prefect.utilities.schema_tools import validate
 from prefect.utilities.templating import apply_values
 
 from deployments import steps, work_pools
+from flows.assessment import assess_alpaca_eval, assess_answers, assess_mt_bench
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
 from selectllm.comparison.plan import plan_comparison
@@ -22,7 +23,10 @@ SELECTION = "flows/selection.py:select_instructions"
 BY_NAME = {
     deployment["name"]: deployment for deployment in FILE["deployments"] if deployment["entrypoint"] == SELECTION
 }
-COMPARISONS = [deployment for deployment in FILE["deployments"] if deployment["entrypoint"] != SELECTION]
+COMPARISONS, ASSESSMENTS = (
+    [deployment for deployment in FILE["deployments"] if deployment["entrypoint"].startswith(file)]
+    for file in ("flows/comparison.py", "flows/assessment.py")
+)
 DEMO = {"selector_settings": steps.selector_settings()}
 
 
@@ -47,6 +51,36 @@ def test_the_deployed_comparison_runs_with_its_defaults_and_asks_no_model() -> N
     settings = ComparisonSettings.model_validate(deployment["parameters"]["comparison"])
     assert (ROOT / settings.pool).is_file()
     assert plan_comparison(settings)["calls"] == 0
+
+
+LEFT_OPEN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "assess_answers": (assess_answers, {"questions": "test.jsonl", "models": ["ours=ours.jsonl"]}),
+    "assess_mt_bench": (assess_mt_bench, {"questions": "question.jsonl", "models": ["ours=openai:m"]}),
+    "assess_alpaca_eval": (assess_alpaca_eval, {"outputs": "a.json", "baseline": "b.json", "selector": "openai:m"}),
+}
+"""What must be filled in of the forms of assessments."""
+
+
+def test_every_assessment_has_a_form() -> None:
+    assert [one["entrypoint"].partition(":")[2] for one in ASSESSMENTS] == list(LEFT_OPEN)
+    assert {(one["name"], one["enforce_parameter_schema"], "parameters" in one) for one in ASSESSMENTS} == {
+        ("on-demand", True, False)
+    }
+
+
+@pytest.mark.parametrize("name", LEFT_OPEN)
+def test_the_form_of_an_assessment_has_titles_and_accepts_open_parameters(name: str) -> None:
+    flow, left_open = LEFT_OPEN[name]
+    form = flow.parameters.model_dump_for_openapi()
+    assert form["properties"]["assessment"]["title"] == "Assessment"
+    settings = flow.fn.__annotations__["assessment"].__origin__
+    fields = form["definitions"][settings.__name__]["properties"]
+    assert all(field.get("title") and (field.get("description") or "$ref" in str(field)) for field in fields.values())
+    as_python_sends = settings.model_validate(left_open).model_dump(mode="json")
+    for assessment in (left_open, as_python_sends):
+        assert validate({"assessment": assessment}, form) == []
+    (error,) = validate({"assessment": left_open | {"ranking": {"concurrency": 0}}}, form)
+    assert "minimum of 1" in error.message
 
 
 def test_the_form_of_a_comparison_has_titles_and_accepts_open_parameters() -> None:
