@@ -9,7 +9,7 @@ from pydantic import Field
 from selectllm import cancellation
 from selectllm.evaluation.alpaca_eval.run import prefer_answers, publish_alpaca_eval
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
-from selectllm.evaluation.answers.compare import Scored, publish_overlap, score_source, source_settings
+from selectllm.evaluation.answers.compare import Scored, publish_overlap, questions_of, score_source, source_settings
 from selectllm.evaluation.answers.questions import read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
@@ -56,7 +56,7 @@ def assess_answers(
     hide_own_tracebacks()
     with cancellation.propagate_interrupt():
         assessment = with_own_store(assessment)
-        questions, scored = read_questions(assessment.run()), list[Scored]()
+        questions, scored = questions_of(assessment), list[Scored]()
         for source in assessment.sources:
             run = source_settings(assessment, source, scored)
             scored.append(assess_model(source, run, assessment, flow))

@@ -272,7 +272,7 @@ def test_the_schema_refuses_what_is_wrong(values: Any) -> None:
 def test_the_deployments_runs_are_of_the_schema() -> None:
     file = yaml.safe_load((steps.ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     values = {"selector_settings": steps.selector_settings()}
-    parameters = [apply_values(deployment["parameters"], values) for deployment in file["deployments"]]
+    parameters = [apply_values(deployment.get("parameters", {}), values) for deployment in file["deployments"]]
     runs = [given["run"] for given in parameters if "run" in given]
     assert runs
     for run in runs:

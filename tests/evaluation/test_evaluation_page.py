@@ -125,3 +125,26 @@ def test_scores_without_values_have_a_page() -> None:
     sheet = alpaca_eval_sheet(scores | unknown | {"win_rate": 50.0, "standard_error": 50.0})
     assert sheet.tables[0].rows == [["win rate", "50.00 %", "0.00 to 100.00"]]
     assert "There is no fit: 2 are too few." in unescape(to_markdown(sheet))
+
+
+def test_a_page_that_cannot_be_drawn_is_noticed_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("selectllm.evaluation.page.build.find_spec", lambda _: None)
+    nowhere = str(tmp_path / "none.json")
+    for command in (
+        ["overlap", nowhere, "--model", f"m={nowhere}"],
+        ["mt-bench", nowhere, "--model", f"m={nowhere}"],
+        ["alpaca-eval", "--annotations", nowhere],
+        ["judge-agreement", "--given", nowhere],
+    ):
+        assert main(["evaluate", *command, "--page", str(tmp_path / "p.html")]) != 0
+        assert "selectllm[report]" in capsys.readouterr().err
+
+
+def test_a_judge_that_takes_no_batches_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "judge-agreement", "--given", str(tmp_path / "none.json"), "--batch"]
+    assert main([*arguments, "--selector", "ollama:m"]) == 2
+    assert "takes no batches" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "does not exist" in capsys.readouterr().err

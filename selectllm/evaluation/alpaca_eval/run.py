@@ -15,7 +15,7 @@ from selectllm.evaluation.alpaca_eval.scores import score
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.judging.judge import Judged, judge
 from selectllm.evaluation.page.alpaca_eval import alpaca_eval_sheet
-from selectllm.evaluation.page.build import write_page
+from selectllm.evaluation.page.build import check_page, write_page
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
 from selectllm.store import Store
@@ -50,8 +50,9 @@ def run_alpaca_eval(settings: AlpacaEvalSettings, on_progress: Progress = no_pro
 def prefer_answers(context: Context, settings: AlpacaEvalSettings) -> Preferred:
     """Which answers are better: as a file of annotations says, else by the judge of whichever context.
 
-    Raises UsageError where neither is named.
+    Raises UsageError where neither is named, and MissingDependency where a page is named that cannot be drawn.
     """
+    check_page(settings.page)
     if settings.annotations is not None:
         return Preferred(read_annotations(settings.annotations, settings.model))
     if settings.outputs is None or settings.baseline is None:

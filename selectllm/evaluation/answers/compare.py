@@ -16,7 +16,7 @@ from selectllm.evaluation.answers.overlap import score_overlap
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
-from selectllm.evaluation.page.build import write_page
+from selectllm.evaluation.page.build import check_page, write_page
 from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.execution import Progress, no_progress
 from selectllm.settings import RunSettings
@@ -43,11 +43,17 @@ def compare_overlap(settings: OverlapSettings, on_progress: Progress = no_progre
     Raises UsageError before anything is asked, RunError when it cannot be finished. What was kept is not made again.
     """
     with cancellation.propagate_interrupt():
-        questions, scored = read_questions(settings.run()), list[Scored]()
+        questions, scored = questions_of(settings), list[Scored]()
         for source in settings.sources:
             run = source_settings(settings, source, scored)
             scored.append(score_source(Context(run, Store(run.store), on_progress), source, questions, settings))
         return publish_overlap(settings, questions, scored)
+
+
+def questions_of(settings: OverlapSettings) -> Questions:
+    """Read the questions, and see that a page can be drawn if one is named; raises PoolError, MissingDependency."""
+    check_page(settings.page)
+    return read_questions(settings.run())
 
 
 def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[Scored]) -> RunSettings:

@@ -8,7 +8,7 @@ from selectllm.evaluation.judging.given import read_given, read_judged
 from selectllm.evaluation.judging.judge import judge
 from selectllm.evaluation.judging.settings import AgreementSettings
 from selectllm.evaluation.page.agreement import agreement_sheet
-from selectllm.evaluation.page.build import write_page
+from selectllm.evaluation.page.build import check_page, write_page
 from selectllm.execution import Progress, no_progress
 from selectllm.steps.context import Context
 from selectllm.store import Store
@@ -19,6 +19,7 @@ def compare_judge(settings: AgreementSettings, on_progress: Progress = no_progre
 
     Raises UsageError and PoolError for files that cannot be used, RunError when the judging cannot be finished.
     """
+    check_page(settings.page)
     given = read_given(settings.given)
     if settings.annotations is not None:
         compared, judging = given.compared(read_judged(settings.annotations, given)), dict[str, Any]()

@@ -1,12 +1,12 @@
 """What the commands that have a model judge pairs are told: the judge, how it is asked, and what is judged."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from selectllm.evaluation.answers.settings import EVALUATION, PAGE_HELP
-from selectllm.settings import RankingSettings, RunSettings, Settings, check_selector
+from selectllm.settings import RankingSettings, RunSettings, Settings, check_batch, check_selector
 
 Preference = Literal["auto", "odds", "choice"]
 
@@ -40,14 +40,21 @@ class JudgeSettings(Settings):
     def run(self) -> RunSettings:
         """The settings of the judge's run."""
         own = self.model_dump(exclude_unset=True, include={"selector", "seed", "store", "ranking"})
-        if self.selector is None:
-            own.pop("selector", None)  # what the environment names, else nobody: the default is no judge
+        if self.selector is None:  # what the environment names, else nobody: the default is no judge
+            own.pop("selector", None)
+            own["ranking"] = own.get("ranking", {}) | {"batch": False}
         return RunSettings.model_validate({"pool": "-", "budget": 1, "quality": {"no_validate": True}} | own)
 
     @field_validator("selector")
     @classmethod
     def _known_selector(cls, selector: str | None) -> str | None:
         return None if selector is None else check_selector(selector)
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.selector is not None:
+            check_batch(self.selector, self.ranking)
+        return self
 
 
 @Parameter(name="*", group=EVALUATION)

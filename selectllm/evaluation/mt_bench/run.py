@@ -16,6 +16,7 @@ from selectllm.evaluation.mt_bench.prompts import read_prompts
 from selectllm.evaluation.mt_bench.publish import publish_mt_bench
 from selectllm.evaluation.mt_bench.questions import Dialogue, Turns, read_answers, read_dialogues
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
+from selectllm.evaluation.page.build import check_page
 from selectllm.execution import Progress, no_progress
 from selectllm.llm.usage import Usage
 from selectllm.settings import RunSettings
@@ -69,7 +70,11 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
 
 
 def read_files(settings: MtBenchSettings) -> Files:
-    """Read all files that the settings name, but judgments, which are about answers; raises UsageError, PoolError."""
+    """Read all files that the settings name, but judgments, which are about answers.
+
+    Raises UsageError, PoolError, and MissingDependency where a page is named that cannot be drawn.
+    """
+    check_page(settings.page)
     return Files(
         read_dialogues(settings.questions),
         read_answers(settings.references) if settings.references else {},

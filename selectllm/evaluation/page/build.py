@@ -1,12 +1,20 @@
 """A sheet as one HTML page that needs nothing from the network."""
 
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from selectllm.errors import MissingDependency
 from selectllm.evaluation.page.pictures import draw
 from selectllm.evaluation.page.sheet import Sheet
 from selectllm.store.new_files import write_new
+
+
+def check_page(path: str | None) -> None:
+    """Raise MissingDependency where a page is named, and the packages of the extra `report` are not there."""
+    missing = next((name for name in ("jinja2", "altair", "vl_convert") if find_spec(name) is None), None)
+    if path is not None and missing is not None:
+        raise MissingDependency(missing, extra="report", purpose="a page")
 
 
 def write_page(path: str | None, sheet: Sheet, store: str) -> None:
