@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.dry_run import DryRun, check_asks, print_forecast
 from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
@@ -11,7 +12,13 @@ from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 NOTHING_NAMED: Final = AlpacaEvalSettings()
 
 
-def alpaca_eval(settings: AlpacaEvalSettings = NOTHING_NAMED, *, config: ConfigFile = None, json: Json = False) -> None:
+def alpaca_eval(
+    settings: AlpacaEvalSettings = NOTHING_NAMED,
+    *,
+    dry_run: DryRun = False,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
     """Score a model against a baseline as AlpacaEval 2 does: the win rate, and the length-controlled win rate.
 
     From `--annotations` no model is asked. From `--outputs` and `--baseline`, a judge is asked which answer is better.
@@ -22,6 +29,13 @@ def alpaca_eval(settings: AlpacaEvalSettings = NOTHING_NAMED, *, config: ConfigF
     Examples: `selectllm evaluate alpaca-eval --annotations annotations.json`,
     `selectllm evaluate alpaca-eval --outputs mine.json --baseline theirs.json --selector ollama:llama3.1:8b`
     """
+    if dry_run:
+        from selectllm.evaluation.alpaca_eval.run import contest_of
+        from selectllm.evaluation.judging.forecast import forecast_judge
+
+        check_asks(settings.annotations)
+        print_forecast(forecast_judge(settings, contest_of(settings).pairs), json=json)
+        return
     from selectllm.evaluation.alpaca_eval.run import run_alpaca_eval
 
     with progress_bars(settings.run()) as on_progress:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from selectllm.cli.printing import OUTPUT, print_either
+from selectllm.errors import UsageError
 
 DryRun = Annotated[
     bool,
@@ -14,6 +15,12 @@ DryRun = Annotated[
         help="Count the questions whose replies are not kept yet, their tokens and cost. Asks nothing, writes nothing.",
     ),
 ]
+
+
+def check_asks(annotations: str | None) -> None:
+    """Raise UsageError where judgements are there already, and no judge is asked."""
+    if annotations is not None:
+        raise UsageError("--annotations holds judgements already, and nobody is asked: leave out --dry-run")
 
 
 def print_forecast(record: Mapping[str, Any], *, json: bool) -> None:

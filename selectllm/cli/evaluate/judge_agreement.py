@@ -1,12 +1,15 @@
 """`selectllm evaluate judge-agreement`: a judge against people's or published preferences."""
 
 from selectllm.cli.config import ConfigFile
+from selectllm.cli.evaluate.dry_run import DryRun, check_asks, print_forecast
 from selectllm.cli.evaluate.written import written_lines
 from selectllm.cli.printing import Json, print_either, progress_bars
 from selectllm.evaluation.judging.settings import AgreementSettings
 
 
-def judge_agreement(settings: AgreementSettings, *, config: ConfigFile = None, json: Json = False) -> None:
+def judge_agreement(
+    settings: AgreementSettings, *, dry_run: DryRun = False, config: ConfigFile = None, json: Json = False
+) -> None:
     """Compare a judge with given preferences: accuracy, Cohen's kappa, position bias, length bias, with intervals.
 
     Position bias: the mean preference for the answer shown first, less 0.5. It is not known from annotations. Length
@@ -15,6 +18,13 @@ def judge_agreement(settings: AgreementSettings, *, config: ConfigFile = None, j
 
     Example: `selectllm evaluate judge-agreement --given human.json --selector ollama:llama3.1:8b --both-orders`
     """
+    if dry_run:
+        from selectllm.evaluation.judging.forecast import forecast_judge
+        from selectllm.evaluation.judging.given import read_given
+
+        check_asks(settings.annotations)
+        print_forecast(forecast_judge(settings, read_given(settings.given).pairs), json=json)
+        return
     from selectllm.cli.evaluate.format_scores import format_agreement, format_judging
     from selectllm.evaluation.judging.run import compare_judge
 

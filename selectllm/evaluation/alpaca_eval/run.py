@@ -55,13 +55,18 @@ def prefer_answers(context: Context, settings: AlpacaEvalSettings) -> Preferred:
     check_page(settings.page)
     if settings.annotations is not None:
         return Preferred(read_annotations(settings.annotations, settings.model))
+    contest = contest_of(settings)
+    judged = judge(context, contest.pairs, settings.preference, both_orders=settings.both_orders)
+    return Preferred(contest.annotations(judged.preferences, judged.model.selector), contest, judged)
+
+
+def contest_of(settings: AlpacaEvalSettings) -> Contest:
+    """The answers that are to be judged; raises UsageError and PoolError where a file is not named, or at fault."""
     if settings.outputs is None or settings.baseline is None:
         raise UsageError("name --annotations (and --model, if they are of several), or both --outputs and --baseline")
     contest = read_contest(settings.outputs, settings.baseline)
-    unjudged = contest.annotations(np.full(len(contest.pairs), np.nan), context.settings.selector)
-    _control(settings, unjudged)  # a file at fault is noticed before a model is asked
-    judged = judge(context, contest.pairs, settings.preference, both_orders=settings.both_orders)
-    return Preferred(contest.annotations(judged.preferences, judged.model.selector), contest, judged)
+    _control(settings, contest.annotations(np.full(len(contest.pairs), np.nan), ""))  # the fit's files, too
+    return contest
 
 
 def publish_alpaca_eval(settings: AlpacaEvalSettings, preferred: Preferred) -> dict[str, Any]:

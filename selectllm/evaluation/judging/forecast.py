@@ -4,15 +4,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from selectllm.evaluation.forecast import KnownModel, forecast, look_up
+from selectllm.evaluation.forecast import KnownModel, forecast, look_up, together
 from selectllm.evaluation.judging.judge import judgements_entry, put_to
-from selectllm.evaluation.judging.manner import TRIAL, Preference, check_judge, in_mode, odds_manner
+from selectllm.evaluation.judging.manner import TRIAL, check_judge, in_mode, odds_manner
 from selectllm.evaluation.judging.pairs import Pair
 from selectllm.evaluation.judging.questions import Manner, PairQuestion
+from selectllm.evaluation.judging.settings import JudgeSettings, Preference
 from selectllm.llm.model import Request
 from selectllm.steps.context import Context
+from selectllm.store import Store
 
 Known = tuple[Context, KnownModel, Manner]
+
+
+def forecast_judge(settings: JudgeSettings, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Count what the judge of the settings has still to be asked about pairs; raises UsageError."""
+    run = settings.run()
+    context = Context(run, Store(run.store))
+    return together([forecast_judging(context, pairs, settings.preference, both_orders=settings.both_orders)])
 
 
 def forecast_judging(

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selectllm.errors import UsageError
 from selectllm.evaluation.judging import questions
 from selectllm.evaluation.judging.manner import choose_manner
 from selectllm.evaluation.judging.pairs import Pair
@@ -80,11 +79,6 @@ def judge(context: Context, pairs: Sequence[Pair], preference: Preference = "aut
     Raises UsageError, SelectorUnavailable, ModelError, CostExceeded, Stopped, and TooManyAbstained when more questions
     than `max_abstained` allows have no usable answer. All replies are kept.
     """
-    if "selector" not in context.settings.model_fields_set:
-        raise UsageError(
-            "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges only "
-            "as --selector embedded, and is a poor judge"
-        )
     asking, model, manner = choose_manner(context, preference)
     result = asking.run(judge_pairs, model, manner, pairs, both_orders)
     paid = context.log.paid()

@@ -28,7 +28,7 @@ TRIAL: Final = Pair(0, "What is 2 + 2? Answer with the number.", "5", "4")
 def choose_manner(context: Context, preference: Preference) -> tuple[Context, ModelInfo, Manner]:
     """The context and the model for the asking, and how it is asked; `auto` takes one question, whose reply is kept.
 
-    Raises UsageError for a scripted selector, SelectorUnavailable, ModelError.
+    Raises UsageError where no model is named, SelectorUnavailable, ModelError.
     """
     check_judge(context)
     if preference != "choice":
@@ -42,7 +42,12 @@ def choose_manner(context: Context, preference: Preference) -> tuple[Context, Mo
 
 
 def check_judge(context: Context) -> None:
-    """Raise UsageError for a scripted selector."""
+    """Raise UsageError where nobody has named a judge, and for a scripted selector."""
+    if "selector" not in context.settings.model_fields_set:
+        raise UsageError(
+            "no judge is named: name a model with --selector, such as ollama:llama3.1:8b. The demo model judges only "
+            "as --selector embedded, and is a poor judge"
+        )
     if context.settings.selector.startswith("scripted:"):
         raise UsageError("a judge is a model, and a scripted selector goes by a rule: name a model with --selector")
 
