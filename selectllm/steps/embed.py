@@ -80,7 +80,7 @@ def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)
     vectors = embedder.embed(shard.texts)
-    quality.check_embeddings(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
+    quality.check_shard(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
     VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
     return len(shard.ids)
 
@@ -101,8 +101,9 @@ def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
 
 def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
     """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
+    ids = table["id"].to_pylist()
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
-    order = sorted(rows, key=lambda row: -len(texts[row]))
+    order = rows[np.argsort([-len(texts[row]) for row in rows], kind="stable")].tolist()
     for start in range(0, len(order), SHARD_ROWS):
         part = order[start : start + SHARD_ROWS]
-        yield Shard(tuple(table["id"].take(pa.array(part)).to_pylist()), tuple(texts[row] for row in part))
+        yield Shard(tuple(ids[row] for row in part), tuple(texts[row] for row in part))
