@@ -17,6 +17,8 @@ from selectllm.queries import Rows, Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.given_vectors import given_vectors, source_digest
+from selectllm.steps.take_given import take_given
 from selectllm.store import Store, digest
 
 SHARD_ROWS: Final = 1024
@@ -35,8 +37,10 @@ class Shard:
 
 
 def embed(context: Context, pool: StepResult) -> StepResult:
-    """Embed every row of the pool that no earlier run has embedded, shard by shard."""
+    """Embed every row of the pool that no earlier run has embedded, shard by shard; or take the vectors given."""
     store, settings = context.store, context.settings
+    if settings.embedding.given is not None:
+        return take_given(context, pool, settings.embedding.given)
     embedder = models.open_embedder(settings.embedding.model)
     made_by = _made_by(embedder)
     entry = CacheEntry(store, "embeddings", models.CODE_VERSION, {"pool": pool}, {"model": made_by})
@@ -55,8 +59,18 @@ def embed(context: Context, pool: StepResult) -> StepResult:
 
 
 def vectors_of(context: Context, rows: pa.Table) -> Vectors:
-    """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept."""
-    return _vectors(context, rows)[0]
+    """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept.
+
+    Where vectors are given, those of these rows must be, too: in the same file, or in a column of the same name.
+    """
+    given = context.settings.embedding.given
+    return _vectors(context, rows)[0] if given is None else given_vectors(given, rows)
+
+
+def made_by(context: Context, embeddings: StepResult) -> str:
+    """What decides the vectors of rows beside the pool, for keys: the model, or what the user gives."""
+    model, given = str(embeddings.manifest.settings["model"]), context.settings.embedding.given
+    return model if given is None else digest(model, source_digest(given))
 
 
 def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:

@@ -38,7 +38,7 @@ def test_the_set_of_options_is_fixed() -> None:
             "stratify", "quota", "target", "target-rows", "away-from", "away-above",
             "instruction-column", "input-column",
             "output-column", "turn", "role-map",
-            "embedding-model", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
+            "embedding-model", "embeddings", "query-size", "composition", "host", "mode", "depth", "passes", "gather", "looks",
             "candidate-chars", "think", "concurrency", "timeout", "deadline", "retries", "give-up-after",
             "batch", "reask", "max-abstained", "max-cost", "price-in", "price-out", "exclude", "history", "slot",
             "requery", "no-validate", "expectations", "data-docs",
