@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +65,7 @@ def step_seconds(pool: Path, grown: Path, model: str) -> tuple[float, float]:
             context = context_of(file, model, store)
             rows = read_pool(context)
             rows.table(context.store)
-            taken.append(processor_seconds(lambda context=context, rows=rows: embed(context, rows)))
+            taken.append(processor_seconds(partial(embed, context, rows)))
     return taken[0], taken[1]
 
 
@@ -80,8 +81,7 @@ def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> None:
     for _ in range(turns):
         for size in best:
             options = {"batch_size": size, "normalize_embeddings": True, "show_progress_bar": False}
-            taken = processor_seconds(lambda options=options: encoder.encode(texts, **options))
-            best[size] = min(best[size], taken)
+            best[size] = min(best[size], processor_seconds(partial(encoder.encode, texts, **options)))
         steps.append(step_seconds(pool, grown, model))
     whole, more = (min(step[part] for step in steps) for part in (0, 1))
     size, plain = min(best.items(), key=lambda item: item[1])

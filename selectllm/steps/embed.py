@@ -13,7 +13,7 @@ from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
 from selectllm.errors import UsageError
 from selectllm.execution import WorkItem
-from selectllm.queries import Rows, Vectors
+from selectllm.queries import Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -83,8 +83,11 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
         embedder.load()
     context.log.model_loaded.set()
     if len(missing):
-        _embed_missing(context, table, missing)
-        vectors, _ = cache.gather(ids)
+        _embed_missing(context, table.select(["id", "instruction", "input"]).take(pa.array(missing)))
+        new, _ = cache.gather([ids[row] for row in missing], added=True)
+        if not known.any():
+            return new, len(missing)
+        vectors[missing] = new
     return vectors, len(missing)
 
 
@@ -99,11 +102,11 @@ def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     return len(shard.ids)
 
 
-def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
+def _embed_missing(context: Context, missing: pa.Table) -> None:
     executor, done = context.executor, 0
     context.progress("embeddings", done, len(missing))
     shares = [1] * PREFETCH * executor.workers
-    for rows in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
+    for rows in executor.map(partial(embed_shard, context.settings), _shards(missing), shares):
         done += rows
         context.progress("embeddings", done, len(missing))
 
@@ -113,11 +116,11 @@ def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
     return digest("vectors", models.CODE_VERSION, embedder.digest)
 
 
-def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
+def _shards(table: pa.Table) -> Iterator[Shard]:
     """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
     ids = table["id"].to_pylist()
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
-    order = rows[np.argsort([-len(texts[row]) for row in rows], kind="stable")].tolist()
+    order = np.argsort([-len(text) for text in texts], kind="stable").tolist()
     for start in range(0, len(order), SHARD_ROWS):
         part = order[start : start + SHARD_ROWS]
         yield Shard(tuple(ids[row] for row in part), tuple(texts[row] for row in part))
