@@ -12,6 +12,8 @@ from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ModelInfo, Reply
 from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
+from selectllm.paths import redact_url
+from selectllm.queries import Vectors
 from selectllm.ranking.looks import questions_by_round
 from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.reasons import max_reason_tokens, reason_request
@@ -19,6 +21,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps.criteria import read_criteria
 from selectllm.steps.examples import read_examples
 from selectllm.steps.exclude import excluded_rows
+from selectllm.steps.given_vectors import given_vectors
 from selectllm.steps.left_out import check_budget
 from selectllm.steps.model import shown_candidates
 from selectllm.steps.prospect import Planned, Prospect, tokens_of
@@ -37,11 +40,11 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
 
     Calls are an upper bound: replies that the store has are not asked for again, answers that cannot be used are
     asked for again up to three times. Null are `queries` where none are built, `ranking` where none are ranked,
-    `row_ratings` where rows are not asked about one by one, `reasons` where none are asked for, and `target`,
-    `away_from` and `strata` without such an aim. `cost` is by the prices given, or else by list prices, whose date
-    `list_prices_of` is then: an estimate in USD. It is null where there are neither, or nothing is asked. What depends
-    on embeddings is not known: of tests it counts the rows of the pool that stand in them, and `strata` is null as well
-    where there is a target, or there are tests.
+    `row_ratings` where rows are not asked about one by one, `reasons` where none are asked for, `embeddings` where no
+    vectors are given, and `target`, `away_from` and `strata` without such an aim. `cost` is by the prices given, or
+    else by list prices, whose date `list_prices_of` is then: an estimate in USD. It is null where there are neither, or
+    nothing is asked. What depends on embeddings is not known: of tests it counts the rows of the pool that stand in
+    them, and `strata` is null as well where there is a target, or there are tests.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
     Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, when the
     strategy cannot do with the settings, or when a prompt is to be shown of a strategy that asks no model.
@@ -59,6 +62,8 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     tests = [read_examples(settings, file) for file in aim.away_from]
     in_tests = {id: "" for test in tests for id in test.table["id"].to_pylist()}
     excluded, _ = excluded_rows(Store(settings.store), settings, ids, in_tests)
+    given = settings.embedding.given
+    vectors = None if given is None else given_vectors(given, rows.table)
     strata = divide(settings, rows.table, {id for id, _ in excluded})[0] if aim.column is not None else None
     target = _target(settings, kept - len(excluded)) if aim.target else None
     planned, reasons, cost = None, None, None
@@ -84,6 +89,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "ranking": None,
         "row_ratings": None,
         "reasons": reasons,
+        "embeddings": None if given is None or vectors is None else _given(given, vectors),
         "cost": None if cost is None else round(cost, 4),
         "batches": _batches(settings, planned) if planned and settings.ranking.batch else None,
         "list_prices_of": None if cost is None else list_prices_of(settings),
@@ -101,6 +107,11 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
         "prompt": _prompt(settings, planned) if planned and show_prompt else None,
     }
     return plan | ({planned.part: planned.counts | {"longest": _longest(settings, planned)}} if planned else {})
+
+
+def _given(given: str, vectors: Vectors) -> dict[str, Any]:
+    """Where the vectors that the user gives come from, and how many numbers each has."""
+    return {"given": redact_url(given), "dimension": vectors.shape[1]}
 
 
 def _target(settings: RunSettings, allowed: int) -> dict[str, int]:

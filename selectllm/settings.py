@@ -149,11 +149,20 @@ class AimSettings(Settings):
 
 
 @Parameter(name="*", group=Group("Embedding", sort_key=3))
-class EmbeddingSettings(Settings):
-    """How instructions become vectors."""
+class EmbeddingModelSettings(Settings):
+    """The model that makes vectors of texts."""
 
     model: Annotated[str, flag("embedding-model")] = Field("all-MiniLM-L6-v2", min_length=1, title="Embedding model")
     """A sentence-transformers model: a name on the hub, or the path of a folder."""
+
+
+@Parameter(name="*", group=Group("Embedding", sort_key=3))
+class EmbeddingSettings(EmbeddingModelSettings):
+    """How instructions become vectors."""
+
+    given: Annotated[str | None, flag("embeddings")] = Field(None, min_length=1, title="Embeddings")
+    """Vectors that you have made yourself; no model is loaded then. A file, such as vectors.parquet, with a column `id`
+    and one of lists of numbers, or the name of such a column of the pool."""
 
 
 @Parameter(name="*", group=Group("Queries", sort_key=4))

@@ -15,6 +15,7 @@ from selectllm.evaluation.measures.overlap import jaccard_by_chance
 from selectllm.paths import redact_url
 from selectllm.report.format import safe_markdown
 from selectllm.report.plain_table import plain_table
+from selectllm.settings import EmbeddingSettings
 from selectllm.store import versions
 from selectllm.text import one_line
 
@@ -124,9 +125,14 @@ def facts(comparison: Comparison) -> dict[str, str]:
         "budgets": ", ".join(f"{budget:,}" for budget in settings.budgets),
         "seeds": f"{settings.seeds}, from {settings.seed}; {REFERENCE}: {_seeds_of_reference(comparison)}",
         "selectors": ", ".join(settings.selectors),
-        "embedding model": settings.embedding.model,
+        **_vectors(settings.embedding),
         "versions": ", ".join(f"{name} {version}" for name, version in own.items()),
     }
+
+
+def _vectors(settings: EmbeddingSettings) -> dict[str, str]:
+    given = settings.given
+    return {"embedding model": settings.model} if given is None else {"vectors given": redact_url(given)}
 
 
 def failures(comparison: Comparison) -> list[str]:

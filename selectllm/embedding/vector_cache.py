@@ -26,20 +26,26 @@ class VectorCache:
     """The vectors in one store that were `made_by` one model in one way, as a digest of both tells."""
 
     def __init__(self, store: Store, made_by: str) -> None:
-        self._store, self._folder = store, f"vectors/{made_by}"
+        self._store, self._folder, self._seen = store, f"vectors/{made_by}", set[str]()
 
     def add(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Keep the vectors (M, d) of M rows as a shard of their own, whole or not at all."""
         content = to_parquet(table_of(pa.array(ids, pa.string()), vectors))
         self._store.write_bytes(f"{self._folder}/{time.time_ns():020d}-{_digest(content)}.parquet", content)
 
-    def gather(self, ids: Sequence[str]) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """The vectors (M, d) of M rows, and which rows have one; rows without have zeros, and d is 0 where none has."""
+    def gather(self, ids: Sequence[str], *, added: bool = False) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """The vectors (M, d) of M rows, and which rows have one; rows without have zeros, and d is 0 where none has.
+
+        With `added`, only shards are read that this object has not read before: for rows that had no vector then.
+        """
         numbers = np.array(ids, dtype=np.bytes_)
         order = np.argsort(numbers, kind="stable")
         in_order = numbers[order]  # looked up by halving: a table of hashes would be built anew for each shard
         found, known = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=bool)
         for name in self._store.list(self._folder) if ids else ():
+            if added and name in self._seen:
+                continue
+            self._seen.add(name)
             shard = self._read(name)
             if shard is None:
                 continue

@@ -5,7 +5,7 @@
 
 from selectllm.pool.formats import file_format
 from selectllm.pool.layouts import Columns
-from selectllm.pool.parse import ParsedPool, Pool, first_reasons, named_ids, parse, partition, refusal
+from selectllm.pool.parse import ParsedPool, Pool, first_reasons, named_ids, parse, partition, read, refusal
 from selectllm.pool.rows import row_id
 from selectllm.pool.source import PoolFile, fetch
 
@@ -20,6 +20,7 @@ __all__ = [
     "named_ids",
     "parse",
     "partition",
+    "read",
     "refusal",
     "row_id",
 ]

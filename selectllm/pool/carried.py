@@ -28,6 +28,7 @@ _PLAIN: Final[dict[frozenset[type], pa.DataType]] = {
     frozenset({float}): pa.float64(),
     frozenset({int, float}): pa.float64(),
 }
+_PLAIN_NUMBERS: Final = (pa.float32(), pa.float64(), pa.int64())  # lists of these, such as vectors, are JSON as well
 
 
 def append_carried(table: pa.Table, records: Records, mapped: Collection[str | None]) -> pa.Table:
@@ -61,7 +62,7 @@ def check_as_json(table: pa.Table) -> None:
     Values of plain types always can, and are passed over. Raises PoolError.
     """
     for field, column in zip(table.schema, table.columns, strict=True):
-        if field.type not in _PLAIN.values():
+        if field.type not in _PLAIN.values() and getattr(field.type, "value_type", None) not in _PLAIN_NUMBERS:
             try:
                 for value in original_values(field, column):
                     json_text(finite(value))

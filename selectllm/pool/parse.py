@@ -75,11 +75,16 @@ def parse(file: PoolFile, columns: Columns) -> ParsedPool:
 
     Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
     """
+    return parse_records(read(file), columns, file.location)
+
+
+def read(file: PoolFile) -> Records:
+    """The records of a file, or of several; raises PoolError where one is damaged as a whole, or has no rows."""
     if not file.parts:
-        return parse_records(read_records(file.data, file.location, file.form), columns, file.location)
+        return read_records(file.data, file.location, file.form)
     names = _distinct_names(file.parts)
     parts = [(names[part.location], read_records(part.data, part.location, part.form)) for part in file.parts]
-    return parse_records(join_records(parts, shown_name(file.location)), columns, file.location)
+    return join_records(parts, shown_name(file.location))
 
 
 def _distinct_names(parts: Sequence[PoolFile]) -> dict[str, str]:

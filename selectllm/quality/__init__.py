@@ -12,6 +12,7 @@ from selectllm.quality.checks import (
     check_queries,
     check_rankings,
     check_selection,
+    check_shard,
     check_tournament,
 )
 from selectllm.quality.data_docs import write_data_docs
@@ -35,6 +36,7 @@ __all__ = [
     "check_queries",
     "check_rankings",
     "check_selection",
+    "check_shard",
     "check_tournament",
     "load_suite",
     "suite_digest",

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import ContractError
-from selectllm.quality.output_rules import embedding_facts, rank_tables
+from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_facts, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
 from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_columns
 from selectllm.quality.verdicts import Boundary, Verdict
@@ -38,6 +38,13 @@ def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> 
     flat = pa.array(np.ascontiguousarray(vectors).ravel())
     lists = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])])
     return _require("embeddings", [embedding_facts(lists, names, ids.to_numpy())])
+
+
+def check_shard(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> None:
+    """What `check_embeddings` refuses, for vectors (M, d) that it will see again with all others of their pool."""
+    norms = np.linalg.norm(vectors, axis=1)
+    if len(norms) != len(ids) or not ((np.abs(norms - 1) < NORM_TOLERANCE) | (norms == 0)).all():
+        check_embeddings(vectors, ids)  # says what is wrong
 
 
 def check_queries(queries: pa.Table, ids: pa.ChunkedArray) -> None:

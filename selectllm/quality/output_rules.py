@@ -6,7 +6,6 @@ without gaps, and the reply that said so is known.
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -95,9 +94,9 @@ def _repeats(vectors: pa.ChunkedArray) -> Values:
     for start in range(0, len(vectors), _SLICE):
         part = vectors.slice(start, _SLICE).combine_chunks()
         flat = part.flatten().to_numpy(zero_copy_only=False).round(DIGITS) + 0.0  # no negative zeros
-        ends = np.cumsum(pc.list_value_length(part).to_numpy(zero_copy_only=False))
-        for place, (begin, end) in enumerate(pairwise([0, *map(int, ends)])):
-            key = blake2b(flat[begin:end].tobytes(), digest_size=16).digest()
+        begin = 0
+        for place, end in enumerate(np.cumsum(pc.list_value_length(part).to_numpy(zero_copy_only=False)).tolist()):
+            key = blake2b(flat[begin : (begin := int(end))], digest_size=16).digest()
             is_repeat[start + place] = key in seen
             seen.add(key)
     return is_repeat
@@ -109,8 +108,14 @@ def _norms(vectors: pa.ChunkedArray) -> Values:
     for start in range(0, len(vectors), _SLICE):
         part = vectors.slice(start, _SLICE).combine_chunks()
         flat = part.flatten().to_numpy(zero_copy_only=False).astype(float)
-        row = np.repeat(np.arange(len(part)), pc.list_value_length(part).to_numpy(zero_copy_only=False))
-        norms[start : start + _SLICE] = np.sqrt(np.bincount(row, weights=flat * flat, minlength=len(part)))
+        lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
+        if len(part) and (lengths == lengths[0]).all():
+            square = flat.reshape(len(part), -1)
+            sums = np.einsum("ij,ij->i", square, square)
+        else:
+            row = np.repeat(np.arange(len(part)), lengths)
+            sums = np.bincount(row, weights=flat * flat, minlength=len(part))
+        norms[start : start + _SLICE] = np.sqrt(sums)
     return norms
 
 

@@ -14,6 +14,7 @@ from selectllm.errors import UsageError
 from selectllm.paths import local_path, redact_url
 from selectllm.settings import RunSettings
 from selectllm.steps.criteria import criteria_file
+from selectllm.steps.given_vectors import is_file
 from selectllm.store.store import LAYOUT
 
 OUTPUTS: Final = {
@@ -56,6 +57,8 @@ def _inputs(settings: RunSettings) -> list[tuple[str, str]]:
     inputs += [("--away-from", file) for file in settings.aim.away_from]
     single = {"--criteria": criteria_file(settings), "--expectations": settings.quality.expectations}
     single |= {"--target": settings.aim.target}
+    given = settings.embedding.given
+    inputs += [("--embeddings", file) for file in (_files(given) if given and is_file(given) else ())]
     return inputs + [(option, file) for option, file in single.items() if file is not None]
 
 

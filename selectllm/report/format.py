@@ -42,11 +42,14 @@ POOR_VECTORS: Final = {
 }
 """What is said of rows whose vectors say little, by the summary's name for their count."""
 
+GIVEN_ALIKE: Final = "Rows that have the vector of an earlier row: {:,}. The vectors given cannot tell them apart."
+
 
 def notes(summary: dict[str, Any]) -> list[str]:
     """What must be said of a selection that no real model made, a model that goes by positions, or poor vectors."""
     embeddings = summary.get("embeddings") or {}
-    of_vectors = [text.format(embeddings[name]) for name, text in POOR_VECTORS.items() if embeddings.get(name)]
+    poor = {"alike": GIVEN_ALIKE} if "given" in embeddings else POOR_VECTORS
+    of_vectors = [text.format(embeddings[name]) for name, text in poor.items() if embeddings.get(name)]
     of_model = NOTES.get(summary["model"]["kind"]) if summary["model"] else None
     of_ranking = _of_ranking(summary["ranking"]) if summary["ranking"] else None
     return [note for note in (of_model, of_ranking, *of_vectors) if note]
@@ -112,6 +115,8 @@ def counts(summary: dict[str, Any]) -> list[str]:
     pool, selected = summary["pool"], summary["selection"]["selected"]
     sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
     sentences += _of_aim(summary) + _of_spread(summary["selection"])
+    if "given" in (summary.get("embeddings") or {}):  # which records of older runs may not have
+        sentences.append(f"Vectors were given: {_given(summary['embeddings'])}.")
     if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
         sentences.append(
             f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
@@ -301,11 +306,18 @@ def format_plan(plan: dict[str, Any]) -> str:
             f"Batches    at most {plan['batches']:,} one after the other, each within 24 hours, unless answers have to "
             "be asked for again; prices are halved"
         )
+    if plan["embeddings"]:
+        lines.append(f"Vectors    given: {_given(plan['embeddings'])}. No row is embedded")
     lines += _aim_plan(plan)
     lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
     if plan["prompt"]:
         lines += _prompt(plan["prompt"])
     return "\n".join(lines)
+
+
+def _given(embeddings: Mapping[str, Any]) -> str:
+    """Where given vectors come from, and how long they are."""
+    return f"{fit_line(embeddings['given'], REASON_WIDTH)}, {embeddings['dimension']:,} numbers each"
 
 
 def _aim_plan(plan: Mapping[str, Any]) -> list[str]:

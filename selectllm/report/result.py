@@ -120,7 +120,7 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "strategy": settings.strategy,
         "pool": {name: pool[name] for name in ("rows_read", "quarantined", "duplicates", "kept")},
         "queries": queries and {name: queries[name] for name in ("count", "size", "composition")},
-        "embeddings": _embeddings(steps["embeddings"].facts) if "embeddings" in steps else None,
+        "embeddings": _embeddings(steps["embeddings"].facts, settings) if "embeddings" in steps else None,
         "ranking": ranking and _ranking(ranking, _asked_to_rank(steps), log.trial_usage.asked),
         "ratings": _ratings(steps) if "ratings" in steps else None,
         "row_ratings": rows and _row_ratings(rows, log.trial_usage.asked),
@@ -153,10 +153,14 @@ def _near_repeats(selection: pa.Table) -> int:
     return count_near_repeats(f"{instruction}\n{input or ''}" for instruction, input in rows)
 
 
-def _embeddings(facts: Mapping[str, Any]) -> dict[str, int]:
-    """How many rows have vectors that say little: the model knows no word of them, or cannot tell them apart."""
+def _embeddings(facts: Mapping[str, Any], settings: RunSettings) -> dict[str, int | str]:
+    """How many rows have vectors that say little: the model knows no word of them, or cannot tell them apart.
+
+    `given` is where the vectors come from, where they were given.
+    """
     counts = {"unknown": facts.get(quality.UNKNOWN, 0), "alike": facts.get(quality.ALIKE, 0)}
-    return {"dimension": facts["dimension"], **counts}
+    given = settings.embedding.given if facts.get("given") else None
+    return {"dimension": facts["dimension"], **counts, **({"given": redact_url(given)} if given else {})}
 
 
 def _ratings(steps: Mapping[str, StepRecord]) -> dict[str, Any]:
@@ -250,7 +254,8 @@ def _record(context: Context, steps: Iterable[StepRecord], summary: dict[str, An
     settings = context.settings.model_dump(mode="json")
     settings |= {name: redact_url(settings[name]) for name in ("pool", "store")}
     settings |= {name: [redact_url(file) for file in settings[name]] for name in ("exclude", "more_files")}
-    aim = settings["aim"]
+    aim, given = settings["aim"], settings["embedding"]["given"]
+    settings["embedding"] |= {"given": given and redact_url(given)}
     aim |= {"away_from": [redact_url(file) for file in aim["away_from"]]}
     aim |= {"target": aim["target"] and redact_url(aim["target"])}
     settings["criteria"] = context.criteria  # the text: a file may change

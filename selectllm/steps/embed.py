@@ -13,10 +13,12 @@ from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
 from selectllm.errors import UsageError
 from selectllm.execution import WorkItem
-from selectllm.queries import Rows, Vectors
+from selectllm.queries import Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.given_vectors import given_vectors, source_digest
+from selectllm.steps.take_given import take_given
 from selectllm.store import Store, digest
 
 SHARD_ROWS: Final = 1024
@@ -35,8 +37,10 @@ class Shard:
 
 
 def embed(context: Context, pool: StepResult) -> StepResult:
-    """Embed every row of the pool that no earlier run has embedded, shard by shard."""
+    """Embed every row of the pool that no earlier run has embedded, shard by shard; or take the vectors given."""
     store, settings = context.store, context.settings
+    if settings.embedding.given is not None:
+        return take_given(context, pool, settings.embedding.given)
     embedder = models.open_embedder(settings.embedding.model)
     made_by = _made_by(embedder)
     entry = CacheEntry(store, "embeddings", models.CODE_VERSION, {"pool": pool}, {"model": made_by})
@@ -55,8 +59,18 @@ def embed(context: Context, pool: StepResult) -> StepResult:
 
 
 def vectors_of(context: Context, rows: pa.Table) -> Vectors:
-    """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept."""
-    return _vectors(context, rows)[0]
+    """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept.
+
+    Where vectors are given, those of these rows must be, too: in the same file, or in a column of the same name.
+    """
+    given = context.settings.embedding.given
+    return _vectors(context, rows)[0] if given is None else given_vectors(given, rows)
+
+
+def made_by(context: Context, embeddings: StepResult) -> str:
+    """What decides the vectors of rows beside the pool, for keys: the model, or what the user gives."""
+    model, given = str(embeddings.manifest.settings["model"]), context.settings.embedding.given
+    return model if given is None else digest(model, source_digest(given))
 
 
 def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
@@ -69,8 +83,11 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
         embedder.load()
     context.log.model_loaded.set()
     if len(missing):
-        _embed_missing(context, table, missing)
-        vectors, _ = cache.gather(ids)
+        _embed_missing(context, table.select(["id", "instruction", "input"]).take(pa.array(missing)))
+        new, _ = cache.gather([ids[row] for row in missing], added=True)
+        if not known.any():
+            return new, len(missing)
+        vectors[missing] = new
     return vectors, len(missing)
 
 
@@ -80,16 +97,16 @@ def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)
     vectors = embedder.embed(shard.texts)
-    quality.check_embeddings(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
+    quality.check_shard(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
     VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
     return len(shard.ids)
 
 
-def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
+def _embed_missing(context: Context, missing: pa.Table) -> None:
     executor, done = context.executor, 0
     context.progress("embeddings", done, len(missing))
     shares = [1] * PREFETCH * executor.workers
-    for rows in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
+    for rows in executor.map(partial(embed_shard, context.settings), _shards(missing), shares):
         done += rows
         context.progress("embeddings", done, len(missing))
 
@@ -99,10 +116,11 @@ def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
     return digest("vectors", models.CODE_VERSION, embedder.digest)
 
 
-def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
+def _shards(table: pa.Table) -> Iterator[Shard]:
     """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
+    ids = table["id"].to_pylist()
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
-    order = sorted(rows, key=lambda row: -len(texts[row]))
+    order = np.argsort([-len(text) for text in texts], kind="stable").tolist()
     for start in range(0, len(order), SHARD_ROWS):
         part = order[start : start + SHARD_ROWS]
-        yield Shard(tuple(table["id"].take(pa.array(part)).to_pylist()), tuple(texts[row] for row in part))
+        yield Shard(tuple(ids[row] for row in part), tuple(texts[row] for row in part))

@@ -11,7 +11,7 @@ from selectllm.ranking.near_duplicates import BLOCK, nearest_chosen
 from selectllm.schemas import TOO_NEAR
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.embed import vectors_of
+from selectllm.steps.embed import made_by, vectors_of
 from selectllm.steps.examples import Examples
 from selectllm.store import digest
 
@@ -23,7 +23,7 @@ def keep_away(context: Context, pool: StepResult, embeddings: StepResult) -> Ste
     """Find the rows that stand in a test set, or have at least the cosine `away_above` to one of its rows."""
     store, above, tests = context.store, context.settings.aim.away_above, context.away_from
     inputs: dict[str, StepResult | str] = {"pool": pool, "tests": digest([test.digest for test in tests])}
-    model = embeddings.manifest.settings["model"]
+    model = made_by(context, embeddings)
     entry = CacheEntry(store, "too_near", CODE_VERSION, inputs, {"model": model, "above": above})
     if result := entry.load():
         return result

@@ -15,7 +15,7 @@ from selectllm.settings import RunSettings
 from selectllm.steps import read_pool
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.embed import vectors_of
+from selectllm.steps.embed import made_by, vectors_of
 from selectllm.steps.exclude import excluded_ids
 
 CODE_VERSION: Final = 1
@@ -34,7 +34,7 @@ def find_targets(context: Context, pool: StepResult, embeddings: StepResult, exc
     count = shortlist_rows(context.settings, len(allowed))
     inputs: dict[str, StepResult | str] = {"pool": pool, "examples": examples.digest}
     inputs |= {"excluded": excluded} if excluded else {}
-    model = embeddings.manifest.settings["model"]
+    model = made_by(context, embeddings)
     entry = CacheEntry(store, "targets", CODE_VERSION, inputs, {"model": model, "rows": count})
     if result := entry.load():
         return result

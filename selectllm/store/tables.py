@@ -34,7 +34,9 @@ def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBat
 def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    # Numbers of vectors hardly repeat: packing them saves a tenth of the bytes, and takes four times as long.
+    is_of_vectors = "vector" in table.column_names
+    pq.write_table(table, buffer, compression="none" if is_of_vectors else "zstd", use_dictionary=not is_of_vectors)
     return buffer.getvalue()
 
 

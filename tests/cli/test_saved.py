@@ -49,7 +49,7 @@ FULL: dict[str, Any] = {
         "away_from": ["- x", "~"],
         "away_above": 0.123,
     },
-    "embedding": {"model": "C:\\models\\m"},
+    "embedding": {"model": "C:\\models\\m", "given": "# v.parquet"},
     "queries": {"size": 9, "composition": "paper"},
     "ranking": {
         "hosts": ["http://a:1/v1", "http://[::1]"],

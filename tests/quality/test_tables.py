@@ -13,6 +13,7 @@ from selectllm.quality import (
     check_queries,
     check_rankings,
     check_selection,
+    check_shard,
     check_tournament,
     validate_embeddings,
     validate_rankings,
@@ -145,6 +146,8 @@ def test_queries_without_a_rank_are_named():
     [
         (lambda: check_embeddings(UNIT[:20], ROWS["id"]), "row_count", 0, ()),
         (lambda: check_embeddings(changed(3, np.nan), ROWS["id"]), "finite", 1, (IDS[3],)),
+        (lambda: check_shard(changed(3, np.nan), ROWS["id"]), "finite", 1, (IDS[3],)),
+        (lambda: check_shard(UNIT[:20], ROWS["id"]), "row_count", 0, ()),
         (lambda: check_embeddings(UNIT * 2, ROWS["id"]), "unit_norm", 30, tuple(IDS[:10])),
         (lambda: check_rankings(ranks((0, "id", IDS[7])), HOMES), "own_candidates", 1, (IDS[7],)),
         (lambda: check_rankings(ranks(more=({**GOOD[0], "rank": 4},)), HOMES), "ranked_once", 1, (IDS[0],)),
@@ -172,6 +175,7 @@ def test_a_failed_check_names_the_first_ids_and_carries_a_verdict(check, rule, c
 def test_good_tables_pass_the_checks():
     check_pool_table(POOL_TABLE)
     check_embeddings(UNIT, ROWS["id"])
+    check_shard(UNIT, ROWS["id"])
     check_queries(HOMES, ROWS["id"])
     check_rankings(ranks(), HOMES)
 

@@ -304,9 +304,12 @@ def test_an_artifact_that_fails_an_expectation_stops_the_run_and_names_rows(
 def bad_vectors(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Make the cache return too long vectors; returns the boundary and the broken rule."""
     gather = VectorCache.gather
-    monkeypatch.setattr(
-        VectorCache, "gather", lambda cache, ids: (too_long(gather(cache, ids)[0]), gather(cache, ids)[1])
-    )
+
+    def lengthened(cache: VectorCache, ids: Sequence[str], **options: bool) -> tuple[Any, Any]:
+        vectors, known = gather(cache, ids, **options)
+        return too_long(vectors), known
+
+    monkeypatch.setattr(VectorCache, "gather", lengthened)
     return "embeddings", "unit_norm"
 
 

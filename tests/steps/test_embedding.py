@@ -39,6 +39,36 @@ def test_vectors_are_reproducible_and_nearly_independent_of_the_batch(vectors: n
     assert np.allclose(embedder.embed(TEXTS[:1])[0], vectors[0], atol=1e-5)
 
 
+@bundled
+def test_a_text_that_stands_twice_is_embedded_once_and_has_one_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = models.open_embedder("all-MiniLM-L6-v2")
+    model = models._load(embedder.folder, embedder.digest)
+    asked: list[list[str]] = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda texts, **options: asked.append(texts) or encode(texts, **options))
+    vectors = embedder.embed(["b", "a", "b", "a " * 40, "b"])
+    assert asked == [["b", "a", "a " * 40]]
+    assert (vectors[[0, 0]] == vectors[[2, 4]]).all()
+    assert (vectors[[0, 1, 3]] == embedder.embed(["b", "a", "a " * 40])).all()
+
+
+@bundled
+def test_vectors_of_a_static_model_do_not_depend_on_the_texts_beside_them(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    bundled_model = models.open_embedder("all-MiniLM-L6-v2")
+    transformer = models._load(bundled_model.folder, bundled_model.digest)
+    weights = transformer[0].auto_model.embeddings.word_embeddings.weight.detach().clone()
+    static = SentenceTransformer(modules=[StaticEmbedding(transformer.tokenizer, embedding_weights=weights)])
+    static.save(str(tmp_path / "static"))
+    embedder = models.open_embedder(str(tmp_path / "static"))
+    texts = [f"Text {n} " + "about rivers and towns " * (n % 7) for n in range(50)]
+    together = embedder.embed(texts)
+    assert (together == np.concatenate([embedder.embed([text]) for text in texts])).all()
+    assert (together == static.encode(texts, batch_size=16, normalize_embeddings=True)).all()
+
+
 def linked_copy(folder: Path) -> Path:
     """A folder of links to the files of the bundled model; a test replaces some."""
     model = models.open_embedder("all-MiniLM-L6-v2").folder

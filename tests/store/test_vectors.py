@@ -41,6 +41,19 @@ def test_the_vectors_of_the_earlier_writer_are_used_by_every_reader(store: Store
         assert (vectors == POINTS[[0, 1, 2, 2, 3, 4]]).all()
 
 
+def test_what_was_added_since_is_read_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, read = VectorCache(store, "m"), list[str]()
+    kept.add(IDS[:3], POINTS[:3])
+    assert kept.gather(IDS)[1].tolist() == [True] * 3 + [False] * 3
+    kept.add(IDS[3:], POINTS[3:])
+    read_bytes = store.read_bytes
+    monkeypatch.setattr(store, "read_bytes", lambda name: read.append(name) or read_bytes(name))
+    vectors, known = kept.gather(IDS[3:], added=True)
+    assert known.all()
+    assert (vectors == POINTS[3:]).all()
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize("damage", ["altered", "cut short", "emptied"])
 def test_a_damaged_shard_is_logged_and_skipped(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = VectorCache(Store(str(tmp_path)), "m")

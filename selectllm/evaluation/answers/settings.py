@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from selectllm.evaluation.answers.sources import Source, parse_source
 from selectllm.settings import (
     ColumnSettings,
-    EmbeddingSettings,
+    EmbeddingModelSettings,
     RankingSettings,
     RunSettings,
     Settings,
@@ -113,7 +113,7 @@ class OverlapSettings(AskingSettings):
     """NAME=SELECTOR or NAME=FILE, once for each model, such as tuned=openai:tuned-7b or random=answers.jsonl. The same
     name again is a seed more of it, such as another tuning. Files as for --predictions of `evaluate answers`."""
     page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
-    embedding: EmbeddingSettings = Field(EmbeddingSettings(), kw_only=True, title="Embedding")
+    embedding: EmbeddingModelSettings = Field(EmbeddingModelSettings(), kw_only=True, title="Embedding")
 
     @property
     def sources(self) -> tuple[Source, ...]:

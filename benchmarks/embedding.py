@@ -1,0 +1,123 @@
+"""Measures the embedding step against plain sentence-transformers: one call of `encode`, by its best batch size.
+
+    OMP_NUM_THREADS=1 python benchmarks/embedding.py [--rows 3000] [--static-rows 100000] [--turns 2]
+
+One process, with each model loaded before. Plain calls and the whole step take turns, so that other load slows both;
+of each the least processor time counts. The step reads nothing from the store at first: it embeds, checks and keeps
+every vector. Then the pool grows by 1 %. The static model is that of the transformer's own token vectors. With
+`--pool POOL.jsonl` the transformer embeds the first rows of a file of your own.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.expectations import write_pool
+from selectllm.embedding import models
+from selectllm.settings import RunSettings
+from selectllm.steps.context import Context
+from selectllm.steps.embed import embed
+from selectllm.steps.read_pool import read_pool
+from selectllm.store import Store
+
+TRANSFORMER: Final = "all-MiniLM-L6-v2"
+BATCH_SIZES: Final = {"transformer": (8, 16, 32), "static": (16, 1024, 8192)}
+
+
+def write_static_model(folder: Path) -> None:
+    """Write a model that looks up the transformer's vector of each token, and takes their mean."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    transformer = loaded(TRANSFORMER)
+    weights = transformer[0].auto_model.embeddings.word_embeddings.weight.detach().clone()
+    SentenceTransformer(modules=[StaticEmbedding(transformer.tokenizer, embedding_weights=weights)]).save(str(folder))
+
+
+def loaded(model: str) -> Any:
+    """The model as sentence-transformers has it: the same object that the step embeds with."""
+    embedder = models.open_embedder(model)
+    return models._load(embedder.folder, embedder.digest)
+
+
+def context_of(pool: Path, model: str, store: str) -> Context:
+    """A run on a pool that asks no model, with a store of its own."""
+    values = {"pool": str(pool), "budget": 1, "store": store, "embedding": {"model": model}}
+    return Context(RunSettings.model_validate(values | {"quality": {"no_validate": True}}), Store(store))
+
+
+def processor_seconds(function: Callable[[], object]) -> float:
+    """The processor time, of all threads, that a function takes."""
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+def step_seconds(pool: Path, grown: Path, model: str) -> tuple[float, float]:
+    """What the step takes for a pool, and what it takes again once the pool has grown."""
+    with tempfile.TemporaryDirectory() as store:
+        taken = []
+        for file in (pool, grown):
+            context = context_of(file, model, store)
+            rows = read_pool(context)
+            rows.table(context.store)
+            taken.append(processor_seconds(partial(embed, context, rows)))
+    return taken[0], taken[1]
+
+
+def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> None:
+    """Print the ratios for one model."""
+    encoder, best = loaded(model), dict.fromkeys(BATCH_SIZES[kind], float("inf"))
+    with tempfile.TemporaryDirectory() as store:
+        context = context_of(pool, model, store)
+        table = read_pool(context).table(context.store)
+    texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
+    encoder.encode(texts[:100])
+    steps = []
+    for _ in range(turns):
+        for size in best:
+            options = {"batch_size": size, "normalize_embeddings": True, "show_progress_bar": False}
+            best[size] = min(best[size], processor_seconds(partial(encoder.encode, texts, **options)))
+        steps.append(step_seconds(pool, grown, model))
+    whole, more = (min(step[part] for step in steps) for part in (0, 1))
+    size, plain = min(best.items(), key=lambda item: item[1])
+    print(f"{kind}, {len(texts):,} rows: plain {plain:.2f} s (batches of {size}), the step {whole:.2f} s", end=", ")
+    print(f"{whole / plain:.2f} times; grown by 1 %: {more:.2f} s, {more / whole:.1%} of the whole", flush=True)
+
+
+def cut(source: Path, path: Path, rows: int) -> Path:
+    """Write the first rows of a file of lines."""
+    with source.open(encoding="utf-8") as lines, path.open("w", encoding="utf-8") as file:
+        file.writelines(line for _, line in zip(range(rows), lines, strict=False))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--static-rows", type=int, default=100_000)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--pool", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_static_model(folder / "static")
+        for kind, model, rows in (
+            ("static", str(folder / "static"), arguments.static_rows),
+            ("transformer", TRANSFORMER, arguments.rows),
+        ):
+            source = arguments.pool if kind == "transformer" else None
+            if rows and source is None:
+                source = folder / "all.jsonl"
+                write_pool(source, rows * 101 // 100)
+            if rows and source:
+                pool = cut(source, folder / "pool.jsonl", rows)
+                report(kind, pool, cut(source, folder / "grown.jsonl", rows * 101 // 100), model, arguments.turns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Vectors that the user gives instead of a model: a file that names rows by `id`, or a column of the pool itself."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selectllm import pool
+from selectllm.errors import PoolError
+from selectllm.paths import redact_url
+from selectllm.pool.carried import original_values
+from selectllm.pool.formats import suffix_of
+from selectllm.pool.records import Column, Records, values
+from selectllm.queries import Vectors
+from selectllm.schemas import own_name
+from selectllm.store import digest
+from selectllm.text import join_names
+
+CODE_VERSION: Final = 1
+"""Raise it when the same numbers are to become another vector."""
+
+NAMES: Final = ("vector", "embedding", "embeddings")
+"""What the column of vectors may be called in a file that has several columns of lists."""
+
+_SLICE: Final = 8192  # vectors that are looked at together, in float64
+_ADVICE: Final = "Every row needs a list of finite numbers, all lists of one length, and none of zeros alone"
+
+
+def is_file(given: str) -> bool:
+    """Whether the option --embeddings names a file, by a format at its end, and not a column of the pool."""
+    return suffix_of(given) is not None
+
+
+def source_digest(given: str) -> str:
+    """A digest of what decides the vectors beside the rows themselves: a file's content, or a column's name."""
+    return digest(CODE_VERSION, pool.fetch(given).digest if is_file(given) else given)
+
+
+def given_vectors(given: str, rows: pa.Table) -> Vectors:
+    """The vectors (M, d), float32, of rows of a pool or of examples, in their order, brought to unit length.
+
+    A file names a row by our id, or by the value of the row's own column `id`. Raises PoolError where a row has no
+    vector that can be used, and names the first such rows.
+    """
+    shown = redact_url(given)
+    lists = _of_file(given, rows) if is_file(given) else _of_column(given, rows)
+    numbers = rows["row"].to_pylist()
+    is_none = lists.is_null().to_numpy()
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
+    dimension = int(lengths[lengths > 0][0]) if lengths.any() else 0
+    faults = dict.fromkeys(np.flatnonzero(is_none | (lengths == 0)), "no vector")
+    faults |= {
+        row: f"{lengths[row]:,} numbers, where the first vector has {dimension:,}"
+        for row in np.flatnonzero(~is_none & (lengths > 0) & (lengths != dimension))
+    }
+    _refuse(shown, faults, numbers)
+    vectors = np.empty((len(rows), dimension), dtype=np.float32)
+    for start in range(0, len(rows), _SLICE):
+        part = lists.slice(start, _SLICE).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        unit = part.astype(np.float64).reshape(-1, dimension)
+        largest = np.abs(unit).max(axis=1, keepdims=True)  # so that no square is too large or too small for a float
+        faults |= {start + row: "zeros alone" for row in np.flatnonzero(largest == 0)}
+        faults |= {start + row: "numbers that are not finite" for row in np.flatnonzero(~np.isfinite(largest))}
+        if not faults:
+            unit /= largest
+            vectors[start : start + _SLICE] = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    _refuse(shown, faults, numbers)
+    return vectors
+
+
+def _refuse(shown: str, faults: dict[Any, str], numbers: Sequence[int]) -> None:
+    """Raise PoolError where rows, by their place, are at fault; `numbers` are the rows of the pool's file."""
+    if faults:
+        reasons = pool.first_reasons((numbers[row], faults[row]) for row in sorted(faults))
+        raise PoolError(
+            f"{len(faults):,} of {len(numbers):,} rows have no usable vector in {shown}: {reasons}. {_ADVICE}"
+        )
+
+
+def _of_column(given: str, rows: pa.Table) -> pa.ChunkedArray:
+    name = own_name(given, rows.column_names)
+    if name not in rows.column_names:
+        raise PoolError(
+            f"--embeddings names neither a column nor a file: no row has a column {given!r}, and the name of a file "
+            "ends in a format, such as .parquet"
+        )
+    column, field = rows[name], rows.schema.field(name)
+    return _lists(column if _has_numbers(column.type) else original_values(field, column), f"the column {given!r}")
+
+
+def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
+    """Each row's list; null where the file names no such row."""
+    shown = redact_url(given)
+    records = pool.read(pool.fetch(given))
+    if records.faults:
+        raise PoolError(f"{shown} has rows that cannot be read: {pool.first_reasons(sorted(records.faults.items()))}")
+    if "id" not in records.columns:
+        raise PoolError(f"{shown} has no column `id`: give each vector the id of its row")
+    column, place_of = _vector_column(records, shown), dict[str, int]()
+    repeated: list[tuple[int, int]] = []
+    for place, id in enumerate(values(records.columns["id"])):
+        if id is None:
+            raise PoolError(f"row {records.rows[place]} of {shown} has no id: give each vector the id of its row")
+        if (first := place_of.setdefault(str(id), place)) != place:
+            repeated.append((first, place))
+    for first, place in repeated:
+        if _value(column, first) != _value(column, place):
+            raise PoolError(
+                f"{shown} has two vectors for one id, in rows {records.rows[first]} and {records.rows[place]}: "
+                "leave one of them out"
+            )
+    own_ids = rows["id"].to_pylist()
+    has_other = "source_id" in rows.column_names
+    others = original_values(rows.schema.field("source_id"), rows["source_id"]) if has_other else own_ids
+    places = [place_of.get(id, place_of.get(str(other))) for id, other in zip(own_ids, others, strict=True)]
+    if isinstance(column, pa.ChunkedArray):
+        return _lists(column.take(pa.array(places, pa.int64())), shown)
+    return _lists([None if place is None else column[place] for place in places], shown)
+
+
+def _vector_column(records: Records, shown: str) -> Column:
+    """The one column of lists of a file, or of several the one that is called as vectors are."""
+    lists = [name for name, column in records.columns.items() if _has_lists(column)]
+    named = [name for name in NAMES if name in lists]
+    if len(lists) != 1 and not named:
+        found = f"several: {join_names(lists)}. Leave one, or call it `vector`" if lists else "none"
+        raise PoolError(f"{shown} needs a column of lists of numbers beside `id`, and has {found}")
+    return records.columns[named[0] if named else lists[0]]
+
+
+def _has_lists(column: Column) -> bool:
+    if isinstance(column, pa.ChunkedArray):
+        return _has_numbers(column.type)
+    return isinstance(next((value for value in column if value is not None), None), list)
+
+
+def _has_numbers(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return bool(is_list and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type)))
+
+
+def _value(column: Column, place: int) -> Any:
+    return column[place].as_py() if isinstance(column, pa.ChunkedArray) else column[place]
+
+
+def _lists(column: Column, shown: str) -> pa.ChunkedArray:
+    if isinstance(column, pa.ChunkedArray):
+        return column
+    try:
+        return pa.chunked_array([pa.array(column, pa.list_(pa.float64()))])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise PoolError(f"{shown} holds values that are no lists of numbers. {_ADVICE}") from error
