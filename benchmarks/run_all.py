@@ -28,7 +28,7 @@ PAGE: Final = ROOT / "docs" / "benchmarks.md"
 MARK: Final = "<!-- Behind this line: written by benchmarks/run_all.py. -->"
 
 BENCHMARKS: Final = {
-    "startup": (),
+    "startup": ("--times", "3"),
     "ranking": ("--delay", "1", "--queries", "1024", "--no-flow"),
     "queries": (),
     "expectations": (),
@@ -104,7 +104,7 @@ def section(name: str, outcome: Outcome) -> str:
 
 def row(figure: Figure) -> str:
     """A figure as a row of a table; a bar is reached or not, and nothing between."""
-    measured = f"{figure.value:.2f} {figure.unit}"
+    measured = f"{figure.value:.3g} {figure.unit}"
     bars = [
         f"{words} {bar:g}"
         for words, bar in (("at most", figure.at_most), ("at least", figure.at_least))
@@ -125,12 +125,13 @@ def main() -> int:
         print(f"\n== {name}", flush=True)
         outcomes[name] = run(name, BENCHMARKS[name])
         print(outcomes[name].error or f"({outcomes[name].seconds:.0f} s)", flush=True)
-    minutes = sum(outcome.seconds for outcome in outcomes.values()) / 60
-    left_out = [f"- `benchmarks/{name}.py`: {why}." for name, why in LEFT_OUT.items()]
+    seconds = sum(outcome.seconds for outcome in outcomes.values())
+    not_run = LEFT_OUT | {name: "was left out this time" for name in BENCHMARKS if name not in outcomes}
+    left_out = [f"- `benchmarks/{name}.py`: {why}." for name, why in not_run.items()]
     parts = [
-        f"{machine()} All together took {minutes:.0f} minutes.",
+        f"{machine()} All together took {seconds:,.0f} s.",
         *(section(name, outcome) for name, outcome in outcomes.items()),
-        "\n".join(["## Not run by `make bench`", "", *left_out]),
+        "\n".join(["## Not run", "", *left_out]),
     ]
     by_hand = PAGE.read_text(encoding="utf-8").split(MARK)[0]
     PAGE.write_text("\n\n".join([f"{by_hand}{MARK}", *parts]) + "\n", encoding="utf-8")
