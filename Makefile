@@ -90,12 +90,8 @@ lint: setup  ## put code into shape, and check it
 	$(BIN)/ruff format .
 	$(BIN)/mypy
 
-bench: setup  ## measure what docs/measurements.md claims, as ratios in one run
-	$(BIN)/python benchmarks/queries.py
-	$(BIN)/python benchmarks/ranking.py
-	$(BIN)/python benchmarks/expectations.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cold_run.py
-	$(BIN)/python benchmarks/simulation.py --out docs/images/simulation.svg
+bench: setup  ## run the benchmarks one by one, and write what they measure to docs/benchmarks.md
+	$(BIN)/python benchmarks/run_all.py
 
 serve: setup  ## Prefect's server and its pages, on this machine
 	$(BIN)/prefect server start

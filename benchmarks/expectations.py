@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm import pool, quality
 from selectllm.quality.gx import great_expectations
 from selectllm.schemas import QUERIES, RANKINGS, embeddings
@@ -72,7 +73,9 @@ def read(path: Path, validate: bool = False, suite: quality.Suite | None = None)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
-    rows = parser.parse_args().rows
+    add_json(parser)
+    arguments = parser.parse_args()
+    rows = arguments.rows
 
     started = time.perf_counter()
     great_expectations()
@@ -120,6 +123,9 @@ def main() -> None:
         ("added by all checks and validations", checked - plain + validated + embedded + ranked),
     ):
         print(f"{name:<44} {measured:>8.2f} {measured / plain:>8.2f}")
+    added = checked - plain + validated + embedded + ranked
+    figure = Figure(f"time of all checks and validations of {rows:,} rows", "reading the pool", added / plain)
+    print_figures([figure], as_json=arguments.json)
 
 
 if __name__ == "__main__":

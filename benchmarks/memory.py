@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm.execution import WorkItem
 from selectllm.settings import RunSettings
 from selectllm.steps.embed import SHARD_ROWS, Shard, embed_shard
@@ -74,11 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=10, help=f"of the smaller pool, of {SHARD_ROWS:,} rows each")
     parser.add_argument("--times", type=int, default=20, help="how many times larger the larger pool is")
+    add_json(parser)
     arguments = parser.parse_args()
     small, large = (most_memory(shards) for shards in (arguments.shards, arguments.shards * arguments.times))
     print(f"{'rows':>10} {'MiB at most':>12} {'ratio':>6}")
     for shards, most in ((arguments.shards, small), (arguments.shards * arguments.times, large)):
         print(f"{shards * SHARD_ROWS:>10,} {most / 2**20:>12.1f} {most / small:>6.2f}")
+    what = f"memory of a worker that embeds {arguments.times} times as many rows"
+    print_figures([Figure(what, "a worker with the fewer rows", large / small)], as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm.queries import EMPTY, balanced_clusters, build_queries
 from selectllm.settings import Composition
 
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("vectors", nargs="?", help="a file with `embeddings` (M, d)")
     parser.add_argument("--size", type=int, default=15)
+    add_json(parser)
     arguments = parser.parse_args()
     vectors = np.load(arguments.vectors)["embeddings"] if arguments.vectors else by_topics(3000)
 
@@ -69,13 +71,21 @@ def main() -> None:
     large = by_topics(14_225)
     print(f"assignment of 14,225 rows: {seconds(balanced_clusters, large, large[:15]):.3f} s\n")
 
+    figures = [Figure("time to form clusters of equal size", "a full sort for every pick", fast / slow)]
+    distances = {}
     print(f"{'composition':<12} {'distance':>9} {'5th pct':>9} {'closest':>9} {'seconds':>9}   ({len(vectors):,} rows)")
     for composition in get_args(Composition):
         started = time.perf_counter()
         queries = build_queries(vectors, arguments.size, composition)
         took = time.perf_counter() - started
         mean, low, close = diversity(vectors, queries)
+        distances[composition] = mean
         print(f"{composition:<12} {mean:>9.3f} {low:>9.3f} {close:>9.3f} {took:>9.2f}")
+    matched = distances.pop("matched")
+    figures += [
+        Figure("distance within queries, `matched`", f"`{name}`", matched / mean) for name, mean in distances.items()
+    ]
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Measures what a run adds to the server's own time: the library and the flow against a bare loop over the client.
 
-    python benchmarks/ranking.py [--queries N] [--delay S] [--concurrency C]
+    python benchmarks/ranking.py [--queries N] [--delay S] [--concurrency C ...] [--no-flow]
 
 All ask the same questions of a server in another process that takes `delay` seconds for each answer. The seconds are
 the server's: from the first question that reached it to the last. The bare loop sends what the library sent, through
-the official client, and keeps nothing; `ideal` is a server that is never left waiting.
+the official client, and keeps nothing; `ideal` is a server that is never left waiting. The library keeps its ledger,
+looks for cut prompts and reports its progress, as it always does.
 """
 
 import argparse
@@ -28,9 +29,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}  # before it is imported
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm.testing.faulty_ollama import FaultyOllama
 
 SIZE = 14
+
+MOST = 1.05
+"""How many times as long as the bare loop the library and the flow may take."""
 
 
 @dataclass
@@ -58,6 +63,21 @@ class RandomEmbedder:
         return unit
 
 
+class Heard:
+    """Takes note of progress, as bars do."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Count a move."""
+        self.moves += 1
+
+    def spent(self, prompt_tokens: int, output_tokens: int) -> None:
+        """Count a move."""
+        self.moves += 1
+
+
 def serve(ours: Connection, delay: float, parallel: int) -> None:
     with FaultyOllama(delay=delay, parallel=parallel) as server:
         ours.send(server.host)
@@ -67,11 +87,11 @@ def serve(ours: Connection, delay: float, parallel: int) -> None:
 
 
 @contextmanager
-def server(arguments: argparse.Namespace) -> Iterator[tuple[str, Seen]]:
+def server(arguments: argparse.Namespace, concurrency: int) -> Iterator[tuple[str, Seen]]:
     """Run a server in its own process. Its records are available at the end."""
     spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(theirs, arguments.delay, arguments.concurrency), daemon=True)
+    process = spawn.Process(target=serve, args=(theirs, arguments.delay, concurrency), daemon=True)
     process.start()
     theirs.close()  # otherwise a dead server would be awaited for ever
     host, seen = ours.recv(), Seen()
@@ -102,10 +122,7 @@ async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int) ->
     await client._client.aclose()
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Seen]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.selection import select_instructions
+def measure(arguments: argparse.Namespace, concurrency: int, folder: Path) -> dict[str, Seen]:
     from selectllm import select
     from selectllm.settings import RunSettings
 
@@ -119,16 +136,22 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Seen]:
                 "selector": "ollama:m",
                 "store": str(folder / name),  # a separate store for each: stored replies are not requested again
                 "queries": {"size": SIZE},
-                "ranking": {"concurrency": arguments.concurrency},
+                "ranking": {"concurrency": concurrency},
             }
         )
 
     with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
-        with server(arguments) as (_, library):
-            select(run("library"))
-        with server(arguments) as (host, loop):
-            asyncio.run(bare(host, library.asked, arguments.concurrency))
-        with prefect_test_harness(server_startup_timeout=120), server(arguments) as (_, flow):
+        with server(arguments, concurrency) as (_, library):
+            select(run("library"), Heard())
+        with server(arguments, concurrency) as (host, loop):
+            asyncio.run(bare(host, library.asked, concurrency))
+        if arguments.no_flow:
+            return {"bare": loop, "library": library}
+        from prefect.testing.utilities import prefect_test_harness
+
+        from flows.selection import select_instructions
+
+        with prefect_test_harness(server_startup_timeout=120), server(arguments, concurrency) as (_, flow):
             select_instructions(run("flow"))
     return {"bare": loop, "library": library, "flow": flow}
 
@@ -137,19 +160,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=1000, help=f"questions, each of {SIZE} candidates")
     parser.add_argument("--delay", type=float, default=0.2, help="seconds that the server takes for an answer")
-    parser.add_argument("--concurrency", type=int, default=16, help="questions under way at once")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 128], help="questions under way at once")
+    parser.add_argument("--no-flow", action="store_true", help="leave the Prefect flow out")
+    add_json(parser)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        measured = measure(arguments, Path(folder))
-
-    ideal = (arguments.queries - 1) // arguments.concurrency * arguments.delay
-    bare = measured["bare"].seconds
-    print(f"\n{'contender':<10} {'questions':>9} {'at once':>8} {'seconds':>8} {'to bare':>8}")
-    print(f"{'ideal':<10} {arguments.queries:>9,} {arguments.concurrency:>8} {ideal:>8.2f} {ideal / bare:>8.3f}")
-    for name, seen in measured.items():
-        print(
-            f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {seen.seconds / bare:>8.3f}"
-        )
+    figures = []
+    for concurrency in arguments.concurrency:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = measure(arguments, concurrency, Path(folder))
+        ideal = (arguments.queries - 1) // concurrency * arguments.delay
+        bare = measured["bare"].seconds
+        print(f"\n{'contender':<10} {'questions':>9} {'at once':>8} {'seconds':>8} {'to bare':>8}")
+        print(f"{'ideal':<10} {arguments.queries:>9,} {concurrency:>8} {ideal:>8.2f} {ideal / bare:>8.3f}")
+        for name, seen in measured.items():
+            times = seen.seconds / bare
+            print(f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {times:>8.3f}")
+            if name != "bare":
+                alternative = "a bare loop over the official client"
+                figures.append(Figure(f"time of the {name}, {concurrency} at once", alternative, times, at_most=MOST))
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm import schemas
 from selectllm.embedding.vector_cache import table_of
 from selectllm.report.page.build import build_page
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--chosen", type=int, default=20_000)
     parser.add_argument("--store", help="a folder to keep the store in; default: one that is removed")
+    add_json(parser)
     arguments = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -163,6 +165,9 @@ def main() -> None:
     size, seconds, processor, before, after = told
     print(f"{arguments.chosen:,} chosen of {arguments.rows:,}: {size / 1e6:.2f} MB, {seconds:.1f} s ({processor:.1f} s")
     print(f"of processor time), {after / 2**20:,.0f} MiB at most, {before / 2**20:,.0f} of them before")
+    what = f"memory of a report of {arguments.chosen:,} of {arguments.rows:,} rows"
+    figures = [Figure(what, "its process before it begins", after / before), Figure("the report", "", size / 1e6, "MB")]
+    print_figures(figures, as_json=arguments.json)
 
 
 def _write_store(location: str, rows: int, chosen: int, pipe: Connection) -> None:

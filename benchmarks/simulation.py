@@ -30,6 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm import select
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.pool import row_id
@@ -214,9 +215,11 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path, help="an SVG of recall against questions")
+    add_json(parser)
     arguments = parser.parse_args()
 
     queries, points = math.ceil(arguments.rows / SIZE), []
+    figures = []
     print(f"{arguments.rows:,} rows, queries of {SIZE}, noise {arguments.noise}, mean of {arguments.seeds} seeds")
     for correlated in (False, True):
         found: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
@@ -238,12 +241,17 @@ def main() -> None:
                 f"{against:>7.2f}",
                 flush=True,
             )
+            if way != "tiers" and ("tiers", budget) in found and not correlated:
+                recall = means["recall"] / float(np.mean([run["recall"] for run in tiers]))
+                figures.append(Figure(f"recall of the best {budget:,}, {way}", "tiers", recall))
+                figures.append(Figure("its tokens", "tiers", against))
             kind = way.partition(",")[0]
             if kind != "every row":
                 panel = f"N = {budget}, worths {'correlated' if correlated else 'independent'}"
                 points.append({"kind": kind, "T": asked, "recall": means["recall"], "panel": panel})
     if arguments.out:
         picture(points, arguments.out)
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

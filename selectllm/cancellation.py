@@ -4,16 +4,18 @@ There is one token a process, since signals are the process's. A run may work in
 tasks do, where an interrupt of the main thread does not arrive. They look here before each request and each shard.
 """
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selectllm.errors import Stopped
 
+if TYPE_CHECKING:
+    import asyncio
+
 _cancelled = threading.Event()
-_asking: asyncio.Task[Any] | None = None  # the main thread's task that asks a model, which a signal cancels
+_asking: "asyncio.Task[Any] | None" = None  # the main thread's task that asks a model, which a signal cancels
 
 
 def cancel() -> None:
@@ -56,6 +58,8 @@ def interrupt() -> None:
 @contextmanager
 def cancel_on_signal() -> Iterator[None]:
     """Let signals cancel the current task while it is in this block; raises Stopped when one has."""
+    import asyncio  # only who asks a model needs it
+
     global _asking
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,5 @@
 """Who runs the pieces of a step: this process, or whatever the caller brings along (Prefect's threads, Dask, Ray)."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -110,6 +109,8 @@ def in_background(function: Callable[[], Result]) -> "Future[Result]":
 
 def run_coroutine(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    import asyncio  # only who asks a model needs it, and `--help` does not
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

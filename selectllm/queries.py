@@ -10,7 +10,6 @@ from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 from threadpoolctl import threadpool_limits
 
 from selectllm.errors import UsageError
@@ -145,6 +144,8 @@ def _match(queries: Rows, clusters: list[Rows], vectors: Vectors, rng: np.random
     Cluster by cluster, members go to the queries whose present members they resemble least, by a linear assignment
     over blocks of `BLOCK` queries. A cluster that is one short passes over one query, each a different one.
     """
+    from scipy.optimize import linear_sum_assignment  # a quarter of a second to import, which a warm run can save
+
     count = len(queries)
     short = [place for place, members in enumerate(clusters) if len(members) < count]
     passed_over = dict(zip(short, rng.permutation(count)[: len(short)], strict=True))

@@ -25,8 +25,6 @@ class Source:
 
 NO_OPTIONS, LATEST = ExportOptions(), Source()
 
-EXPORT_USAGE = "Usage: selectllm export [RUN] --to CHOICE [OPTIONS] PATH"
-
 RUN_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 NEXT = {

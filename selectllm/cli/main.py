@@ -2,50 +2,80 @@
 
 import io
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.argument import ArgumentCollection
 
 from selectllm import cancellation
-from selectllm.cli.annotations import annotations
-from selectllm.cli.artifacts import artifacts
-from selectllm.cli.compare import compare
-from selectllm.cli.doctor import doctor
-from selectllm.cli.evaluate import evaluate
-from selectllm.cli.explain import explain
-from selectllm.cli.export import EXPORT_USAGE, export
-from selectllm.cli.messages import usage_error
 from selectllm.cli.printing import printing
-from selectllm.cli.report import report
-from selectllm.cli.select import plan, select
-from selectllm.cli.tune import tune
-from selectllm.cli.unexpected import store_of, unexpected_error
 from selectllm.errors import SelectLLMError, UsageError
 from selectllm.text import sanitize
+
+if TYPE_CHECKING:
+    from cyclopts.argument import ArgumentCollection
+
+COMMANDS: Final = {
+    "select": ("select", "Choose the N instructions of a pool that are most worth annotating."),
+    "plan": ("select", "Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."),
+    "compare": ("compare", "Compare strategies on your own pool: does any of them beat random draws, and by how much?"),
+    "doctor": (
+        "doctor",
+        "Check whether a selector can do what a run will ask of it: server, model, context, answers, speed, "
+        "parallelism.",
+    ),
+    "evaluate": ("evaluate", "Evaluate tuned models by their answers, and the judges that compare them."),
+    "explain": (
+        "explain",
+        "Show a row's whole way through a run: its query, what the model answered, and why it was chosen or not.",
+    ),
+    "report": (
+        "report",
+        "Write the report of a run: one page of HTML with what was chosen, from what, and why. It needs no network.",
+    ),
+    "export": (
+        "export",
+        "Write the rows that a run chose for annotators, for a spreadsheet, for a hub or for a batch.",
+    ),
+    "annotations": (
+        "annotations",
+        "Read annotations, and say which chosen rows are answered, skipped, missing or in dispute.",
+    ),
+    "tune": (
+        "tune",
+        "Fine-tune a model on annotated rows, measure the loss of held-out answers before and after, and export it.",
+    ),
+    "artifacts": (
+        "artifacts",
+        "List the artifacts of a store, the newest of each kind first, with what each was made from.",
+    ),
+}
+"""The commands: the module of `selectllm.cli` that each is in, and how its help begins."""
+
+EXPORT_USAGE: Final = "Usage: selectllm export [RUN] --to CHOICE [OPTIONS] PATH"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 the run failed, 2 bad usage or bad input."""
-    return run_app(build_app(), arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_app(build_app(is_list=COMMANDS.keys().isdisjoint(words)), arguments)
 
 
-def build_app() -> App:
-    """The application with all its commands."""
+def build_app(*, is_list: bool = False) -> App:
+    """The application with all its commands, each of which is imported when it is called.
+
+    As a list of commands, which is all that `selectllm --help` shows, it imports none: it has only how they begin.
+    """
     app = new_app(
         "selectllm", "Picks, from a pool of instructions, the N that are most worth paying people to annotate."
     )
-    for command in (select, plan, compare, doctor, evaluate, explain, report):
-        app.command(command)
-    app.command(export, usage=EXPORT_USAGE)
-    app.command(annotations)
-    app.command(tune)
-    app.command(artifacts)
+    for name, (module, help) in COMMANDS.items():
+        usage = {"usage": EXPORT_USAGE} if name == "export" else {}
+        app.command(f"selectllm.cli.{module}:{name}", help=help if is_list else None, **usage)
     return app
 
 
@@ -55,10 +85,16 @@ def new_app(name: str, help: str | None = None) -> App:
         name=name,
         help=help,
         help_epilogue="Exit codes: 0 done, 1 the run failed, 2 bad usage or bad input.",
-        version=version("selectllm"),
+        version=_version,
         default_parameter=Parameter(negative=(), show_default=_shown_default),
         config=(_fill_from_file, _fill_from_environment),  # what is filled first counts
     )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("selectllm")
 
 
 def _shown_default(value: Any) -> str | None:
@@ -66,17 +102,20 @@ def _shown_default(value: Any) -> str | None:
     return None if value in (None, ()) or value is False else str(value)
 
 
-def _fill_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _fill_from_file(app: App, commands: tuple[str, ...], arguments: "ArgumentCollection") -> None:
     if any(argument.field_info.name == "config" and argument.tokens for argument in arguments):
         from selectllm.cli.config import fill
 
         fill(arguments)
 
 
-def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _fill_from_environment(app: App, commands: tuple[str, ...], arguments: "ArgumentCollection") -> None:
     # Only a run's settings have variables, and doctor reads those that it needs; `--help` gets by without.
     of_a_run = (("budget",), ("budgets",), ("questions",), ("both_orders",))
-    if any(argument.keys in of_a_run for argument in arguments):
+    if not any(argument.keys in of_a_run for argument in arguments):
+        return
+    is_named = any(name.upper().startswith("SELECTLLM_") for name in os.environ)
+    if is_named or os.path.lexists(".env"):  # reading variables takes as long to import as all other reading of options
         from selectllm.cli.environment import fill
 
         fill(arguments)
@@ -99,6 +138,8 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
     except SelectLLMError as error:
         return _fail(str(error), error.exit_code)
     except CycloptsError as error:
+        from selectllm.cli.messages import usage_error
+
         return _fail(f"{usage_error(error)}. See --help", UsageError.exit_code)
     except KeyboardInterrupt:
         return _fail("stopped. What was made and paid for is kept: run the same again to go on from here", 1)
@@ -106,6 +147,8 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
+        from selectllm.cli.unexpected import store_of, unexpected_error
+
         return _fail(unexpected_error(error, store_of(app, arguments)), 1)
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import Group, Parameter
 
 from selectllm.errors import RunError
-from selectllm.execution import Progress
-from selectllm.settings import RunSettings
+from selectllm.execution import Progress, no_progress
 from selectllm.text import escape_unprintable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+    from selectllm.settings import RunSettings
 
 OUTPUT: Final = Group("Output", sort_key=8)
 """The options of a command that say how its result is printed."""
@@ -68,7 +69,7 @@ def output_width() -> int:
 class Bars:
     """A bar for each step of a run: how far it is, the time that is left, and what the run has paid for so far."""
 
-    def __init__(self, bars: "RichProgress", settings: RunSettings | None) -> None:
+    def __init__(self, bars: "RichProgress", settings: "RunSettings | None") -> None:
         self._bars, self._settings = bars, settings
         self._tasks: dict[str, TaskID] = {}
         self._latest: TaskID | None = None
@@ -89,11 +90,14 @@ class Bars:
 
 
 @contextmanager
-def progress_bars(settings: RunSettings | None = None) -> Iterator[Progress]:
+def progress_bars(settings: "RunSettings | None" = None) -> Iterator[Progress]:
     """Show bars on stderr while a run works, when stderr is a terminal; nothing otherwise.
 
     With the run's settings, they also show what it has paid for.
     """
+    if not sys.stderr.isatty():  # FORCE_COLOR makes no terminal
+        yield no_progress
+        return
     from rich import progress
     from rich.console import Console
 
@@ -101,9 +105,6 @@ def progress_bars(settings: RunSettings | None = None) -> Iterator[Progress]:
         *(progress.TextColumn("{task.description:>12}"), progress.BarColumn(bar_width=20)),
         *(progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[spent]}")),
     )
-    is_terminal = sys.stderr.isatty()  # FORCE_COLOR makes no terminal
     console = Console(stderr=True)
-    with progress.Progress(
-        *columns, console=console, disable=not is_terminal, speed_estimate_period=SPEED_SECONDS
-    ) as bars:
+    with progress.Progress(*columns, console=console, speed_estimate_period=SPEED_SECONDS) as bars:
         yield Bars(bars, settings)

@@ -18,7 +18,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 Numbers = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -118,6 +117,8 @@ def _sums(count: int, blocks: Sequence[_Block], worths: Numbers) -> tuple[Number
 
 def threshold(rated: Ratings, budget: int) -> float:
     """The worth that as many rows as the budget are expected to exceed."""
+    from scipy.special import ndtr  # a sixth of a second to import, which a warm run can save
+
     low, high = -_FARTHEST, _FARTHEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -134,6 +135,8 @@ def chances_of_error(rated: Ratings, budget: int) -> Numbers:
     It is wrong to take a row that is not worth more than the threshold, and to leave one that is. All 0 where the
     budget takes every row.
     """
+    from scipy.special import ndtr
+
     if budget >= len(rated.ratings):
         return np.zeros(len(rated.ratings))
     is_worth: Numbers = ndtr((rated.ratings - threshold(rated, budget)) / rated.spreads)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -13,11 +13,9 @@ from selectllm.errors import StoreError
 from selectllm.llm.prices import list_prices_of, with_list_prices
 from selectllm.llm.usage import Usage
 from selectllm.paths import redact_url
+from selectllm.ranking.near_repeats import count_near_repeated_rows
 from selectllm.ranking.stats import agreement, constant_answer, merge, position_bias
-from selectllm.report.near_repeats import count_near_repeats
-from selectllm.report.notebook import Report, result_html
 from selectllm.report.output import write_folder
-from selectllm.report.page.build import build_page, check_page, write_page
 from selectllm.report.reasons import with_reasons
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
@@ -25,10 +23,16 @@ from selectllm.steps.context import Context
 from selectllm.store import Artifact, Store, versions
 from selectllm.store.runs import RunRecord, StepRecord, new_run_name, save_run
 
+if TYPE_CHECKING:
+    from selectllm.report.notebook import Report
+
 RANKING_COUNTS: Final = (
     *("ranked", "repaired", "reasked", "abstained", "split", "ties", "clipped", "pages"),
     *("prompt_tokens", "output_tokens", "errors_by_kind"),
 )
+
+APART: Final = ("near_duplicates", "near_repeats")
+"""Facts of a selection that stand elsewhere in the summary."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ class Result:
         has_reasons = "reasons" in self.summary["artifacts"]
         return with_reasons(self.table(), self.table("reasons")) if has_reasons else self.table()
 
-    def report(self, path: str | Path | None = None) -> Report:
+    def report(self, path: str | Path | None = None) -> "Report":
         """The run as one page of HTML, which is also written to a file where a path is given; a notebook shows it.
 
         Raises MissingDependency without the extra `report`, UsageError where the path is not one of a page.
         """
+        from selectllm.report.notebook import Report
+        from selectllm.report.page.build import build_page, check_page, write_page
+
         file = None if path is None else check_page(path)
         page = build_page(self.store, self.run)
         if file:
@@ -65,6 +72,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """What a notebook shows of a run: its first rows, why they were chosen, and where things lie."""
+        from selectllm.report.notebook import result_html
+
         places = {"Selection": self.path(), "Report": "result.report()"}
         try:
             return result_html(self.summary, self.chosen(), places)
@@ -128,11 +137,11 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
         "reasons": reasons and _reasons(reasons),
         "validation": {verdict.boundary: verdict.summary() for verdict in log.verdicts},
         "cost": _cost(settings, steps.values(), log.trial_usage, replies) if replies else None,
-        "selection": {name: value for name, value in selection.facts.items() if name != "near_duplicates"} | history,
+        "selection": {name: value for name, value in selection.facts.items() if name not in APART} | history,
         "target": steps["targets"].facts if "targets" in steps else None,
         "away_from": steps["too_near"].facts if "too_near" in steps else None,
         "strata": steps["strata"].facts if "strata" in steps else None,
-        "near_repeats": _near_repeats(chosen.table(context.store)),
+        "near_repeats": _near_repeats(chosen, context.store),
         "model": log.model and asdict(log.model),
         "criteria": judged and judged.manifest.settings.get("criteria"),
         "artifacts": {"quarantine": pool["quarantine"]}
@@ -148,9 +157,9 @@ def summarize(context: Context, steps: Mapping[str, StepRecord]) -> dict[str, An
     }
 
 
-def _near_repeats(selection: pa.Table) -> int:
-    rows = zip(selection["instruction"].to_pylist(), selection["input"].to_pylist(), strict=True)
-    return count_near_repeats(f"{instruction}\n{input or ''}" for instruction, input in rows)
+def _near_repeats(selection: StepResult, store: Store) -> int:
+    counted: int | None = selection.facts.get("near_repeats")  # which older selections do not have
+    return count_near_repeated_rows(selection.table(store)) if counted is None else counted
 
 
 def _embeddings(facts: Mapping[str, Any], settings: RunSettings) -> dict[str, int | str]:

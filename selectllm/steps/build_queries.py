@@ -156,7 +156,7 @@ def _input(context: Context, manifest: Manifest, kind: str) -> StepResult:
     if known is None:
         nothing: dict[str, Any] = {"made_from": {}, "inputs": {}, "settings": {}, "facts": {}, "versions": {}}
         known = Manifest(kind=kind, key=key, sha256=sha256, code_version=0, rows=0, bytes=0, created="", **nothing)
-    return StepResult(manifest=known.model_copy(update={"sha256": sha256}), cached=True)
+    return StepResult(manifest=known.model_copy(update={"sha256": sha256, "stamp": None}), cached=True)
 
 
 def _complete_queries(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:

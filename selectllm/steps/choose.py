@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from selectllm import quality, selection
 from selectllm.errors import StoreError
+from selectllm.ranking.near_repeats import count_near_repeated_rows
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.exclude import excluded_ids
@@ -85,7 +86,7 @@ def _chosen(context: Context, inputs: Mapping[str, StepResult]) -> StepResult:
         check_enough(strata_of(candidates, divided.table(store), divided.facts), divided.facts, settings.strategy)
     chosen = selection.choose(inputs["pool"].table(store), candidates, settings.budget, preferences.facts["strategy"])
     quality.check_selection(chosen, settings.budget)
-    return entry.save(chosen, facts)
+    return entry.save(chosen, facts | {"near_repeats": count_near_repeated_rows(chosen)})
 
 
 def _committed_before(context: Context, committed: Commit, result: StepResult) -> StepResult:

@@ -60,6 +60,7 @@ class Manifest(Origin):
     sha256: str
     versions: dict[str, str]
     created: str
+    stamp: str | None = None  # of a large file on a local disk: while the disk gives the same, nobody has written to it
 
     @property
     def artifact(self) -> Artifact:

@@ -26,6 +26,9 @@ from selectllm.store.tables import from_parquet, in_batches, to_parquet
 
 LAYOUT: Final = "v1"
 
+STAMPED_BYTES: Final = 1 << 20
+"""From this size on a file is not hashed as long as nobody has written to it; a smaller one is hashed in no time."""
+
 BUCKET_PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols of stores that hold objects in buckets, and know no folders."""
 
@@ -69,12 +72,18 @@ class Store:
         return manifest is not None and self.integrity_error(manifest) is None
 
     def integrity_error(self, manifest: Manifest) -> str | None:
-        """What is wrong with the file of an artifact, as the end of a sentence; None where it is as it was written."""
+        """What is wrong with the file of an artifact, as the end of a sentence; None where it is as it was written.
+
+        A large file on a local disk is known by its stamp, and hashed only where that is another: after it was copied,
+        or altered. What a failing disk has done to it shows when it is read.
+        """
         path = self._at(_table_name(manifest.artifact))
         try:
             with self._failures("read"):
                 if self.files.size(path) != manifest.bytes:
                     return "was cut short or added to since it was written"
+                if manifest.stamp is not None and manifest.stamp == self._stamp(path):
+                    return None
                 with self.files.open(path, "rb") as file:
                     is_same = hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
         except FileNotFoundError:
@@ -84,14 +93,17 @@ class Store:
     def read(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
         """The artifact's table; with the manifest that this process has just `verified`, its file is not hashed again.
 
-        Raises StoreError when it is not there, or is not what its manifest says.
+        A file that was verified by its stamp is hashed now. Raises StoreError when it is not there, or is not what its
+        manifest says.
         """
         manifest = verified or self.manifest(artifact)
         with suppress(FileNotFoundError):
             content = self.read_bytes(_table_name(artifact))
-            digest = verified.sha256 if verified else hashlib.sha256(content).hexdigest()
+            digest = verified.sha256 if verified and verified.stamp is None else hashlib.sha256(content).hexdigest()
             if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
                 return from_parquet(content)
+            if manifest and manifest.stamp is not None:  # the next run would trust the stamp again
+                self.remove_file(_manifest_name(artifact))
         raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def schema(self, artifact: Artifact) -> pa.Schema:
@@ -130,6 +142,8 @@ class Store:
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
         self.write_bytes(_table_name(artifact), content)
+        if self.is_local and len(content) >= STAMPED_BYTES:
+            manifest = manifest.model_copy(update={"stamp": self._stamp(self._at(_table_name(artifact)))})
         self.write_bytes(_manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
         return manifest
 
@@ -227,6 +241,11 @@ class Store:
             else:
                 self._make_folder(path)
                 self.files.pipe_file(path, content)
+
+    def _stamp(self, path: str) -> str:
+        """Which file lies at a local path, and when it was last written to or touched in any other way."""
+        status = os.stat(path)
+        return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
     def _make_folder(self, path: str) -> None:
         """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import chdtrc
 
 from selectllm.errors import ContractError
+from selectllm.ranking import aggregation
 from selectllm.ranking.aggregation import Consensus, borda, kendalls_w, position_bias_pvalue, position_bias_warning
 
 Ballots = tuple[list[str], list[list[str]]]
@@ -225,3 +227,9 @@ def test_a_bias_warning_appears_only_when_chance_is_unlikely() -> None:
     assert position_bias_warning(0.02) is None
     assert "p < 0.05" in (position_bias_warning(0.02, alpha=0.05) or "")
     assert "positions" in (position_bias_warning(0.0) or "")
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 13, 50])
+def test_the_chance_of_a_higher_statistic_is_that_of_scipy(freedom: int) -> None:
+    for statistic in (0.0, 1e-9, 0.5, 3.0, 20.0, 120.0, 900.0):
+        assert aggregation._chance_of_more(statistic, freedom) == pytest.approx(chdtrc(freedom, statistic), rel=1e-12)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from selectllm.ranking.calibration_set import FILE, Pair, deal, load_pairs
-from selectllm.report.near_repeats import count_near_repeats
+from selectllm.ranking.near_repeats import count_near_repeats
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = load_pairs()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from selectllm import RunSettings, select
+from selectllm.ranking.near_repeats import count_near_repeats
 from selectllm.report.format import counts
-from selectllm.report.near_repeats import count_near_repeats
 
 ENDINGS = ("a red ball", "two old friends", "the last train", "nothing at all", "her own shadow", "a quiet reply")
 SENTENCE = "Finish the story that begins like this: on a cold evening in March the clockmaker opened his door and saw"

@@ -133,3 +133,51 @@ def test_nothing_stored_is_a_pickle(tmp_path: Path) -> None:
             json.loads(path.read_text())
         else:
             assert path.read_bytes()[:4] == b"PAR1"
+
+
+LARGE = pa.table({"id": [f"{row:032x}" for row in range(100)]})
+
+
+@pytest.fixture
+def stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Manifest, Path]:
+    """A store with an artifact that counts as large, its manifest and its file."""
+    monkeypatch.setattr("selectllm.store.store.STAMPED_BYTES", 100)
+    store = Store(str(tmp_path))
+    origin = Origin(code_version=1, made_from={}, inputs={}, settings={})
+    manifest = store.write(TARGET, LARGE, origin, {})
+    assert store.manifest(TARGET) == manifest
+    return store, manifest, Path(store.path(TARGET))
+
+
+def test_a_large_file_that_nobody_has_written_to_is_not_hashed(
+    stamped: tuple[Store, Manifest, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manifest, _ = stamped
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it is hashed"))
+    assert store.integrity_error(manifest) is None
+
+
+def test_a_large_file_that_was_altered_is_found_out_and_one_put_back_is_hashed(
+    stamped: tuple[Store, Manifest, Path],
+) -> None:
+    store, manifest, path = stamped
+    content = path.read_bytes()
+    status = path.stat()
+    path.write_bytes(content[:-1] + b"\0")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # the clock of files may not have moved on yet
+    assert store.integrity_error(manifest) == "was altered since it was written"
+    path.write_bytes(content)
+    assert store.integrity_error(manifest) is None
+    assert store.read(TARGET, verified=manifest).equals(LARGE)
+
+
+def test_what_a_disk_has_done_to_a_large_file_shows_when_it_is_read_and_it_is_made_again(
+    stamped: tuple[Store, Manifest, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manifest, path = stamped
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    monkeypatch.setattr(store, "_stamp", lambda _: manifest.stamp)
+    assert store.integrity_error(manifest) is None
+    with pytest.raises(StoreError, match="damaged: run again"):
+        store.read(TARGET, verified=manifest)
+    assert store.manifest(TARGET) is None

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
 
+import pyarrow as pa
+
 from selectllm.text import words
 
 SHARE: Final = 0.5
@@ -11,6 +13,12 @@ SHARE: Final = 0.5
 
 WORDS: Final = 3  # in a row, that count as one thing that two texts share
 POSTINGS: Final = 20  # earlier texts that are looked up by a triple: a family of texts is known by its first members
+
+
+def count_near_repeated_rows(rows: pa.Table) -> int:
+    """How many rows of a POOL or a SELECTION nearly repeat an earlier one, by instruction and input."""
+    texts = zip(rows["instruction"].to_pylist(), rows["input"].to_pylist(), strict=True)
+    return count_near_repeats(f"{instruction}\n{input or ''}" for instruction, input in texts)
 
 
 def count_near_repeats(texts: Iterable[str]) -> int:
