@@ -58,7 +58,7 @@ Options of a run that are left out come from the file of `--config`, then from t
 def reference() -> str:
     """The whole page."""
     library = build_app()
-    sections = [_section(library, "selectllm", [])]
+    sections = [_section(build_app(is_list=True), "selectllm", [])]
     sections += [_section(library, " ".join(["selectllm", *command]), command) for command in COMMANDS]
     sections.append(_section(selection_app(select_instructions), "python -m flows.selection", []))
     sections.append(_section(comparison_app(compare_selections), "python -m flows.comparison", []))
