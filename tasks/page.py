@@ -13,7 +13,8 @@ from selectllm.evaluation.page.mt_bench import mt_bench_sheet
 from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.quality import Verdict
 from selectllm.quality.verdicts import verdict_markdown
-from selectllm.report.format import markdown, shown_rows
+from selectllm.report.chosen_rows import shown_rows
+from selectllm.report.format import markdown
 from selectllm.report.result import Result
 from selectllm.tuning.text import format_tuning
 

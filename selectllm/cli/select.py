@@ -59,7 +59,7 @@ def plan(
     """Show what a run would do and take: rows, queries, rounds, calls and tokens. Calls no model."""
     from selectllm.cli.saved import check_target, save_settings
     from selectllm.plan import plan_run
-    from selectllm.report.format import format_plan
+    from selectllm.report.format_plan import format_plan
 
     if save is not None:
         check_target(save, overwrite=overwrite)

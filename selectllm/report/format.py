@@ -1,22 +1,17 @@
-"""Says in words what a run would do, did and chose; no text of a pool reaches a terminal or a page as it is."""
+"""Says in words what a run did; no text of a pool reaches a terminal or a page as it is."""
 
 import html
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-import pyarrow as pa
 from rich.console import JustifyMethod
 
 from selectllm.ranking.aggregation import position_bias_warning
 from selectllm.ranking.thinking import name_of
+from selectllm.report.chosen_rows import REASON_WIDTH, SHOWN, shown_rows
 from selectllm.report.finished import FinishedRun
 from selectllm.report.plain_table import plain_table
-from selectllm.report.spent import money
-from selectllm.text import escape_unprintable, fit_line
-
-SHOWN: Final = 20
-"""Rows of a selection that are shown; the file has them all."""
+from selectllm.text import fit_line
 
 CRITERIA_WIDTH: Final = 300
 """Characters of the criteria that a page shows; the summary has them all."""
@@ -65,58 +60,13 @@ def _of_ranking(ranking: dict[str, Any]) -> str | None:
     return position_bias_warning(ranking["position_bias_pvalue"])
 
 
-_SHOWN_COLUMNS: Final = ["order", "instruction", "picked_by", "query_id", "rank", "round", "score", "reason"]
-
-_REASONS: Final = {
-    "random": "drawn at random",
-    "length": "by length",
-    "cluster": "drawn from its cluster",
-    "distance": "far from rows chosen before",
-    "cover": "stands for many rows",
-    "ball": "many rows lie around it",
-    "novelty": "novel beside rows chosen before",
-    "wording": "by its wording",
-}
-"""What the reasons of our strategies without a model mean."""
-
-REASON_WIDTH: Final = 400
-"""Columns of a row's reasons on a page: how it was chosen, and all that a model says of it."""
-
-
-def reason_text(row: Mapping[str, Any]) -> str:
-    """Why a row of a selection was chosen."""
-    reason = fit_line(row["picked_by"], 40)  # another package's strategy may give any
-    if row["query_id"] is None:
-        return _REASONS.get(reason, reason)
-    if reason == "rating":
-        rank = "" if row["rank"] is None else f", ranked {row['rank']} in query {row['query_id']}"
-        return f"rated {row['score']:+.2f}{rank}"
-    decided_by = {"rank": "", "tournament": f", tournament round {row['round']}", "score": ", by score"}
-    return f"ranked {row['rank']} in query {row['query_id']}{decided_by.get(reason, f', by {reason}')}"
-
-
-def shown_rows(selection: pa.Table, width: int = 120, why_width: int = REASON_WIDTH) -> list[dict[str, Any]]:
-    """The first rows of a selection: order, why, instruction; a model's own reason stands before how it was chosen."""
-    columns = [name for name in _SHOWN_COLUMNS if name in selection.column_names]  # not all have a score, or reasons
-    rows = selection.slice(0, SHOWN).select(columns).to_pylist()
-    return [
-        {"order": row["order"], "why": _why(row, why_width), "instruction": fit_line(row["instruction"], width)}
-        for row in rows
-    ]
-
-
-def _why(row: Mapping[str, Any], width: int) -> str:
-    reason = row.get("reason")
-    return fit_line(f"{reason} ({reason_text(row)})", width) if reason else reason_text(row)
-
-
 def counts(summary: dict[str, Any]) -> list[str]:
     """The run in a few sentences."""
     pool, selected = summary["pool"], summary["selection"]["selected"]
-    sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({_read(pool)}{_excluded(summary['selection'])})."]
+    sentences = [f"Chose {selected:,} of {pool['kept']:,} rows ({rows_read(pool)}{excluded(summary['selection'])})."]
     sentences += _of_aim(summary) + _of_spread(summary["selection"])
     if "given" in (summary.get("embeddings") or {}):  # which records of older runs may not have
-        sentences.append(f"Vectors were given: {_given(summary['embeddings'])}.")
+        sentences.append(f"Vectors were given: {given_vectors(summary['embeddings'])}.")
     if near_repeats := summary.get("near_repeats"):  # which records of older runs do not have
         sentences.append(
             f"{near_repeats:,} of the chosen rows nearly repeat another: they share at least half of their wording."
@@ -287,129 +237,16 @@ def safe_markdown(text: str) -> str:
     return html.escape(text).translate({ord(mark): f"&#{ord(mark)};" for mark in MARKDOWN})
 
 
-def format_plan(plan: dict[str, Any]) -> str:
-    """A plan, as plain text."""
-    pool, queries, ranking, by_row = (plan[name] for name in ("pool", "queries", "ranking", "row_ratings"))
-    lines = [f"Pool       {pool['kept']:,} rows to choose from ({_read(pool)})"]
-    if ranking:
-        lines.append(f"Queries    {queries['count']:,} of up to {queries['size']} rows, {queries['composition']}")
-        lines += _ranking_plan(ranking) + _calls_plan(ranking, plan)
-    elif by_row:
-        lines.append(f"Strategy   {plan['strategy']}: {by_row['calls']:,} calls, {_by_row(by_row)}")
-        lines += _calls_plan(by_row, plan)
-    elif plan["model"]:
-        lines.append(f"Strategy   {plan['strategy']}: it does not say how much it asks")
-    else:
-        lines.append(f"Strategy   {plan['strategy']}: no model is asked")
-    if plan["batches"]:
-        lines.append(
-            f"Batches    at most {plan['batches']:,} one after the other, each within 24 hours, unless answers have to "
-            "be asked for again; prices are halved"
-        )
-    if plan["embeddings"]:
-        lines.append(f"Vectors    given: {_given(plan['embeddings'])}. No row is embedded")
-    lines += _aim_plan(plan)
-    lines.append(f"Selection  {plan['selection']['budget']:,} rows{_excluded(plan['selection'])}. No model was called")
-    if plan["prompt"]:
-        lines += _prompt(plan["prompt"])
-    return "\n".join(lines)
-
-
-def _given(embeddings: Mapping[str, Any]) -> str:
-    """Where given vectors come from, and how long they are."""
-    return f"{fit_line(embeddings['given'], REASON_WIDTH)}, {embeddings['dimension']:,} numbers each"
-
-
-def _aim_plan(plan: Mapping[str, Any]) -> list[str]:
-    """What is known of the run's aim without embeddings."""
-    lines = [f"Quotas     {line}" for line in of_strata(plan["strata"])]
-    if target := plan["target"]:
-        lines.append(
-            f"Target     a shortlist of at most {target['shortlisted']:,} rows, near to {target['examples']:,} "
-            "examples: only embeddings tell which"
-        )
-    if away := plan["away_from"]:
-        lines.append(
-            f"Tests      {away['in_tests']:,} rows stand in {away['test_rows']:,} rows of test sets: only embeddings "
-            "tell which others are too near to one"
-        )
-    return lines
-
-
-def _prompt(prompt: dict[str, Any]) -> list[str]:
-    """A question as it is sent; marks that could move a terminal are written as JSON's escapes."""
-    if prompt["messages"] is None or prompt["rows"] == 1:
-        about = "about the first row of the pool"
-    else:
-        about = f"about the first {prompt['rows']:,} rows of the pool: only embeddings tell which rows share a query"
-    lines = [f"Prompt     one question of the run, {about}"]
-    if prompt["messages"] is None:
-        lines += ["", "[text, to be continued by one token]", prompt["continued"]]
-    for message in prompt["messages"] or ():
-        lines += ["", f"[message of the role {message['role']}]", message["content"]]
-    if prompt["schema"]:
-        lines += ["", "[schema of the answer]", json.dumps(prompt["schema"])]
-    lines += [
-        "",
-        "[options]",
-        f"at most {prompt['max_tokens']:,} token(s) of answer, temperature {prompt['temperature']:g}, "
-        f"seed {prompt['seed']}, thinking {prompt['think']}",
-    ]
-    return [escape_unprintable(line) for line in lines]
-
-
-def _by_row(asked: dict[str, Any]) -> str:
-    """What a strategy asks about each row, and how."""
-    names, how = asked["dimensions"], f" ({asked['mode']})" if asked["mode"] == "pointwise" else ""
-    return f"{len(names)} for each row that may be chosen: {', '.join(names)}{how}"
-
-
-def _ranking_plan(ranking: dict[str, Any]) -> list[str]:
-    if ranking["mode"] == "pointwise":
-        return [f"Ranking    {ranking['calls']:,} calls, one for each row (pointwise)"]
-    more = "" if ranking["pages"] == 1 else ": the budget needs more than the first page"
-    return [
-        f"Ranking    {ranking['ranking_calls']:,} calls, {ranking['pages']} page(s) of depth {ranking['depth']}{more}",
-        f"Looks      at most {ranking['look_calls']:,} calls about rows near the cut"
-        if ranking["look_calls"]
-        else f"Tournament {ranking['tournament_calls']:,} calls in {ranking['rounds']} round(s)",
-    ]
-
-
-def _calls_plan(asked: dict[str, Any], plan: dict[str, Any]) -> list[str]:
-    """What all questions of a run take together."""
-    reasons, cost, list_prices_of = plan["reasons"], plan["cost"], plan["list_prices_of"]
-    lines = [f"Reasons    {reasons['calls']:,} calls, one for each chosen row"] if reasons else []
-    calls, read, written = (
-        asked[name] + (reasons[name] if reasons else 0) for name in ("calls", "prompt_tokens", "output_tokens")
-    )
-    price = "" if cost is None else f", at most {money(cost)} {_by_prices(list_prices_of)}"
-    return [
-        *lines,
-        f"Calls      at most {calls:,} unless answers have to be asked for again",
-        f"Tokens     about {read:,} read, at most {written:,} written (estimated at four bytes a token){price}",
-        *_longest(asked["longest"]),
-    ]
-
-
-def _by_prices(list_prices_of: str | None) -> str:
-    if list_prices_of is None:
-        return "by the prices given"
-    return f"USD by list prices of {list_prices_of}, which may have changed: give yours by --price-in and --price-out"
-
-
-def _longest(longest: dict[str, Any]) -> list[str]:
-    question = f"Longest    a question of about {longest['prompt_tokens']:,} tokens"
-    if longest["seconds"] is None:
-        return [f"{question} (how long it takes: see `selectllm doctor`)"]
-    speed = f"{longest['tokens_read_per_second']:,.0f} tokens read a second, as in earlier replies"
-    warning = [f"           NOTE: {longest['warning']}"] if longest["warning"] else []
-    return [f"{question}: about {longest['seconds']:,.0f} s ({speed})", *warning]
-
-
-def _read(pool: dict[str, int]) -> str:
+def rows_read(pool: Mapping[str, int]) -> str:
+    """How many rows were read, and what became of those that are not in the pool."""
     return f"{pool['rows_read']:,} read, {pool['quarantined']:,} quarantined, {pool['duplicates']:,} repeated"
 
 
-def _excluded(selection: dict[str, Any]) -> str:
+def excluded(selection: Mapping[str, Any]) -> str:
+    """How many rows were excluded, where any were."""
     return f", {selection['excluded']:,} excluded" if selection["excluded"] else ""
+
+
+def given_vectors(embeddings: Mapping[str, Any]) -> str:
+    """Where given vectors come from, and how long they are."""
+    return f"{fit_line(embeddings['given'], REASON_WIDTH)}, {embeddings['dimension']:,} numbers each"

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from selectllm.report.format import counts, notes, of_strata, shown_rows
+from selectllm.report.chosen_rows import shown_rows
+from selectllm.report.format import counts, notes, of_strata
 from selectllm.report.page.texts import visible
 
 ROWS: Final = 10

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selectllm.cli.printing import print_json
-from selectllm.report.format import notes, reason_text, shown_rows
+from selectllm.report.chosen_rows import reason_text, shown_rows
+from selectllm.report.format import notes
 from selectllm.report.plain_table import plain_table
 from selectllm.text import fit_line
 

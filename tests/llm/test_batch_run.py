@@ -10,7 +10,7 @@ from selectllm import select
 from selectllm.errors import CostExceeded, SelectorUnavailable
 from selectllm.llm.context_guard import warn_once
 from selectllm.plan import plan_run
-from selectllm.report.format import format_plan
+from selectllm.report.format_plan import format_plan
 from selectllm.settings import RunSettings
 from tests.llm.batch_server import BatchServer, Line
 from tests.llm.openai_server import RankingServer, serve

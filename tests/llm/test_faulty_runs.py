@@ -13,7 +13,7 @@ from selectllm import plan_run, select
 from selectllm.errors import ModelChanged, ModelError, SelectorUnavailable, TooManyAbstained
 from selectllm.llm import backoff, hosts
 from selectllm.ranking.lists import ATTEMPTS
-from selectllm.report.format import format_plan
+from selectllm.report.format_plan import format_plan
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.testing.faulty_ollama import FaultyOllama

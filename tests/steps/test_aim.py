@@ -17,7 +17,8 @@ from selectllm.embedding.vector_cache import matrix
 from selectllm.errors import PoolError, UsageError
 from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
-from selectllm.report.format import format_plan, format_selection
+from selectllm.report.format import format_selection
+from selectllm.report.format_plan import format_plan
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact

@@ -15,7 +15,8 @@ import pytest
 from deployments.steps import ROOT
 from selectllm import RunSettings, plan_run, select
 from selectllm.errors import PoolError, UsageError
-from selectllm.report.format import counts, format_plan
+from selectllm.report.format import counts
+from selectllm.report.format_plan import format_plan
 from selectllm.steps.given_vectors import given_vectors
 from selectllm.store import Store
 

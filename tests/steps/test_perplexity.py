@@ -16,7 +16,8 @@ from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
 from selectllm.llm import likelihood
 from selectllm.llm.likelihood import LikelihoodModel, open_likelihood
-from selectllm.report.format import counts, format_plan
+from selectllm.report.format import counts
+from selectllm.report.format_plan import format_plan
 from selectllm.schemas import LIKELIHOODS
 from selectllm.settings import RunSettings
 from selectllm.steps import measure_likelihoods

@@ -26,7 +26,9 @@ from selectllm.errors import (
 from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
 from selectllm.llm.model import Reply, Request
-from selectllm.report.format import counts, format_plan, format_selection, markdown, shown_rows
+from selectllm.report.chosen_rows import shown_rows
+from selectllm.report.format import counts, format_selection, markdown
+from selectllm.report.format_plan import format_plan
 from selectllm.report.result import Result
 from selectllm.schemas import REASONS
 from selectllm.settings import RunSettings

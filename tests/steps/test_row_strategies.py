@@ -16,7 +16,8 @@ from selectllm.errors import ContentRefused, CostExceeded, TooFewRanked, TooMany
 from selectllm.explain.explain import explain
 from selectllm.explain.render import render_explanation
 from selectllm.llm.model import Reply, Request
-from selectllm.report.format import counts, format_plan, format_selection, markdown
+from selectllm.report.format import counts, format_selection, markdown
+from selectllm.report.format_plan import format_plan
 from selectllm.schemas import ROW_RATINGS
 from selectllm.settings import RunSettings
 from selectllm.store.inventory import scan

@@ -14,7 +14,7 @@ from selectllm.cli.printing import progress_bars
 from selectllm.execution import no_progress, note_spent
 from selectllm.llm.model import Request
 from selectllm.llm.prices import LOOKED_UP
-from selectllm.report.format import format_plan
+from selectllm.report.format_plan import format_plan
 from selectllm.report.spent import spent_text
 from selectllm.settings import RunSettings
 from tests.conftest import FakeModel, by_id

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.report.format import reason_text
+from selectllm.report.chosen_rows import reason_text
 from selectllm.report.page.packed import pack_largest
 from selectllm.report.page.pool_facts import PoolFacts
 from selectllm.report.page.source import RunSource
