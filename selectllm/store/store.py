@@ -5,6 +5,7 @@ file is. Everything is written under a temporary name, made durable, then rename
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.locks import Lease, try_kernel_lock
-from selectllm.store.tables import from_parquet, in_batches, to_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, to_parquet
 
 LAYOUT: Final = "v1"
 
@@ -87,11 +88,13 @@ class Store:
         Raises StoreError when it is not there, or is not what its manifest says.
         """
         manifest = verified or self.manifest(artifact)
-        with suppress(FileNotFoundError):
-            content = self.read_bytes(_table_name(artifact))
-            digest = verified.sha256 if verified else hashlib.sha256(content).hexdigest()
-            if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
-                return from_parquet(content)
+        with suppress(FileNotFoundError), self._failures("read"), self._open(_table_name(artifact)) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = verified.sha256 if verified else hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            if manifest and (size, digest) == (manifest.bytes, manifest.sha256):
+                return from_parquet_file(file)
         raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def schema(self, artifact: Artifact) -> pa.Schema:
@@ -227,6 +230,10 @@ class Store:
             else:
                 self._make_folder(path)
                 self.files.pipe_file(path, content)
+
+    def _open(self, name: str) -> io.BufferedReader | io.BytesIO:
+        """A file under the root, to be read from anywhere in it; a remote one is fetched at once, and not in parts."""
+        return Path(self._at(name)).open("rb") if self.is_local else io.BytesIO(self.read_bytes(name))
 
     def _make_folder(self, path: str) -> None:
         """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""
