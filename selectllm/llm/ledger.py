@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ class Entry:
 
     def line(self) -> bytes:
         """The entry, kept now, as one line of JSON."""
-        fields = asdict(self) | {"at": time.time_ns()}
+        fields = vars(self) | {"at": time.time_ns(), "reply": vars(self.reply)}
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
