@@ -113,9 +113,10 @@ class Store:
         with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
             yield from in_batches(file, columns)
 
-    def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a file under the root, one after the other; raises as `read_bytes` does."""
-        with self._failures("read"), self.files.open(self._at(name), "rb") as file:
+    def lines(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """The lines of a file under the root, one after the other, from its byte `start` on; raises as `read_bytes`."""
+        with self._failures("read"), self._open(name) as file:
+            file.seek(start)
             yield from file
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
@@ -213,13 +214,18 @@ class Store:
         if self.is_local:
             remove_stale_temp_files(Path(self.root, LAYOUT).rglob(temporary_pattern()))
 
-    def read_bytes(self, name: str, start: int = 0) -> bytes:
-        """The content of a file under the root, from its byte `start` on.
+    def read_bytes(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        """The content of a file under the root, from its byte `start` on, or `size` bytes of it.
 
         Raises FileNotFoundError when there is none, StoreError when it cannot be read.
         """
         with self._failures("read"):
-            return bytes(self.files.cat_file(self._at(name), start=start or None))
+            if self.is_local:
+                with Path(self._at(name)).open("rb") as file:
+                    file.seek(start)
+                    return file.read(size)
+            end = None if size is None else start + size
+            return bytes(self.files.cat_file(self._at(name), start=start or None, end=end))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Put a file under the root, durably, whole or not at all."""
