@@ -68,7 +68,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     target = _target(settings, kept - len(excluded)) if aim.target else None
     planned, reasons, cost = None, None, None
     if "model" in strategy.needs:
-        candidates = tuple(shown_candidates(rows.table, settings)[0].values())
+        candidates = tuple(shown_candidates(rows.table, settings).values())
         barred = frozenset(id for id, _ in excluded)
         if target:  # of a shortlist none is excluded
             candidates, barred = _shortlist(settings, candidates, target["shortlisted"]), frozenset()

@@ -122,15 +122,21 @@ def fit_centroids(vectors: Vectors, count: int, seed: int) -> Vectors:
     if len(vectors) > FIT_ROWS:
         chosen = np.random.default_rng(seed).choice(len(vectors), FIT_ROWS, replace=False)
         vectors = vectors[np.sort(chosen)]
-    distinct = np.unique(vectors, axis=0)
-    if (
-        len(np.unique(distinct.round(DIGITS), axis=0)) < count
-    ):  # K-means cannot place more centroids than there are points
+    if not _has_distinct(vectors, count):  # K-means cannot place more centroids than there are points
+        distinct = np.unique(vectors, axis=0)
         return distinct[np.arange(count) % len(distinct)]
     # With several threads sums are added in another order on every run: the last bits differ, and a tie may turn.
     with threadpool_limits(1):
         found: Vectors = KMeans(n_clusters=count, random_state=seed, n_init="auto").fit(vectors).cluster_centers_
     return found
+
+
+def _has_distinct(vectors: Vectors, count: int) -> bool:
+    """Whether so many vectors differ by more than their last bits; the first thousands nearly always show it."""
+    some = vectors[: 100 * count]
+    if len(np.unique(some.round(DIGITS), axis=0)) >= count:
+        return True
+    return len(np.unique(vectors.round(DIGITS), axis=0)) >= count
 
 
 def _fill(queries: Rows, groups: list[Rows]) -> None:
@@ -150,17 +156,19 @@ def _match(queries: Rows, clusters: list[Rows], vectors: Vectors, rng: np.random
     short = [place for place, members in enumerate(clusters) if len(members) < count]
     passed_over = dict(zip(short, rng.permutation(count)[: len(short)], strict=True))
     sums = np.zeros((count, vectors.shape[1]), dtype=np.float32)
-    for place, members in enumerate(clusters):
-        takers = rng.permutation(count)
-        if place in passed_over:
-            takers = takers[takers != passed_over[place]]
-        members = rng.permutation(members)
-        for start in range(0, len(members), BLOCK):
-            block_takers, block = takers[start : start + BLOCK], members[start : start + BLOCK]
-            likeness = sums[block_takers] @ vectors[block].T
-            chosen, given = linear_sum_assignment(likeness)
-            queries[block_takers[chosen], place] = block[given]
-            sums[block_takers[chosen]] += vectors[block[given]]
+    # Products of such small blocks take far longer with several threads, which mostly wait for each other.
+    with threadpool_limits(1):
+        for place, members in enumerate(clusters):
+            takers = rng.permutation(count)
+            if place in passed_over:
+                takers = takers[takers != passed_over[place]]
+            members = rng.permutation(members)
+            for start in range(0, len(members), BLOCK):
+                block_takers, block = takers[start : start + BLOCK], members[start : start + BLOCK]
+                likeness = sums[block_takers] @ vectors[block].T
+                chosen, given = linear_sum_assignment(likeness)
+                queries[block_takers[chosen], place] = block[given]
+                sums[block_takers[chosen]] += vectors[block[given]]
 
 
 def _bisect(vectors: Vectors, rows: Rows, count: int, rng: np.random.Generator) -> list[Rows]:

@@ -11,10 +11,10 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from selectllm.errors import ModelChanged, StoreError
 from selectllm.llm.model import ModelInfo, Reply, Request
@@ -41,7 +41,7 @@ class Entry:
 
     def line(self) -> bytes:
         """The entry, kept now, as one line of JSON."""
-        fields = asdict(self) | {"at": time.time_ns()}
+        fields = vars(self) | {"at": time.time_ns(), "reply": vars(self.reply)}
         return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
@@ -78,9 +78,22 @@ class Retraction:
         except (ValueError, TypeError, KeyError):
             return None
 
-    def holds_for(self, entry: Entry) -> bool:
-        """Whether an entry of one of the keys was kept in that time."""
-        return self.since <= entry.at <= self.at
+    def holds_for(self, at: int) -> bool:
+        """Whether an entry of one of the keys that was kept then was kept in that time."""
+        return self.since <= at <= self.at
+
+
+class _Place(NamedTuple):
+    """Where an entry stands: its file, and its bytes there. On a local disk it is read again when it is asked for.
+
+    Elsewhere that would take a request for each reply, so the line is kept.
+    """
+
+    at: int
+    name: str
+    start: int
+    size: int
+    line: bytes = b""
 
 
 class Ledger:
@@ -100,7 +113,7 @@ class Ledger:
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._read: dict[str, int] = {}  # how much of each file has been read
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, _Place] = {}  # by key
         self._last_end = 0  # when the last run ended that left questions without a usable answer
         self._retracted: dict[str, list[Retraction]] = {}  # by key
         self._refresh()
@@ -111,8 +124,9 @@ class Ledger:
         self._refresh()
 
     def get(self, key: str) -> Entry | None:
-        """The reply that was given to this question, if one was."""
-        return self._entries.get(key)
+        """The reply that was given to this question, if one was. Raises StoreError when its file is gone."""
+        place = self._entries.get(key)
+        return self._entry(place) if place else None
 
     def may_ask_again(self, entry: Entry) -> bool:
         """Whether a run that has ended got this reply: if it cannot be used, its question may be asked once more.
@@ -124,7 +138,8 @@ class Ledger:
 
     def latest_replies(self) -> list[Reply]:
         """Some of the replies that there are, the last ones read."""
-        return [entry.reply for entry in islice(reversed(self._entries.values()), LATEST)]
+        places = islice(reversed(self._entries.values()), LATEST)
+        return [entry.reply for place in places if (entry := self._entry(place))]
 
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
@@ -148,7 +163,7 @@ class Ledger:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await durable
-        counted = self._entries.get(entry.key)
+        counted = self.get(entry.key)
         if counted is None:
             raise ModelChanged(f"{info.name} is another model by now, as another run has found")
         return counted
@@ -159,8 +174,7 @@ class Ledger:
         Raises StoreError when that cannot be written.
         """
         await self.close()
-        await asyncio.to_thread(self._append, [Retraction(tuple(keys), since)])
-        await asyncio.to_thread(self._refresh)
+        await asyncio.to_thread(self._append_and_refresh, [Retraction(tuple(keys), since)])
 
     async def close(self) -> None:
         """Make durable what has arrived, also when whatever waited for it was cancelled."""
@@ -171,8 +185,7 @@ class Ledger:
         while self._waiting:
             group, self._waiting = self._waiting, []
             try:
-                await asyncio.to_thread(self._append, [entry for entry, _ in group])
-                await asyncio.to_thread(self._refresh)
+                await asyncio.to_thread(self._append_and_refresh, [entry for entry, _ in group])
                 failure = None
             except Exception as error:  # whatever it is, whatever waits must get it
                 failure = error
@@ -181,6 +194,10 @@ class Ledger:
                     durable.set_exception(failure)
                 else:
                     durable.set_result(None)
+
+    def _append_and_refresh(self, entries: Sequence[Entry | Retraction]) -> None:
+        self._append(entries)
+        self._refresh()
 
     def _append(self, entries: Sequence[Entry | Retraction]) -> None:
         name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
@@ -211,35 +228,43 @@ class Ledger:
     def _refresh(self) -> None:
         """Read what any writer has added since the last look; of two replies to one question the earlier counts."""
         # On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
-        for name in self._store.list(self._folder):
-            if name in self._read and not self._store.is_local:
-                continue
+        for name, size in sorted(self._store.sizes(self._folder).items()):
+            name = f"{self._folder}/{name}"
             done = self._read.get(name, 0)
-            content = self._store.read_bytes(name, done)
-            whole = content[: content.rfind(b"\n") + 1]
-            if Entry.parse(content[len(whole) :]):  # the disk was full before the line's end, but after the reply's
-                whole = content
-            self._read[name] = done + len(whole)
-            for line in whole.splitlines():
-                if retraction := Retraction.parse(line):
+            if size <= done or (done and not self._store.is_local):
+                continue
+            for line in self._store.lines(name, done):
+                entry = Entry.parse(line)
+                if not entry and not line.endswith(b"\n"):  # torn, or still being written
+                    break  # unlike a reply that is whole but for its line's end: the disk was full just then
+                place = _Place(entry.at if entry else 0, name, done, len(line), b"" if self._store.is_local else line)
+                done += len(line)
+                if entry:
+                    self._count(entry.key, place)
+                elif retraction := Retraction.parse(line):
                     self._drop(retraction)
-                elif entry := Entry.parse(line):
-                    self._count(entry)
                 else:
                     self._last_end = max(self._last_end, _end(line))
+            self._read[name] = done
 
-    def _count(self, entry: Entry) -> None:
-        if any(retraction.holds_for(entry) for retraction in self._retracted.get(entry.key, ())):
+    def _entry(self, place: _Place) -> Entry | None:
+        try:
+            return Entry.parse(place.line or self._store.read_bytes(place.name, place.start, place.size))
+        except FileNotFoundError:
+            raise StoreError(f"{self._store.address(place.name)} is gone while a run uses it: run again") from None
+
+    def _count(self, key: str, place: _Place) -> None:
+        if any(retraction.holds_for(place.at) for retraction in self._retracted.get(key, ())):
             return
-        earlier = self._entries.get(entry.key)
-        if earlier is None or entry.at < earlier.at:
-            self._entries[entry.key] = entry
+        earlier = self._entries.get(key)
+        if earlier is None or place.at < earlier.at:
+            self._entries[key] = place
 
     def _drop(self, retraction: Retraction) -> None:
         for key in retraction.keys:
             self._retracted.setdefault(key, []).append(retraction)
-            entry = self._entries.get(key)
-            if entry and retraction.holds_for(entry):
+            place = self._entries.get(key)
+            if place and retraction.holds_for(place.at):
                 del self._entries[key]
 
 

@@ -3,7 +3,7 @@
 Pointwise, for models too small to read a list, each candidate is a question, and a query is ranked by the scores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selectllm.ranking.lists import gather_or_raise
@@ -53,20 +53,24 @@ class Ranks:
         return Ranks(self.ranks + other.ranks, self.passes + other.passes)
 
 
-async def rank_queries(queries: Sequence[Query], depth: int, ranker: Ranker) -> Ranks:
-    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing."""
-    pending = iter(queries)
+async def rank_queries(queries: Iterable[Query], depth: int, ranker: Ranker) -> Ranks:
+    """Rank the best `depth` candidates of each query; a query without a usable answer contributes nothing.
+
+    A query is taken from the iterable when it is asked about, and let go when it is ranked.
+    """
+    pending = enumerate(queries)
     ranks: dict[int, Ranks] = {}
 
     async def work() -> None:
-        for query in pending:
-            ranks[query.query_id] = await _rank_query(query, depth, ranker)
+        for place, query in pending:
+            ranks[place] = await _rank_query(query, depth, ranker)
 
     # A few queries are begun at a time: a million must not become as many waiting coroutines.
-    await gather_or_raise(work() for _ in range(min(ranker.window, len(queries))))
+    await gather_or_raise(work() for _ in range(ranker.window))
+    in_order = [ranks[place] for place in sorted(ranks)]
     return Ranks(
-        [rank for query in queries for rank in ranks[query.query_id].ranks],
-        [rank for query in queries for rank in ranks[query.query_id].passes],
+        [rank for query_ranks in in_order for rank in query_ranks.ranks],
+        [rank for query_ranks in in_order for rank in query_ranks.passes],
     )
 
 

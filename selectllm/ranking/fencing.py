@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: `json.dumps` makes one for every value
 _MARKS = re.compile(r"<(?=[|/!A-Za-z_<｜])|\[(?=/?[A-Z_]{2,}\])|[\x85\u2028\u2029]")
 
 
@@ -14,4 +15,4 @@ def fenced(value: Any) -> str:
     some readers break lines at more than a newline: their first character is written as JSON's escape, which means the
     same.
     """
-    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", _as_json(value))

@@ -57,7 +57,7 @@ def give_reasons(context: Context) -> StepResult:
     entry = CacheEntry(store, "reasons", CODE_VERSION, {"selection": selection}, decisive, _is_complete)
     if result := entry.load():
         return result
-    candidates, _ = shown_candidates(selection.table(store), settings)
+    candidates = shown_candidates(selection.table(store), settings)
     questions = [ReasonQuestion(candidate, settings.seed, model.think, criteria) for candidate in candidates.values()]
     asking, stopped, ledger = Asking(), "", Ledger(store, model)
     if unanswered := [question for question in questions if ledger.get(question.request().key(model)) is None]:
@@ -92,8 +92,9 @@ def _longest(
     """The longest request of the whole run: a server that loads a model for a context would load it anew for less."""
     pool = context.log.result("pool")
     assert pool is not None
-    candidates, _ = shown_candidates(pool.table(context.store), context.settings)
-    ranking = longest_request(candidates.values(), context.settings, model.mode, model.think, criteria)
+    candidates = shown_candidates(pool.table(context.store), context.settings)
+    longest = candidates.longest(context.settings.queries.size)
+    ranking = longest_request(longest, context.settings, model.mode, model.think, criteria)
     requests = [question.request() for question in questions]
     return LongestRequest(
         max(ranking.prompt_bytes, *(len(request.text.encode()) for request in requests)),

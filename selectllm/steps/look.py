@@ -16,9 +16,9 @@ from selectllm.execution import run_coroutine
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Mode, ModelInfo
+from selectllm.ranking.candidates import Candidates
 from selectllm.ranking.lists import Outcome, gather_or_raise
 from selectllm.ranking.looks import deal, questions_by_round, rows_in_doubt
-from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.stats import RankingStats
 from selectllm.schemas import LOOKS
 from selectllm.settings import RunSettings
@@ -82,10 +82,10 @@ def look(
     if result := entry.load():
         return result
     known = Evidence.of(store, queries, rankings, parent)
-    candidates, _ = shown_candidates(pool.table(store), settings)
+    candidates = shown_candidates(pool.table(store), settings)
     barred = excluded_ids(context, excluded) | known.refused
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
+    longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + total) - facts["abstained"]
     limits = max(0, most), allowed(settings, len(candidates))
@@ -107,7 +107,7 @@ class _Asking:
     """What is known, and about whom may be asked; `known` grows with each round."""
 
     known: Evidence
-    candidates: dict[str, Candidate]
+    candidates: Candidates
     barred: set[str]
 
 

@@ -17,6 +17,7 @@ from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Mode, ModelInfo, Think
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED
+from selectllm.ranking.candidates import Candidates
 from selectllm.ranking.lists import GIVEN_UP
 from selectllm.ranking.prompts import Candidate, max_answer_tokens
 from selectllm.ranking.ranker import Ranker, RankingOptions
@@ -134,11 +135,9 @@ def is_acceptable(settings: RunSettings, before: Mapping[str, Any] | None, manif
     return bool(both["abstained"] <= allowed(settings, both["abstained"] + both["ranked"]))
 
 
-def shown_candidates(pool: pa.Table, settings: RunSettings) -> tuple[dict[str, Candidate], int]:
-    """The pool's candidates by id, as the model gets to see them, and how many had to be clipped for that."""
-    rows = zip(*(pool[name].to_pylist() for name in ("id", "instruction", "input")), strict=True)
-    clipped = [Candidate(*row).clipped(settings.ranking.candidate_chars) for row in rows]
-    return {candidate.id: candidate for candidate, _ in clipped}, sum(was_cut for _, was_cut in clipped)
+def shown_candidates(pool: pa.Table, settings: RunSettings) -> Candidates:
+    """The pool's candidates, as the model gets to see them."""
+    return Candidates(pool, settings.ranking.candidate_chars)
 
 
 def longest_request(

@@ -1,14 +1,16 @@
 """The fourth step: the model ranks the candidates of each query."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selectllm import quality, selection
 from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, note_spent, run_coroutine
@@ -16,7 +18,7 @@ from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.batches import Query, Ranks, rank_queries
-from selectllm.ranking.prompts import Candidate
+from selectllm.ranking.candidates import Candidates
 from selectllm.ranking.ranker import check_abstained
 from selectllm.ranking.stats import RankingStats, merge
 from selectllm.schemas import PASSES, RANKINGS
@@ -55,6 +57,15 @@ class Batch:
 
     job: Job
     queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True)
+class _Unranked:
+    """What is left to rank of a query: rows of the pool, and how many of its candidates have a rank."""
+
+    query_id: int
+    rows: tuple[int, ...]
+    ranked: int
 
 
 def rank(
@@ -96,13 +107,14 @@ def _rank_page(
         return _with_earlier_pages(before, result)
 
     table = before.table(store) if before else RANKINGS.empty_table()
-    candidates, clipped = shown_candidates(pool.table(store), settings)
+    candidates = shown_candidates(pool.table(store), settings)
     refused = before.facts.get("refused_rows", ()) if before else ()
-    unranked = _unranked(queries.table(store), table, {id: row for id, row in candidates.items() if id not in refused})
-    sizes = [len(query.candidates) for query in unranked]
+    left = _left_to_rank(queries.table(store), table, candidates, refused)
+    sizes = [len(query.rows) for query in left]
+    unranked = (Query(query.query_id, candidates.at(query.rows), query.ranked) for query in left)
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
-    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
+    longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
     job = Job("rankings", model, questions, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
@@ -111,7 +123,7 @@ def _rank_page(
         else:
             keys = context.load_keys()  # before the loop runs: in one, Prefect's blocks are loaded otherwise
             ranks, stats = run_coroutine(_ask(store, settings, keys, job, unranked, context.progress))
-    table = pa.concat_tables([table, pa.Table.from_pylist([asdict(rank) for rank in ranks.ranks], schema=RANKINGS)])
+    table = pa.concat_tables([table, pa.Table.from_pylist(list(map(vars, ranks.ranks)), schema=RANKINGS)])
     table = in_order(table, ("query_id", "ascending"), ("rank", "ascending"))
     quality.check_rankings(table, queries.table(store))
     facts = stats.facts() | {"pages": 1}
@@ -123,22 +135,22 @@ def _rank_page(
         passes.load()  # what was there is written over
         facts["passes"] = passes.artifact.key
         passes.save(pa.concat_tables([passes_of(store, before), _pass_table(ranks)]), {})
-    saved = entry.save(table, facts | {"clipped": clipped}, **stats.paid())
+    saved = entry.save(table, facts | {"clipped": candidates.clipped}, **stats.paid())
     if stats.abstained:
         note_end(store, model)
     return _with_earlier_pages(before, saved)
 
 
-def _rank_remotely(context: Context, job: Job, unranked: list[Query]) -> tuple[Ranks, RankingStats]:
+def _rank_remotely(context: Context, job: Job, unranked: Iterator[Query]) -> tuple[Ranks, RankingStats]:
     """Rank queries in other processes, batch by batch, until too many abstain or the run has cost what it may."""
     settings, ranks, stats = context.settings, Ranks([], []), RankingStats()
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, len(unranked), REMOTE_BATCH_SIZE):
+        while queries := tuple(islice(unranked, REMOTE_BATCH_SIZE)):
             prompt_tokens, output_tokens = job.paid_before
             usage = stats.usage
             paid = prompt_tokens + usage.paid_prompt_tokens, output_tokens + usage.paid_output_tokens
-            yield Batch(replace(job, paid_before=paid), tuple(unranked[start : start + REMOTE_BATCH_SIZE]))
+            yield Batch(replace(job, paid_before=paid), queries)
 
     function = partial(rank_batch, settings, context.load_keys)
     shares = equal_shares(settings.ranking.concurrency, context.executor.workers)
@@ -166,7 +178,7 @@ def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]
 
 
 async def _ask(
-    store: Store, settings: RunSettings, keys: ApiKeys, job: Job, queries: Sequence[Query], progress: Progress
+    store: Store, settings: RunSettings, keys: ApiKeys, job: Job, queries: Iterable[Query], progress: Progress
 ) -> tuple[Ranks, RankingStats]:
     async with open_ranker(store, settings, keys, job, progress) as ranker:
         ranks = await rank_queries(queries, settings.ranking.depth, ranker)
@@ -180,7 +192,7 @@ def passes_of(store: Store, rankings: StepResult | None) -> pa.Table:
 
 
 def _pass_table(ranks: Ranks) -> pa.Table:
-    return pa.Table.from_pylist([asdict(rank) for rank in ranks.passes], schema=PASSES)
+    return pa.Table.from_pylist(list(map(vars, ranks.passes)), schema=PASSES)
 
 
 def _has_passes(settings: RunSettings, mode: str) -> bool:
@@ -205,20 +217,24 @@ def _with_earlier_pages(before: StepResult | None, page: StepResult) -> StepResu
     return page.model_copy(update={"cached": before.cached and page.cached, **sums})
 
 
-def _unranked(queries: pa.Table, rankings: pa.Table, candidates: Mapping[str, Candidate]) -> list[Query]:
+def _left_to_rank(
+    queries: pa.Table, rankings: pa.Table, candidates: Candidates, refused: Collection[str]
+) -> list[_Unranked]:
     """What is left to rank of each query; nothing of a query that gave no usable answer when it was asked before.
 
-    `candidates` are all that may be asked about: not those that the provider has refused.
+    Parameters: `refused`, the ids of rows that the provider has refused, and that are not asked about again.
     """
-    ranked = set(rankings["id"].to_pylist())
     ranks_of = dict(zip(*np.unique(rankings["query_id"].to_numpy(), return_counts=True), strict=True))
-    left: dict[int, list[Candidate]] = {}
-    for query_id, id in zip(queries["query_id"].to_pylist(), queries["id"].to_pylist(), strict=True):
-        if id not in ranked and id in candidates:
-            left.setdefault(query_id, []).append(candidates[id])
+    open_rows = queries.select(["query_id", "id"])
+    for ids in (rankings["id"].combine_chunks(), pa.array(refused, pa.string())):
+        open_rows = open_rows.filter(pc.invert(pc.is_in(open_rows["id"], value_set=ids)))
+    left: dict[int, list[int]] = {}
+    rows = candidates.rows_of(open_rows["id"])
+    for query_id, row in zip(open_rows["query_id"].to_pylist(), rows.tolist(), strict=True):
+        left.setdefault(query_id, []).append(row)
     most = max(ranks_of.values(), default=0)
     return [
-        Query(query_id, tuple(rows), int(ranks_of.get(query_id, 0)))
+        _Unranked(query_id, tuple(rows), int(ranks_of.get(query_id, 0)))
         for query_id, rows in left.items()
         if ranks_of.get(query_id, 0) == most
     ]

@@ -74,9 +74,9 @@ def rows_entry(context: Context, pool: StepResult, excluded: StepResult | None, 
 
 def asked_candidates(context: Context, pool: StepResult, excluded: StepResult | None) -> tuple[list[Candidate], int]:
     """The rows that may be chosen, as the model gets to see them, and how many of the pool were clipped for that."""
-    candidates, clipped = shown_candidates(pool.table(context.store), context.settings)
+    candidates = shown_candidates(pool.table(context.store), context.settings)
     barred = excluded_ids(context, excluded)
-    return [candidate for id, candidate in candidates.items() if id not in barred], clipped
+    return [candidate for id, candidate in candidates.items() if id not in barred], candidates.clipped
 
 
 def longest_of(candidates: Sequence[Candidate], questions: Sequence[RowQuestion]) -> LongestRequest:

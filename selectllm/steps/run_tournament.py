@@ -1,6 +1,6 @@
 """The fifth step, where the budget cuts a tier of rank: the model puts that tier's rows in order."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -52,11 +52,11 @@ def run_tournament(
     entry = CacheEntry(store, "tournament", CODE_VERSION, {"rankings": rankings}, decisive, acceptable)
     if result := entry.load():
         return result
-    candidates, _ = shown_candidates(pool.table(store), settings)
-    tier = [candidates[id] for id in table.filter(pc.equal(table["rank"], cut.tier))["id"].to_pylist()]
+    candidates = shown_candidates(pool.table(store), settings)
+    tier = candidates.of(table.filter(pc.equal(table["rank"], cut.tier))["id"])
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
     paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
-    longest = longest_request(candidates.values(), settings, model.mode, model.think, criteria)
+    longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
@@ -64,7 +64,7 @@ def run_tournament(
     job = Job("tournament", model, questions, longest, *limits, paid_before, criteria)
     with end_noted(store, model):
         ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
-    ordered = pa.Table.from_pylist([asdict(rank) for rank in ranks], schema=TOURNAMENT)
+    ordered = pa.Table.from_pylist(list(map(vars, ranks)), schema=TOURNAMENT)
     quality.check_tournament(ordered, {candidate.id for candidate in tier})
     saved = entry.save(ordered, stats.facts() | {"rounds": max(rank.round for rank in ranks)}, **stats.paid())
     if stats.abstained:
@@ -73,7 +73,7 @@ def run_tournament(
 
 
 async def _ask(
-    context: Context, keys: ApiKeys, job: Job, tier: list[Candidate]
+    context: Context, keys: ApiKeys, job: Job, tier: Sequence[Candidate]
 ) -> tuple[list[TournamentRank], RankingStats]:
     settings = context.settings
     async with open_ranker(context.store, settings, keys, job, context.progress) as ranker:

@@ -50,8 +50,8 @@ def validate(context: Context, result: StepResult, against: StepResult | None = 
 
 def start_pool_validation(context: Context, pool: StepResult) -> Started[Validation | None]:
     """Start the pool's validation, which goes on while the rows are embedded; a pool that is sure to fail fails now."""
+    check = context.log.pool_check  # before the validation begins, which lets it go
     started = context.start(validate, pool)
-    check = context.log.pool_check
     if pool.facts.get("refused") or (check and check.fails):
         context.finish(started)
     return started
@@ -118,6 +118,7 @@ def _validation(context: Context, result: StepResult, against: StepResult | None
         # Two large imports at once take as long as one after the other; numbers can be computed beside one.
         context.log.model_loaded.wait()
         verdict = quality.validate_pool(check)
+        context.log.pool_check = None  # several facts about each row, which nobody needs any more
     elif limit is None:  # embeddings
         dimension = result.facts["dimension"]
         verdict = quality.validate_embeddings(result.table(store), against.table(store), dimension)

@@ -16,10 +16,13 @@ RECORDED_PACKAGES: Final = (
 """Packages whose versions are recorded with every artifact."""
 
 
+# Made once: `json.dumps` makes one for every value.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
 def digest(*parts: Any) -> str:
     """blake2b-128 in hex of the canonical JSON of `parts`: the name of whatever is kept by content."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_canonical(parts).encode(), digest_size=16).hexdigest()
 
 
 class Artifact(BaseModel):

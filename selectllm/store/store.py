@@ -5,6 +5,7 @@ file is. Everything is written under a temporary name, made durable, then rename
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
 from selectllm.store.locks import Lease, try_kernel_lock
-from selectllm.store.tables import from_parquet, in_batches, to_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, to_parquet
 
 LAYOUT: Final = "v1"
 
@@ -97,11 +98,14 @@ class Store:
         manifest says.
         """
         manifest = verified or self.manifest(artifact)
-        with suppress(FileNotFoundError):
-            content = self.read_bytes(_table_name(artifact))
-            digest = verified.sha256 if verified and verified.stamp is None else hashlib.sha256(content).hexdigest()
-            if manifest and (len(content), digest) == (manifest.bytes, manifest.sha256):
-                return from_parquet(content)
+        with suppress(FileNotFoundError), self._failures("read"), self._open(_table_name(artifact)) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            is_hashed = verified is not None and verified.stamp is None
+            digest = verified.sha256 if verified and is_hashed else hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            if manifest and (size, digest) == (manifest.bytes, manifest.sha256):
+                return from_parquet_file(file)
             if manifest and manifest.stamp is not None:  # the next run would trust the stamp again
                 self.remove_file(_manifest_name(artifact))
         raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
@@ -122,9 +126,10 @@ class Store:
         with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
             yield from in_batches(file, columns)
 
-    def lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a file under the root, one after the other; raises as `read_bytes` does."""
-        with self._failures("read"), self.files.open(self._at(name), "rb") as file:
+    def lines(self, name: str, start: int = 0) -> Iterator[bytes]:
+        """The lines of a file under the root, one after the other, from its byte `start` on; raises as `read_bytes`."""
+        with self._failures("read"), self._open(name) as file:
+            file.seek(start)
             yield from file
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
@@ -224,13 +229,18 @@ class Store:
         if self.is_local:
             remove_stale_temp_files(Path(self.root, LAYOUT).rglob(temporary_pattern()))
 
-    def read_bytes(self, name: str, start: int = 0) -> bytes:
-        """The content of a file under the root, from its byte `start` on.
+    def read_bytes(self, name: str, start: int = 0, size: int | None = None) -> bytes:
+        """The content of a file under the root, from its byte `start` on, or `size` bytes of it.
 
         Raises FileNotFoundError when there is none, StoreError when it cannot be read.
         """
         with self._failures("read"):
-            return bytes(self.files.cat_file(self._at(name), start=start or None))
+            if self.is_local:
+                with Path(self._at(name)).open("rb") as file:
+                    file.seek(start)
+                    return file.read(size)
+            end = None if size is None else start + size
+            return bytes(self.files.cat_file(self._at(name), start=start or None, end=end))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Put a file under the root, durably, whole or not at all."""
@@ -246,6 +256,10 @@ class Store:
         """Which file lies at a local path, and when it was last written to or touched in any other way."""
         status = os.stat(path)
         return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+    def _open(self, name: str) -> io.BufferedReader | io.BytesIO:
+        """A file under the root, to be read from anywhere in it; a remote one is fetched at once, and not in parts."""
+        return Path(self._at(name)).open("rb") if self.is_local else io.BytesIO(self.read_bytes(name))
 
     def _make_folder(self, path: str) -> None:
         """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""

@@ -6,8 +6,9 @@ shutting down, the process aborts, after all its work was done: so reading and s
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import IO, Final, Literal
+from typing import IO, BinaryIO, Final, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +24,29 @@ SortKey = tuple[str, Literal["ascending", "descending"]]
 def from_parquet(content: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file; raises pyarrow.ArrowInvalid or OSError when they are none."""
     return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
+
+
+def from_parquet_file(file: BinaryIO) -> pa.Table:
+    """The table in an open Parquet file; raises as `from_parquet` does.
+
+    A table of vectors is read in parts into one array. Read at once, Arrow would hold it three times: as it is in the
+    file, as levels of lists, and as numbers.
+    """
+    parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    schema = parquet.schema_arrow
+    place = schema.get_field_index("vector")
+    if place < 0 or not pa.types.is_fixed_size_list(schema.field(place).type) or schema.field(place).nullable:
+        return parquet.read(use_threads=False)
+    field, rows = schema.field(place), parquet.metadata.num_rows
+    vectors = np.empty((rows, field.type.list_size), field.type.value_type.to_pandas_dtype())
+    others, start = [], 0
+    for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
+        part = vectors[start : start + len(batch)]
+        part[:] = batch.column(place).flatten().to_numpy(zero_copy_only=False).reshape(part.shape)
+        others.append(batch.drop_columns(field.name))
+        start += len(batch)
+    table = pa.Table.from_batches(others, schema.remove(place)).combine_chunks()
+    return table.add_column(place, field, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=field.type))
 
 
 def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,30 @@ def test_a_torn_line_is_skipped_and_other_lines_are_read(tmp_path: Path) -> None
     assert len(Ledger(store, INFO)._entries) == 2
     path.write_bytes(path.read_bytes()[:-40] + b"\n[1]\nnull\n\xff\n")
     assert len(Ledger(store, INFO)._entries) >= 1
+
+
+def test_an_open_ledger_on_a_disk_does_not_hold_its_replies(tmp_path: Path) -> None:
+    store, size = Store(str(tmp_path)), 1_000_000
+    texts = [str(number) for number in range(20)]
+    add(store, texts, "y" * size)
+    tracemalloc.start()
+    try:
+        ledger = Ledger(store, INFO)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    entries = [ledger.get(request(text).key(INFO)) for text in texts]
+    assert [len(entry.reply.text) for entry in entries if entry] == [size] * len(texts)
+    assert held < 2 * size
+
+
+def test_a_file_of_replies_that_is_gone_is_named(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    ledger = add(store, ["one"])
+    path = Path(store.address(files(store)[0]))
+    path.unlink()
+    with pytest.raises(StoreError, match=f"{path.name} is gone"):
+        ledger.get(request("one").key(INFO))
 
 
 def test_the_earlier_of_two_replies_is_used_everywhere(tmp_path: Path) -> None:

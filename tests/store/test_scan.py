@@ -44,3 +44,13 @@ def test_a_scan_of_what_is_no_table_fails_clearly(store: Store) -> None:
 def test_lines_are_read_one_after_the_other(store: Store) -> None:
     store.write_bytes("replies/m/one.jsonl", b"first\nsecond\ntorn")
     assert list(store.lines("replies/m/one.jsonl")) == [b"first\n", b"second\n", b"torn"]
+    assert list(store.lines("replies/m/one.jsonl", 6)) == [b"second\n", b"torn"]
+
+
+def test_a_part_of_a_file_is_read(store: Store) -> None:
+    store.write_bytes("replies/m/one.jsonl", b"first\nsecond\ntorn")
+    assert store.read_bytes("replies/m/one.jsonl", 6) == b"second\ntorn"
+    assert store.read_bytes("replies/m/one.jsonl", 6, 7) == b"second\n"
+    assert store.read_bytes("replies/m/one.jsonl", 0, 5) == b"first"
+    with pytest.raises(FileNotFoundError):
+        store.read_bytes("replies/m/none.jsonl", 6, 7)

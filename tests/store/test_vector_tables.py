@@ -1,0 +1,32 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from selectllm.embedding.vector_cache import table_of
+from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet
+
+
+def vectors(rows: int) -> pa.Table:
+    numbers = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
+    numbers[: rows // 2 : 7] = np.nan, -0.0, np.inf
+    return table_of(pa.array([f"{row:032x}" for row in range(rows)], pa.string()), numbers)
+
+
+@pytest.mark.parametrize("rows", [0, 1, BATCH_ROWS, 2 * BATCH_ROWS + 1])
+def test_a_table_of_vectors_that_is_read_in_parts_is_the_one_that_was_written(rows: int) -> None:
+    written = vectors(rows)
+    read = from_parquet_file(io.BytesIO(to_parquet(written)))
+    assert read.schema.equals(written.schema)
+    assert read["id"].equals(written["id"])
+    assert read["vector"].num_chunks == 1
+    numbers, expected = (table["vector"].combine_chunks().flatten().to_numpy() for table in (read, written))
+    assert numbers.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("type_", [pa.list_(pa.float32(), 2), pa.list_(pa.float32()), pa.string()])
+def test_any_other_column_of_that_name_is_read_as_it_is(type_: pa.DataType) -> None:
+    values = ["x", None] if type_ == pa.string() else [[1.0, 2.0], None]
+    content = to_parquet(pa.table({"vector": pa.array(values, type_), "n": [1, 2]}))
+    assert from_parquet_file(io.BytesIO(content)).equals(from_parquet(content))
