@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.expectations import write_pool
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm.embedding import models
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
@@ -69,8 +70,8 @@ def step_seconds(pool: Path, grown: Path, model: str) -> tuple[float, float]:
     return taken[0], taken[1]
 
 
-def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> None:
-    """Print the ratios for one model."""
+def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> list[Figure]:
+    """Print the ratios for one model, and return them."""
     encoder, best = loaded(model), dict.fromkeys(BATCH_SIZES[kind], float("inf"))
     with tempfile.TemporaryDirectory() as store:
         context = context_of(pool, model, store)
@@ -87,6 +88,10 @@ def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> None:
     size, plain = min(best.items(), key=lambda item: item[1])
     print(f"{kind}, {len(texts):,} rows: plain {plain:.2f} s (batches of {size}), the step {whole:.2f} s", end=", ")
     print(f"{whole / plain:.2f} times; grown by 1 %: {more:.2f} s, {more / whole:.1%} of the whole", flush=True)
+    return [
+        Figure(f"processor time of embedding {len(texts):,} rows, {kind}", "plain `encode`", whole / plain),
+        Figure("that of a pool that has grown by 1 %", "the whole pool", more / whole),
+    ]
 
 
 def cut(source: Path, path: Path, rows: int) -> Path:
@@ -102,7 +107,9 @@ def main() -> None:
     parser.add_argument("--static-rows", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--pool", type=Path)
+    add_json(parser)
     arguments = parser.parse_args()
+    figures = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_static_model(folder / "static")
@@ -116,7 +123,10 @@ def main() -> None:
                 write_pool(source, rows * 101 // 100)
             if rows and source:
                 pool = cut(source, folder / "pool.jsonl", rows)
-                report(kind, pool, cut(source, folder / "grown.jsonl", rows * 101 // 100), model, arguments.turns)
+                figures += report(
+                    kind, pool, cut(source, folder / "grown.jsonl", rows * 101 // 100), model, arguments.turns
+                )
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":
