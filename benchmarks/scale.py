@@ -28,6 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm import pipeline
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20, help="rows of a query")
     parser.add_argument("--gather", choices=("tiers", "ratings"), default="tiers")
     parser.add_argument("--store", help="a folder to keep the pool and its vectors in; default: one that is removed")
+    add_json(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(arguments.store or folder)
@@ -179,6 +181,12 @@ def main() -> None:
     print(f"{'step':<32} {'seconds':>9} {'processor':>10} {'MiB at most':>12}")
     for step in steps:
         print(f"{step.name:<32} {step.seconds:>9.1f} {step.processor:>10.1f} {step.peak / 2**20:>12,.0f}")
+    whole, rows = steps[-1], f"a run on {arguments.rows:,} rows with their vectors"
+    figures = [
+        Figure(f"processor time of {rows}", "", whole.processor, "s"),
+        Figure(f"memory of {rows}, at most", "", whole.peak / 2**20, "MiB"),
+    ]
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":
