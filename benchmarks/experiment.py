@@ -34,11 +34,13 @@ from selectllm.tuning.score import RowLosses, measures, score
 from selectllm.tuning.settings import TuningSettings
 from selectllm.tuning.tune import RESULT, tune_loaded
 
-ARMS: Final = (RANDOM, "selectllm-tiers", "selectllm-ratings", "longest", "facility")
+RATINGS: Final = "selectllm-ratings"
+
+ARMS: Final = (RANDOM, "selectllm-tiers", RATINGS, "longest", "facility")
 """The reference, the method by either way to gather answers, and two rivals that ask no model."""
 
 DECIDE: Final = (
-    *("pool", "test", "budget", "test_rows", "pool_rows", "selector", "candidate_chars"),
+    *("pool", "test", "budget", "test_rows", "pool_rows", "selector", "candidate_chars", "list_chars"),
     *("base", "epochs", "batch", "learning_rate", "max_tokens", "precision"),
 )
 """The arguments that decide the numbers: a folder is of one set of them. Arms and seeds can be added."""
@@ -58,6 +60,9 @@ def main() -> None:
     parser.add_argument("--pool-rows", type=int, default=0, help="drawn from the pool; 0 takes all")
     parser.add_argument("--selector", default="embedded")
     parser.add_argument("--candidate-chars", type=int, default=240)
+    parser.add_argument(
+        "--list-chars", type=int, default=120, help="of a row in lists, where rows are rated from lists"
+    )
     parser.add_argument("--base", default=None)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4)
@@ -101,7 +106,8 @@ def facts(arguments: argparse.Namespace, tested: int) -> list[str]:
         f"{arguments.budget:,} rows for each arm, chosen from {rows:,} rows of {Path(arguments.pool).name}, and "
         f"{tested:,} held-out rows of {Path(arguments.test).name}. Rows near to one of these were not chosen.",
         f"{arguments.seeds} seeds: with each, all arms tune the same model in the same order of steps.",
-        f"Selector: {arguments.selector}, which sees {arguments.candidate_chars} characters of each row.",
+        f"Selector: {arguments.selector}, which sees {arguments.candidate_chars} characters of each row. For {RATINGS} "
+        f"it ranks lists, in which it sees {arguments.list_chars} of each.",
         f"Tuned: {arguments.base or 'the demo model'} by LoRA, {arguments.epochs} epoch(s), {arguments.batch} rows a "
         f"step, learning rate {arguments.learning_rate:g}, at most {arguments.max_tokens} tokens a row, "
         f"{arguments.precision}.",
@@ -138,16 +144,24 @@ def jsonl(rows: Sequence[Row]) -> bytes:
 
 def choose(arm: str, seed: int, arguments: argparse.Namespace) -> list[Row]:
     """The rows that an arm chooses with a seed, none of them near to a test row."""
+    chosen = select(selection_settings(arm, seed, arguments)).table()
+    pool = parse(fetch(str(arguments.out / "pool.jsonl")), Columns()).table
+    rows = {row["id"]: row for row in pool.to_pylist()}
+    return [rows[id] for id in chosen["id"].to_pylist()]
+
+
+def selection_settings(arm: str, seed: int, arguments: argparse.Namespace) -> RunSettings:
+    """The settings of an arm's run."""
     out: Path = arguments.out
     settings: dict[str, Any] = {"pool": str(out / "pool.jsonl"), "budget": arguments.budget, "seed": seed}
     settings |= {"strategy": base_of(arm), "selector": arguments.selector, "store": str(out / "store")}
     settings |= {"aim": {"away_from": [str(out / "test.jsonl")]}, "quality": {"no_validate": True}}
-    ranking = {"candidate_chars": arguments.candidate_chars}
+    ranking: dict[str, Any] = {"candidate_chars": arguments.candidate_chars}
+    if arm == RATINGS:  # they come from lists, and the demo model is asked about single rows unless it is told to
+        ranking = {"candidate_chars": arguments.list_chars, "mode": "listwise"}
     variant = dict(VARIANTS.get(arm, {}))
     settings |= {**variant, "ranking": {**ranking, **variant.get("ranking", {})}}
-    chosen = select(RunSettings.model_validate(settings)).table()
-    rows = {row["id"]: row for row in parse(fetch(str(out / "pool.jsonl")), Columns()).table.to_pylist()}
-    return [rows[id] for id in chosen["id"].to_pylist()]
+    return RunSettings.model_validate(settings)
 
 
 def tuning_settings(folder: Path, seed: int, arguments: argparse.Namespace) -> TuningSettings:
