@@ -22,7 +22,7 @@ RANDOM: Final = "random"
 
 PICTURE: Final = "differences.svg"
 
-LIBRARIES: Final = ("torch", "transformers", "peft")
+LIBRARIES: Final = ("torch", "transformers")
 
 HOW_TO_READ: Final = """\
 Loss in nats: lower is better, and so is a difference to random below 0. Intervals are of 95 %. Those *over seeds* are
@@ -133,11 +133,14 @@ def draw_differences(cells: Sequence[Cell]) -> str:
     rows = [
         {"arm": one.arm, "measure": one.measure, **asdict(one.over_seeds)} for one in contrasts(cells) if one.over_seeds
     ]
+    measured = list(dict.fromkeys(row["measure"] for row in rows))
     base = alt.Chart({"values": rows}).encode(y=alt.Y("arm:N", title=None, sort=None))
-    interval = base.mark_rule(size=3).encode(
+    interval = base.mark_rule(size=2, color="#8a8a8a").encode(
         x=alt.X("low:Q", title="nats, to random: left of 0 is better"), x2="high:Q"
     )
     zero = base.transform_calculate(zero="0").mark_rule(strokeDash=[4, 3]).encode(x="zero:Q", y=alt.Y())
-    panel = alt.layer(zero, interval, base.mark_point(filled=True, size=60).encode(x="mean:Q")).properties(width=280)
-    chart = panel.facet(facet=alt.Facet("measure:N", title=None, sort=None), columns=2)
+    panel = alt.layer(
+        zero, interval, base.mark_point(filled=True, size=70, opacity=1, color="#1f4e79").encode(x="mean:Q")
+    ).properties(width=280)
+    chart = panel.facet(facet=alt.Facet("measure:N", title=None, sort=measured), columns=2)
     return str(vl_convert.vegalite_to_svg(chart.to_dict()))
