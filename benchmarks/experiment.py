@@ -4,7 +4,7 @@
 
 POOL and TEST have columns of instructions and outputs. Rows that stand in the test, or are too near to one of its rows,
 are not chosen. Every arm and seed is kept in the folder, and a training that was killed goes on from its checkpoint:
-run the same command again. The folder's experiment.md has the table.
+run the same command again. The folder's experiment.md has the tables, and differences.svg the picture.
 
 The loss of held-out answers rewards answers of the test's length. So it is given per token, by rows and by lengths of
 answers, next to the mean length of the answers that each arm trained on. It is no measure of quality.
@@ -14,50 +14,38 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any, Final
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.experiment_report import PICTURE, RANDOM, Cell, draw_differences, read_cell, read_losses, report
 from selectllm import RunSettings, select
 from selectllm.comparison.cells import VARIANTS, base_of
 from selectllm.errors import UsageError
-from selectllm.evaluation.bootstrap import paired_difference
 from selectllm.execution import no_progress
 from selectllm.pool import Columns, fetch, parse
 from selectllm.store.files import write_atomically
 from selectllm.tuning.base import Loaded, load
 from selectllm.tuning.inputs import encode_rows, read_inputs
-from selectllm.tuning.score import RowLosses, from_record, measures, score
+from selectllm.tuning.score import RowLosses, measures, score
 from selectllm.tuning.settings import TuningSettings
-from selectllm.tuning.text import cell
-from selectllm.tuning.tune import LOSSES, RESULT, tune_loaded
+from selectllm.tuning.tune import RESULT, tune_loaded
 
-RANDOM: Final = "random"
-ARMS: Final = (RANDOM, "selectllm-tiers", "selectllm-ratings", "longest", "facility")
+RATINGS: Final = "selectllm-ratings"
+
+ARMS: Final = (RANDOM, "selectllm-tiers", RATINGS, "longest", "facility")
 """The reference, the method by either way to gather answers, and two rivals that ask no model."""
 
 DECIDE: Final = (
-    *("pool", "test", "budget", "test_rows", "pool_rows", "selector", "candidate_chars"),
+    *("pool", "test", "budget", "test_rows", "pool_rows", "selector", "candidate_chars", "list_chars"),
     *("base", "epochs", "batch", "learning_rate", "max_tokens", "precision"),
 )
 """The arguments that decide the numbers: a folder is of one set of them. Arms and seeds can be added."""
 
 Row = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An arm with a seed, as it was trained: the losses after it, and the rows that it was trained on."""
-
-    arm: str
-    seed: int
-    losses: RowLosses
-    answer_characters: float
 
 
 def main() -> None:
@@ -72,6 +60,9 @@ def main() -> None:
     parser.add_argument("--pool-rows", type=int, default=0, help="drawn from the pool; 0 takes all")
     parser.add_argument("--selector", default="embedded")
     parser.add_argument("--candidate-chars", type=int, default=240)
+    parser.add_argument(
+        "--list-chars", type=int, default=120, help="of a row in lists, where rows are rated from lists"
+    )
     parser.add_argument("--base", default=None)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4)
@@ -101,9 +92,26 @@ def run(arguments: argparse.Namespace) -> str:
                 base.train(tuning_settings(folder, seed, arguments))
             cells.append(read_cell(folder, arm, seed))
             print(f"seed {seed}, {arm}: {measures(cells[-1].losses)['per token']['mean']:.4f} per token", flush=True)
-    text = report(arguments, arms, cells, read_losses(out / "cells" / f"{RANDOM}-0", "untuned"))
+    untuned = read_losses(out / "cells" / f"{RANDOM}-0", "untuned")
+    text = report(facts(arguments, len(untuned.ids)), cells, untuned)
     write_atomically(out / "experiment.md", text.encode())
+    write_atomically(out / PICTURE, draw_differences(cells).encode())
     return text
+
+
+def facts(arguments: argparse.Namespace, tested: int) -> list[str]:
+    """What was run, in sentences for the report."""
+    rows = len((arguments.out / "pool.jsonl").read_bytes().splitlines())
+    return [
+        f"{arguments.budget:,} rows for each arm, chosen from {rows:,} rows of {Path(arguments.pool).name}, and "
+        f"{tested:,} held-out rows of {Path(arguments.test).name}. Rows near to one of these were not chosen.",
+        f"{arguments.seeds} seeds: with each, all arms tune the same model in the same order of steps.",
+        f"Selector: {arguments.selector}, which sees {arguments.candidate_chars} characters of each row. For {RATINGS} "
+        f"it ranks lists, in which it sees {arguments.list_chars} of each.",
+        f"Tuned: {arguments.base or 'the demo model'} by LoRA, {arguments.epochs} epoch(s), {arguments.batch} rows a "
+        f"step, learning rate {arguments.learning_rate:g}, at most {arguments.max_tokens} tokens a row, "
+        f"{arguments.precision}.",
+    ]
 
 
 def claim_folder(out: Path, arguments: argparse.Namespace) -> None:
@@ -136,16 +144,24 @@ def jsonl(rows: Sequence[Row]) -> bytes:
 
 def choose(arm: str, seed: int, arguments: argparse.Namespace) -> list[Row]:
     """The rows that an arm chooses with a seed, none of them near to a test row."""
+    chosen = select(selection_settings(arm, seed, arguments)).table()
+    pool = parse(fetch(str(arguments.out / "pool.jsonl")), Columns()).table
+    rows = {row["id"]: row for row in pool.to_pylist()}
+    return [rows[id] for id in chosen["id"].to_pylist()]
+
+
+def selection_settings(arm: str, seed: int, arguments: argparse.Namespace) -> RunSettings:
+    """The settings of an arm's run."""
     out: Path = arguments.out
     settings: dict[str, Any] = {"pool": str(out / "pool.jsonl"), "budget": arguments.budget, "seed": seed}
     settings |= {"strategy": base_of(arm), "selector": arguments.selector, "store": str(out / "store")}
     settings |= {"aim": {"away_from": [str(out / "test.jsonl")]}, "quality": {"no_validate": True}}
-    ranking = {"candidate_chars": arguments.candidate_chars}
+    ranking: dict[str, Any] = {"candidate_chars": arguments.candidate_chars}
+    if arm == RATINGS:  # they come from lists, and the demo model is asked about single rows unless it is told to
+        ranking = {"candidate_chars": arguments.list_chars, "mode": "listwise"}
     variant = dict(VARIANTS.get(arm, {}))
     settings |= {**variant, "ranking": {**ranking, **variant.get("ranking", {})}}
-    chosen = select(RunSettings.model_validate(settings)).table()
-    rows = {row["id"]: row for row in parse(fetch(str(out / "pool.jsonl")), Columns()).table.to_pylist()}
-    return [rows[id] for id in chosen["id"].to_pylist()]
+    return RunSettings.model_validate(settings)
 
 
 def tuning_settings(folder: Path, seed: int, arguments: argparse.Namespace) -> TuningSettings:
@@ -171,51 +187,6 @@ class Base:
         assert rows.test is not None
         self._losses = self._losses or score(self._loaded.model, rows.test.rows, no_progress)
         tune_loaded(inputs, (self._loaded, rows), self._losses, no_progress)
-
-
-def read_cell(folder: Path, arm: str, seed: int) -> Cell:
-    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Cell(arm, seed, read_losses(folder, "tuned"), mean(len(row["output"]) for row in rows))
-
-
-def read_losses(folder: Path, model: str) -> RowLosses:
-    rows = [json.loads(line) for line in (folder / LOSSES).read_text(encoding="utf-8").splitlines()]
-    return from_record([row for row in rows if row["model"] == model])
-
-
-def mean_losses(cells: Sequence[Cell]) -> RowLosses:
-    """Each row's loss as its mean over seeds."""
-    first = cells[0].losses
-    return RowLosses(first.ids, np.mean([one.losses.sums for one in cells], axis=0), first.tokens, first.characters)
-
-
-def report(arguments: argparse.Namespace, arms: Sequence[str], cells: Sequence[Cell], untuned: RowLosses) -> str:
-    """The tables of an experiment, as Markdown."""
-    by_arm = {arm: [one for one in cells if one.arm == arm] for arm in arms}
-    lines = [
-        "# Experiment",
-        "",
-        f"{arguments.budget} rows for each arm, {arguments.seeds} paired seeds, {len(untuned.ids)} held-out rows, "
-        f"{arguments.epochs} epochs. Loss in nats; a difference below 0 is better than random. Intervals are of 95 %: "
-        "over seeds by pairs, and over held-out rows of the losses' means over seeds.",
-    ]
-    for name, before in measures(untuned).items():
-        lines += ["", f"## {name[0].upper()}{name[1:]}", "", f"{before['rows']} rows; untuned {cell(before)}.", ""]
-        lines += ["| arm | answers trained on (characters) | loss | to random, over seeds | to random, over rows |"]
-        lines += ["|---|---|---|---|---|"]
-        lines += [_line(arm, by_arm, name) for arm in arms]
-    return "\n".join([*lines, ""])
-
-
-def _line(arm: str, by_arm: Mapping[str, Sequence[Cell]], name: str) -> str:
-    own, reference = by_arm[arm], by_arm[RANDOM]
-    values, others = ([measures(one.losses)[name]["mean"] for one in of] for of in (own, reference))
-    characters = mean(one.answer_characters for one in own)
-    start = f"| {arm} | {characters:.0f} | {mean(values):.3f}"
-    if arm == RANDOM:
-        return f"{start} | | |"
-    seeds = "one seed" if len(values) < 2 else cell(asdict(paired_difference(values, others)))
-    return f"{start} | {seeds} | {cell(measures(mean_losses(own), mean_losses(reference))[name])} |"
 
 
 if __name__ == "__main__":

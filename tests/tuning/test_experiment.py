@@ -19,8 +19,8 @@ def arguments(base: Path, tmp_path: Path) -> argparse.Namespace:
         pool=str(write_rows(tmp_path / "pool.jsonl", range(100, 160))),
         test=str(write_rows(tmp_path / "test.jsonl", range(150, 200))),  # ten rows stand in both
         out=tmp_path / "experiment", budget=12, seeds=2, arms=["longest", "selectllm-tiers"], test_rows=40, pool_rows=0,
-        selector="scripted:first", candidate_chars=240, base=str(base), epochs=1, batch=4, learning_rate=5e-3,
-        max_tokens=128, precision="float32",
+        selector="scripted:first", candidate_chars=240, list_chars=120, base=str(base), epochs=1, batch=4,
+        learning_rate=5e-3, max_tokens=128, precision="float32",
     )  # fmt: skip
 
 
@@ -52,8 +52,20 @@ def test_the_experiment_compares_arms_and_goes_on_where_it_was(
         experiment.run(argparse.Namespace(**{**vars(arguments), "budget": 13}))
 
 
+def test_ratings_come_from_lists_also_of_a_model_that_scores_single_rows(arguments: argparse.Namespace) -> None:
+    settings = {
+        arm: experiment.selection_settings(arm, 0, arguments) for arm in ("selectllm-tiers", "selectllm-ratings")
+    }
+    assert [one.ranking.mode for one in settings.values()] == ["auto", "listwise"]
+    assert [one.ranking.candidate_chars for one in settings.values()] == [240, 120]
+    assert [one.ranking.gather for one in settings.values()] == ["tiers", "ratings"]
+
+
 def test_the_difference_of_an_arm_is_that_of_its_seeds(arguments: argparse.Namespace) -> None:
-    experiment.run(arguments)
+    arguments.arms = ["longest", "selectllm-ratings"]
+    text = experiment.run(arguments)
+    assert "| per token | " in text
+    assert (arguments.out / "differences.svg").read_text().startswith("<svg")
     folder = arguments.out / "cells"
     means = {
         arm: [
