@@ -8,10 +8,15 @@ budget: then all M rows are compared with all that are chosen. The ratio is to t
 
 import argparse
 import resource
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.results import Figure, add_json, print_figures
 from selectllm.ranking.near_duplicates import BLOCK, choose_distinct
 
 LIMIT = 0.95
@@ -43,20 +48,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--budget", type=int, default=10_000)
+    add_json(parser)
     arguments = parser.parse_args()
-    rows, budget = arguments.rows, arguments.budget
+    rows, budget, figures = arguments.rows, arguments.budget, list[Figure]()
     for title, themes in (("few rows repeat", rows), ("most rows repeat", budget // 2)):
         vectors = by_themes(rows, themes)
-        before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        started = time.process_time()
         picks = choose_distinct(vectors, budget, LIMIT)
         took = time.process_time() - started
-        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        looked_at = len(picks.chosen) + len(picks.passed_over)
-        bare = products(vectors[:looked_at], len(picks.chosen))
-        print(
-            f"{title}: {len(picks.chosen):,} chosen of {rows:,}, {len(picks.passed_over):,} passed over, "
-            f"{took:.1f} s ({took / bare:.1f}x the bare products), {more:,.0f} MiB more than the vectors"
-        )
+        chosen, passed_over = len(picks.chosen), len(picks.passed_over)
+        bare = products(vectors[: chosen + passed_over], chosen)
+        print(f"{title}: {chosen:,} chosen of {rows:,}, {passed_over:,} passed over, {took:.1f} s, bare {bare:.1f} s")
+        figures.append(Figure(f"{rows:,} rows, {title}", "the bare matrix products", took / bare))
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB at most, vectors included")
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

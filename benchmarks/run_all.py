@@ -36,6 +36,7 @@ BENCHMARKS: Final = {
     "embedding": ("--rows", "500", "--static-rows", "20000"),
     "memory": ("--shards", "2", "--times", "10"),
     "scale": ("--rows", "20000"),
+    "near_duplicates": ("--rows", "100000", "--budget", "2000"),
     "report": ("--rows", "100000", "--chosen", "5000"),
     "simulation": ("--rows", "2800", "--seeds", "1", "--ways", "tiers", "ratings, +T/5"),
 }

@@ -76,7 +76,9 @@ def table_of(ids: pa.Array, vectors: Vectors) -> pa.Table:
 
 def matrix(table: pa.Table) -> Vectors:
     """The vectors (M, d) of a table of the schema EMBEDDINGS."""
-    flat: Vectors = table["vector"].combine_chunks().flatten().to_numpy()
+    column = table["vector"]
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
+    flat: Vectors = whole.flatten().to_numpy()
     return flat.reshape(len(table), -1)
 
 

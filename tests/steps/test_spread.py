@@ -70,7 +70,7 @@ def test_by_default_nothing_changes(about_subjects: MakeRun) -> None:
     assert manifest is not None
     assert set(manifest.made_from) == {"pool", "preferences"}
     assert manifest.settings == {"budget": 6}
-    assert manifest.facts == {"budget": 6, "selected": 6, "excluded": 0}
+    assert manifest.facts == {"budget": 6, "selected": 6, "excluded": 0, "near_repeats": 5}
     assert "near_duplicates" not in result.summary["artifacts"]
 
 
