@@ -27,7 +27,7 @@ from selectllm.ranking import answers
 from selectllm.ranking.lists import ATTEMPTS, Outcome
 from selectllm.ranking.prompts import Candidate, Prompt, listwise, pointwise
 from selectllm.ranking.ranker import Ranker, RankingOptions
-from selectllm.report import format
+from selectllm.report import chosen_rows, format
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.text import fit_line
@@ -351,7 +351,8 @@ def test_a_reply_with_lone_surrogates_is_stored(corpus: Corpus, fake_model: Any)
 @pytest.fixture
 def everything(corpus: Corpus, fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     """A run that chose and shows every row."""
-    monkeypatch.setattr(format, "SHOWN", KEPT)
+    for module in (chosen_rows, format):
+        monkeypatch.setattr(module, "SHOWN", KEPT)
     fake_model(by_id)
     return select(corpus.run(out=str(tmp_path / "out")))
 
