@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,9 @@ from selectllm.errors import UsageError
 from selectllm.execution import no_progress
 from selectllm.pool import Columns, fetch, parse
 from selectllm.store.files import write_atomically
-from selectllm.tuning.base import Loaded, load
+from selectllm.tuning.base import Loaded, load, open_base
+from selectllm.tuning.encode import encode
+from selectllm.tuning.examples import read_examples
 from selectllm.tuning.inputs import encode_rows, read_inputs
 from selectllm.tuning.score import RowLosses, measures, score
 from selectllm.tuning.settings import TuningSettings
@@ -80,10 +83,10 @@ def run(arguments: argparse.Namespace) -> str:
     """Run what is missing, and write the table; returns it."""
     out: Path = arguments.out
     claim_folder(out, arguments)
-    draw(arguments.pool, arguments.pool_rows, out / "pool.jsonl")
-    draw(arguments.test, arguments.test_rows, out / "test.jsonl")
-    arms = list(dict.fromkeys((RANDOM, *arguments.arms)))
-    cells, base = list[Cell](), Base(out / "test.jsonl")
+    base = Base(arguments.base)
+    for kind in ("pool", "test"):
+        draw(base, arguments, kind)
+    arms, cells = list(dict.fromkeys((RANDOM, *arguments.arms))), list[Cell]()
     for seed in range(arguments.seeds):
         for arm in arms:
             folder = out / "cells" / f"{arm}-{seed}"
@@ -104,13 +107,13 @@ def facts(arguments: argparse.Namespace, tested: int) -> list[str]:
     rows = len((arguments.out / "pool.jsonl").read_bytes().splitlines())
     return [
         f"{arguments.budget:,} rows for each arm, chosen from {rows:,} rows of {Path(arguments.pool).name}, and "
-        f"{tested:,} held-out rows of {Path(arguments.test).name}. Rows near to one of these were not chosen.",
+        f"{tested:,} held-out rows of {Path(arguments.test).name}. Both are drawn from rows of at most "
+        f"{arguments.max_tokens} tokens, answers included. Rows near to one that is held out were not chosen.",
         f"{arguments.seeds} seeds: with each, all arms tune the same model in the same order of steps.",
         f"Selector: {arguments.selector}, which sees {arguments.candidate_chars} characters of each row. For {RATINGS} "
         f"it ranks lists, in which it sees {arguments.list_chars} of each.",
         f"Tuned: {arguments.base or 'the demo model'} by LoRA, {arguments.epochs} epoch(s), {arguments.batch} rows a "
-        f"step, learning rate {arguments.learning_rate:g}, at most {arguments.max_tokens} tokens a row, "
-        f"{arguments.precision}.",
+        f"step, learning rate {arguments.learning_rate:g}, {arguments.precision}.",
     ]
 
 
@@ -124,14 +127,24 @@ def claim_folder(out: Path, arguments: argparse.Namespace) -> None:
         raise UsageError(f"{out} is of an experiment with other arguments, see {path}: name another --out")
 
 
-def draw(location: str, count: int, path: Path) -> None:
-    """Write rows with answers of a file, the first of each id, at most `count` by a fixed draw, in the file's order."""
+def draw(base: "Base", arguments: argparse.Namespace, kind: str) -> None:
+    """Write the rows of the pool or of the test: at most so many by a fixed draw, in their file's order.
+
+    They are rows with answers, the first of each id, that fit into `--max-tokens` as a whole. Otherwise an arm that
+    prefers long rows would train on fewer of them, and on less of each.
+    """
+    location, count, path = (
+        getattr(arguments, kind),
+        getattr(arguments, f"{kind}_rows"),
+        arguments.out / f"{kind}.jsonl",
+    )
     if path.exists():
         return
-    rows = [row for row in parse(fetch(location), Columns()).table.to_pylist() if row["output"]]
+    fitting = base.fitting(location, arguments.max_tokens)
+    rows = [row for row in parse(fetch(location), Columns()).table.to_pylist() if row["id"] in fitting]
     rows = list({row["id"]: row for row in reversed(rows)}.values())[::-1]
     if not rows:
-        raise UsageError(f"{location} has no row with an answer: its answers must stand in a column such as output")
+        raise UsageError(f"{location} has no row with an answer that fits into --max-tokens {arguments.max_tokens}")
     if 0 < count < len(rows):
         rows = [rows[place] for place in sorted(np.random.default_rng(0).choice(len(rows), count, replace=False))]
     write_atomically(path, jsonl(rows))
@@ -174,19 +187,27 @@ def tuning_settings(folder: Path, seed: int, arguments: argparse.Namespace) -> T
 class Base:
     """The base model, loaded once, and its losses of the test's rows, which all arms share."""
 
-    def __init__(self, test: Path) -> None:
-        self._test = test
-        self._loaded: Loaded | None = None
+    def __init__(self, named: str | None) -> None:
+        self._named = named
         self._losses: RowLosses | None = None
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The model in memory."""
+        return load(open_base(self._named))
+
+    def fitting(self, location: str, max_tokens: int) -> set[str]:
+        """The ids of the rows with answers, of a file, that fit into so many tokens as a whole."""
+        rows = encode(self.loaded, read_examples(location, Columns()).rows, max_tokens).rows
+        return {row.id for row in rows if not row.is_cut}
 
     def train(self, settings: TuningSettings) -> None:
         """Tune a model on what an arm chose, and score it."""
         inputs = read_inputs(settings)
-        self._loaded = self._loaded or load(inputs.base)
-        rows = encode_rows(inputs, self._loaded)
+        rows = encode_rows(inputs, self.loaded)
         assert rows.test is not None
-        self._losses = self._losses or score(self._loaded.model, rows.test.rows, no_progress)
-        tune_loaded(inputs, (self._loaded, rows), self._losses, no_progress)
+        self._losses = self._losses or score(self.loaded.model, rows.test.rows, no_progress)
+        tune_loaded(inputs, (self.loaded, rows), self._losses, no_progress)
 
 
 if __name__ == "__main__":

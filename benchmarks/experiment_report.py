@@ -15,7 +15,7 @@ from selectllm.evaluation.bootstrap import Interval, Verdict, band, paired_diffe
 from selectllm.store import versions
 from selectllm.tuning.score import RowLosses, from_record, measures
 from selectllm.tuning.text import cell
-from selectllm.tuning.tune import LOSSES
+from selectllm.tuning.tune import LOSSES, RESULT
 
 RANDOM: Final = "random"
 """The arm that all others are compared with."""
@@ -33,12 +33,12 @@ where its interval over seeds leaves out 0 and its mean lies outside of the band
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm with a seed, as it was trained: the losses after it, and the mean length of the answers trained on."""
+    """An arm with a seed, as it was trained: the losses after it, and the tokens of the answers trained on."""
 
     arm: str
     seed: int
     losses: RowLosses
-    answer_characters: float
+    answer_tokens: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Contrast:
 
 def read_cell(folder: Path, arm: str, seed: int) -> Cell:
     """What a cell's folder holds."""
-    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Cell(arm, seed, read_losses(folder, "tuned"), mean(len(row["output"]) for row in rows))
+    record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return Cell(arm, seed, read_losses(folder, "tuned"), record["train"]["answer_tokens"])
 
 
 def read_losses(folder: Path, model: str) -> RowLosses:
@@ -96,10 +96,10 @@ def report(facts: Sequence[str], cells: Sequence[Cell], untuned: RowLosses) -> s
     for measure, before in measures(untuned).items():
         random = [measures(one.losses)[measure]["mean"] for one in cells if one.arm == RANDOM]
         lines += ["", f"## {measure[0].upper()}{measure[1:]}", "", f"{before['rows']:,} rows; untuned {cell(before)}."]
-        lines += ["", "| arm | characters of an answer trained on | loss | to random, over seeds | over rows | |"]
+        lines += ["", "| arm | tokens of answers trained on | loss | to random, over seeds | over rows | |"]
         lines += [
             "|---|---|---|---|---|---|",
-            f"| {RANDOM} | {_characters(cells, RANDOM)} | {mean(random):.3f} | | | |",
+            f"| {RANDOM} | {_tokens(cells, RANDOM)} | {mean(random):.3f} | | | |",
         ]
         lines += [_line(one, cells) for one in found if one.measure == measure]
     return "\n".join([*lines, ""])
@@ -117,12 +117,12 @@ def _overview(found: Sequence[Contrast]) -> list[str]:
 
 def _line(one: Contrast, cells: Sequence[Cell]) -> str:
     seeds = cell(asdict(one.over_seeds)) if one.over_seeds else "one seed"
-    start = f"| {one.arm} | {_characters(cells, one.arm)} | {one.loss:.3f}"
+    start = f"| {one.arm} | {_tokens(cells, one.arm)} | {one.loss:.3f}"
     return f"{start} | {seeds} | {cell(one.over_rows)} | {one.verdict or ''} |"
 
 
-def _characters(cells: Sequence[Cell], arm: str) -> str:
-    return f"{mean(one.answer_characters for one in cells if one.arm == arm):.0f}"
+def _tokens(cells: Sequence[Cell], arm: str) -> str:
+    return f"{mean(one.answer_tokens for one in cells if one.arm == arm):,.0f}"
 
 
 def draw_differences(cells: Sequence[Cell]) -> str:

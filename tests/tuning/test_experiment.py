@@ -43,6 +43,8 @@ def test_the_experiment_compares_arms_and_goes_on_where_it_was(
         chosen[name] = {json.loads(line)["instruction"] for line in lines}
         assert len(chosen[name]) == 12
         assert not chosen[name] & tests
+        trained = json.loads((arguments.out / "cells" / name / "tuning.json").read_text())["train"]
+        assert (trained["rows"], trained["cut"], trained["too_long"]) == (12, 0, 0)
     assert chosen["random-0"] != chosen["random-1"]
     assert chosen["longest-0"] == chosen["longest-1"]
 
