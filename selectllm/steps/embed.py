@@ -11,7 +11,7 @@ import pyarrow as pa
 from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
-from selectllm.errors import PoolError, UsageError
+from selectllm.errors import PoolError, StoreError, UsageError
 from selectllm.execution import WorkItem
 from selectllm.paths import redact_url
 from selectllm.queries import Vectors
@@ -94,7 +94,9 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
     context.log.model_loaded.set()
     if len(missing):
         _embed_missing(context, table.select(["id", "instruction", "input"]).take(pa.array(missing)))
-        new, _ = cache.gather([ids[row] for row in missing], added=True)
+        new, is_kept = cache.gather([ids[row] for row in missing], added=True)
+        if not is_kept.all():  # a vector of zeros would pass for one of a text that the model knows no word of
+            raise StoreError(f"{int((~is_kept).sum()):,} vectors that were just made are not in the store: run again")
         if not known.any():
             return new, len(missing)
         vectors[missing] = new
