@@ -8,11 +8,12 @@ from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
 from selectllm.comparison.settings import ComparisonSettings
+from selectllm.errors import UsageError
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.paths import absolute_path
-from selectllm.settings import RunSettings
+from selectllm.settings import RunSettings, check_batch
 from selectllm.store.history import with_slot
 from tasks.keys import default_host
 
@@ -43,8 +44,20 @@ def with_flow_store(settings: ComparisonSettings) -> ComparisonSettings:
 
 
 def with_own_store(settings: Assessment) -> Assessment:
-    """The settings of an assessment with the store that its runs will have."""
-    return settings.model_copy(update={"store": with_flow_environment(settings.run()).store})
+    """The settings of an assessment with the store that its runs will have, and the judge that the environment names.
+
+    Raises UsageError where that judge takes no batches, and is to be asked in batches.
+    """
+    run = with_flow_environment(settings.run())
+    changed: dict[str, Any] = {"store": run.store}
+    is_open = isinstance(settings, AlpacaEvalSettings) and settings.selector is settings.annotations is None
+    if is_open and "selector" in run.model_fields_set:
+        try:
+            check_batch(run.selector, settings.ranking)
+        except ValueError as error:
+            raise UsageError(f"{error}. The environment names it") from None
+        changed["selector"] = run.selector
+    return settings.model_copy(update=changed)
 
 
 def _with_absolute_paths(settings: RunSettings) -> RunSettings:

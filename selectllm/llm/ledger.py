@@ -124,9 +124,9 @@ class Ledger:
         self._refresh()
 
     def get(self, key: str) -> Entry | None:
-        """The reply that was given to this question, if one was. Raises StoreError when its file is gone."""
+        """The reply that was given to this question, if one was. Raises StoreError when its file is gone or altered."""
         place = self._entries.get(key)
-        return self._entry(place) if place else None
+        return self._entry(key, place) if place else None
 
     def may_ask_again(self, entry: Entry) -> bool:
         """Whether a run that has ended got this reply: if it cannot be used, its question may be asked once more.
@@ -138,8 +138,7 @@ class Ledger:
 
     def latest_replies(self) -> list[Reply]:
         """Some of the replies that there are, the last ones read."""
-        places = islice(reversed(self._entries.values()), LATEST)
-        return [entry.reply for place in places if (entry := self._entry(place))]
+        return [self._entry(key, place).reply for key, place in islice(reversed(self._entries.items()), LATEST)]
 
     async def add(self, request: Request, info: ModelInfo, reply: Reply) -> Entry:
         """Keep a reply; returns the entry that counts once it is durable, which may be another writer's.
@@ -247,11 +246,14 @@ class Ledger:
                     self._last_end = max(self._last_end, _end(line))
             self._read[name] = done
 
-    def _entry(self, place: _Place) -> Entry | None:
+    def _entry(self, key: str, place: _Place) -> Entry:
         try:
-            return Entry.parse(place.line or self._store.read_bytes(place.name, place.start, place.size))
+            entry = Entry.parse(place.line or self._store.read_bytes(place.name, place.start, place.size))
         except FileNotFoundError:
             raise StoreError(f"{self._store.address(place.name)} is gone while a run uses it: run again") from None
+        if entry is None or (entry.key, entry.at) != (key, place.at):
+            raise StoreError(f"{self._store.address(place.name)} was altered while a run uses it: run again")
+        return entry
 
     def _count(self, key: str, place: _Place) -> None:
         if any(retraction.holds_for(place.at) for retraction in self._retracted.get(key, ())):
@@ -265,7 +267,7 @@ class Ledger:
             self._retracted.setdefault(key, []).append(retraction)
             place = self._entries.get(key)
             if place and retraction.holds_for(place.at):
-                del self._entries[key]
+                self._entries.pop(key, None)  # another thread may read the same file just now
 
 
 def note_end(store: Store, info: ModelInfo) -> None:

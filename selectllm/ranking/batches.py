@@ -5,6 +5,7 @@ Pointwise, for models too small to read a list, each candidate is a question, an
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from selectllm.ranking.lists import gather_or_raise
 from selectllm.ranking.prompts import Candidate
@@ -61,12 +62,12 @@ async def rank_queries(queries: Iterable[Query], depth: int, ranker: Ranker) -> 
     pending = enumerate(queries)
     ranks: dict[int, Ranks] = {}
 
-    async def work() -> None:
-        for place, query in pending:
+    async def work(first: tuple[int, Query]) -> None:
+        for place, query in chain((first,), pending):
             ranks[place] = await _rank_query(query, depth, ranker)
 
     # A few queries are begun at a time: a million must not become as many waiting coroutines.
-    await gather_or_raise(work() for _ in range(ranker.window))
+    await gather_or_raise(work(first) for first in islice(pending, ranker.window))
     in_order = [ranks[place] for place in sorted(ranks)]
     return Ranks(
         [rank for query_ranks in in_order for rank in query_ranks.ranks],

@@ -11,8 +11,9 @@ import pyarrow as pa
 from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
-from selectllm.errors import UsageError
+from selectllm.errors import PoolError, StoreError, UsageError
 from selectllm.execution import WorkItem
+from selectllm.paths import redact_url
 from selectllm.queries import Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
@@ -58,13 +59,22 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
 
 
-def vectors_of(context: Context, rows: pa.Table) -> Vectors:
+def vectors_of(context: Context, rows: pa.Table, embeddings: StepResult | None = None) -> Vectors:
     """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept.
 
     Where vectors are given, those of these rows must be, too: in the same file, or in a column of the same name.
+    Raises PoolError where given vectors have another length than the pool's `embeddings`.
     """
     given = context.settings.embedding.given
-    return _vectors(context, rows)[0] if given is None else given_vectors(given, rows)
+    if given is None:
+        return _vectors(context, rows)[0]
+    vectors = given_vectors(given, rows)
+    if embeddings and vectors.shape[1] != embeddings.facts["dimension"]:
+        raise PoolError(
+            f"rows of examples or tests have vectors of {vectors.shape[1]:,} numbers in {redact_url(given)}, and those "
+            f"of the pool have {embeddings.facts['dimension']:,}: give all of them vectors by one model"
+        )
+    return vectors
 
 
 def made_by(context: Context, embeddings: StepResult) -> str:
@@ -84,7 +94,9 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
     context.log.model_loaded.set()
     if len(missing):
         _embed_missing(context, table.select(["id", "instruction", "input"]).take(pa.array(missing)))
-        new, _ = cache.gather([ids[row] for row in missing], added=True)
+        new, is_kept = cache.gather([ids[row] for row in missing], added=True)
+        if not is_kept.all():  # a vector of zeros would pass for one of a text that the model knows no word of
+            raise StoreError(f"{int((~is_kept).sum()):,} vectors that were just made are not in the store: run again")
         if not known.any():
             return new, len(missing)
         vectors[missing] = new

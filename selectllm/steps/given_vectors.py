@@ -114,7 +114,10 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
     own_ids = rows["id"].to_pylist()
     has_other = "source_id" in rows.column_names
     others = original_values(rows.schema.field("source_id"), rows["source_id"]) if has_other else own_ids
-    places = [place_of.get(id, place_of.get(str(other))) for id, other in zip(own_ids, others, strict=True)]
+    places = [
+        place_of.get(id, None if other is None else place_of.get(str(other)))
+        for id, other in zip(own_ids, others, strict=True)
+    ]
     if isinstance(column, pa.ChunkedArray):
         return _lists(column.take(pa.array(places, pa.int64())), shown)
     return _lists([None if place is None else column[place] for place in places], shown)

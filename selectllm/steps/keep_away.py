@@ -31,7 +31,7 @@ def keep_away(context: Context, pool: StepResult, embeddings: StepResult) -> Ste
     rows = [
         (id, number, test.place(near), cosine)
         for number, test in enumerate(tests)
-        for id, near, cosine in _too_near(context, ids, vectors, test)
+        for id, near, cosine in _too_near(context, ids, vectors, test, vectors_of(context, test.table, embeddings))
     ]
     table = pa.Table.from_pylist([dict(zip(TOO_NEAR.names, row, strict=True)) for row in rows], schema=TOO_NEAR)
     facts = {
@@ -52,9 +52,10 @@ def reasons_of(context: Context, too_near: StepResult | None) -> dict[str, str]:
     }
 
 
-def _too_near(context: Context, ids: list[str], vectors: Vectors, test: Examples) -> list[tuple[str, int, float]]:
+def _too_near(
+    context: Context, ids: list[str], vectors: Vectors, test: Examples, tests: Vectors
+) -> list[tuple[str, int, float]]:
     """The ids of rows that are too near to a row of a test set, with the number of the nearest and the cosine."""
-    tests = vectors_of(context, test.table)
     number_of = {id: number for number, id in enumerate(test.table["id"].to_pylist())}
     found = []
     for first in range(0, len(ids), BLOCK):

@@ -83,7 +83,7 @@ class Store:
             with self._failures("read"):
                 if self.files.size(path) != manifest.bytes:
                     return "was cut short or added to since it was written"
-                if manifest.stamp is not None and manifest.stamp == self._stamp(path):
+                if self.is_local and manifest.stamp is not None and manifest.stamp == self._stamp(path):
                     return None
                 with self.files.open(path, "rb") as file:
                     is_same = hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
@@ -107,7 +107,9 @@ class Store:
             if manifest and (size, digest) == (manifest.bytes, manifest.sha256):
                 return from_parquet_file(file)
             if manifest and manifest.stamp is not None:  # the next run would trust the stamp again
-                self.remove_file(_manifest_name(artifact))
+                now = self.manifest(artifact)
+                if now and (now.stamp, now.created) == (manifest.stamp, manifest.created):  # nobody has made it anew
+                    self.remove_file(_manifest_name(artifact))
         raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def schema(self, artifact: Artifact) -> pa.Schema:
@@ -187,7 +189,7 @@ class Store:
     def sizes(self, folder: str) -> dict[str, int]:
         """The sizes of the files that `list` names, by their names within the folder."""
         entries = self._entries(folder, detail=True)
-        return {_last_part(entry["name"]): entry["size"] for entry in entries if entry["type"] == "file"}
+        return {_last_part(entry["name"]): entry["size"] for entry in entries if entry["type"] != "directory"}
 
     def _entries(self, folder: str, *, detail: bool) -> Sequence[Any]:
         try:

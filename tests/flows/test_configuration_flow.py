@@ -12,6 +12,8 @@ from prefect.blocks.system import Secret
 from prefect.variables import Variable
 
 from flows.selection import select_instructions
+from selectllm.errors import UsageError
+from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.execution import WorkItem
 from selectllm.llm.keys import Provider, ProviderKey
 from selectllm.llm.model import ModelInfo
@@ -23,7 +25,7 @@ from selectllm.steps.model import Job, check_model, longest_request
 from selectllm.steps.rank import Batch, rank_batch
 from selectllm.store import Store
 from selectllm.testing.faulty_ollama import DIGEST, MODEL
-from tasks.configuration import with_flow_environment
+from tasks.configuration import with_flow_environment, with_own_store
 from tasks.keys import load_keys
 from tests.flows.servers import SERVERS, VARIABLES, Server, ollama_server
 
@@ -97,6 +99,18 @@ def test_the_store_comes_from_the_highest_source_that_names_it(
     monkeypatch.setenv("SELECTLLM_STORE", "environment")
     assert store() == "environment"
     assert store(store="form") == "form"
+
+
+def test_a_judge_that_the_environment_names_is_asked_in_batches_if_the_form_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    form = AlpacaEvalSettings(outputs="a.json", baseline="b.json", ranking={"batch": True})  # type: ignore[arg-type]
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "openai:judge")
+    run = with_flow_environment(with_own_store(form).run())
+    assert (run.selector, run.ranking.batch) == ("openai:judge", True)
+    monkeypatch.setenv("SELECTLLM_SELECTOR", "ollama:judge")
+    with pytest.raises(UsageError, match=r"ollama:judge takes no batches\. The environment names it"):
+        with_own_store(form)
 
 
 @pytest.mark.parametrize("provider", SERVERS)

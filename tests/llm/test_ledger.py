@@ -134,6 +134,28 @@ def test_a_file_of_replies_that_is_gone_is_named(tmp_path: Path) -> None:
         ledger.get(request("one").key(INFO))
 
 
+def test_a_file_of_replies_that_is_rewritten_under_an_open_ledger_is_named(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    ledger = add(store, ["one", "two"])
+    path = Path(store.address(files(store)[0]))
+    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+    for text in ("one", "two"):
+        with pytest.raises(StoreError, match=f"{path.name} was altered"):
+            ledger.get(request(text).key(INFO))
+    path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(StoreError, match=f"{path.name} was altered"):
+        ledger.latest_replies()
+
+
+def test_files_of_replies_that_lie_elsewhere_behind_links_are_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    add(store, ["one"])
+    path = Path(store.address(files(store)[0]))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert Ledger(store, INFO).get(request("one").key(INFO)) is not None
+
+
 def test_the_earlier_of_two_replies_is_used_everywhere(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     add(store, ["one"], "first")

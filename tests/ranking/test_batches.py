@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,23 @@ def test_only_a_few_queries_are_started_at_once(mode: str, tmp_path: Path) -> No
     model.info = dataclasses.replace(model.info, mode=mode)  # type: ignore[arg-type]
     assert len({rank.query_id for rank in run(model, tmp_path, queries(100, size=3))}) == 100
     assert most < 60
+
+
+def test_no_more_tasks_are_begun_than_there_are_queries(tmp_path: Path) -> None:
+    begun = []
+
+    def begin(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
+        begun.append(work)
+        return asyncio.Task(work, loop=loop, **options)
+
+    async def ask() -> list[Rank]:
+        ranker = Ranker(make_caller(FakeModel(by_id), tmp_path, concurrency=2), RankingOptions())
+        ranker.window = 10_000  # with --batch even more
+        asyncio.get_running_loop().set_task_factory(begin)
+        return (await rank_queries(iter(queries(3)), 2, ranker)).ranks
+
+    assert len(asyncio.run(ask())) == 6
+    assert len(begun) < 100
 
 
 def test_a_failure_of_one_query_ends_all_queries(tmp_path: Path) -> None:

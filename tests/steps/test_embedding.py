@@ -8,7 +8,7 @@ import pytest
 
 from selectllm import RunSettings, select
 from selectllm.embedding import models
-from selectllm.errors import MissingDependency, UsageError
+from selectllm.errors import MissingDependency, StoreError, UsageError
 from selectllm.report.format import notes
 from tests.conftest import HashEmbedder
 
@@ -190,3 +190,10 @@ def test_a_model_that_knows_no_word_of_a_pool_is_bad_usage(
     pool.write_text("\n".join(json.dumps({"instruction": f"日本語 {n}"}) for n in range(9)))
     with pytest.raises(UsageError, match="knows no word of the pool's rows: name one for their language"):
         select(make_run(pool=str(pool)))
+
+
+def test_vectors_that_did_not_reach_the_store_end_the_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "open_embedder", lambda _: HashEmbedder())
+    monkeypatch.setattr("selectllm.embedding.vector_cache.VectorCache.add", lambda *_: None)
+    with pytest.raises(StoreError, match=r"\d+ vectors that were just made are not in the store: run again"):
+        select(make_run())

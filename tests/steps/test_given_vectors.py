@@ -239,3 +239,22 @@ def test_neither_torch_nor_sentence_transformers_is_imported(pool: Callable[...,
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_row_without_an_id_of_its_own_does_not_have_the_id_none(make_run: MakeRun, tmp_path: Path) -> None:
+    rows = [{"id": "first", "instruction": "Task 1: explain it"}, {"instruction": "Task 2: explain it"}]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = write_file(tmp_path / "vectors.parquet", ["first", "None"], numbers(2))
+    with pytest.raises(PoolError, match=r"1 of 2 rows have no usable vector in .*: row 2: no vector"):
+        select(run_of(make_run, str(tmp_path / "pool.jsonl"), given, budget=1))
+
+
+def test_examples_with_vectors_of_another_length_are_refused(
+    make_run: MakeRun, pool: Callable[..., str], tmp_path: Path
+) -> None:
+    example = tmp_path / "examples.jsonl"
+    example.write_text(json.dumps({"instruction": "Unheard of", "vector": [1.0, 2.0]}))
+    location = pool(vectors=numbers())
+    for aim in ({"away_from": (str(example),)}, {"target": str(example), "target_rows": 10}):
+        with pytest.raises(PoolError, match=r"vectors of 2 numbers in vector, and those of the pool have 6"):
+            select(run_of(make_run, location, "vector", aim=aim))

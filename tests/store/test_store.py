@@ -181,3 +181,22 @@ def test_what_a_disk_has_done_to_a_large_file_shows_when_it_is_read_and_it_is_ma
     with pytest.raises(StoreError, match="damaged: run again"):
         store.read(TARGET, verified=manifest)
     assert store.manifest(TARGET) is None
+    store.write(TARGET, LARGE, Origin(code_version=1, made_from={}, inputs={}, settings={}), {"made": "anew"})
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(StoreError, match="damaged: run again"):
+        store.read(TARGET, verified=manifest)  # as a run does that found it before another made it anew
+    assert store.manifest(TARGET) is not None
+
+
+def test_a_large_artifact_that_was_copied_to_an_object_store_is_intact_there(
+    stamped: tuple[Store, Manifest, Path],
+) -> None:
+    local, manifest, path = stamped
+    fsspec.filesystem("memory").store.clear()
+    store = Store("memory://copied")
+    for file in (path, path.with_suffix(".json")):
+        store.write_bytes(f"artifacts/things/{file.name}", file.read_bytes())
+    assert store.integrity_error(manifest) is None
+    assert store.read(TARGET).equals(local.read(TARGET))
+    store.write_bytes(f"artifacts/things/{path.name}", path.read_bytes()[:-1] + b"\0")
+    assert store.integrity_error(manifest) == "was altered since it was written"
