@@ -11,7 +11,7 @@ import pyarrow as pa
 from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
-from selectllm.errors import UsageError
+from selectllm.errors import PoolError, UsageError
 from selectllm.execution import WorkItem
 from selectllm.queries import Vectors
 from selectllm.settings import RunSettings
@@ -64,7 +64,12 @@ def vectors_of(context: Context, rows: pa.Table) -> Vectors:
     Where vectors are given, those of these rows must be, too: in the same file, or in a column of the same name.
     """
     given = context.settings.embedding.given
-    return _vectors(context, rows)[0] if given is None else given_vectors(given, rows)
+    if given is None:
+        return _vectors(context, rows)[0]
+    try:
+        return given_vectors(given, rows)
+    except PoolError as error:  # its rows are not the pool's
+        raise PoolError(f"the examples of --target or --away-from need vectors too: {error}") from error
 
 
 def made_by(context: Context, embeddings: StepResult) -> str:
