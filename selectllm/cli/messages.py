@@ -18,7 +18,8 @@ def usage_error(error: CycloptsError) -> str:
     cause, argument = error.__cause__, error.argument
     if isinstance(cause, ValidationError) and argument is not None and argument.children:
         return setting_errors(cause, argument)
-    return redact_url(str(error).rstrip(".").replace("parameter --pool", "parameter POOL"))
+    text = str(error).replace(", ...", " and more")  # of many commands, Cyclopts names the first
+    return redact_url(text.rstrip(".").replace("parameter --pool", "parameter POOL"))
 
 
 def setting_errors(error: ValidationError, argument: Argument | None = None) -> str:

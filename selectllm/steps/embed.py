@@ -68,7 +68,10 @@ def vectors_of(context: Context, rows: pa.Table, embeddings: StepResult | None =
     given = context.settings.embedding.given
     if given is None:
         return _vectors(context, rows)[0]
-    vectors = given_vectors(given, rows)
+    try:
+        vectors = given_vectors(given, rows)
+    except PoolError as error:  # its rows are not the pool's
+        raise PoolError(f"the examples of --target or --away-from need vectors too: {error}") from error
     if embeddings and vectors.shape[1] != embeddings.facts["dimension"]:
         raise PoolError(
             f"rows of examples or tests have vectors of {vectors.shape[1]:,} numbers in {redact_url(given)}, and those "

@@ -136,7 +136,8 @@ def _vector_column(records: Records, shown: str) -> Column:
 def _has_lists(column: Column) -> bool:
     if isinstance(column, pa.ChunkedArray):
         return _has_numbers(column.type)
-    return isinstance(next((value for value in column if value is not None), None), list)
+    first = next((value for value in column if value is not None and value != []), None)
+    return isinstance(first, list) and not isinstance(first[0], str)  # lists of words, such as tags, are no vectors
 
 
 def _has_numbers(type_: pa.DataType) -> bool:

@@ -161,6 +161,13 @@ def test_a_model_without_usable_answers_exits_with_1(cli: Cli, pool: Path, tmp_p
     assert not (tmp_path / "out" / "selection.jsonl").exists()
 
 
+def test_an_unknown_command_is_told_of_the_others(cli: Cli) -> None:
+    code, _, err = cli("nosuch")
+    assert code == 2
+    assert "Available commands: select, plan, " in err
+    assert err.endswith(" and more. See --help\n")
+
+
 def test_server_text_cannot_control_the_terminal(cli: Cli, pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ModelError("status 400: \x1b[2J\u202eevil")

@@ -178,6 +178,21 @@ def test_predictions_belong_to_questions_by_id_number_or_text(
     assert found.foreign == 1
 
 
+def test_predictions_belong_to_questions_by_the_file_s_own_ids_unless_two_have_the_same(tmp_path: Path) -> None:
+    ids = ("a", 2, "both", "both")
+    questions = write(tmp_path / "own.jsonl", *({"id": id, **row} for id, row in zip(ids, ROWS, strict=True)))
+    answers = [{"id": id, "answer": f"to {id}"} for id in ("2", "a", "both")]
+    settings = AnswerSettings.model_validate(
+        {"questions": questions, "predictions": [write(tmp_path / "answers.jsonl", *answers)], "store": str(tmp_path)}
+    )
+    asked = read_questions(settings.run())
+    found = read_predictions(settings.predictions, asked)
+    names = {row.id: row.instruction for row in asked.rows}
+    said = {names[id]: turns for (id, _), turns in found.turns.items()}
+    assert said == {"Name a river.": ("to a",), "Add these.": ("to 2",)}
+    assert found.foreign == 1
+
+
 def test_each_file_is_a_seed_more_and_choices_are_seeds(make: Callable[..., AnswerSettings], tmp_path: Path) -> None:
     choices = [{"index": index, "turns": [f"choice {index}", "second turn"]} for index in (0, 1)]
     first = write(tmp_path / "a.jsonl", {"question_id": 1, "model_id": "m", "choices": choices})

@@ -134,7 +134,7 @@ def test_examples_without_vectors_are_refused_by_name(
     example = tmp_path / "examples.jsonl"
     example.write_text(json.dumps({"instruction": "Unheard of"}))
     given = write_file(tmp_path / "vectors.parquet", own_ids(), numbers())
-    with pytest.raises(PoolError, match=r"1 of 1 rows have no usable vector in .*: row 1: no vector"):
+    with pytest.raises(PoolError, match=r"examples of --target .*: 1 of 1 rows have no usable .*: row 1: no"):
         select(run_of(make_run, pool(), given, aim={"away_from": (str(example),)}))
 
 
@@ -220,6 +220,12 @@ def test_equal_vectors_of_one_id_and_unusual_types_are_read(tmp_path: Path) -> N
     huge = pa.table({"id": ["a" * 32, "b" * 32], "v": [[3e300, 4e300], [3e-300, 4e-300]]})
     pq.write_table(huge, tmp_path / "huge.parquet")
     assert np.allclose(given_vectors(str(tmp_path / "huge.parquet"), rows), [[0.6, 0.8], [0.6, 0.8]])
+
+
+def test_lists_of_words_beside_the_vectors_of_a_jsonl_file_do_not_count(tmp_path: Path) -> None:
+    rows = pa.table({"id": ["a" * 32, "b" * 32], "row": [1, 2], "source_id": [7, 8]})
+    given = write_file(tmp_path / "v.jsonl", [7, 8], np.array([[3, 4], [0, 1]]), tags=[[], ["poem", "short"]])
+    assert np.allclose(given_vectors(given, rows), [[0.6, 0.8], [0, 1]])
 
 
 def test_no_output_is_written_over_the_file(make_run: MakeRun, pool: Callable[..., str], tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Answers out of files: ours, AlpacaEval's model_outputs.json, FastChat's model_answer, or rows with an output.
 
-An answer belongs to a question by the question's id, by its own number (`question_id`), or by its text. An answer to no
-question is counted, and one that is blank counts as missing, as FastChat's marks of a failure do.
+An answer belongs to a question by the question's id, ours or its file's own, by its number (`question_id`), or by its
+text. An answer to no question is counted, and one that is blank counts as missing, as FastChat's marks of a failure do.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ def _answers(records: Records, questions: Questions, shown: str) -> Iterator[tup
     for place, row in enumerate(rows):
         answer = next((row[name] for name in ("answer", "output") if name in named), None)
         instruction, input, output = texts[place] if texts else (None, None, None)
-        id = questions.ids.get(str(row.get("id"))) or _by_number(row, questions)
+        id = _by_id(row.get("id"), questions) or _by_number(row, questions)
         if id is None and instruction is not None:
             id = questions.ids.get(pool.row_id(instruction, input))
         yield id, _seed(row.get("seed")), (_usable(answer if named else output),)
@@ -113,6 +113,10 @@ def _choices(choices: Any) -> Iterator[tuple[int, Turns]]:
     for number, choice in enumerate(choices if isinstance(choices, list) else []):
         turns = choice.get("turns") if isinstance(choice, Mapping) else None
         yield number, tuple(map(_usable, turns)) if isinstance(turns, list) else (None,)
+
+
+def _by_id(id: Any, questions: Questions) -> str | None:
+    return None if id is None else questions.ids.get(str(id)) or questions.source_ids.get(str(id))
 
 
 def _by_number(row: Mapping[str, Any], questions: Questions) -> str | None:

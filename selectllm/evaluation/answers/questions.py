@@ -1,6 +1,7 @@
 """The questions that answers are about, and the references that some files have beside them."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 QUESTION_ID = "question_id"
 """The column of a question's own number, in FastChat's files."""
+
+SOURCE_ID = "source_id"
+"""What a pool calls its file's own column `id`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Questions:
     location: str
     digest: str
     rows: tuple[Question, ...] = field(repr=False)
+    source_ids: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The id of each question by the value of its file's own column `id`, where no other question has that."""
     left_out: int = 0
     repeats: int = 0
 
@@ -77,7 +83,16 @@ def read_questions(settings: RunSettings) -> Questions:
         for own_id, (id, instruction, input, output) in zip(_own_ids(table), cells, strict=True)
     )
     content = digest("questions", file.digest, file.form, settings.columns.model_dump())
-    return Questions(redact_url(settings.pool), content, found, rows.quarantined, rows.duplicates)
+    return Questions(redact_url(settings.pool), content, found, _by_source(table), rows.quarantined, rows.duplicates)
+
+
+def _by_source(table: pa.Table) -> dict[str, str]:
+    if SOURCE_ID not in table.column_names:
+        return {}
+    values = original_values(table.schema.field(SOURCE_ID), table[SOURCE_ID])
+    named = [(str(value), id) for value, id in zip(values, table["id"].to_pylist(), strict=True) if value is not None]
+    times = Counter(name for name, _ in named)
+    return {name: id for name, id in named if times[name] == 1}
 
 
 def _own_ids(table: pa.Table) -> list[str]:
