@@ -26,9 +26,10 @@ from tests.conftest import HashEmbedder
 from selectllm.embedding import models
 models.open_embedder = lambda _: HashEmbedder()
 if sys.argv.pop(1) == "flow":
-    from flows.command_line import main
+    from flows.commands import selection_app
     from flows.selection import select_instructions
-    sys.exit(main(select_instructions))
+    from selectllm.cli.main import run_app
+    sys.exit(run_app(selection_app(select_instructions)))
 from selectllm.cli.main import main
 sys.exit(main(["select", *sys.argv[1:]]))
 """
