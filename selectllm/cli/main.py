@@ -62,7 +62,7 @@ EXPORT_USAGE: Final = "Usage: selectllm export [RUN] --to CHOICE [OPTIONS] PATH"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 the run failed, 2 bad usage or bad input."""
     words = sys.argv[1:] if arguments is None else arguments
-    return run_app(build_app(is_list=COMMANDS.keys().isdisjoint(words)), arguments)
+    return run_app(build_app(is_list=all(word.startswith("-") for word in words)), arguments)
 
 
 def build_app(*, is_list: bool = False) -> App:
