@@ -9,13 +9,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded
 from selectllm.evaluation.answers.collect import answers_of, as_record
 from selectllm.evaluation.answers.estimates import Scores, as_values, differences, estimate
 from selectllm.evaluation.answers.overlap import score_overlap
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
+from selectllm.evaluation.cost_left import with_cost_left
 from selectllm.evaluation.page.build import check_page, write_page
 from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.execution import Progress, no_progress
@@ -58,17 +58,8 @@ def questions_of(settings: OverlapSettings) -> Questions:
 
 def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[Scored]) -> RunSettings:
     """The settings of a source's run, which may cost what those before it have left; raises CostExceeded."""
-    run, limit = settings.run(source.selector), settings.ranking.max_cost
-    if limit is None or source.selector is None:
-        return run
-    paid = sum(one.record["cost"] or 0.0 for one in scored)
-    left = limit - paid
-    if left <= 0:
-        raise CostExceeded(
-            f"the models before {source.name} have cost {paid:.2f}, and all may cost {limit:g} (--max-cost). All "
-            "replies are kept: run again to go on, with a higher limit"
-        )
-    return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": left})})
+    run = settings.run(source.selector)
+    return with_cost_left(run, sum(one.record["cost"] or 0.0 for one in scored)) if source.selector else run
 
 
 def score_source(context: Context, source: Source, questions: Questions, settings: OverlapSettings) -> Scored:

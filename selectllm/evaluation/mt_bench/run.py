@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from selectllm import cancellation
-from selectllm.errors import CostExceeded
 from selectllm.evaluation.answers.sources import Source
+from selectllm.evaluation.cost_left import with_cost_left
 from selectllm.evaluation.mt_bench.answer import converse, turns_of
 from selectllm.evaluation.mt_bench.files import read_judgments
 from selectllm.evaluation.mt_bench.judge import Bench, judge_turns
@@ -85,14 +85,14 @@ def read_files(settings: MtBenchSettings) -> Files:
 
 def model_settings(settings: MtBenchSettings, selector: str | None, answered: Sequence[Answered]) -> RunSettings:
     """The settings of a model's run, which may cost what the models before it have left; raises CostExceeded."""
-    return _within_limit(settings, settings.run(selector), answered) if selector else settings.run()
+    return with_cost_left(settings.run(selector), _cost(settings, answered)) if selector else settings.run()
 
 
 def judge_settings(settings: MtBenchSettings, answered: Sequence[Answered]) -> RunSettings:
     """The settings of the judge's run, which may cost what the models have left; raises CostExceeded."""
     if settings.judge is None:
         return settings.run()
-    return _within_limit(settings, settings.run(settings.judge, judges=True), answered)
+    return with_cost_left(settings.run(settings.judge, judges=True), _cost(settings, answered))
 
 
 def answer_questions(context: Context, source: Source, files: Files, settings: MtBenchSettings) -> Answered:
@@ -126,14 +126,5 @@ def paid(settings: MtBenchSettings, parts: Iterable[Answered | Judged]) -> dict[
     return counts | {"cost": settings.ranking.cost(*tokens)}
 
 
-def _within_limit(settings: MtBenchSettings, run: RunSettings, answered: Sequence[Answered]) -> RunSettings:
-    """The same run with what is left of `--max-cost`, which is one limit for all models and the judge."""
-    limit, cost = settings.ranking.max_cost, paid(settings, answered)["cost"]
-    if limit is None:
-        return run
-    if cost >= limit:
-        raise CostExceeded(
-            f"this run has cost {cost:.2f}, and --max-cost is {limit:.2f}, of models and judge together. All replies "
-            "are kept: raise it and run again to go on from here"
-        )
-    return run.model_copy(update={"ranking": run.ranking.model_copy(update={"max_cost": limit - cost})})
+def _cost(settings: MtBenchSettings, parts: Iterable[Answered]) -> float:
+    return paid(settings, parts)["cost"] or 0.0
