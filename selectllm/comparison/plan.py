@@ -6,6 +6,7 @@ from selectllm.comparison.cells import cell_settings, list_cells
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import way_name
 from selectllm.plan import plan_run
+from selectllm.text import join_names
 
 
 def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
@@ -13,7 +14,8 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
 
     What one budget of a seed was asked serves the others: of each seed the largest budget is counted. Pointwise, all
     seeds ask the same. `cost` is by the prices given, or else an estimate in USD by list prices, whose date
-    `list_prices_of` is then. Raises UsageError, and PoolError.
+    `list_prices_of` is then; of all it is the sum of those that are known, and `without_price` names the others that
+    ask. Raises UsageError, and PoolError.
     """
     cells = list_cells(settings)
     ways, dates = [], set[str]()
@@ -35,6 +37,7 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
         "ways": ways,
         "calls": sum(way["calls"] for way in ways),
         "cost": round(sum(costs), 4) if costs else None,
+        "without_price": [_name(way) for way in ways if way["calls"] and way["cost"] is None],
         "list_prices_of": min(dates, default=None),
     }
 
@@ -45,9 +48,15 @@ def format_comparison_plan(plan: dict[str, Any]) -> str:
     for way in plan["ways"]:
         asks = f", at most {way['calls']:,} questions" if way["calls"] else ", no question"
         cost = "" if way["cost"] is None else f", cost up to {way['cost']:,.2f}"
-        name = way_name((way["strategy"], way["selector"]))
-        lines.append(f"{name}: {way['cells']:,} cells, {way['seeds']} seeds{asks}{cost}")
+        lines.append(f"{_name(way)}: {way['cells']:,} cells, {way['seeds']} seeds{asks}{cost}")
     total = "" if plan["cost"] is None else f", cost up to {plan['cost']:,.2f}"
     if plan["list_prices_of"]:
         total += f" in USD by list prices of {plan['list_prices_of']}: see --price-in and --price-out"
+    if plan["cost"] is not None and plan["without_price"]:
+        names = join_names(plan["without_price"])
+        total += f". The cost is without {names}: no price is known, give it by --price-in and --price-out"
     return "\n".join([*lines, f"All: {plan['cells']:,} cells, at most {plan['calls']:,} questions{total}"])
+
+
+def _name(way: dict[str, Any]) -> str:
+    return way_name((way["strategy"], way["selector"]))

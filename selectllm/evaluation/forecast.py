@@ -100,7 +100,11 @@ def counts(
 
 
 def together(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The forecasts of all models, and their sums; `cost` is null where no price is known."""
+    """The forecasts of all models, and their sums.
+
+    `cost` is of the models whose prices are known, null where none is; `without_price` names those that are still to be
+    asked and whose prices are not known.
+    """
     costs = [one["cost"] for one in models if one["cost"] is not None]
     sums = {
         name: sum(one[name] for one in models) for name in ("questions", "to_ask", "prompt_tokens", "output_tokens")
@@ -110,5 +114,6 @@ def together(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "models": list(models),
         **sums,
         "cost": sum(costs) if costs else None,
+        "without_price": [one["name"] for one in models if one["to_ask"] and one["cost"] is None],
         "list_prices_of": min(dates, default=None),
     }

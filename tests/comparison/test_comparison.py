@@ -407,6 +407,19 @@ def test_a_dry_run_says_whose_prices_it_estimates_by(make: Make, monkeypatch: py
     assert own["cost"] > 0
 
 
+def test_a_dry_run_names_those_whose_price_its_cost_is_without(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    selectors = ("openai:gpt-4o-mini", "openai:mine", "embedded")
+    plan = plan_comparison(make(strategies=("selectllm", "longest"), selectors=selectors))
+    priced = next(way for way in plan["ways"] if way["selector"] == "openai:gpt-4o-mini")
+    assert plan["without_price"] == ["selectllm by openai:mine", "selectllm by embedded"]
+    assert plan["cost"] == priced["cost"] > 0
+    assert "The cost is without selectllm by openai:mine, selectllm by embedded: no" in format_comparison_plan(plan)
+    given = plan_comparison(make(strategies=("selectllm",), selectors=selectors, ranking={"price_in": 1.0}))
+    assert given["without_price"] == []
+    assert "without" not in format_comparison_plan(given)
+
+
 def test_selectors_of_one_strategy_are_compared_with_each_other(make: Make, tmp_path: Path) -> None:
     settings = make(
         strategies=("selectllm",), selectors=("scripted:first", "scripted:longest"), out=str(tmp_path / "o")

@@ -154,3 +154,57 @@ def test_annotations_leave_nothing_to_forecast(tmp_path: Path, capsys: pytest.Ca
     for arguments in (["alpaca-eval"], ["judge-agreement", "--given", given]):
         assert main(["evaluate", *arguments, "--annotations", given, "--dry-run"]) == 2
         assert "leave out --dry-run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["answers", "overlap", "mt-bench"])
+def test_a_dry_run_reads_files_of_answers_as_the_run_does(
+    name: str, fake_model: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, given = fake_model(answer), tmp_path / "given.jsonl"
+    questions = OPTIONS[name](tmp_path, tmp_path / "out")[0]
+    own = ["--predictions"] if name == "answers" else ["--model", "asked=ollama:m", "--model"]
+    place = str(given) if name == "answers" else f"given={given}"
+    arguments = ["evaluate", name, questions, *own, place, "--store", str(tmp_path / "store")]
+    messages = []
+    for content in (None, "{", '{"question_id": 999, "output": "of no question", "choices": 7}\n'):
+        if content is not None:
+            given.write_text(content)
+        assert main([*arguments, "--dry-run"]) == 2, content
+        messages.append(capsys.readouterr().err)
+        if name == "mt-bench" and content and "999" in content:
+            continue  # there, a question without an answer is counted as missing
+        assert (main(arguments), capsys.readouterr().err, model.asked) == (2, messages[-1], [])
+    assert "given.jsonl does not exist" in messages[0]
+    assert all("given.jsonl" in message for message in messages)
+
+
+def test_a_dry_run_reads_judgments_as_the_run_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions, judgments = OPTIONS["mt-bench"](tmp_path, tmp_path / "out")[0], tmp_path / "judgments.jsonl"
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"question_id": 1, "choices": [{"index": 0, "turns": ["one", "two"]}]}\n')
+    arguments = ["evaluate", "mt-bench", questions, "--model", f"given={answers}", "--judgments", str(judgments)]
+    arguments += ["--store", str(tmp_path / "store"), "--dry-run"]
+    judgments.write_text('{"question_id": 1, "model": "another", "score": 3, "turn": 1}\n')
+    for command in (arguments, arguments[:-1]):
+        assert main(command) == 2
+        assert "has no judgment of these models and questions" in capsys.readouterr().err
+        assert not (tmp_path / "store").exists()
+    judgments.write_text('{"question_id": 1, "model": "given", "score": 3, "turn": 1}\n')
+    assert main(arguments) == 0
+
+
+def test_models_without_a_price_are_named_beside_the_cost_of_the_others(
+    fake_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_model(answer)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    questions = OPTIONS["overlap"](tmp_path, tmp_path / "out")[0]
+    arguments = ["evaluate", "overlap", questions, "--store", str(tmp_path / "store")]
+    arguments += ["--model", "priced=openai:gpt-4o-mini", "--model", "mine=ollama:m", "--model", "own=openai:mine"]
+    found = dry_run([*arguments, "--json"], capsys)
+    assert found["without_price"] == ["mine", "own"]
+    assert found["cost"] == found["models"][0]["cost"] > 0
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "the cost of all is without mine, own: no price is known" in capsys.readouterr().out
+    assert main([*arguments, "--dry-run", "--price-in", "1"]) == 0
+    assert "without" not in capsys.readouterr().out

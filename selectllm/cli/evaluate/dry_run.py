@@ -30,7 +30,7 @@ def print_forecast(record: Mapping[str, Any], *, json: bool) -> None:
 
 def format_forecast(record: Mapping[str, Any]) -> str:
     """The questions of each model and of all, in lines for people."""
-    from selectllm.text import fit_line, sanitize
+    from selectllm.text import fit_line, join_names, sanitize
 
     lines = []
     for one in record["models"]:
@@ -38,6 +38,9 @@ def format_forecast(record: Mapping[str, Any]) -> str:
         lines += [f"  note: {note}" for note in one["notes"]]
     if len(record["models"]) != 1:
         lines.append(f"All: {_counts(record)}")
+    if record["cost"] is not None and record["without_price"]:
+        names = join_names(fit_line(name, 60) for name in record["without_price"])
+        lines.append(f"  the cost of all is without {names}: no price is known, give it by --price-in and --price-out")
     if record["list_prices_of"]:
         lines.append(f"  cost in USD by list prices of {record['list_prices_of']}: see --price-in and --price-out")
     return "\n".join(map(sanitize, lines))

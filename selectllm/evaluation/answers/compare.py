@@ -12,6 +12,7 @@ from selectllm import cancellation
 from selectllm.evaluation.answers.collect import answers_of, as_record
 from selectllm.evaluation.answers.estimates import Scores, as_values, differences, estimate
 from selectllm.evaluation.answers.overlap import score_overlap
+from selectllm.evaluation.answers.predictions import check_files
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
@@ -51,9 +52,14 @@ def compare_overlap(settings: OverlapSettings, on_progress: Progress = no_progre
 
 
 def questions_of(settings: OverlapSettings) -> Questions:
-    """Read the questions, and see that a page can be drawn if one is named; raises PoolError, MissingDependency."""
+    """Read the questions, and see that all files of answers can be read, and a page be drawn if one is named.
+
+    Raises UsageError, PoolError, MissingDependency.
+    """
     check_page(settings.page)
-    return read_questions(settings.run())
+    questions = read_questions(settings.run())
+    check_files(settings.sources, questions)
+    return questions
 
 
 def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[Scored]) -> RunSettings:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from selectllm.evaluation.answers.answer import answers_entry, asked_of
+from selectllm.evaluation.answers.predictions import check_files
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import AnswerSettings, AskingSettings, OverlapSettings
 from selectllm.evaluation.answers.sources import Source
@@ -12,9 +13,13 @@ from selectllm.store import Store
 
 
 def forecast_answers(settings: AnswerSettings | OverlapSettings) -> dict[str, Any]:
-    """Count what all models that are asked have not answered yet; raises UsageError, and PoolError."""
+    """Count what all models that are asked have not answered yet.
+
+    Files of answers are read as the run will read them: raises UsageError and PoolError, as it does before it asks.
+    """
     questions = read_questions(settings.run())
     sources = settings.sources if isinstance(settings, OverlapSettings) else (settings.source,)
+    check_files(sources, questions)
     return together([_of(source, questions, settings) for source in sources if source.selector is not None])
 
 

@@ -4,13 +4,14 @@ An answer belongs to a question by the question's id, ours or its file's own, by
 text. An answer to no question is counted, and one that is blank counts as missing, as FastChat's marks of a failure do.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from selectllm import pool
 from selectllm.errors import UsageError
 from selectllm.evaluation.answers.questions import QUESTION_ID, Questions
+from selectllm.evaluation.answers.sources import Source
 from selectllm.paths import redact_url
 from selectllm.pool.formats import read_records
 from selectllm.pool.layouts import ColumnsMissing, recognise
@@ -71,6 +72,13 @@ def read_predictions(locations: Sequence[str], questions: Questions) -> Predicti
         found.seeds = tuple(range(offset + len(by_seed)))
     found.digest = digest("predictions", files)
     return found
+
+
+def check_files(sources: Iterable[Source], questions: Questions) -> None:
+    """Read the files of all sources that have some, before a model of another is asked; raises as for one of them."""
+    for source in sources:
+        if source.files:
+            read_predictions(source.files, questions)
 
 
 def _own(questions: Questions, id: str) -> str:

@@ -6,8 +6,8 @@ from typing import Any, Final
 from selectllm.evaluation.forecast import KnownModel, counts, forecast, look_up, together
 from selectllm.evaluation.mt_bench.answer import conversations_entry, turn_question, turns_of
 from selectllm.evaluation.mt_bench.judge import Bench, judgments_entry, questions_of
-from selectllm.evaluation.mt_bench.prompts import read_prompts
-from selectllm.evaluation.mt_bench.questions import Dialogue, Turns, read_answers, read_dialogues
+from selectllm.evaluation.mt_bench.questions import Dialogue, Turns
+from selectllm.evaluation.mt_bench.run import read_files
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.llm.model import Request, Turn
 from selectllm.steps.context import Context
@@ -22,13 +22,11 @@ def forecast_mt_bench(settings: MtBenchSettings) -> dict[str, Any]:
 
     Raises UsageError and PoolError, as the run itself would before it asks.
     """
-    dialogues = read_dialogues(settings.questions)
-    references = read_answers(settings.references) if settings.references else {}
-    prompts = read_prompts(settings.prompts) if settings.prompts else None
-    answers, models = dict[str, Mapping[str, Turns]](), list[dict[str, Any]]()
+    files, models = read_files(settings), list[dict[str, Any]]()
+    dialogues, answers = files.dialogues, dict[str, Mapping[str, Turns]]()
     for source in settings.sources:
         if source.selector is None:
-            answers[source.name] = read_answers(source.files[0])
+            answers[source.name] = files.answers[source.name]
             continue
         run = settings.run(source.selector)
         context = Context(run, Store(run.store))
@@ -39,8 +37,9 @@ def forecast_mt_bench(settings: MtBenchSettings) -> dict[str, Any]:
         else:
             answers[source.name], still_open = _converse(known, dialogues, settings.max_tokens)
         models.append(counts(run, source.name, known, sum(len(one.turns) for one in dialogues), still_open))
+    bench = Bench(dialogues, answers, files.references, files.prompts)
     if settings.judge is not None:
-        models.append(_of_judge(settings, settings.judge, Bench(dialogues, answers, references, prompts)))
+        models.append(_of_judge(settings, settings.judge, bench))
     return together(models)
 
 

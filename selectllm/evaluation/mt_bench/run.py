@@ -70,17 +70,23 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
 
 
 def read_files(settings: MtBenchSettings) -> Files:
-    """Read all files that the settings name, but judgments, which are about answers.
+    """Read all files that the settings name; judgments only to see that they are about these models and questions.
 
     Raises UsageError, PoolError, and MissingDependency where a page is named that cannot be drawn.
     """
     check_page(settings.page)
-    return Files(
+    files = Files(
         read_dialogues(settings.questions),
         read_answers(settings.references) if settings.references else {},
         read_prompts(settings.prompts) if settings.prompts else None,
         {source.name: read_answers(source.files[0]) for source in settings.sources if source.files},
     )
+    if settings.judgments is not None:
+        named = {source.name: dict[str, Turns]() for source in settings.sources}
+        read_judgments(
+            settings.judgments, Bench(files.dialogues, named, files.references, files.prompts), settings.mode
+        )
+    return files
 
 
 def model_settings(settings: MtBenchSettings, selector: str | None, answered: Sequence[Answered]) -> RunSettings:
