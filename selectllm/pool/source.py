@@ -4,6 +4,8 @@ import hashlib
 import logging
 import os
 import re
+import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -176,6 +178,8 @@ def _message(location: str, filesystem: Any, path: str, error: Exception) -> str
         words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
         advice = _ADVICE.get(status, "Try again later." if status >= 500 else "Check the URL.")
         return f"{name} cannot be read: the server answers {words}. {advice}"
+    if unreached := _unreached(error):
+        return f"{name} cannot be read: {unreached}. Check the URL, and try again later."
     if isinstance(error, (FileNotFoundError, IsADirectoryError)):
         with suppress(Exception):  # this only looks for a hint: the error at hand is the one to report
             if filesystem.isdir(path):
@@ -197,3 +201,16 @@ def _http_status(error: BaseException | None) -> int | None:
             return int(status)
         error = error.__cause__ or error.__context__
     return None
+
+
+def _unreached(error: BaseException | None) -> str:
+    """Why no server was reached, of an error or one that it came from; to fsspec each is a file not found."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return "no server listens there (connection refused)"
+        if isinstance(error, socket.gaierror):
+            return "no address is known for the host that it names"
+        if isinstance(error, (ConnectionError, ssl.SSLError)):
+            return f"the connection failed ({short_error(error)})"
+        error = error.__cause__ or error.__context__
+    return ""

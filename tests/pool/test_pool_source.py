@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -157,6 +158,23 @@ def test_the_refusal_of_a_web_server_is_told_as_what_it_is(refused, answering, s
     pytest.importorskip("aiohttp", reason="aiohttp is not installed")
     location = f"{answering(status)}/pool.jsonl"
     assert refused(location) == f"{location} {words}"
+
+
+def test_a_server_that_is_not_reached_is_not_a_file_that_does_not_exist(refused, answering, monkeypatch):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+    with socket.socket() as closed:  # bound, and not listening: nobody else gets its port
+        closed.bind(("127.0.0.1", 0))
+        location = f"http://127.0.0.1:{closed.getsockname()[1]}/pool.jsonl"
+        words = "cannot be read: no server listens there (connection refused). Check the URL, and try again later."
+        assert refused(location) == f"{location} {words}"
+    plain = answering(404).replace("http:", "https:")
+    assert "the connection failed" in refused(f"{plain}/pool.jsonl")
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert "no address is known for the host" in refused("http://no-such-host.invalid/pool.jsonl")
 
 
 class FailingFileSystem(MemoryFileSystem):
