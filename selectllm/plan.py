@@ -19,9 +19,9 @@ from selectllm.ranking.prompts import Candidate
 from selectllm.ranking.reasons import max_reason_tokens, reason_request
 from selectllm.settings import RunSettings
 from selectllm.steps.criteria import read_criteria
-from selectllm.steps.examples import read_examples
+from selectllm.steps.examples import Examples, read_examples
 from selectllm.steps.exclude import excluded_rows
-from selectllm.steps.given_vectors import given_vectors
+from selectllm.steps.given_vectors import example_vectors, given_vectors
 from selectllm.steps.left_out import check_budget
 from selectllm.steps.model import shown_candidates
 from selectllm.steps.prospect import Planned, Prospect, tokens_of
@@ -46,8 +46,9 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     nothing is asked. What depends on embeddings is not known: of tests it counts the rows of the pool that stand in
     them, and `strata` is null as well where there is a target, or there are tests.
     With `show_prompt`, `prompt` is a whole question, as it would be sent; else it is null.
-    Raises PoolError, and UsageError when the budget is larger than the pool, when the criteria cannot be read, when the
-    strategy cannot do with the settings, or when a prompt is to be shown of a strategy that asks no model.
+    Raises PoolError, also where a row, an example or a test has none of the vectors given, and UsageError when the
+    budget is larger than the pool, when the criteria cannot be read, when the strategy cannot do with the settings, or
+    when a prompt is to be shown of a strategy that asks no model.
     """
     check_strategy(settings)
     strategy, criteria = load_strategy(settings.strategy), read_criteria(settings)
@@ -60,12 +61,16 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     check_budget(settings, kept, rows.quarantine)
     aim, ids = settings.aim, rows.table["id"].to_pylist()
     tests = [read_examples(settings, file) for file in aim.away_from]
+    examples = read_examples(settings, aim.target) if aim.target else None
     in_tests = {id: "" for test in tests for id in test.table["id"].to_pylist()}
     excluded, _ = excluded_rows(Store(settings.store), settings, ids, in_tests)
     given = settings.embedding.given
     vectors = None if given is None else given_vectors(given, rows.table)
+    if given is not None and vectors is not None:
+        for beside in (*tests, *([examples] if examples else [])):
+            example_vectors(given, beside.table, vectors.shape[1])
     strata = divide(settings, rows.table, {id for id, _ in excluded})[0] if aim.column is not None else None
-    target = _target(settings, kept - len(excluded)) if aim.target else None
+    target = _target(settings, examples, kept - len(excluded)) if examples else None
     planned, reasons, cost = None, None, None
     if "model" in strategy.needs:
         candidates = tuple(shown_candidates(rows.table, settings).values())
@@ -114,9 +119,8 @@ def _given(given: str, vectors: Vectors) -> dict[str, Any]:
     return {"given": redact_url(given), "dimension": vectors.shape[1]}
 
 
-def _target(settings: RunSettings, allowed: int) -> dict[str, int]:
+def _target(settings: RunSettings, examples: Examples, allowed: int) -> dict[str, int]:
     """How many examples there are, and at most how many rows are on the shortlist of a pool of so many."""
-    examples = read_examples(settings, settings.aim.target or "")
     return {"examples": len(examples.table), "shortlisted": shortlist_rows(settings, allowed)}
 
 

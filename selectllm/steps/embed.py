@@ -11,14 +11,13 @@ import pyarrow as pa
 from selectllm import cancellation, quality
 from selectllm.embedding import models
 from selectllm.embedding.vector_cache import VectorCache, table_of
-from selectllm.errors import PoolError, StoreError, UsageError
+from selectllm.errors import StoreError, UsageError
 from selectllm.execution import WorkItem
-from selectllm.paths import redact_url
 from selectllm.queries import Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.given_vectors import given_vectors, source_digest
+from selectllm.steps.given_vectors import example_vectors, source_digest
 from selectllm.steps.take_given import take_given
 from selectllm.store import Store, digest
 
@@ -68,16 +67,7 @@ def vectors_of(context: Context, rows: pa.Table, embeddings: StepResult | None =
     given = context.settings.embedding.given
     if given is None:
         return _vectors(context, rows)[0]
-    try:
-        vectors = given_vectors(given, rows)
-    except PoolError as error:  # its rows are not the pool's
-        raise PoolError(f"the examples of --target or --away-from need vectors too: {error}") from error
-    if embeddings and vectors.shape[1] != embeddings.facts["dimension"]:
-        raise PoolError(
-            f"rows of examples or tests have vectors of {vectors.shape[1]:,} numbers in {redact_url(given)}, and those "
-            f"of the pool have {embeddings.facts['dimension']:,}: give all of them vectors by one model"
-        )
-    return vectors
+    return example_vectors(given, rows, embeddings.facts["dimension"] if embeddings else None)
 
 
 def made_by(context: Context, embeddings: StepResult) -> str:

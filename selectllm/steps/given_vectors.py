@@ -1,6 +1,8 @@
 """Vectors that the user gives instead of a model: a file that names rows by `id`, or a column of the pool itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +18,7 @@ from selectllm.pool.records import Column, Records, values
 from selectllm.queries import Vectors
 from selectllm.schemas import own_name
 from selectllm.store import digest
-from selectllm.text import join_names
+from selectllm.text import join_names, one_line
 
 CODE_VERSION: Final = 1
 """Raise it when the same numbers are to become another vector."""
@@ -70,6 +72,23 @@ def given_vectors(given: str, rows: pa.Table) -> Vectors:
     return vectors
 
 
+def example_vectors(given: str, rows: pa.Table, dimension: int | None) -> Vectors:
+    """The same of rows of examples or tests, which need vectors beside the pool's; raises PoolError as it does.
+
+    Raises PoolError, too, where they have another length than the pool's, which is `dimension` if it is known.
+    """
+    try:
+        vectors = given_vectors(given, rows)
+    except PoolError as error:  # its rows are not the pool's
+        raise PoolError(f"the examples of --target or --away-from need vectors too: {error}") from error
+    if dimension is not None and vectors.shape[1] != dimension:
+        raise PoolError(
+            f"rows of examples or tests have vectors of {vectors.shape[1]:,} numbers in {redact_url(given)}, and those "
+            f"of the pool have {dimension:,}: give all of them vectors by one model"
+        )
+    return vectors
+
+
 def _refuse(shown: str, faults: dict[Any, str], numbers: Sequence[int]) -> None:
     """Raise PoolError where rows, by their place, are at fault; `numbers` are the rows of the pool's file."""
     if faults:
@@ -87,6 +106,7 @@ def _of_column(given: str, rows: pa.Table) -> pa.ChunkedArray:
             "ends in a format, such as .parquet"
         )
     column, field = rows[name], rows.schema.field(name)
+    _refuse_others(column, f"the column {given!r}")
     return _lists(column if _has_numbers(column.type) else original_values(field, column), f"the column {given!r}")
 
 
@@ -118,15 +138,30 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
         place_of.get(id, None if other is None else place_of.get(str(other)))
         for id, other in zip(own_ids, others, strict=True)
     ]
+    if len(rows) and not any(place is not None for place in places):
+        own = [str(other) for id, other in zip(own_ids, others, strict=True) if other not in (None, id)]
+        ours = f"{_like(own)} in their column `id`, and {_like(own_ids)} in ours" if own else _like(own_ids)
+        raise PoolError(
+            f"{shown} has a vector for none of the {len(rows):,} rows: ids look like {_like(place_of)} there, and "
+            f"those of the rows like {ours}. Give each vector the id of its row"
+        )
     if isinstance(column, pa.ChunkedArray):
         return _lists(column.take(pa.array(places, pa.int64())), shown)
     return _lists([None if place is None else column[place] for place in places], shown)
+
+
+def _like(ids: Iterable[str]) -> str:
+    """What ids look like, by the first of them."""
+    return " and ".join(ascii(one_line(id, 40)) for id in islice(ids, 2))
 
 
 def _vector_column(records: Records, shown: str) -> Column:
     """The one column of lists of a file, or of several the one that is called as vectors are."""
     lists = [name for name, column in records.columns.items() if _has_lists(column)]
     named = [name for name in NAMES if name in lists]
+    if not lists:
+        for name, column in records.columns.items():
+            _refuse_others(column, f"the column {name!r} of {shown}")
     if len(lists) != 1 and not named:
         found = f"several: {join_names(lists)}. Leave one, or call it `vector`" if lists else "none"
         raise PoolError(f"{shown} needs a column of lists of numbers beside `id`, and has {found}")
@@ -145,6 +180,21 @@ def _has_numbers(type_: pa.DataType) -> bool:
     return bool(is_list and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type)))
 
 
+def _refuse_others(column: Column, shown: str) -> None:
+    """Raise PoolError where lists hold decimals or booleans: no vectors are made of these."""
+    if isinstance(column, pa.ChunkedArray):
+        of = getattr(column.type, "value_type", pa.null())
+        has_booleans, has_decimals = pa.types.is_boolean(of), pa.types.is_decimal(of)
+    else:
+        types = {type_ for value in column if isinstance(value, list) for type_ in set(map(type, value))}
+        has_booleans, has_decimals = bool in types, Decimal in types
+    if has_booleans or has_decimals:
+        raise PoolError(
+            f"{shown} holds lists of {'booleans' if has_booleans else 'decimals'}, and vectors are of floating-point "
+            "or whole numbers. Convert them, such as to float32, and write the file anew"
+        )
+
+
 def _value(column: Column, place: int) -> Any:
     return column[place].as_py() if isinstance(column, pa.ChunkedArray) else column[place]
 
@@ -152,6 +202,7 @@ def _value(column: Column, place: int) -> Any:
 def _lists(column: Column, shown: str) -> pa.ChunkedArray:
     if isinstance(column, pa.ChunkedArray):
         return column
+    _refuse_others(column, shown)
     try:
         return pa.chunked_array([pa.array(column, pa.list_(pa.float64()))])
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:

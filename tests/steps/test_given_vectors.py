@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,33 @@ def test_examples_without_vectors_are_refused_by_name(
     example = tmp_path / "examples.jsonl"
     example.write_text(json.dumps({"instruction": "Unheard of"}))
     given = write_file(tmp_path / "vectors.parquet", own_ids(), numbers())
-    with pytest.raises(PoolError, match=r"examples of --target .*: 1 of 1 rows have no usable .*: row 1: no"):
-        select(run_of(make_run, pool(), given, aim={"away_from": (str(example),)}))
+    location = pool()
+    for act in (select, plan_run):
+        for aim in ({"away_from": (str(example),)}, {"target": str(example), "target_rows": 10}):
+            with pytest.raises(PoolError, match=r"examples of --target .*parquet has a vector for none of the 1 rows"):
+                act(run_of(make_run, location, given, aim=aim))
+    with_one = [{"id": "own-3", "instruction": "Unheard of"}, {"instruction": "Unknown"}]
+    example.write_text("\n".join(map(json.dumps, with_one)))
+    for act in (select, plan_run):
+        with pytest.raises(PoolError, match=r"examples of --target .*: 1 of 2 rows have no usable .*: row 2: no"):
+            act(run_of(make_run, location, given, aim={"away_from": (str(example),)}))
+
+
+def test_ids_that_match_no_row_are_shown_beside_those_of_the_rows(
+    make_run: MakeRun, pool: Callable[..., str], tmp_path: Path
+) -> None:
+    given = write_file(tmp_path / "vectors.parquet", list(range(100, 100 + ROWS)), numbers())
+    messages = []
+    for act in (select, plan_run):
+        with pytest.raises(PoolError, match="has a vector for none of the 40 rows") as raised:
+            act(run_of(make_run, pool(), given))
+        messages.append(str(raised.value))
+    assert "ids look like '100' and '101' there" in messages[0]
+    assert "of the rows like 'own-0' and 'own-1' in their column `id`, and '" in messages[0]
+    assert messages[0] == messages[1]
+    (tmp_path / "plain.jsonl").write_text('{"instruction": "Task: explain it"}\n')
+    with pytest.raises(PoolError, match=r"those of the rows like '[0-9a-f]{32}'\. Give each vector the id of its row"):
+        select(run_of(make_run, str(tmp_path / "plain.jsonl"), given, budget=1))
 
 
 def test_a_pool_that_grows_keeps_its_queries_and_another_model_does_not(
@@ -262,5 +288,27 @@ def test_examples_with_vectors_of_another_length_are_refused(
     example.write_text(json.dumps({"instruction": "Unheard of", "vector": [1.0, 2.0]}))
     location = pool(vectors=numbers())
     for aim in ({"away_from": (str(example),)}, {"target": str(example), "target_rows": 10}):
-        with pytest.raises(PoolError, match=r"vectors of 2 numbers in vector, and those of the pool have 6"):
-            select(run_of(make_run, location, "vector", aim=aim))
+        for act in (select, plan_run):
+            with pytest.raises(PoolError, match=r"vectors of 2 numbers in vector, and those of the pool have 6"):
+                act(run_of(make_run, location, "vector", aim=aim))
+
+
+DECIMALS = pa.array([[Decimal(row + 1), Decimal(1)] for row in range(ROWS)], pa.list_(pa.decimal128(9, 2)))
+BOOLEANS = [[True, row % 2 == 0] for row in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "vectors", "kind"),
+    [(".parquet", DECIMALS, "decimals"), (".parquet", BOOLEANS, "booleans"), (".jsonl", BOOLEANS, "booleans")],
+)
+def test_lists_of_decimals_or_booleans_are_refused_as_such(
+    suffix: str, vectors: Any, kind: str, make_run: MakeRun, pool: Callable[..., str], tmp_path: Path
+) -> None:
+    advice = f"holds lists of {kind}, and vectors are of floating-point or whole numbers. Convert them"
+    given = write_file(tmp_path / f"vectors{suffix}", own_ids(), vectors)
+    texts = [f"Task {row}: explain it" for row in range(ROWS)]
+    whole = write_file(tmp_path / f"pool{suffix}", own_ids(), vectors, instruction=texts)
+    for location, place in ((pool(name="other.jsonl"), given), (whole, "made")):
+        for act in (select, plan_run):
+            with pytest.raises(PoolError, match=advice):
+                act(run_of(make_run, location, place))
