@@ -14,7 +14,7 @@ from selectllm.ranking.lists import error_kind, gather_or_raise
 from selectllm.ranking.ranker import check_abstained
 from selectllm.ranking.row_questions import Asking, RowAnswer, RowQuestion
 from selectllm.steps.context import Context
-from selectllm.steps.model import Job, allowed, cost_limit, end_noted
+from selectllm.steps.model import Job, allowed, cost_limit, end_noted, paid_before
 
 
 def ask_about_rows(
@@ -38,12 +38,6 @@ def ask_about_rows(
     with end_noted(context.store, model):
         run_coroutine(ask_rows(context, context.load_keys(), job, questions, asking))
     return asking
-
-
-def paid_before(context: Context, so_far: Usage | None = None) -> tuple[int, int]:
-    """The tokens of prompts and of answers that the run has paid for, and those of a step that is not done yet."""
-    paid = context.log.paid() + (so_far or Usage())
-    return paid.paid_prompt_tokens, paid.paid_output_tokens
 
 
 async def ask_rows(context: Context, keys: ApiKeys, job: Job, questions: Sequence[RowQuestion], asking: Asking) -> None:

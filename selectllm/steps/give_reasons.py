@@ -18,10 +18,10 @@ from selectllm.ranking.reasons import ReasonQuestion
 from selectllm.ranking.row_questions import Asking
 from selectllm.ranking.thinking import name_of
 from selectllm.schemas import REASONS
-from selectllm.steps.ask_rows import ask_rows, paid_before
+from selectllm.steps.ask_rows import ask_rows
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.model import Job, longest_request, shown_candidates
+from selectllm.steps.model import Job, longest_request, paid_before, shown_candidates
 from selectllm.store import Manifest
 
 CODE_VERSION: Final = 1

@@ -34,6 +34,7 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
+    paid_before,
     shown_candidates,
 )
 from selectllm.store import Artifact, Store, digest
@@ -84,12 +85,11 @@ def look(
     known = Evidence.of(store, queries, rankings, parent)
     candidates = shown_candidates(pool.table(store), settings)
     barred = excluded_ids(context, excluded) | known.refused
-    paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
     longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + total) - facts["abstained"]
     limits = max(0, most), allowed(settings, len(candidates))
-    job = Job("looks", model, total, longest, *limits, paid_before, criteria)
+    job = Job("looks", model, total, longest, *limits, paid_before(context), criteria)
     with end_noted(store, model):
         asked, rounds, stats = run_coroutine(
             _ask(context, context.load_keys(), job, _Asking(known, candidates, barred))

@@ -35,6 +35,7 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
+    paid_before,
     shown_candidates,
 )
 from selectllm.store import Artifact, Manifest, Store
@@ -113,10 +114,9 @@ def _rank_page(
     sizes = [len(query.rows) for query in left]
     unranked = (Query(query.query_id, candidates.at(query.rows), query.ranked) for query in left)
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
-    paid_before = (before.paid_prompt_tokens, before.paid_output_tokens) if before else (0, 0)
     longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
-    job = Job("rankings", model, questions, longest, *limits, paid_before, criteria)
+    job = Job("rankings", model, questions, longest, *limits, paid_before(context, before), criteria)
     with end_noted(store, model):
         if context.executor.is_remote and not settings.ranking.batch:  # of which there is nothing to share
             ranks, stats = _rank_remotely(context, job, unranked)

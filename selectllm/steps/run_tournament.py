@@ -28,6 +28,7 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
+    paid_before,
     shown_candidates,
 )
 
@@ -55,13 +56,12 @@ def run_tournament(
     candidates = shown_candidates(pool.table(store), settings)
     tier = candidates.of(table.filter(pc.equal(table["rank"], cut.tier))["id"])
     questions = sum(tournament.question_counts(len(tier), settings.queries.size))
-    paid_before = rankings.paid_prompt_tokens, rankings.paid_output_tokens
     longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     # One limit for all questions of the run: of a tournament of one query, one without an answer would be all of them.
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
     limits = max(0, most), allowed(settings, len(candidates))
-    job = Job("tournament", model, questions, longest, *limits, paid_before, criteria)
+    job = Job("tournament", model, questions, longest, *limits, paid_before(context), criteria)
     with end_noted(store, model):
         ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist(list(map(vars, ranks)), schema=TOURNAMENT)

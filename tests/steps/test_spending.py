@@ -1,5 +1,6 @@
 """What a run costs, by prices given or by list prices, and what its progress says of that while it runs."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -11,6 +12,7 @@ import pytest
 from selectllm import plan_run, select
 from selectllm.cli.main import main
 from selectllm.cli.printing import progress_bars
+from selectllm.errors import CostExceeded
 from selectllm.execution import no_progress, note_spent
 from selectllm.llm.model import Request
 from selectllm.llm.prices import LOOKED_UP
@@ -164,3 +166,50 @@ def test_nothing_is_shown_where_the_output_is_piped(
     arguments = [settings.pool, "--budget", "3", "--selector", "ollama:m", "--store", settings.store]
     assert main(["select", *arguments, "--price-in", "1"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def asked_once_to_think(fake_model: MakeModel) -> FakeModel:
+    """A model that may think, whose trial shows at once that it need not: the trial costs what a question costs."""
+
+    def reply(request: Request) -> str:
+        return '{"ranking": [1, 2]}' if "whether thinking" in request.question else by_id(request)
+
+    model = fake_model(reply)
+    model.info = dataclasses.replace(model.info, may_think=True)
+    return model
+
+
+def test_the_limit_of_cost_holds_for_the_question_whether_to_think_too(
+    make_run: MakeRun, fake_model: MakeModel
+) -> None:
+    model, asked = asked_once_to_think(fake_model), {"concurrency": 1, "price_in": 100_000}  # a question costs 1
+    with pytest.raises(CostExceeded, match=r"has cost 3\.00, and --max-cost is 3\.00"):
+        select(make_run(budget=5, ranking={**asked, "max_cost": 3}))
+    assert ["whether thinking" in request.question for request in model.asked] == [True, False, False]
+    with pytest.raises(CostExceeded, match=r"has cost 2\.00"):
+        select(make_run(budget=5, ranking={**asked, "max_cost": 2}))
+    assert len(model.asked) == 5, "the trial is kept, and costs no more"
+
+
+@pytest.mark.parametrize("gather", ["tiers", "ratings"])
+def test_what_is_asked_after_the_ranking_counts_the_trial_too(
+    gather: str, make_run: MakeRun, fake_model: MakeModel
+) -> None:
+    asked_once_to_think(fake_model)
+    heard = Recorded()
+    asked = {"concurrency": 1, "price_in": 100_000, "gather": gather, "looks": 2.0}
+    result = select(make_run(rows=60, budget=13, ranking=asked), heard)
+    after = "looks" if gather == "ratings" else "tournament"
+    assert after in {step for step, _, _ in heard.steps}
+    assert heard.paid[-1][0] == 10 * result.summary["cost"]["this_run"], "ten tokens of a prompt cost 1"
+    limit = result.summary["cost"]["this_run"] - 1
+    with pytest.raises(CostExceeded, match=rf"has cost {limit:.2f}, and"):
+        select(make_run(rows=60, budget=13, store=make_run().store + "-new", ranking={**asked, "max_cost": limit}))
+
+
+def test_ways_to_think_that_are_tried_share_the_limit(make_run: MakeRun, fake_model: MakeModel) -> None:
+    model = fake_model(lambda _: "no ranking")
+    model.info = dataclasses.replace(model.info, may_think=True)
+    with pytest.raises(CostExceeded, match=r"has cost 2\.00, and --max-cost is 2\.00"):
+        select(make_run(budget=5, ranking={"price_in": 100_000, "max_cost": 2}))
+    assert [request.think for request in model.asked] == [False, "low"]
