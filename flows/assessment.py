@@ -9,7 +9,7 @@ from pydantic import Field
 from selectllm import cancellation
 from selectllm.evaluation.alpaca_eval.run import prefer_answers, publish_alpaca_eval
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
-from selectllm.evaluation.answers.compare import Scored, publish_overlap, questions_of, score_source, source_settings
+from selectllm.evaluation.answers.compare import Scored, paid_tokens, publish_overlap, questions_of, score_source
 from selectllm.evaluation.answers.questions import read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
@@ -19,13 +19,12 @@ from selectllm.evaluation.mt_bench.run import (
     answer_questions,
     bench_of,
     judge_answers,
-    judge_settings,
-    model_settings,
     paid,
     read_files,
+    tokens_of,
 )
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
-from selectllm.settings import RunSettings
+from selectllm.steps.context import Tokens
 from tasks.configuration import with_own_store
 from tasks.context import flow_context
 from tasks.logs import hide_own_tracebacks
@@ -58,24 +57,25 @@ def assess_answers(
         assessment = with_own_store(assessment)
         questions, scored = questions_of(assessment), list[Scored]()
         for source in assessment.sources:
-            run = source_settings(assessment, source, scored)
-            scored.append(assess_model(source, run, assessment, flow))
+            scored.append(assess_model(source, assessment, flow, paid_tokens(scored)))
         result = publish_overlap(assessment, questions, scored)
         show_overlap(result)
         return as_cached(result, is_cached=all(one.is_cached for one in scored))
 
 
 @prefect.flow(name="assess-model", flow_run_name="{source.title}", persist_result=False, result_serializer="json")
-def assess_model(source: Source, run: RunSettings, assessment: OverlapSettings, flow: FlowSettings) -> Scored:
+def assess_model(source: Source, assessment: OverlapSettings, flow: FlowSettings, paid_elsewhere: Tokens) -> Scored:
     """Have one model answer, or read its answers, and compare them with the references."""
     hide_own_tracebacks()
-    scored = score_source(flow_context(run, flow), source, read_questions(run), assessment)
+    run = assessment.run(source.selector)
+    context = flow_context(run, flow, paid_elsewhere)
+    scored = score_source(context, source, read_questions(run), assessment)
     return as_cached(scored, is_cached=scored.is_cached)
 
 
 @prefect.flow(
     name="assess-mt-bench",
-    flow_run_name="MT-Bench by {assessment.judge}",
+    flow_run_name="MT-Bench by {assessment.judged_by}",
     persist_result=False,
     result_serializer="json",
 )
@@ -94,20 +94,22 @@ def assess_mt_bench(
         assessment = with_own_store(assessment)
         files, answered = read_files(assessment), list[Answered]()
         for source in assessment.sources:
-            run = model_settings(assessment, source.selector, answered)
-            answered.append(answer_mt_bench(source, run, assessment, flow))
-        bench, run = bench_of(files, answered), judge_settings(assessment, answered)
-        judged = judge_answers(flow_context(run, flow), bench, assessment)
+            answered.append(answer_mt_bench(source, assessment, flow, tokens_of(answered)))
+        bench, run = bench_of(files, answered), assessment.run(assessment.judge, judges=True)
+        judged = judge_answers(flow_context(run, flow, tokens_of(answered)), bench, assessment)
         result = publish_mt_bench(assessment, bench, judged.table) | paid(assessment, [*answered, judged])
         show_mt_bench(result)
         return as_cached(result, is_cached=judged.is_cached and all(one.is_cached for one in answered))
 
 
 @prefect.flow(name="answer-mt-bench", flow_run_name="{source.title}", persist_result=False, result_serializer="json")
-def answer_mt_bench(source: Source, run: RunSettings, assessment: MtBenchSettings, flow: FlowSettings) -> Answered:
+def answer_mt_bench(
+    source: Source, assessment: MtBenchSettings, flow: FlowSettings, paid_elsewhere: Tokens
+) -> Answered:
     """Have one model answer all turns, or read its answers."""
     hide_own_tracebacks()
-    answered = answer_questions(flow_context(run, flow), source, read_files(assessment), assessment)
+    context = flow_context(assessment.run(source.selector), flow, paid_elsewhere)
+    answered = answer_questions(context, source, read_files(assessment), assessment)
     return as_cached(answered, is_cached=answered.is_cached)
 
 

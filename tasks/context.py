@@ -17,7 +17,7 @@ from selectllm.execution import Started
 from selectllm.quality import Verdict
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import StepResult
-from selectllm.steps.context import Context, Step, Validation
+from selectllm.steps.context import NO_TOKENS, Context, Step, Tokens, Validation
 from selectllm.store import Store
 from tasks.configuration import with_flow_environment, with_own_slot
 from tasks.keys import load_keys
@@ -97,14 +97,20 @@ class FlowContext(Context):
         return step_task.submit(step, quote(self), inputs)
 
 
-def flow_context(settings: RunSettings, flow: FlowSettings) -> FlowContext:
+def flow_context(settings: RunSettings, flow: FlowSettings, paid_elsewhere: Tokens = NO_TOKENS) -> FlowContext:
     """The context of the current flow run: its settings completed, its slot named, its pieces' runner chosen.
+
+    `paid_elsewhere` are the tokens of other flow runs that share its limit of cost.
 
     Raises UsageError when a value of the environment or of Prefect's Variables is not allowed.
     """
     settings = with_own_slot(with_flow_environment(settings))
     return FlowContext(
-        settings, Store(settings.store), executor=PrefectExecutor(flow), load_keys=partial(load_keys, settings)
+        settings,
+        Store(settings.store),
+        executor=PrefectExecutor(flow),
+        load_keys=partial(load_keys, settings),
+        paid_elsewhere=paid_elsewhere,
     )
 
 

@@ -14,7 +14,7 @@ from selectllm.ranking.lists import error_kind, gather_or_raise
 from selectllm.ranking.ranker import check_abstained
 from selectllm.ranking.row_questions import Asking, RowAnswer, RowQuestion
 from selectllm.steps.context import Context
-from selectllm.steps.model import Job, allowed, cost_limit, end_noted, paid_before
+from selectllm.steps.model import Job, allowed, cost_limit, end_noted
 
 
 def ask_about_rows(
@@ -34,7 +34,7 @@ def ask_about_rows(
     settings, asking = context.settings, Asking()
     rows = len({question.id for question in questions})
     limits = allowed(settings, len(questions)), allowed(settings, rows)
-    job = Job(step, model, len(questions), longest, *limits, paid_before(context, so_far))
+    job = Job(step, model, len(questions), longest, *limits, context.paid_before(so_far))
     with end_noted(context.store, model):
         run_coroutine(ask_rows(context, context.load_keys(), job, questions, asking))
     return asking

@@ -21,7 +21,7 @@ from selectllm.ranking.ranker import Ranker
 from selectllm.ranking.stats import constant_answer, position_bias
 from selectllm.settings import RunSettings
 from selectllm.steps.context import Context
-from selectllm.steps.model import Job, check_model, longest_request, open_ranker, paid_before
+from selectllm.steps.model import Job, check_model, longest_request, open_ranker
 
 PASSES: Final = 2
 ROWS: Final = 1000  # for which time and cost are told
@@ -85,7 +85,7 @@ async def _calibrate(context: Context, model: ModelInfo, keys: ApiKeys) -> Calib
         longest_request(candidates, settings, model.mode, model.think),
         max_abstained=questions,
         max_refused=len(candidates),
-        paid_before=paid_before(context),
+        paid_before=context.paid_before(),
     )
     # Passes are counted here: each is a deal of its own, not the same list again.
     once = settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"passes": 1, "batch": False})})

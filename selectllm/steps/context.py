@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from selectllm.execution import Executor, Inline, Progress, Started, in_background, no_progress
 from selectllm.llm.keys import ApiKeys
@@ -19,6 +19,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Step = Callable[Concatenate["Context", P], T]
 """A step: a function of the context and of earlier steps' results."""
+
+Tokens = tuple[int, int]
+"""Tokens that were paid for: of prompts, and of answers."""
+
+NO_TOKENS: Final[Tokens] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,16 @@ class Context:
     criteria: str | None = None  # the text that the settings name, read once: a file may change while the run works
     target: Examples | None = None  # the files of the aim's options, read once
     away_from: tuple[Examples, ...] = ()
+    paid_elsewhere: Tokens = NO_TOKENS  # by runs that share this one's limit of cost, such as those of other models
+
+    def paid_before(self, so_far: Usage | StepResult | None = None) -> Tokens:
+        """The tokens that count against the limit of cost: the run's, and those of a step that is not done yet.
+
+        Those of the questions that decide how a model thinks are among them.
+        """
+        paid, own = self.log.paid(), so_far or Usage()
+        read = self.paid_elsewhere[0] + paid.paid_prompt_tokens + own.paid_prompt_tokens
+        return read, self.paid_elsewhere[1] + paid.paid_output_tokens + own.paid_output_tokens
 
     def run(self, step: Step[P, T], *inputs: P.args, **named: P.kwargs) -> T:
         """Run a step, and note its result."""

@@ -21,7 +21,7 @@ from selectllm.schemas import REASONS
 from selectllm.steps.ask_rows import ask_rows
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
-from selectllm.steps.model import Job, longest_request, paid_before, shown_candidates
+from selectllm.steps.model import Job, longest_request, shown_candidates
 from selectllm.store import Manifest
 
 CODE_VERSION: Final = 1
@@ -77,7 +77,7 @@ def _ask(
 ) -> str:
     """Put all questions, as far as that goes; the replies are in the ledger then. Returns what ended it."""
     longest, keys = _longest(context, model, questions, criteria), context.load_keys()
-    job = Job("reasons", model, len(questions), longest, len(questions), len(questions), paid_before(context))
+    job = Job("reasons", model, len(questions), longest, len(questions), len(questions), context.paid_before())
     try:
         run_coroutine(ask_rows(context, keys, job, questions, asking))
     except tuple(STOPS) as error:

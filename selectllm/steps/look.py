@@ -34,7 +34,6 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
-    paid_before,
     shown_candidates,
 )
 from selectllm.store import Artifact, Store, digest
@@ -89,7 +88,7 @@ def look(
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + total) - facts["abstained"]
     limits = max(0, most), allowed(settings, len(candidates))
-    job = Job("looks", model, total, longest, *limits, paid_before(context), criteria)
+    job = Job("looks", model, total, longest, *limits, context.paid_before(), criteria)
     with end_noted(store, model):
         asked, rounds, stats = run_coroutine(
             _ask(context, context.load_keys(), job, _Asking(known, candidates, barred))

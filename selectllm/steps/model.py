@@ -15,7 +15,6 @@ from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import Mode, ModelInfo, Think
-from selectllm.llm.usage import Usage
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED
 from selectllm.ranking.candidates import Candidates
@@ -25,7 +24,6 @@ from selectllm.ranking.ranker import Ranker, RankingOptions
 from selectllm.ranking.stats import merge
 from selectllm.ranking.thinking import name_of
 from selectllm.settings import RunSettings
-from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
 from selectllm.steps.thinking import decide_thinking
 from selectllm.store import Manifest, Store
@@ -107,15 +105,6 @@ def cost_limit(settings: RunSettings, paid_before: tuple[int, int]) -> CostLimit
     options = settings.ranking
     max_cost = math.inf if options.max_cost is None else options.max_cost
     return CostLimit(max_cost, *options.token_prices, paid_before)
-
-
-def paid_before(context: Context, so_far: Usage | StepResult | None = None) -> tuple[int, int]:
-    """The tokens of prompts and of answers that the run has paid for, and those of a step that is not done yet.
-
-    Those of the questions that decide how a model thinks are among them: the run has one limit for all.
-    """
-    paid, own = context.log.paid(), so_far or Usage()
-    return paid.paid_prompt_tokens + own.paid_prompt_tokens, paid.paid_output_tokens + own.paid_output_tokens
 
 
 def allowed(settings: RunSettings, count: int) -> int:

@@ -35,7 +35,6 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
-    paid_before,
     shown_candidates,
 )
 from selectllm.store import Artifact, Manifest, Store
@@ -116,7 +115,7 @@ def _rank_page(
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
-    job = Job("rankings", model, questions, longest, *limits, paid_before(context, before), criteria)
+    job = Job("rankings", model, questions, longest, *limits, context.paid_before(before), criteria)
     with end_noted(store, model):
         if context.executor.is_remote and not settings.ranking.batch:  # of which there is nothing to share
             ranks, stats = _rank_remotely(context, job, unranked)

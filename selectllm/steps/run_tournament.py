@@ -28,7 +28,6 @@ from selectllm.steps.model import (
     is_acceptable,
     longest_request,
     open_ranker,
-    paid_before,
     shown_candidates,
 )
 
@@ -61,7 +60,7 @@ def run_tournament(
     facts = rankings.facts
     most = allowed(settings, facts["ranked"] + facts["abstained"] + questions) - facts["abstained"]
     limits = max(0, most), allowed(settings, len(candidates))
-    job = Job("tournament", model, questions, longest, *limits, paid_before(context), criteria)
+    job = Job("tournament", model, questions, longest, *limits, context.paid_before(), criteria)
     with end_noted(store, model):
         ranks, stats = run_coroutine(_ask(context, context.load_keys(), job, tier))
     ordered = pa.Table.from_pylist(list(map(vars, ranks)), schema=TOURNAMENT)

@@ -31,8 +31,7 @@ async def decide_thinking(context: Context, info: ModelInfo, limit: CostLimit, k
         request = trial(True, attempt)
         longest = LongestRequest(len(request.text.encode()), 2 * THINKING_TOKENS)
         while (way := next_way(ways, replies)) is not None:  # a refusal ends a caller: each way has one of its own
-            paid = context.log.paid()  # for the ways before this one, too
-            left = replace(limit, paid_before=(paid.paid_prompt_tokens, paid.paid_output_tokens))
+            left = replace(limit, paid_before=context.paid_before())  # for the ways before this one, too
             async with open_caller(context.store, settings, info, longest, left, keys) as caller:
                 replies[way] = await _ask(caller, way, attempt)
             context.log.trial_usage += caller.usage

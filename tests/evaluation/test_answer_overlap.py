@@ -1,5 +1,6 @@
 """Answers beside references: Rouge-L, cosines, seeds, intervals and paired differences."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,28 @@ def test_models_are_asked_and_share_one_limit_of_cost(make: Make, fake_model: Ma
     record = compare_overlap(make(*asked, ranking=prices))
     assert estimates(record)["a", "rouge_l"]["mean"] == 1
     assert sum(source["asked"] for source in record["sources"]) == COUNT + 1 - paid
+
+
+def test_a_limit_that_is_reached_does_not_keep_answers_from_being_read(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {f"ollama:{name}": FakeModel(lambda _: "An answer.") for name in "abc"}
+    for name, model in models.items():
+        model.info = dataclasses.replace(model.info, name=name, digest=name)
+
+    async def connect(selector: str, *_: object) -> FakeModel:
+        return models[selector]
+
+    monkeypatch.setattr("selectllm.llm._connect", connect)
+    prices = {"price_in": 1000, "price_out": 5000, "concurrency": 1}  # each question costs 0.02
+    compare_overlap(make("a=ollama:a", ranking=prices))
+    limit = {**prices, "max_cost": 0.02 * (COUNT + 1)}
+    both = compare_overlap(make("b=ollama:b", "a=ollama:a", ranking=limit))
+    assert [source["answered"] for source in both["sources"]] == [COUNT + 1] * 2
+    assert [source["asked"] for source in both["sources"]] == [COUNT + 1, 0]
+    with pytest.raises(CostExceeded, match=r"has cost 0\.26, and --max-cost is 0\.26"):
+        compare_overlap(make("b=ollama:b", "c=ollama:c", store=make("b=ollama:b").store + "-new", ranking=limit))
+    assert models["ollama:c"].asked == []
 
 
 def test_questions_without_references_and_odd_models_are_refused(make: Make, tmp_path: Path) -> None:

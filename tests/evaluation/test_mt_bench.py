@@ -246,6 +246,22 @@ def test_a_run_that_has_cost_enough_goes_on_where_it_was(make: Make, fake_model:
     assert record["asked"] == 12 - asked
 
 
+def test_a_limit_that_is_reached_does_not_keep_judgments_from_being_read(make: Make, fake_model: MakeModel) -> None:
+    model = fake_model(lambda request: fair(request) if "JSON" in request.text else "A good answer.")
+    prices = {"price_in": 1000, "price_out": 5000, "concurrency": 1}  # each question costs 0.02
+    first = run_mt_bench(make(models=["m=ollama:m"], ranking=prices))
+    kept = Path(make().store) / "v1" / "replies"
+    for file in kept.rglob("*.jsonl"):  # as if the answers were of another store, and the judgments of this one
+        lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if '"question":"answer' not in line]
+        file.write_text("".join(lines), "utf-8")
+    for artifact in (Path(make().store) / "v1" / "artifacts").glob("*/*"):
+        artifact.unlink()
+    asked = len(model.asked)
+    again = run_mt_bench(make(models=["m=ollama:m"], ranking={**prices, "max_cost": 0.12}))
+    assert (len(model.asked) - asked, again["cost"]) == (6, pytest.approx(0.12))
+    assert again["scores"] == first["scores"]
+
+
 def test_both_turns_count_towards_the_limit(make: Make, fake_model: MakeModel) -> None:
     model = fake_model(lambda _: "An answer.")
     prices = {"price_in": 1000, "price_out": 5000, "concurrency": 1}  # each question costs 0.02

@@ -10,7 +10,7 @@ import pytest
 from flows.assessment import assess_alpaca_eval, assess_answers, assess_mt_bench
 from flows.commands import assessment_app
 from selectllm.cli.main import run_app
-from selectllm.errors import ModelError
+from selectllm.errors import CostExceeded, ModelError
 from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from selectllm.evaluation.answers.compare import compare_overlap
 from selectllm.evaluation.answers.settings import OverlapSettings
@@ -69,6 +69,22 @@ def test_the_command_prints_what_was_measured(settings: OverlapSettings, capsys:
     assert "NAME=SELECTOR or NAME=FILE" in capsys.readouterr().err
 
 
+def test_models_of_a_flow_share_one_limit_of_cost(
+    settings: OverlapSettings, fake_model: Callable[..., FakeModel]
+) -> None:
+    fake_model(lambda _: "An answer.")  # each costs 0.02
+    ranking = {"price_in": 1000, "price_out": 5000, "concurrency": 1, "max_cost": 0.18}
+    models = ("first=ollama:tuned", "second=openai:tuned")
+    limited = OverlapSettings.model_validate(settings.model_dump() | {"ranking": ranking, "models": models, "seed": 1})
+    final = assess_answers(limited, return_state=True)
+    assert final.is_completed(), "the second model is the first by another name: all its answers are kept"
+    first, second = final.result()["sources"]
+    assert (first["cost"], second["cost"]) == (pytest.approx(0.12), 0)
+    more = limited.model_copy(update={"seeds": 4})
+    with pytest.raises(CostExceeded, match=r"has cost 0\.18, and --max-cost is 0\.18"):
+        assess_answers(more)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> MtBenchSettings:
     turns = [{"question_id": n, "category": "writing", "turns": [f"Write of {n}.", "Shorter."]} for n in range(3)]
@@ -82,6 +98,15 @@ def bench(tmp_path: Path) -> MtBenchSettings:
         judge="ollama:judge",
         store=str(tmp_path / "store"),
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [({}, "ollama:judge"), ({"judge": None}, "no judge"), ({"judge": None, "judgments": "j.jsonl"}, "given judgments")],
+)
+def test_a_bench_is_named_by_who_judges(fields: dict[str, Any], name: str, bench: MtBenchSettings) -> None:
+    assessment = bench.model_copy(update=fields)
+    assert assess_mt_bench.flow_run_name.format(assessment=assessment) == f"MT-Bench by {name}"
 
 
 def of_bench(request: Request) -> str:

@@ -16,12 +16,10 @@ from selectllm.evaluation.answers.predictions import check_files
 from selectllm.evaluation.answers.questions import Questions, read_questions
 from selectllm.evaluation.answers.settings import OverlapSettings
 from selectllm.evaluation.answers.sources import Source
-from selectllm.evaluation.cost_left import with_cost_left
 from selectllm.evaluation.page.build import check_page, write_page
 from selectllm.evaluation.page.overlap import overlap_sheet
 from selectllm.execution import Progress, no_progress
-from selectllm.settings import RunSettings
-from selectllm.steps.context import Context
+from selectllm.steps.context import Context, Tokens
 from selectllm.store import Store
 from selectllm.store.new_files import write_new
 
@@ -46,8 +44,9 @@ def compare_overlap(settings: OverlapSettings, on_progress: Progress = no_progre
     with cancellation.propagate_interrupt():
         questions, scored = questions_of(settings), list[Scored]()
         for source in settings.sources:
-            run = source_settings(settings, source, scored)
-            scored.append(score_source(Context(run, Store(run.store), on_progress), source, questions, settings))
+            run = settings.run(source.selector)
+            context = Context(run, Store(run.store), on_progress, paid_elsewhere=paid_tokens(scored))
+            scored.append(score_source(context, source, questions, settings))
         return publish_overlap(settings, questions, scored)
 
 
@@ -62,10 +61,11 @@ def questions_of(settings: OverlapSettings) -> Questions:
     return questions
 
 
-def source_settings(settings: OverlapSettings, source: Source, scored: Sequence[Scored]) -> RunSettings:
-    """The settings of a source's run, which may cost what those before it have left; raises CostExceeded."""
-    run = settings.run(source.selector)
-    return with_cost_left(run, sum(one.record["cost"] or 0.0 for one in scored)) if source.selector else run
+def paid_tokens(scored: Sequence[Scored]) -> Tokens:
+    """The tokens that sources were paid for: all share one limit of cost, beyond which kept answers are still read."""
+    names = ("paid_prompt_tokens", "paid_output_tokens")
+    read, written = (sum(int(one.record[name]) for one in scored) for name in names)
+    return read, written
 
 
 def score_source(context: Context, source: Source, questions: Questions, settings: OverlapSettings) -> Scored:

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from selectllm import cancellation
 from selectllm.evaluation.answers.sources import Source
-from selectllm.evaluation.cost_left import with_cost_left
 from selectllm.evaluation.mt_bench.answer import converse, turns_of
 from selectllm.evaluation.mt_bench.files import read_judgments
 from selectllm.evaluation.mt_bench.judge import Bench, judge_turns
@@ -19,8 +18,7 @@ from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.evaluation.page.build import check_page
 from selectllm.execution import Progress, no_progress
 from selectllm.llm.usage import Usage
-from selectllm.settings import RunSettings
-from selectllm.steps.context import Context
+from selectllm.steps.context import Context, Tokens
 from selectllm.steps.model import check_model
 from selectllm.store import Store
 
@@ -62,10 +60,12 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
     with cancellation.propagate_interrupt():
         files, answered = read_files(settings), list[Answered]()
         for source in settings.sources:
-            run = model_settings(settings, source.selector, answered)
-            answered.append(answer_questions(Context(run, Store(run.store), on_progress), source, files, settings))
-        bench, run = bench_of(files, answered), judge_settings(settings, answered)
-        judged = judge_answers(Context(run, Store(run.store), on_progress), bench, settings)
+            run = settings.run(source.selector)
+            context = Context(run, Store(run.store), on_progress, paid_elsewhere=tokens_of(answered))
+            answered.append(answer_questions(context, source, files, settings))
+        bench, run = bench_of(files, answered), settings.run(settings.judge, judges=True)
+        context = Context(run, Store(run.store), on_progress, paid_elsewhere=tokens_of(answered))
+        judged = judge_answers(context, bench, settings)
         return publish_mt_bench(settings, bench, judged.table) | paid(settings, [*answered, judged])
 
 
@@ -89,16 +89,10 @@ def read_files(settings: MtBenchSettings) -> Files:
     return files
 
 
-def model_settings(settings: MtBenchSettings, selector: str | None, answered: Sequence[Answered]) -> RunSettings:
-    """The settings of a model's run, which may cost what the models before it have left; raises CostExceeded."""
-    return with_cost_left(settings.run(selector), _cost(settings, answered)) if selector else settings.run()
-
-
-def judge_settings(settings: MtBenchSettings, answered: Sequence[Answered]) -> RunSettings:
-    """The settings of the judge's run, which may cost what the models have left; raises CostExceeded."""
-    if settings.judge is None:
-        return settings.run()
-    return with_cost_left(settings.run(settings.judge, judges=True), _cost(settings, answered))
+def tokens_of(parts: Iterable[Answered | Judged]) -> Tokens:
+    """The tokens that were paid for: all share one limit of cost, beyond which kept replies are still read."""
+    usage = sum((part.usage for part in parts), Usage())
+    return usage.paid_prompt_tokens, usage.paid_output_tokens
 
 
 def answer_questions(context: Context, source: Source, files: Files, settings: MtBenchSettings) -> Answered:
@@ -126,11 +120,7 @@ def judge_answers(context: Context, bench: Bench, settings: MtBenchSettings) -> 
 
 def paid(settings: MtBenchSettings, parts: Iterable[Answered | Judged]) -> dict[str, Any]:
     """What this run has asked and paid for: no part of the result."""
-    usage = sum((part.usage for part in parts), Usage())
-    tokens = usage.paid_prompt_tokens, usage.paid_output_tokens
-    counts = {"asked": usage.asked, "paid_prompt_tokens": tokens[0], "paid_output_tokens": tokens[1]}
+    parts = list(parts)
+    asked, tokens = sum(part.usage.asked for part in parts), tokens_of(parts)
+    counts = {"asked": asked, "paid_prompt_tokens": tokens[0], "paid_output_tokens": tokens[1]}
     return counts | {"cost": settings.ranking.cost(*tokens)}
-
-
-def _cost(settings: MtBenchSettings, parts: Iterable[Answered]) -> float:
-    return paid(settings, parts)["cost"] or 0.0

@@ -51,6 +51,11 @@ class MtBenchSettings(Settings):
         """The models in their order."""
         return tuple(map(parse_source, self.models))
 
+    @property
+    def judged_by(self) -> str:
+        """Who judges, in one line."""
+        return self.judge or ("given judgments" if self.judgments is not None else "no judge")
+
     def run(self, selector: str | None = None, *, judges: bool = False) -> RunSettings:
         """The settings of a run that asks this selector; a model thinks first only when it is told to."""
         ranking = self.ranking.model_dump(exclude_unset=True)
