@@ -9,10 +9,11 @@ from pydantic import Field
 from selectllm import cancellation
 from selectllm.comparison.cells import Cell, cell_settings, list_cells
 from selectllm.comparison.compare import check_comparison, publish_comparison
-from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
+from selectllm.comparison.outcomes import Outcome, paid_tokens, run_cell
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.text import as_record
 from selectllm.settings import RunSettings
+from selectllm.steps.context import Tokens
 from tasks.configuration import with_flow_store
 from tasks.context import flow_context
 from tasks.logs import hide_own_tracebacks
@@ -45,18 +46,20 @@ def compare_selections(
         cells, outcomes = list_cells(comparison), list[Outcome]()
         check_comparison(comparison, cells)
         for cell in cells:
-            run = cell_settings(comparison, cell, cost_left(comparison, outcomes))
-            outcomes.append(compare_cell(cell, run, comparison.labels, flow))
+            run = cell_settings(comparison, cell)
+            outcomes.append(compare_cell(cell, run, comparison.labels, flow, paid_tokens(outcomes)))
         result = publish_comparison(comparison, outcomes)
         show_comparison(result)
         return as_record(result)
 
 
 @prefect.flow(name="compare-cell", flow_run_name="{cell.title}", persist_result=False, result_serializer="json")
-def compare_cell(cell: Cell, run: RunSettings, labels: str | None, flow: FlowSettings) -> Outcome:
+def compare_cell(
+    cell: Cell, run: RunSettings, labels: str | None, flow: FlowSettings, paid_elsewhere: Tokens
+) -> Outcome:
     """Choose the rows of one cell, and measure them."""
     hide_own_tracebacks()
-    outcome = run_cell(flow_context(run, flow), cell, labels)
+    outcome = run_cell(flow_context(run, flow, paid_elsewhere), cell, labels)
     return as_cached(outcome, is_cached=outcome.is_cached)
 
 

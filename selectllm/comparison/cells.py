@@ -69,15 +69,14 @@ def list_cells(settings: ComparisonSettings) -> list[Cell]:
     return cells
 
 
-def cell_settings(settings: ComparisonSettings, cell: Cell, max_cost: float | None) -> RunSettings:
-    """The settings of the run that makes a cell, which may cost at most so much."""
+def cell_settings(settings: ComparisonSettings, cell: Cell) -> RunSettings:
+    """The settings of the run that makes a cell."""
     asks = "model" in strategy_of(cell.strategy).needs
     run = settings.run(cell.budget, cell.seed, cell.selector if asks else None)
     values = run.model_dump(exclude_unset=True) | {"strategy": base_of(cell.strategy)}
     values |= {"selector": cell.selector} if cell.selector else {}
     for group, own in VARIANTS.get(cell.strategy, {}).items():
         values[group] = values.get(group, {}) | own
-    values["ranking"] = values.get("ranking", {}) | {"max_cost": max_cost}
     return RunSettings.model_validate(values)
 
 

@@ -7,7 +7,7 @@ from selectllm import cancellation
 from selectllm.comparison.agreements import agreements
 from selectllm.comparison.cells import Cell, cell_settings, list_cells
 from selectllm.comparison.folder import check_folder, write_folder
-from selectllm.comparison.outcomes import Outcome, cost_left, run_cell
+from selectllm.comparison.outcomes import Outcome, paid_tokens, run_cell
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import Comparison, estimates
 from selectllm.errors import UsageError
@@ -31,8 +31,9 @@ def compare(settings: ComparisonSettings, on_progress: Progress = no_progress) -
         check_comparison(settings, cells)
         for number, cell in enumerate(cells):
             on_progress("cells", number, len(cells))
-            run = cell_settings(settings, cell, cost_left(settings, outcomes))
-            outcomes.append(run_cell(Context(run, Store(run.store), on_progress), cell, settings.labels))
+            run = cell_settings(settings, cell)
+            context = Context(run, Store(run.store), on_progress, paid_elsewhere=paid_tokens(outcomes))
+            outcomes.append(run_cell(context, cell, settings.labels))
         on_progress("cells", len(cells), len(cells))
         return publish_comparison(settings, outcomes)
 
@@ -45,7 +46,7 @@ def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> Non
     check_folder(settings)
     if {"-", "/dev/stdin"} & {settings.pool, *settings.more_files}:
         raise UsageError("a comparison reads its pool for each cell: write standard input to a file, and name that")
-    runs = [cell_settings(settings, cell, None) for cell in cells]
+    runs = [cell_settings(settings, cell) for cell in cells]
     for run in runs:
         check_strategy(run)
     largest = max(runs, key=lambda run: run.budget)

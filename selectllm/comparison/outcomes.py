@@ -5,11 +5,9 @@ from dataclasses import dataclass, field, replace
 
 from selectllm.comparison.cells import Cell
 from selectllm.comparison.measures import cluster, cost_values, measure
-from selectllm.comparison.settings import ComparisonSettings
-from selectllm.errors import CostExceeded, TooFewRanked, TooManyAbstained
+from selectllm.errors import TooFewRanked, TooManyAbstained
 from selectllm.pipeline import choose_rows
-from selectllm.steps.cache import StepResult
-from selectllm.steps.context import Context
+from selectllm.steps.context import NO_TOKENS, Context, Tokens
 from selectllm.steps.criteria import read_criteria
 from selectllm.steps.embed import embed
 from selectllm.steps.validate import keeping_verdicts
@@ -19,8 +17,8 @@ from selectllm.steps.validate import keeping_verdicts
 class Outcome:
     """What a cell came to; `ids` are the chosen rows in order, none where an `error` ended the cell.
 
-    `values` are the measures by name, None where one does not apply, for which `missing` has the reason. `paid` is what
-    this process paid for the cell. `preferences` is the key of the artifact of that kind.
+    `values` are the measures by name, None where one does not apply, for which `missing` has the reason. `paid` are the
+    tokens that this process paid for the cell. `preferences` is the key of the artifact of that kind.
     """
 
     cell: Cell
@@ -29,7 +27,7 @@ class Outcome:
     missing: Mapping[str, str] = field(default_factory=dict)
     pool_rows: int = 0
     preferences: str = ""
-    paid: float = 0.0
+    paid: Tokens = NO_TOKENS
     is_cached: bool = False
     error: str = ""
 
@@ -69,22 +67,11 @@ def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
     )
 
 
-def cost_left(settings: ComparisonSettings, outcomes: Sequence[Outcome]) -> float | None:
-    """What the rest of a comparison may cost; None without a limit. Raises CostExceeded where nothing is left."""
-    limit = settings.ranking.max_cost
-    if limit is None:
-        return None
-    left = limit - sum(outcome.paid for outcome in outcomes)
-    if left <= 0:
-        raise CostExceeded(
-            f"the comparison has cost {limit:g}, which is the most it may (--max-cost). All replies are kept: run "
-            "again to go on, with a higher limit"
-        )
-    return left
+def paid_tokens(outcomes: Sequence[Outcome]) -> Tokens:
+    """The tokens that cells were paid for: all share one limit of cost, beyond which kept replies are still read."""
+    return sum(outcome.paid[0] for outcome in outcomes), sum(outcome.paid[1] for outcome in outcomes)
 
 
-def _paid(context: Context) -> float:
-    results: list[StepResult] = context.log.results
-    names = ("paid_prompt_tokens", "paid_output_tokens")
-    tokens = [sum(getattr(step, name) for step in (*results, context.log.trial_usage)) for name in names]
-    return context.settings.ranking.cost(*tokens) or 0.0
+def _paid(context: Context) -> Tokens:
+    paid = context.log.paid()
+    return paid.paid_prompt_tokens, paid.paid_output_tokens

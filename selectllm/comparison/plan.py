@@ -22,7 +22,7 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
     for way in dict.fromkeys((cell.strategy, cell.selector) for cell in cells):
         own = [cell for cell in cells if (cell.strategy, cell.selector) == way]
         seeds = {cell.seed for cell in own}
-        plan = plan_run(cell_settings(settings, max(own, key=lambda cell: cell.budget), None))
+        plan = plan_run(cell_settings(settings, max(own, key=lambda cell: cell.budget)))
         asked = plan["ranking"] or plan["row_ratings"] or {}
         times = 1 if plan["ranking"] and asked["mode"] == "pointwise" else len(seeds)
         counts = {name: times * asked.get(name, 0) for name in ("calls", "prompt_tokens", "output_tokens")}

@@ -76,7 +76,7 @@ def test_random_is_always_there_and_what_no_seed_changes_is_done_once(make: Make
 
 def test_a_variant_has_settings_of_its_own_and_what_is_open_stays_open(make: Make) -> None:
     settings = make(strategies=("selectllm-paper",), queries={"size": 5})
-    run = cell_settings(settings, Cell("selectllm-paper", "scripted:first", 8, 2), None)
+    run = cell_settings(settings, Cell("selectllm-paper", "scripted:first", 8, 2))
     assert (run.strategy, run.ranking.gather, run.queries.composition, run.queries.size) == (
         "selectllm",
         "tiers",
@@ -93,14 +93,14 @@ def test_the_environment_names_nothing_that_a_comparison_has_no_option_for(
     named = {"HISTORY": "nightly", "EXCLUDE": '["x.jsonl"]', "DIVERSITY": "1", "RANKING__DEPTH": "2", "OUT": "mine"}
     for name, value in named.items():
         monkeypatch.setenv(f"SELECTLLM_{name}", value)
-    run = with_environment(cell_settings(make(), Cell("longest", None, 8, 0), None))
+    run = with_environment(cell_settings(make(), Cell("longest", None, 8, 0)))
     assert (run.history, run.exclude, run.diversity, run.out, run.ranking.depth) == (None, (), 0, None, 2)
 
 
 def test_only_strategies_that_ask_a_model_send_batches(make: Make) -> None:
     names = ("longest", "perplexity-low", "selectllm")
     settings = make(strategies=names, selectors=("openai:m",), ranking={"batch": True})
-    runs = {cell.strategy: cell_settings(settings, cell, None) for cell in list_cells(settings)}
+    runs = {cell.strategy: cell_settings(settings, cell) for cell in list_cells(settings)}
     assert {name: run.ranking.batch for name, run in runs.items()} == {
         "random": False,
         "longest": False,
@@ -122,12 +122,12 @@ def test_perplexity_is_that_of_the_selectors_whose_weights_can_be_read(
     settings = make(strategies=("perplexity-mid",), selectors=selectors)
     cells = [cell for cell in list_cells(settings) if cell.strategy == "perplexity-mid"]
     assert [cell.selector for cell in cells] == read
-    assert [cell_settings(settings, cell, None).selector for cell in cells] == read
+    assert [cell_settings(settings, cell).selector for cell in cells] == read
 
 
 def test_every_cell_keeps_to_the_quotas(make: Make) -> None:
     settings = make(strategies=("selectllm", "kcenter"), budgets=(4, 8), aim={"quota": ["worth:1=3"]})
-    pool = select(cell_settings(settings, Cell("random", None, 8, 0), None)).table("pool")
+    pool = select(cell_settings(settings, Cell("random", None, 8, 0))).table("pool")
     worth = {row["id"]: row["worth"] for row in pool.to_pylist()}
     for outcome in compare(settings).outcomes:
         assert sum(worth[id] for id in outcome.ids) == 3
@@ -155,7 +155,7 @@ def test_a_cell_asks_by_the_criteria(make: Make, fake_model: Callable[..., FakeM
     model = fake_model(lambda request: Reply(text=by_id(request), done_reason="stop"))
     settings = make(selectors=("ollama:fake",), criteria="Rows about gardening")
     cell = Cell("selectllm", "ollama:fake", 8, 0)
-    run = cell_settings(settings, cell, None)
+    run = cell_settings(settings, cell)
     assert run_cell(Context(run, Store(run.store)), cell, None).ids
     assert any("gardening" in request.text for request in model.asked)
 
@@ -164,7 +164,7 @@ def test_a_cell_chooses_what_a_run_chooses(make: Make) -> None:
     comparison = compare(make(strategies=("selectllm",), labels="worth"))
     for outcome in comparison.outcomes:
         if outcome.cell.seed == 1:
-            run = cell_settings(comparison.settings, outcome.cell, None)
+            run = cell_settings(comparison.settings, outcome.cell)
             assert tuple(select(run).table()["id"].to_pylist()) == outcome.ids
 
 
@@ -258,14 +258,29 @@ def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..
     model = fake_model(priced)
     ranking = {"price_in": 1.0, "max_cost": 5.0, "gather": "tiers"}
     settings = make(strategies=("selectllm",), selectors=("ollama:fake",), ranking=ranking)
-    with pytest.raises(CostExceeded):
-        compare(settings)
+    with pytest.raises(CostExceeded, match=r"has cost 5\.00, and --max-cost is 5\.00"):
+        compare(settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"concurrency": 1})}))
     asked = len(model.asked)
-    assert asked <= 6
+    assert asked == 5
     rest = compare(settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"max_cost": 100.0})}))
     assert len(model.asked) == len({request.text for request in model.asked}), "nothing is paid twice"
     assert len(model.asked) > asked
     assert found(rest, "selectllm", "questions").mean > 0
+
+
+def test_cells_that_are_kept_are_read_where_the_limit_is_reached(
+    make: Make, fake_model: Callable[..., FakeModel], tmp_path: Path
+) -> None:
+    model = fake_model(lambda request: Reply(by_id(request), "stop", 1_000_000, 0))  # each question costs 1
+    ranking = {"price_in": 1.0, "gather": "tiers", "concurrency": 1}
+    own = {"strategies": ("selectllm",), "selectors": ("ollama:fake",)}
+    compare(make(**own, seed=1, seeds=1, ranking=ranking))  # all of it is kept
+    compare(make(**own, seed=0, seeds=1, ranking=ranking, store=str(tmp_path / "another")))
+    kept, cost = [sum(request.seed == seed for request in model.asked) for seed in (1, 0)]
+    assert min(kept, cost) > 0
+    both = compare(make(**own, seed=0, seeds=2, ranking=ranking | {"max_cost": float(cost)}))
+    assert len(model.asked) == kept + 2 * cost
+    assert set(found(both, "selectllm", "questions").by_seed) == {0, 1}
 
 
 @pytest.mark.parametrize(
