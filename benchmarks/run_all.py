@@ -1,17 +1,21 @@
 """Runs the benchmarks one after the other, and writes docs/benchmarks.md from what they print.
 
-    python benchmarks/run_all.py [--only NAME ...]
+    python benchmarks/run_all.py [--only NAME ...] [--limit SECONDS]
 
-Each is a process of its own, with one thread for numpy and torch. The page's part behind the mark is written anew, as a
-whole: with `--only`, what is left out is not on the page.
+Each is a process of its own, with one thread for numpy and torch. One that fails, tells no figures or takes longer than
+the limit is named on the page, the others are on it all the same, and the exit code is 1. The page's part behind the
+mark is written anew, as a whole: with `--only`, what is left out is not on the page.
 """
 
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,6 +46,9 @@ BENCHMARKS: Final = {
 }
 """What is run, and with which options: sizes at which all of it together takes a few minutes."""
 
+LIMIT: Final = 1800.0
+"""The most seconds that a benchmark may take by default: several times as many as the longest one takes."""
+
 LEFT_OUT: Final = {
     "coverage": "takes an hour",
     "planted": "needs data that does not belong to the project",
@@ -62,20 +69,47 @@ class Outcome:
     error: str = ""
 
 
-def run(name: str, options: tuple[str, ...]) -> Outcome:
-    """Run one benchmark as a process of its own."""
+def run(name: str, options: tuple[str, ...], limit: float = LIMIT) -> Outcome:
+    """Run one benchmark as a process of its own, for at most so many seconds; whatever ends it is its outcome."""
     arguments = [f"benchmarks/{name}.py", *options]
     command = "python " + " ".join(f'"{part}"' if " " in part else part for part in arguments)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments, "--json"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    done = _finished([sys.executable, *arguments, "--json"], limit)
     seconds = time.perf_counter() - started
+    if done is None:
+        return Outcome(command, seconds, error=f"it was stopped after {limit:,.0f} s, the limit of each benchmark")
     if done.returncode:
         return Outcome(command, seconds, error=(done.stderr.strip().splitlines() or ["it says nothing"])[-1])
-    print(done.stdout.rsplit("\n", 2)[0], flush=True)
-    return Outcome(command, seconds, parse_figures(done.stdout))
+    try:
+        figures = parse_figures(done.stdout)
+    except (ValueError, TypeError, IndexError):
+        return Outcome(command, seconds, error="its last line holds no figures")
+    print(done.stdout.rstrip("\n").rpartition("\n")[0], flush=True)
+    return Outcome(command, seconds, figures)
+
+
+def _finished(arguments: list[str], limit: float) -> subprocess.CompletedProcess[str] | None:
+    """The process when it has ended; None where it was killed at the limit, with all processes that it began."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=limit)
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a benchmark's own processes would go on, and hold its pipes
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def machine() -> str:
@@ -118,26 +152,34 @@ def row(figure: Figure) -> str:
     return f"| {figure.what} | {figure.against or '—'} | {measured} | {bar} |"
 
 
+def write_page(page: Path, outcomes: Mapping[str, Outcome]) -> None:
+    """Write the page's part behind the mark: the machine, each benchmark that was run, and what was not run."""
+    seconds = sum(outcome.seconds for outcome in outcomes.values())
+    not_run = LEFT_OUT | {name: "was left out this time" for name in BENCHMARKS if name not in outcomes}
+    left_out = [f"- `benchmarks/{name}.py`: {why}." for name, why in not_run.items()]
+    failed = [name for name, outcome in outcomes.items() if outcome.error]
+    parts = [
+        f"{machine()} All together took {seconds:,.0f} s.",
+        *([f"**Failed:** {', '.join(failed)}."] if failed else []),
+        *(section(name, outcome) for name, outcome in outcomes.items()),
+        "\n".join(["## Not run", "", *left_out]),
+    ]
+    by_hand = page.read_text(encoding="utf-8").split(MARK)[0]
+    page.write_text("\n\n".join([f"{by_hand}{MARK}", *parts]) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Run the benchmarks, and write the page; returns 1 where one has failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    parser.add_argument("--limit", type=float, default=LIMIT, help="the most seconds that each may take")
     arguments = parser.parse_args()
     outcomes = {}
     for name in arguments.only:
         print(f"\n== {name}", flush=True)
-        outcomes[name] = run(name, BENCHMARKS[name])
+        outcomes[name] = run(name, BENCHMARKS[name], arguments.limit)
         print(outcomes[name].error or f"({outcomes[name].seconds:.0f} s)", flush=True)
-    seconds = sum(outcome.seconds for outcome in outcomes.values())
-    not_run = LEFT_OUT | {name: "was left out this time" for name in BENCHMARKS if name not in outcomes}
-    left_out = [f"- `benchmarks/{name}.py`: {why}." for name, why in not_run.items()]
-    parts = [
-        f"{machine()} All together took {seconds:,.0f} s.",
-        *(section(name, outcome) for name, outcome in outcomes.items()),
-        "\n".join(["## Not run", "", *left_out]),
-    ]
-    by_hand = PAGE.read_text(encoding="utf-8").split(MARK)[0]
-    PAGE.write_text("\n\n".join([f"{by_hand}{MARK}", *parts]) + "\n", encoding="utf-8")
+        write_page(PAGE, outcomes)  # what is measured so far is kept, whatever comes
     return int(any(outcome.error for outcome in outcomes.values()))
 
 
