@@ -1,5 +1,6 @@
 """The cells of a comparison: one selection each, by a strategy, a selector, a budget and a seed."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,6 +9,9 @@ from selectllm.comparison.settings import ComparisonSettings
 from selectllm.settings import RunSettings
 from selectllm.strategies import load_strategy
 from selectllm.strategies.strategy import Strategy
+from selectllm.text import join_names
+
+log = logging.getLogger(__name__)
 
 REFERENCE: Final = "random"
 """The strategy that all others are compared with."""
@@ -67,6 +71,17 @@ def list_cells(settings: ComparisonSettings) -> list[Cell]:
             for budget in settings.budgets
         ]
     return cells
+
+
+def warn_of_unused(settings: ComparisonSettings, cells: Sequence[Cell]) -> None:
+    """Say so where `--selectors` names models that no strategy asks."""
+    asked = {cell.selector for cell in cells}
+    unused = [selector for selector in settings.selectors if selector not in asked]
+    if unused and "selectors" in settings.model_fields_set:
+        log.warning(
+            "none of the strategies %s asks %s: leave that out of --selectors, or add a strategy that asks a model",
+            *(join_names(dict.fromkeys(cell.strategy for cell in cells)), join_names(unused)),
+        )
 
 
 def cell_settings(settings: ComparisonSettings, cell: Cell) -> RunSettings:

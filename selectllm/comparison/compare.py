@@ -5,7 +5,7 @@ from pathlib import Path
 
 from selectllm import cancellation
 from selectllm.comparison.agreements import agreements
-from selectllm.comparison.cells import Cell, cell_settings, list_cells
+from selectllm.comparison.cells import Cell, cell_settings, list_cells, warn_of_unused
 from selectllm.comparison.folder import check_folder, write_folder
 from selectllm.comparison.outcomes import Outcome, paid_tokens, run_cell
 from selectllm.comparison.settings import ComparisonSettings
@@ -44,6 +44,7 @@ def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> Non
     Raises UsageError.
     """
     check_folder(settings)
+    warn_of_unused(settings, cells)
     if {"-", "/dev/stdin"} & {settings.pool, *settings.more_files}:
         raise UsageError("a comparison reads its pool for each cell: write standard input to a file, and name that")
     runs = [cell_settings(settings, cell) for cell in cells]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from selectllm.comparison.cells import cell_settings, list_cells
+from selectllm.comparison.cells import cell_settings, list_cells, warn_of_unused
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import way_name
 from selectllm.plan import plan_run
@@ -18,6 +18,7 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
     ask. Raises UsageError, and PoolError.
     """
     cells = list_cells(settings)
+    warn_of_unused(settings, cells)
     ways, dates = [], set[str]()
     for way in dict.fromkeys((cell.strategy, cell.selector) for cell in cells):
         own = [cell for cell in cells if (cell.strategy, cell.selector) == way]

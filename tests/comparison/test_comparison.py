@@ -18,7 +18,7 @@ from selectllm import select
 from selectllm.cli.environment import with_environment
 from selectllm.cli.main import main
 from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, list_cells
-from selectllm.comparison.compare import compare
+from selectllm.comparison.compare import check_comparison, compare
 from selectllm.comparison.measures import measure
 from selectllm.comparison.outcomes import Outcome, run_cell
 from selectllm.comparison.pictures import draw
@@ -249,6 +249,33 @@ def test_a_strategy_that_names_too_few_rows_ends_its_own_cell_alone(
     arguments = [make().pool, "--budgets", "8", "--strategies", "longest", "--no-validate", "--store", make().store]
     assert main(["compare", *arguments]) == 0
     assert "longest, 8 rows, seed 0: the strategy longest names 5 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("strategies", "selectors", "unused"),
+    [
+        (("longest", "kcenter"), ("ollama:m", "openai:m"), "random, longest, kcenter asks ollama:m, openai:m"),
+        (("perplexity-low",), ("ollama:m",), "random, perplexity-low asks ollama:m"),
+        (("perplexity-low", "selectllm"), ("ollama:m",), None),
+        (("longest",), None, None),
+    ],
+)
+def test_selectors_that_no_strategy_asks_are_named(
+    strategies: tuple[str, ...],
+    selectors: tuple[str, ...] | None,
+    unused: str | None,
+    make: Make,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = make(strategies=strategies, **({} if selectors is None else {"selectors": selectors}))
+    if selectors is None:
+        settings = ComparisonSettings.model_validate(settings.model_dump(exclude_unset=True, exclude={"selectors"}))
+    for act in (plan_comparison, lambda settings: check_comparison(settings, list_cells(settings))):
+        caplog.clear()
+        act(settings)
+        warned = [record.getMessage() for record in caplog.records if "none of the strategies" in record.getMessage()]
+        assert len(warned) == (unused is not None)
+        assert all(f"{unused}: leave that out of --selectors" in message for message in warned)
 
 
 def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..., FakeModel]) -> None:
