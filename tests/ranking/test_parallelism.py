@@ -1,36 +1,82 @@
+"""How many questions a model answers at a time, measured in a time of its own: what the test waits for takes none."""
+
 import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
-from selectllm.errors import ModelError
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking.parallelism import MOST_AT_ONCE, measure
 from selectllm.settings import RankingSettings
-from tests.conftest import FakeModel, by_id
+from selectllm.testing.ollama_answers import shared_beginning
+from tests.conftest import FakeModel
 
 
-class Failing(FakeModel):
-    """Fails with its second question, and is slow to answer all others."""
+class OwnTime(asyncio.SelectorEventLoop):
+    """Where nothing is left to do but to wait, its time goes on to the end of the waiting at once."""
 
-    cancelled = 0
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        if not self._ready:  # type: ignore[attr-defined]
+            waited_for = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+            self.now = max(self.now, min(waited_for, default=self.now))
+        super()._run_once()  # type: ignore[misc]
+
+
+class Places(FakeModel):
+    """A server with so many places: others queue. A place takes less time for what begins like its last prompt."""
+
+    def __init__(self, places: int, read_delay: float = 0.0, delay: float = 0.0) -> None:
+        super().__init__(lambda _: "")
+        self.free, self.read_delay, self.delay = asyncio.Semaphore(places), read_delay, delay
+        self.read, self.working, self.most = [""] * places, 0, 0
 
     async def answer(self, request: Request) -> Reply:
-        self.asked.append(request)
-        if len(self.asked) == 2:
-            raise ModelError("gone")
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return Reply(by_id(request), "stop")
+        async with self.free:
+            self.working += 1
+            self.most = max(self.most, self.working)
+            last = max(self.read, key=lambda text: shared_beginning(text, request.text))
+            self.read.remove(last)
+            unread = len(request.text) - shared_beginning(last, request.text)
+            await asyncio.sleep(self.delay + self.read_delay * unread / 1000)
+            self.read.append(request.text)
+            self.working -= 1
+            return Reply("{}", "stop")
 
 
-@pytest.mark.asyncio
-async def test_a_question_that_fails_ends_the_others() -> None:
-    model = Failing(by_id)
-    hosts = HostPool([model], RankingSettings(concurrency=MOST_AT_ONCE), model.info)
-    with pytest.raises(ModelError, match="gone"):
-        await asyncio.wait_for(measure(hosts), 5)
-    assert model.cancelled == len(model.asked) - 1, "nothing is asked any more once the measurement has ended"
+@pytest.fixture
+def own_time(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OwnTime]:
+    loop = OwnTime()
+    monkeypatch.setattr("selectllm.ranking.parallelism.time", SimpleNamespace(perf_counter=loop.time))
+    return lambda: loop
+
+
+@pytest.mark.parametrize("delays", [{"delay": 0.1}, {"read_delay": 0.3, "delay": 0.02}])
+@pytest.mark.parametrize(
+    ("places", "suits"),
+    [
+        (1, "--concurrency 1 suits it, in place of 4"),
+        (2, "--concurrency 2 suits it, in place of 4"),
+        (4, "--concurrency 4 suits it"),
+        (8, "--concurrency 8 suits it, in place of 4"),
+        (100, "--concurrency 16 suits it, in place of 4"),
+    ],
+)
+def test_as_many_questions_as_have_places_are_answered_at_a_time(
+    places: int, suits: str, delays: dict[str, float], own_time: Callable[..., OwnTime]
+) -> None:
+    """Although the server keeps what it has read: places that have read the task's text take less time."""
+    server = Places(places, **delays)
+    hosts = HostPool([server], RankingSettings(concurrency=MOST_AT_ONCE), server.info)
+    with asyncio.Runner(loop_factory=own_time) as runner:
+        measured = runner.run(measure(hosts))
+    at_once = min(places, MOST_AT_ONCE)
+    assert measured.at_once == pytest.approx(at_once, rel=0.1)
+    assert measured.text(4).endswith(f"at a time; {suits}")
+    assert server.most == at_once
