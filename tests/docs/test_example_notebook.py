@@ -54,6 +54,31 @@ def test_the_cells_run_in_order_and_hold_what_they_give(tmp_path: Path, monkeypa
     assert len(trained) == 9
 
 
+@pytest.mark.slow
+def test_a_kernel_runs_the_notebook_and_gives_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its users run it: in a process of its own, with the embedding model itself."""
+    import nbclient
+    import nbformat
+
+    shutil.copy(ROOT / "examples" / "pool.jsonl", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    kept = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            values = [output.data for output in cell.outputs if output.output_type == "execute_result"]
+            saved = [output.data for output in kept[cell.id]]
+            assert [value.keys() for value in values] == [value.keys() for value in saved], cell.source
+            for value, before in zip(values, saved, strict=True):
+                if "text/html" in before:
+                    assert "Chose 10 of 149 rows" in Page(value["text/html"]).text
+                else:
+                    assert value == before
+    assert (tmp_path / "choose-output" / "report.html").is_file()
+
+
 def test_the_notebook_names_no_folder_of_a_machine() -> None:
     text = NOTEBOOK.read_text(encoding="utf-8")
     assert "/tmp/" not in text
