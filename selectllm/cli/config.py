@@ -29,6 +29,8 @@ ConfigFile = Annotated[
     ),
 ]
 
+Overwrite = Annotated[bool, Parameter(group=SETTINGS_FILE, help="With --save: write over any file.")]
+
 SCHEMA_KEY: Final = "$schema"
 """The key under which a JSON file names its schema, for editors; it is no setting."""
 

@@ -1,4 +1,4 @@
-"""Writes all settings of a run to a YAML file, each with its description: `plan --save`."""
+"""Writes all settings of a run or a comparison to a YAML file, each with its description: `--save`."""
 
 import hashlib
 import math
@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import wrap
@@ -14,16 +15,30 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from selectllm.cli.schema import SCHEMA
+from selectllm.cli.schema import COMPARISON_SCHEMA, SCHEMA
 from selectllm.errors import UsageError
 from selectllm.paths import redact_users
-from selectllm.settings import RunSettings
 
 WIDTH: Final = 100
 
 UNICODE_LINE_ENDS: Final = "\x85\u2028\u2029"
 
-MARK: Final = re.compile(r"# Written by `selectllm plan --save`, unchanged while its digest is ([0-9a-f]{32})\.\n")
+MARK: Final = re.compile(
+    r"# Written by `selectllm (?:plan|compare) --save`, unchanged while its digest is ([0-9a-f]{32})\.\n"
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file of one kind of settings: the command that `writes` it, the one that `reads` it, and its schema."""
+
+    writes: str
+    reads: str
+    schema: Path
+
+
+RUN: Final = Form("plan", "select", SCHEMA)
+COMPARISON: Final = Form("compare", "compare", COMPARISON_SCHEMA)
 
 
 def check_target(path: str, *, overwrite: bool = False) -> None:
@@ -48,14 +63,14 @@ def is_as_written(path: Path) -> bool:
     return False
 
 
-def save_settings(settings: RunSettings, path: str, *, overwrite: bool = False) -> list[str]:
+def save_settings(settings: BaseModel, path: str, *, form: Form = RUN, overwrite: bool = False) -> list[str]:
     """Write all settings to a YAML file, as a whole or not at all; returns what its user should know of it.
 
     Raises UsageError as `check_target` does, and where the file cannot be written.
     """
     check_target(path, overwrite=overwrite)
     target = Path(path).expanduser()
-    text = format_settings(settings, os.path.relpath(SCHEMA, target.resolve().parent))
+    text = format_settings(settings, os.path.relpath(form.schema, target.resolve().parent), form.writes)
     try:
         with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", newline="", delete=False) as stream:
             try:
@@ -69,12 +84,12 @@ def save_settings(settings: RunSettings, path: str, *, overwrite: bool = False) 
     except OSError as error:
         raise UsageError(f"--save cannot write {path}: {error.strerror}") from None
     has_password = redact_users(text) != text
-    return [f"{path} holds all settings of this run: `selectllm select --config {path}` runs it"] + (
+    return [f"{path} holds all settings of this run: `selectllm {form.reads} --config {path}` runs it"] + (
         [f"{path} holds the password of a URL: show it to nobody"] if has_password else []
     )
 
 
-def format_settings(settings: RunSettings, schema: str) -> str:
+def format_settings(settings: BaseModel, schema: str, command: str = RUN.writes) -> str:
     """All settings as YAML, in their order, each below its description; `schema` is where an editor finds the schema.
 
     Every setting has its value, so that no environment fills one in: null where it is left open.
@@ -82,7 +97,7 @@ def format_settings(settings: RunSettings, schema: str) -> str:
     body = "\n".join(["", *_lines(settings, settings.model_dump(mode="json"), "")]) + "\n"
     return (
         f"# yaml-language-server: $schema={schema}\n"
-        f"# Written by `selectllm plan --save`, unchanged while its digest is {_digest(body)}.\n{body}"
+        f"# Written by `selectllm {command} --save`, unchanged while its digest is {_digest(body)}.\n{body}"
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from selectllm.cli.config import SETTINGS_FILE, ConfigFile
+from selectllm.cli.config import SETTINGS_FILE, ConfigFile, Overwrite
 from selectllm.cli.printing import OUTPUT, Json, output_width, print_either, print_json, print_text, progress_bars
 from selectllm.settings import RunSettings
 
@@ -43,8 +43,6 @@ Save = Annotated[
         "writes over a file that is not as --save left it.",
     ),
 ]
-
-Overwrite = Annotated[bool, Parameter(group=SETTINGS_FILE, help="With --save: write over any file.")]
 
 
 def plan(

@@ -77,7 +77,8 @@ def warn_of_unused(settings: ComparisonSettings, cells: Sequence[Cell]) -> None:
     """Say so where `--selectors` names models that no strategy asks."""
     asked = {cell.selector for cell in cells}
     unused = [selector for selector in settings.selectors if selector not in asked]
-    if unused and "selectors" in settings.model_fields_set:
+    default = type(settings).model_fields["selectors"].get_default()  # which a file of all settings names, too
+    if unused and settings.selectors != default:
         log.warning(
             "none of the strategies %s asks %s: leave that out of --selectors, or add a strategy that asks a model",
             *(join_names(dict.fromkeys(cell.strategy for cell in cells)), join_names(unused)),

@@ -1,4 +1,4 @@
-"""What `plan --save` writes: the same settings again, and never over somebody's own file; and the schema of that."""
+"""What `--save` of plan and compare writes: the same settings again, never over somebody's own file; and its schema."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from deployments import steps
 from selectllm.cli.config import ConfigFile, fields_of, nested
 from selectllm.cli.main import main, new_app
 from selectllm.cli.saved import format_settings, is_as_written
-from selectllm.cli.schema import SCHEMA, comparison_schema, run_schema, schema_texts
+from selectllm.cli.schema import COMPARISON_SCHEMA, SCHEMA, comparison_schema, run_schema, schema_texts
 from selectllm.settings import RunSettings
 
 VALIDATOR = Draft202012Validator(run_schema())
@@ -230,6 +230,45 @@ def test_the_schemas_are_up_to_date() -> None:
     for file, text in schema_texts().items():
         assert file.read_text(encoding="utf-8") == text, "run `python -m selectllm.cli.schema`"
         Draft202012Validator.check_schema(yaml.safe_load(text))
+
+
+def test_a_comparison_saves_what_counts_and_goes_by_it_again(
+    make_run: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", make_run().pool, "--budgets", "3,4", "--strategies", "longest, shortest", "--seeds", "2"]
+    arguments += ["--dry-run", "--json"]
+    monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "5")
+    assert main([*arguments, "--save", "comparison.yaml"]) == 0
+    first = capsys.readouterr()
+    assert first.err == (
+        "selectllm: comparison.yaml holds all settings of this run: `selectllm compare --config comparison.yaml` "
+        "runs it\n"
+    )
+    monkeypatch.setenv("SELECTLLM_RANKING__DEPTH", "6")
+    assert main(["compare", "--config", "comparison.yaml", "--dry-run", "--json", "--save", "again.yaml"]) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "none of the strategies" not in again.err
+    text = Path("comparison.yaml").read_text(encoding="utf-8")
+    assert Path("again.yaml").read_text(encoding="utf-8") == text
+    assert yaml.safe_load(text)["ranking"]["depth"] == 5
+    link = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert Path(link).resolve() == COMPARISON_SCHEMA
+    Draft202012Validator(comparison_schema()).validate(yaml.safe_load(text))
+    assert is_as_written(Path("comparison.yaml"))
+    Path("comparison.yaml").write_text("mine")
+    assert main([*arguments, "--save", "comparison.yaml"]) == 2
+    assert Path("comparison.yaml").read_text() == "mine"
+    assert main([*arguments, "--save", "comparison.yaml", "--overwrite"]) == 0
+    assert Path("comparison.yaml").read_text(encoding="utf-8") != "mine"
+
+
+def test_a_comparison_that_is_made_saves_its_settings_too(make_run: Callable[..., RunSettings]) -> None:
+    arguments = ["compare", make_run().pool, "--budgets", "3", "--strategies", "longest", "--seeds", "1"]
+    assert main([*arguments, "--save", "comparison.yaml"]) == 0
+    assert yaml.safe_load(Path("comparison.yaml").read_text(encoding="utf-8"))["budgets"] == [3]
+    assert main(["compare", "missing.jsonl", "--budgets", "3", "--save", "other.yaml"]) == 2
+    assert not Path("other.yaml").exists()
 
 
 def test_a_comparison_has_a_schema_of_its_own() -> None:
