@@ -5,8 +5,8 @@ from typing import Self
 from cyclopts import Parameter
 from pydantic import Field, model_validator
 
-from selectllm.evaluation.answers.settings import EVALUATION
 from selectllm.evaluation.judging.settings import JudgeSettings
+from selectllm.evaluation.options import EVALUATION
 
 
 @Parameter(name="*", group=EVALUATION)

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
 from selectllm.evaluation.answers.sources import Source, parse_source
+from selectllm.evaluation.options import DEFAULT_STORE, EVALUATION, PagePlace, StorePlace, plainly
 from selectllm.settings import (
     ColumnSettings,
     EmbeddingModelSettings,
@@ -17,16 +18,11 @@ from selectllm.settings import (
     flag,
 )
 
-EVALUATION: Final = Group("Evaluation", sort_key=1)
-
 Form = Literal["jsonl", "model-outputs", "model-answer"]
 """The forms that answers are written in: ours, AlpacaEval's model_outputs.json, and FastChat's model_answer."""
 
 QUESTIONS_HELP: Final = """\
 File of questions, in any format of a pool. Its rows that cannot be read, and its repeats, are not asked."""
-
-PAGE_HELP: Final = """\
-File for a page that shows the result in tables and pictures (HTML; the extra report); nothing is written over."""
 
 
 @Parameter(name="*", group=EVALUATION)
@@ -41,13 +37,7 @@ class AskingSettings(Settings):
     """The first of the seeds (0 to 2,147,483,647)."""
     max_tokens: int = Field(1024, ge=1, le=100_000, kw_only=True, title="Tokens of an answer")
     """The most tokens of an answer (1 to 100,000); an answer that needs more is cut off, and counted as such."""
-    store: str = Field(
-        "./artifacts",
-        min_length=1,
-        kw_only=True,
-        title="Store",
-        description=RunSettings.model_fields["store"].description,
-    )
+    store: StorePlace = Field(DEFAULT_STORE, kw_only=True)
     out: str | None = Field(None, kw_only=True, title="Output file")
     """File for the result; nothing is written over."""
     columns: ColumnSettings = Field(ColumnSettings(), kw_only=True, title="Columns")
@@ -63,10 +53,7 @@ class AskingSettings(Settings):
         own: dict[str, Any] = {"pool": self.questions, "budget": 1, "quality": {"no_validate": True}}
         own |= {"selector": selector} if selector else {}
         shared = self.model_dump(exclude_unset=True, include=set(RunSettings.model_fields), exclude={"out", "seed"})
-        ranking: dict[str, Any] = {"think": "off"} if self.ranking.think == "auto" else {}
-        ranking |= {} if selector else {"batch": False}  # nobody is asked
-        shared["ranking"] = shared.get("ranking", {}) | ranking
-        return RunSettings.model_validate(shared | own)
+        return RunSettings.model_validate(shared | {"ranking": plainly(self.ranking, selector)} | own)
 
 
 @Parameter(name="*", group=EVALUATION)
@@ -112,7 +99,7 @@ class OverlapSettings(AskingSettings):
     )
     """NAME=SELECTOR or NAME=FILE, once for each model, such as tuned=openai:tuned-7b or random=answers.jsonl. The same
     name again is a seed more of it, such as another tuning. Files as for --predictions of `evaluate answers`."""
-    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
+    page: PagePlace = Field(None, min_length=1, kw_only=True)
     embedding: EmbeddingModelSettings = Field(EmbeddingModelSettings(), kw_only=True, title="Embedding")
 
     @property

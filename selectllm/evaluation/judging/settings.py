@@ -5,7 +5,7 @@ from typing import Literal, Self
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
-from selectllm.evaluation.answers.settings import EVALUATION, PAGE_HELP
+from selectllm.evaluation.options import DEFAULT_STORE, EVALUATION, PagePlace, StorePlace
 from selectllm.settings import RankingSettings, RunSettings, Settings, check_batch, check_selector
 
 Preference = Literal["auto", "odds", "choice"]
@@ -27,14 +27,8 @@ class JudgeSettings(Settings):
     """Decides which answer is shown first (0 to 4,294,967,295)."""
     resample_seed: int = Field(0, ge=0, kw_only=True, title="Seed of the intervals")
     """Decides the rows that the intervals are drawn from (0 or more)."""
-    store: str = Field(
-        "./artifacts",
-        min_length=1,
-        kw_only=True,
-        title="Store",
-        description=RunSettings.model_fields["store"].description,
-    )
-    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
+    store: StorePlace = Field(DEFAULT_STORE, kw_only=True)
+    page: PagePlace = Field(None, min_length=1, kw_only=True)
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
 
     def run(self) -> RunSettings:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
-from selectllm.evaluation.answers.settings import EVALUATION, PAGE_HELP, check_answering
+from selectllm.evaluation.answers.settings import check_answering
 from selectllm.evaluation.answers.sources import Source, parse_source
+from selectllm.evaluation.options import DEFAULT_STORE, EVALUATION, PagePlace, StorePlace, plainly
 from selectllm.settings import RankingSettings, RunSettings, Settings, check_batch, flag
 
 
@@ -34,16 +35,10 @@ class MtBenchSettings(Settings):
     """Judge prompts in FastChat's shape, such as MT-Bench's own. Default: our wording, answered in JSON."""
     max_tokens: int = Field(1024, ge=1, le=100_000, kw_only=True, title="Tokens of an answer")
     """The most tokens of an answer to a question (1 to 100,000)."""
-    store: str = Field(
-        "./artifacts",
-        min_length=1,
-        kw_only=True,
-        title="Store",
-        description=RunSettings.model_fields["store"].description,
-    )
+    store: StorePlace = Field(DEFAULT_STORE, kw_only=True)
     out: str | None = Field(None, kw_only=True, title="Output folder")
     """Folder for scores.json, model_answer/ and model_judgment/, as FastChat lays them out; nothing is written over."""
-    page: str | None = Field(None, min_length=1, kw_only=True, title="Page", description=PAGE_HELP)
+    page: PagePlace = Field(None, min_length=1, kw_only=True)
     ranking: RankingSettings = Field(RankingSettings(), kw_only=True, title="Ranking")
 
     @property
@@ -58,11 +53,7 @@ class MtBenchSettings(Settings):
 
     def run(self, selector: str | None = None, *, judges: bool = False) -> RunSettings:
         """The settings of a run that asks this selector; a model thinks first only when it is told to."""
-        ranking = self.ranking.model_dump(exclude_unset=True)
-        if self.ranking.think == "auto":
-            ranking["think"] = "off"
-        if selector is None:
-            ranking["batch"] = False  # nobody is asked
+        ranking = plainly(self.ranking, selector)
         if judges and self.judge_hosts:
             ranking["hosts"] = self.judge_hosts
         own: dict[str, Any] = {"pool": self.questions, "budget": 1, "quality": {"no_validate": True}}
