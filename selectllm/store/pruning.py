@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from selectllm.errors import StoreError, UsageError
 from selectllm.store.inventory import ArtifactInfo, artifact_record, scan
-from selectllm.store.runs import REPORTS, RunRecord, load_latest, load_runs
+from selectllm.store.reports import kept_reports, remove_report, report_sizes
+from selectllm.store.runs import RunRecord, load_latest, load_runs
 from selectllm.store.store import Store
 
 UNTOUCHED: Final = timedelta(hours=1)
@@ -89,7 +90,8 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
     reports = _old_reports(store, min(since, now - UNTOUCHED))
     if not dry_run:
         for run in reports:
-            store.remove_file(f"{REPORTS}/{run}.html")
+            remove_report(store, run)
+        _forget_reports(store)
         for info in to_delete:
             store.remove(info.artifact)
         store.remove_stale_temp_files()
@@ -97,11 +99,27 @@ def prune(store: Store, keep_days: float, *, dry_run: bool = False, now: datetim
 
 
 def _old_reports(store: Store, since: datetime) -> dict[str, int]:
-    """The runs whose report may go, with its bytes: those of a time before `since`, but the latest."""
+    """The runs whose report may go, with its bytes: those of a time before `since`, but the latest.
+
+    A report that stands for a later run too is as old as that run.
+    """
     latest = load_latest(store)
     first = _name_at(since)
-    sizes = {name.removesuffix(".html"): size for name, size in store.sizes(REPORTS).items() if name.endswith(".html")}
-    return {run: size for run, size in sizes.items() if run < first and not (latest and run == latest.run)}
+    last_runs = {report.run: report.last_run for report in kept_reports(store).values() if report}
+
+    def is_needed(run: str) -> bool:
+        last = max(run, last_runs.get(run, run))
+        return last >= first or bool(latest and last == latest.run)
+
+    return {run: size for run, size in report_sizes(store).items() if not is_needed(run)}
+
+
+def _forget_reports(store: Store) -> None:
+    """Remove what is known of reports that are gone."""
+    there = report_sizes(store)
+    for name, report in kept_reports(store).items():
+        if report is None or report.run not in there:
+            store.remove_file(name)
 
 
 def _name_at(time: datetime) -> str:

@@ -14,9 +14,6 @@ from selectllm.store.store import Store
 
 _LATEST: Final = "latest/selection.json"
 
-REPORTS: Final = "reports"
-"""The folder of the reports of flow runs, each under the name of its run."""
-
 NAMED_RUNS: Final = 5
 """Runs that an error names."""
 

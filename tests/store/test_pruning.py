@@ -17,7 +17,7 @@ from selectllm.cli.main import main
 from selectllm.errors import StoreError, UsageError
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
-from selectllm.store import Artifact, Store
+from selectllm.store import Artifact, Store, reports
 from selectllm.store.inventory import scan
 from selectllm.store.pruning import prune
 from tests.conftest import FakeModel, top_k
@@ -116,6 +116,26 @@ def test_prune_removes_the_reports_of_old_runs(store: Store, results: list[Resul
     assert "Removed the reports of 1 run: 3 B of it." in format_pruned(done)
     assert prune(store, 5, now=LATER).reports == {}, "the latest run keeps its report"
     assert store.list("reports") == [f"reports/{latest}.html", "reports/by hand.html"]
+
+
+def test_a_report_that_stands_for_a_later_run_is_as_old_as_that_run(
+    store: Store, runs: list[RunSettings], results: list[Result]
+) -> None:
+    old, older, gone = (f"20200101T00000{number}Z-0a1b2c3d" for number in range(3))
+    for run in (old, older):
+        reports.keep_report(store, run, b"<p>")
+    for run in (old, older, gone):
+        reports.note_report(store, f"about {run}", run, b"<p>", "")
+    assert reports.find_report(store, f"about {old}", str(results[-1].run))
+    assert reports.find_report(store, f"about {gone}", str(results[-1].run)) is None
+    assert prune(store, 5, dry_run=True).reports == {older: 3}
+    assert len(store.list("kept_reports")) == 3
+    assert prune(store, 5, now=LATER).reports == {older: 3}
+    assert store.list("reports") == [f"reports/{old}.html"]
+    assert store.list("kept_reports") == [f"kept_reports/about {old}.json"]
+    select(runs[-1])  # a later run that shows no report
+    assert prune(store, 5, now=LATER).reports == {old: 3}
+    assert store.list("kept_reports") == []
 
 
 def test_prune_never_removes_files_of_the_last_hour(store: Store) -> None:

@@ -22,7 +22,7 @@ from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import visible
 from selectllm.store import Store
 from selectllm.store.files import write_atomically
-from selectllm.store.runs import REPORTS, RunRecord, load_run
+from selectllm.store.runs import RunRecord, load_run
 
 MARK: Final = b'<meta name="generator" content="selectllm">'
 """What tells a page of ours from another file."""
@@ -30,11 +30,12 @@ MARK: Final = b'<meta name="generator" content="selectllm">'
 
 @dataclass(frozen=True)
 class Page:
-    """The page of a run as HTML, and its figures."""
+    """The page of a run as HTML, its figures, and whether all tables were there that it shows."""
 
     run: str
     html: str
     figures: tuple[figures.Figure, ...]
+    is_whole: bool
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,6 @@ def write_page(path: Path, page: str) -> None:
         write_atomically(path, page.encode())
     except OSError as error:
         raise StoreError(f"{str(path)!r} cannot be written: {error.strerror}") from error
-
-
-def keep_page(store: Store, page: Page) -> str:
-    """Keep the report of a run beside its artifacts; returns its path or URL. Raises StoreError when it cannot be."""
-    name = f"{REPORTS}/{page.run}.html"
-    store.write_bytes(name, page.html.encode())
-    return store.address(name)
 
 
 def make_page(store: Store, record: RunRecord, *, umap: bool = True) -> Page:
@@ -134,7 +128,7 @@ def make_page(store: Store, record: RunRecord, *, umap: bool = True) -> Page:
         settings=tables.settings_text(source),
         criteria=visible(str(source.summary.get("criteria") or "")),
     )
-    return Page(record.run, html, (*found, *ranked))
+    return Page(record.run, html, (*found, *ranked), is_whole=not source.missing)
 
 
 def _ranking_figures(source: RunSource, chosen: pa.Array) -> list[figures.Figure]:
