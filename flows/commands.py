@@ -1,4 +1,7 @@
-"""The commands of the flows: the settings of each, what prints its record, and its help."""
+"""The commands of the flows: the settings of each, what prints its record, and its help.
+
+Each function imports what its own flow needs.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,22 +9,12 @@ from typing import Any
 from cyclopts import App
 
 from flows.command_line import Command, Record, build_app
-from selectllm.cli.compare import print_comparison
-from selectllm.cli.evaluate.alpaca_eval import print_alpaca_eval
-from selectllm.cli.evaluate.mt_bench import print_mt_bench
-from selectllm.cli.evaluate.overlap import print_overlap
 from selectllm.cli.printing import print_either
 from selectllm.cli.select import print_result
-from selectllm.comparison.settings import ComparisonSettings
-from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
-from selectllm.evaluation.answers.settings import OverlapSettings
-from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.paths import absolute_path, redact_url
 from selectllm.report.result import Result
 from selectllm.settings import RunSettings
 from selectllm.store import Store
-from selectllm.tuning.settings import TuningSettings
-from selectllm.tuning.text import format_tuning
 
 Flow = Callable[..., Record]
 
@@ -34,12 +27,22 @@ def selection_app(flow: Flow) -> App:
 
 def comparison_app(flow: Flow) -> App:
     """The application of the flow that compares strategies."""
+    from selectllm.cli.compare import print_comparison
+    from selectllm.comparison.settings import ComparisonSettings
+
     about = "Compare strategies on your own pool with random draws, as a Prefect flow: each cell is a subflow."
     return build_app("flows.comparison", compare=Command(ComparisonSettings, flow, _shown(print_comparison), about))
 
 
 def assessment_app(overlap: Flow, mt_bench: Flow, alpaca_eval: Flow) -> App:
     """The application of the flows that evaluate models by their answers."""
+    from selectllm.cli.evaluate.alpaca_eval import print_alpaca_eval
+    from selectllm.cli.evaluate.mt_bench import print_mt_bench
+    from selectllm.cli.evaluate.overlap import print_overlap
+    from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
+    from selectllm.evaluation.answers.settings import OverlapSettings
+    from selectllm.evaluation.mt_bench.settings import MtBenchSettings
+
     abouts = (
         "Compare tuned models' answers with references, as a Prefect flow: each model is a subflow.",
         "Have models answer MT-Bench's questions, and a judge judge them, as a Prefect flow: each model is a subflow.",
@@ -55,6 +58,8 @@ def assessment_app(overlap: Flow, mt_bench: Flow, alpaca_eval: Flow) -> App:
 
 def tuning_app(flow: Flow) -> App:
     """The application of the flow that fine-tunes a model."""
+    from selectllm.tuning.settings import TuningSettings
+
     about = "Fine-tune a model on annotated rows, as a Prefect flow."
     return build_app("flows.tuning", tune=Command(TuningSettings, flow, _show_tuning, about, has_workers=False))
 
@@ -65,7 +70,9 @@ def _show_selection(summary: Record, settings: RunSettings, json: bool) -> None:
     print_result(Result(Store(settings.store if is_same else summary["store"]), summary), settings, json=json)
 
 
-def _show_tuning(record: Record, settings: TuningSettings, json: bool) -> None:
+def _show_tuning(record: Record, _settings: Any, json: bool) -> None:
+    from selectllm.tuning.text import format_tuning
+
     print_either(record, format_tuning(record), json=json)
 
 

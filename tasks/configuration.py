@@ -1,23 +1,25 @@
 """Fills settings that a run leaves open: from the environment, Prefect's Variables, and the flow run itself."""
 
 import os
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect.context import FlowRunContext
 from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
-from selectllm.comparison.settings import ComparisonSettings
 from selectllm.errors import UsageError
-from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
-from selectllm.evaluation.answers.settings import OverlapSettings
-from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings, check_batch
 from selectllm.store.history import with_slot
 from tasks.keys import default_host
 
-Assessment = TypeVar("Assessment", OverlapSettings, MtBenchSettings, AlpacaEvalSettings)
+if TYPE_CHECKING:  # only their own flows need these
+    from selectllm.comparison.settings import ComparisonSettings
+    from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
+    from selectllm.evaluation.answers.settings import OverlapSettings
+    from selectllm.evaluation.mt_bench.settings import MtBenchSettings
+
+Assessment = TypeVar("Assessment", "OverlapSettings", "MtBenchSettings", "AlpacaEvalSettings")
 
 
 def with_flow_environment(settings: RunSettings) -> RunSettings:
@@ -37,7 +39,7 @@ def with_flow_environment(settings: RunSettings) -> RunSettings:
     return _with_absolute_paths(settings)
 
 
-def with_flow_store(settings: ComparisonSettings) -> ComparisonSettings:
+def with_flow_store(settings: "ComparisonSettings") -> "ComparisonSettings":
     """The settings of a comparison with the store that its cells will have; they fill in all else for themselves."""
     run = with_flow_environment(settings.run(settings.budgets[0], settings.seed, None))
     return settings.model_copy(update={"store": run.store})
@@ -48,6 +50,8 @@ def with_own_store(settings: Assessment) -> Assessment:
 
     Raises UsageError where that judge takes no batches, and is to be asked in batches.
     """
+    from selectllm.evaluation.alpaca_eval.settings import AlpacaEvalSettings
+
     run = with_flow_environment(settings.run())
     changed: dict[str, Any] = {"store": run.store}
     is_open = isinstance(settings, AlpacaEvalSettings) and settings.selector is settings.annotations is None

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import Any, Final, cast
+from typing import Final, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -23,10 +23,12 @@ class Shown:
 
     def __init__(self, settings: RunSettings | None) -> None:
         self.percent, self.paid_for, self._settings = 0.0, "", settings
+        self.begun = threading.Event()  # never set by a step whose result is found in the store
 
     def __call__(self, step: str, done: int, total: int) -> None:
         """Take note of progress."""
         self.percent = 100 * done / max(total, 1)
+        self.begun.set()
 
     def spent(self, prompt_tokens: int, output_tokens: int) -> None:
         """Take note of what the run has paid for."""
@@ -38,7 +40,8 @@ class Shown:
 def progress(key: str, description: str, settings: RunSettings | None = None) -> Iterator[Progress]:
     """Report the progress of a step, and with the run's settings also what the run has paid for.
 
-    A separate thread sends it, so that a slow server delays nothing.
+    A separate thread sends it, so that a slow server delays nothing. Of a step that is done at once, because its result
+    is in the store, nothing is sent.
     """
     artifact: UUID | None = None
     shown = Shown(settings)
@@ -46,28 +49,30 @@ def progress(key: str, description: str, settings: RunSettings | None = None) ->
 
     def send() -> None:
         nonlocal artifact
+        about = f"{description}; paid for {shown.paid_for}" if shown.paid_for else description
         try:
             if artifact:
-                about: dict[str, Any] = {}
-                if shown.paid_for:
-                    about["description"] = f"{description}; paid for {shown.paid_for}"
-                update_progress_artifact(artifact, progress=shown.percent, **about)
+                update_progress_artifact(artifact, progress=shown.percent, description=about)
             else:
-                artifact = cast(UUID, create_progress_artifact(shown.percent, key=key, description=description))
+                artifact = cast(UUID, create_progress_artifact(shown.percent, key=key, description=about))
         except Exception as error:  # failed progress updates must not fail the step
             get_run_logger().warning("Progress could not be shown: %s", error)
 
     def send_now_and_then() -> None:
-        while not ended.wait(UPDATE_SECONDS):
+        shown.begun.wait(UPDATE_SECONDS)
+        while not ended.is_set():
             send()
+            ended.wait(UPDATE_SECONDS)
 
-    send()
     sender = threading.Thread(target=copy_context().run, args=(send_now_and_then,), daemon=True)
     sender.start()
     try:
         yield shown
         shown.percent = 100.0
     finally:
+        has_begun = shown.begun.is_set()
         ended.set()
+        shown.begun.set()  # or the sender would wait on
         sender.join()
-    send()
+    if artifact or has_begun:
+        send()

@@ -69,11 +69,16 @@ def test_the_flow_selects_like_the_library_and_shows_each_step(
     assert set(select(settings).summary["cached"]) == STEPS, "the library reuses the results of the flow"
 
 
-def test_results_of_the_library_are_cached_in_the_flow(make_run: MakeRun, task_states: TaskStates) -> None:
+def test_results_of_the_library_are_cached_in_the_flow(
+    make_run: MakeRun, task_states: TaskStates, artifacts: Callable[[Any], dict[str, Any]]
+) -> None:
     settings = make_run(budget=7)
     select(settings)
     final = select_instructions(settings, return_state=True)
     assert steps_in("Cached", task_states(final)) == STEPS
+    page = artifacts(final)
+    assert {"selection-summary", "selection"} <= set(page)
+    assert not [key for key in page if key.endswith("-progress")], "what is found makes no progress"
     assert set(final.result()["cached"]) == STEPS
 
 
