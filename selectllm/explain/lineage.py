@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from selectllm.errors import StoreError
 from selectllm.explain.explanation import Answer, Look, Round, Share, Spread, Target
 from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_parts import read_lines
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest
 from selectllm.store.runs import load_run
@@ -143,11 +144,10 @@ class Lineage:
         Of two replies to one question the earlier counts, here as everywhere.
         """
         entries: dict[str, Entry] = {}
-        for name in self._store.list(self._ledger) if self._ledger else ():
-            for line in self._store.read_bytes(name).split(b"\n"):
-                entry = Entry.parse(line) if id.encode() in line else None  # a ledger may be large
-                if entry and id in entry.shown and (entry.key not in entries or entry.at < entries[entry.key].at):
-                    entries[entry.key] = entry
+        for line in read_lines(self._store, self._ledger) if self._ledger else ():
+            entry = Entry.parse(line) if id.encode() in line else None  # a ledger may be large
+            if entry and id in entry.shown and (entry.key not in entries or entry.at < entries[entry.key].at):
+                entries[entry.key] = entry
         return sorted(entries.values(), key=lambda entry: (entry.at, entry.key))
 
     def _manifest(self, kind: str) -> Manifest:

@@ -2,11 +2,12 @@
 
 One folder a model in the store, one file a writer, one JSON line a reply. Only the writer that began a file adds to it,
 so a crash can tear no more than its last line, which readers pass over. Where the store cannot append (object stores),
-each group of replies becomes a small file of its own.
+each group of replies becomes a small file of its own, and small files become larger ones: see `ledger_parts`.
 """
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import time
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from selectllm.errors import ModelChanged, StoreError
+from selectllm.llm.ledger_parts import LEFT_SECONDS, MOST_LISTINGS, Part, are_many, is_held, merge, parts_of
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 from selectllm.store.files import sync_folder
+
+log = logging.getLogger(__name__)
 
 LATEST: Final = 200  # replies: enough to know how fast a model is now
 
@@ -116,6 +120,9 @@ class Ledger:
         self._entries: dict[str, _Place] = {}  # by key
         self._last_end = 0  # when the last run ended that left questions without a usable answer
         self._retracted: dict[str, list[Retraction]] = {}  # by key
+        self._parts: dict[str, list[Part]] = {}  # by writer, as they were last listed; none on a local disk
+        self._added: dict[str, int] = {}  # when each writer last added something, as far as this has read it
+        self._may_merge, self._has_merged_left = not store.is_local, False
         self._refresh()
         self._open_until = time.time_ns() if reask else self._last_end  # what other runs end meanwhile changes nothing
 
@@ -172,11 +179,15 @@ class Ledger:
 
         Raises StoreError when that cannot be written.
         """
-        await self.close()
+        await self._drain()
         await asyncio.to_thread(self._append_and_refresh, [Retraction(tuple(keys), since)])
 
     async def close(self) -> None:
-        """Make durable what has arrived, also when whatever waited for it was cancelled."""
+        """Make durable what has arrived, also when whatever waited for it was cancelled; then merge small files."""
+        await self._drain()
+        await asyncio.to_thread(self._merge, self._parts.get(self._writer, ()))
+
+    async def _drain(self) -> None:
         while self._flushing is not None and not self._flushing.done():
             await asyncio.wait([self._flushing])
 
@@ -193,6 +204,8 @@ class Ledger:
                     durable.set_exception(failure)
                 else:
                     durable.set_result(None)
+            if failure is None:
+                await asyncio.to_thread(self._merge_many)
 
     def _append_and_refresh(self, entries: Sequence[Entry | Retraction]) -> None:
         self._append(entries)
@@ -201,8 +214,8 @@ class Ledger:
     def _append(self, entries: Sequence[Entry | Retraction]) -> None:
         name = f"{self._folder}/{self._writer}-{self._sequence:06d}.jsonl"
         if not self._store.is_local:
+            self._sequence += 1  # also where this fails: it may have arrived, and no file is written twice
             self._store.write_bytes(name, b"".join(entry.line() for entry in entries))
-            self._sequence += 1
             return
         with self._store.lock(self._folder, cancellable=False):  # cancelling must not lose what was paid for
             self._append_to(Path(self._store.address(name)), b"".join(entry.line() for entry in entries))
@@ -224,27 +237,70 @@ class Ledger:
                 "then run again: replies kept so far are not asked for again"
             ) from error
 
+    def _merge_many(self) -> None:
+        """Merge this writer's files when they are many; and, once, those that writers left which may have died."""
+        if are_many(own := self._parts.get(self._writer, [])):
+            self._merge(own)
+        if self._may_merge and not self._has_merged_left:
+            self._has_merged_left = True
+            before = time.time_ns() - int(LEFT_SECONDS * 1e9)
+            for writer, parts in self._parts.items():
+                if len(parts) > 1 and max(parts[0].began, self._added.get(writer, 0)) < before:
+                    self._merge(parts)
+
+    def _merge(self, parts: Sequence[Part]) -> None:
+        if self._may_merge and len(parts) > 1:
+            try:
+                merge(self._store, self._folder, parts)
+            except Exception as error:  # whatever it is, replies are kept: without a right to remove files, say
+                self._may_merge = False
+                log.warning("small files of replies are not merged, so that each look at them takes longer: %s", error)
+
     def _refresh(self) -> None:
         """Read what any writer has added since the last look; of two replies to one question the earlier counts."""
-        # On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
-        for name, size in sorted(self._store.sizes(self._folder).items()):
-            name = f"{self._folder}/{name}"
-            done = self._read.get(name, 0)
-            if size <= done or (done and not self._store.is_local):
+        for _ in range(MOST_LISTINGS):
+            try:
+                return self._read_listed()
+            except FileNotFoundError:  # merged by another run since it was listed: what holds it is listed by now
                 continue
-            for line in self._store.lines(name, done):
-                entry = Entry.parse(line)
-                if not entry and not line.endswith(b"\n"):  # torn, or still being written
-                    break  # unlike a reply that is whole but for its line's end: the disk was full just then
-                place = _Place(entry.at if entry else 0, name, done, len(line), b"" if self._store.is_local else line)
-                done += len(line)
-                if entry:
-                    self._count(entry.key, place)
-                elif retraction := Retraction.parse(line):
-                    self._drop(retraction)
-                else:
-                    self._last_end = max(self._last_end, _end(line))
-            self._read[name] = done
+        raise StoreError(f"{self._store.address(self._folder)} names files that are gone: run again")
+
+    def _read_listed(self) -> None:
+        # On a local disk files grow, and are read on from where the last whole line ended; elsewhere they never do.
+        sizes = self._store.sizes(self._folder)
+        self._read, before = {name: self._read.get(name, 0) for name in sizes}, self._read
+        if not self._store.is_local:
+            self._parts = parts_of(sizes)
+            self._pass_over_merged(parts_of({name: done for name, done in before.items() if done}))
+        for name, size in sorted(sizes.items()):
+            done = self._read[name]
+            if size > done and not (done and not self._store.is_local):
+                self._read_file(name, done)
+
+    def _pass_over_merged(self, read: dict[str, list[Part]]) -> None:
+        """Take the merged files as read of which all that they hold was read."""
+        for writer, parts in self._parts.items():
+            for part in parts:
+                if part.count > 1 and not self._read[part.name] and is_held(part, read.get(writer, ())):
+                    self._read[part.name] = part.size
+
+    def _read_file(self, name: str, done: int) -> None:
+        path, writer, added = f"{self._folder}/{name}", name.rpartition("-")[0], 0
+        for line in self._store.lines(path, done):
+            entry = Entry.parse(line)
+            if not entry and not line.endswith(b"\n"):  # torn, or still being written
+                break  # unlike a reply that is whole but for its line's end: the disk was full just then
+            place = _Place(entry.at if entry else 0, path, done, len(line), b"" if self._store.is_local else line)
+            done += len(line)
+            if entry:
+                self._count(entry.key, place)
+                added = max(added, entry.at)
+            elif retraction := Retraction.parse(line):
+                self._drop(retraction)
+            else:
+                self._last_end = max(self._last_end, _end(line))
+        self._read[name] = done
+        self._added[writer] = max(added, self._added.get(writer, 0))
 
     def _entry(self, key: str, place: _Place) -> Entry:
         try:
@@ -264,7 +320,8 @@ class Ledger:
 
     def _drop(self, retraction: Retraction) -> None:
         for key in retraction.keys:
-            self._retracted.setdefault(key, []).append(retraction)
+            if retraction not in (known := self._retracted.setdefault(key, [])):  # else it is read again, merged
+                known.append(retraction)
             place = self._entries.get(key)
             if place and retraction.holds_for(place.at):
                 self._entries.pop(key, None)  # another thread may read the same file just now

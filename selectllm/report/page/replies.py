@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_parts import read_lines
 from selectllm.report.page.packed import pack_largest
 from selectllm.report.page.source import RunSource
 from selectllm.report.page.texts import cut
@@ -77,8 +78,8 @@ def _entries(source: RunSource, keys: Collection[str]) -> dict[str, Entry]:
     folders = {f"replies/{digest(model)}" for model in models if isinstance(model, str)}
     wanted = {key.encode() for key in keys}
     found: dict[str, Entry] = {}
-    for name in (name for folder in sorted(folders) for name in source.store.list(folder)) if wanted else ():
-        for line in source.store.lines(name):
+    for folder in sorted(folders) if wanted else ():
+        for line in read_lines(source.store, folder):
             if (match := _KEY.match(line)) is None or match[1] not in wanted:
                 continue
             entry = Entry.parse(line)
