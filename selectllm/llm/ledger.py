@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from selectllm.errors import ModelChanged, StoreError
 from selectllm.llm.ledger_parts import LEFT_SECONDS, MOST_LISTINGS, Part, are_many, is_held, merge, parts_of
 from selectllm.llm.model import ModelInfo, Reply, Request
+from selectllm.llm.spool import Spool
 from selectllm.store import Store
 from selectllm.store.files import sync_folder
 
@@ -90,14 +92,13 @@ class Retraction:
 class _Place(NamedTuple):
     """Where an entry stands: its file, and its bytes there. On a local disk it is read again when it is asked for.
 
-    Elsewhere that would take a request for each reply, so the line is kept.
+    Elsewhere that would take a request for each reply: there the bytes are those of the ledger's spool.
     """
 
     at: int
     name: str
     start: int
     size: int
-    line: bytes = b""
 
 
 class Ledger:
@@ -120,6 +121,7 @@ class Ledger:
         self._entries: dict[str, _Place] = {}  # by key
         self._last_end = 0  # when the last run ended that left questions without a usable answer
         self._retracted: dict[str, list[Retraction]] = {}  # by key
+        self._spool = None if store.is_local else Spool()
         self._parts: dict[str, list[Part]] = {}  # by writer, as they were last listed; none on a local disk
         self._added: dict[str, int] = {}  # when each writer last added something, as far as this has read it
         self._may_merge, self._has_merged_left = not store.is_local, False
@@ -290,10 +292,11 @@ class Ledger:
             entry = Entry.parse(line)
             if not entry and not line.endswith(b"\n"):  # torn, or still being written
                 break  # unlike a reply that is whole but for its line's end: the disk was full just then
-            place = _Place(entry.at if entry else 0, path, done, len(line), b"" if self._store.is_local else line)
-            done += len(line)
+            start, done = done, done + len(line)
             if entry:
-                self._count(entry.key, place)
+                if self._counts(entry):
+                    start = self._spool.add(line) if self._spool else start
+                    self._entries[entry.key] = _Place(entry.at, path, start, len(line))
                 added = max(added, entry.at)
             elif retraction := Retraction.parse(line):
                 self._drop(retraction)
@@ -304,19 +307,20 @@ class Ledger:
 
     def _entry(self, key: str, place: _Place) -> Entry:
         try:
-            entry = Entry.parse(place.line or self._store.read_bytes(place.name, place.start, place.size))
+            read = self._spool.read if self._spool else partial(self._store.read_bytes, place.name)
+            entry = Entry.parse(read(place.start, place.size))
         except FileNotFoundError:
             raise StoreError(f"{self._store.address(place.name)} is gone while a run uses it: run again") from None
         if entry is None or (entry.key, entry.at) != (key, place.at):
             raise StoreError(f"{self._store.address(place.name)} was altered while a run uses it: run again")
         return entry
 
-    def _count(self, key: str, place: _Place) -> None:
-        if any(retraction.holds_for(place.at) for retraction in self._retracted.get(key, ())):
-            return
-        earlier = self._entries.get(key)
-        if earlier is None or place.at < earlier.at:
-            self._entries[key] = place
+    def _counts(self, entry: Entry) -> bool:
+        """Whether an entry was not retracted, and is the earliest of its key."""
+        if any(retraction.holds_for(entry.at) for retraction in self._retracted.get(entry.key, ())):
+            return False
+        earlier = self._entries.get(entry.key)
+        return earlier is None or entry.at < earlier.at
 
     def _drop(self, retraction: Retraction) -> None:
         for key in retraction.keys:

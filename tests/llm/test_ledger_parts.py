@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -328,3 +330,30 @@ def test_no_merged_part_grows_without_end(store: Store, monkeypatch: pytest.Monk
     assert max(sizes.values()) <= 2 * 2000
     assert len(sizes) <= sum(sizes.values()) / 1000
     assert known(Ledger(store, INFO), range(101)) == list(range(100))
+
+
+@pytest.mark.parametrize("after", [3, 10, 25])
+def test_a_process_that_is_killed_while_it_merges_loses_no_durable_reply(after: int, tmp_path: Path) -> None:
+    program = f"""
+import asyncio
+from selectllm.llm import ledger_parts
+from tests.llm.test_ledger_parts import INFO, Ledger, Store, add
+
+async def run():
+    ledger = Ledger(Store("dir::file://{tmp_path}"), INFO)
+    for number in range(10_000):
+        await add(ledger, range(number, number + 1))
+        print(number, flush=True)
+
+ledger_parts.MOST_PARTS = 4
+asyncio.run(run())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) == after:
+                process.kill()
+                break
+        durable = [int(line) for line in process.stdout.read().split("\n")[:-1]]
+    store, last = Store(f"dir::file://{tmp_path}"), max(durable, default=after)
+    assert set(range(last + 1)) <= set(known(Ledger(store, INFO), range(last + 10)))
