@@ -58,7 +58,10 @@ def main() -> None:
         took = time.process_time() - started
         chosen, passed_over = len(picks.chosen), len(picks.passed_over)
         bare = products(vectors[: chosen + passed_over], chosen)
-        print(f"{title}: {chosen:,} chosen of {rows:,}, {passed_over:,} passed over, {took:.1f} s, bare {bare:.1f} s")
+        print(
+            f"{title}: {chosen:,} chosen of {rows:,}, {passed_over:,} passed over, {took:.1f} s, bare {bare:.1f} s",
+            flush=True,
+        )
         figures.append(Figure(f"{rows:,} rows, {title}", "the bare matrix products", took / bare))
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB at most, vectors included")
     print_figures(figures, as_json=arguments.json)

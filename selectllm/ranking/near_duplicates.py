@@ -85,12 +85,21 @@ def nearest_chosen(vectors: Vectors, chosen: list[int], block: Vectors) -> tuple
     near, cosines = np.full(len(block), -1, dtype=np.int64), np.full(len(block), -2.0)
     for first in range(0, len(chosen), CHOSEN_BLOCK):
         rows = np.array(chosen[first : first + CHOSEN_BLOCK], dtype=np.int64)
-        likeness = rounded(block @ vectors[rows].T)
-        best = likeness.argmax(axis=1)
-        found = likeness[np.arange(len(block)), best]
+        best, found = _first_highest(block @ vectors[rows].T)
         is_nearer = found > cosines
         cosines[is_nearer], near[is_nearer] = found[is_nearer], rows[best[is_nearer]]
     return near, cosines
+
+
+def _first_highest(likeness: Vectors) -> tuple[Rows, Cosines]:
+    """In each row the first place of the highest rounded number, and that; without rounding all of them."""
+    every, digits = np.arange(len(likeness)), 10.0**-DIGITS
+    highest = rounded(likeness[every, likeness.argmax(axis=1)])
+    # What is rounded to it is half a digit below it at most; a whole digit leaves room for what a float32 is off.
+    first = (likeness >= (highest - digits).astype(likeness.dtype)[:, None]).argmax(axis=1)
+    for row in np.flatnonzero(rounded(likeness[every, first]) != highest):
+        first[row] = rounded(likeness[row]).argmax()
+    return first, highest
 
 
 def rounded(cosines: Vectors) -> Cosines:

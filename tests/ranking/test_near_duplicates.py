@@ -3,7 +3,7 @@ import pytest
 
 from selectllm.queries import Vectors
 from selectllm.ranking import near_duplicates
-from selectllm.ranking.near_duplicates import PassedOver, Picks, choose_distinct
+from selectllm.ranking.near_duplicates import PassedOver, Picks, _first_highest, choose_distinct, rounded
 
 
 def unit(*angles: float) -> Vectors:
@@ -67,3 +67,20 @@ def test_blocks_change_nothing(block: int, limit: float, monkeypatch: pytest.Mon
     assert [(row.row, row.near) for row in picks.passed_over] == [(row.row, row.near) for row in expected.passed_over]
     cosines = [row.cosine for row in expected.passed_over]
     assert [row.cosine for row in picks.passed_over] == pytest.approx(cosines, abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["apart", "equal", "around a digit", "near one"])
+def test_the_first_highest_cosine_is_that_of_rounding_all(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        shape = tuple(rng.integers(1, 60, size=2))
+        likeness = {
+            "apart": rng.uniform(-1, 1, shape),
+            "equal": rng.uniform(-1, 1, shape).round(1),
+            "around a digit": 0.95 + rng.integers(-5, 6, shape) * 2.5e-7,
+            "near one": 1 - rng.integers(0, 4, shape) * 5e-7,
+        }[kind].astype(np.float32)
+        every, exact = np.arange(shape[0]), rounded(likeness)
+        first, highest = _first_highest(likeness)
+        assert first.tolist() == exact.argmax(axis=1).tolist()
+        assert highest.tolist() == exact[every, first].tolist()
