@@ -120,8 +120,7 @@ def fit_centroids(vectors: Vectors, count: int, seed: int) -> Vectors:
     from sklearn.cluster import KMeans  # half a second to import: only when there is something to cluster
 
     if len(vectors) > FIT_ROWS:
-        chosen = np.random.default_rng(seed).choice(len(vectors), FIT_ROWS, replace=False)
-        vectors = vectors[np.sort(chosen)]
+        vectors = vectors[fit_rows(len(vectors), seed)]
     if not _has_distinct(vectors, count):  # K-means cannot place more centroids than there are points
         distinct = np.unique(vectors, axis=0)
         return distinct[np.arange(count) % len(distinct)]
@@ -129,6 +128,13 @@ def fit_centroids(vectors: Vectors, count: int, seed: int) -> Vectors:
     with threadpool_limits(1):
         found: Vectors = KMeans(n_clusters=count, random_state=seed, n_init="auto").fit(vectors).cluster_centers_
     return found
+
+
+def fit_rows(rows: int, seed: int) -> Rows:
+    """Of so many rows those that K-means looks at, in ascending order: all, or `FIT_ROWS` that the seed draws."""
+    if rows <= FIT_ROWS:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, FIT_ROWS, replace=False))
 
 
 def _has_distinct(vectors: Vectors, count: int) -> bool:
@@ -175,13 +181,18 @@ def _bisect(vectors: Vectors, rows: Rows, count: int, rng: np.random.Generator) 
     """Halve the rows by 2-means, cut to size, until `count` groups of neighbours are left, equal to one row."""
     if count == 1:
         return [rows]
-    here = vectors[rows]
     left = count // 2
     each, larger = divmod(len(rows), count)
     cut = left * each + min(left, larger)
-    pole = here[np.argmin(here @ here[rng.integers(len(rows))])]
-    direction = pole - here[np.argmin(here @ pole)]
-    for _ in range(BISECT_STEPS):
-        order = np.argsort(-(here @ direction), kind="stable")
-        direction = here[order[:cut]].mean(axis=0) - here[order[cut:]].mean(axis=0)
+    order, _ = halve(vectors[rows], cut, rng)
     return _bisect(vectors, rows[order[:cut]], left, rng) + _bisect(vectors, rows[order[cut:]], count - left, rng)
+
+
+def halve(vectors: Vectors, cut: int, rng: np.random.Generator) -> tuple[Rows, Vectors]:
+    """Order vectors so that the first `cut` and the others are two clusters, by 2-means; and the line between these."""
+    pole = vectors[np.argmin(vectors @ vectors[rng.integers(len(vectors))])]
+    direction = pole - vectors[np.argmin(vectors @ pole)]
+    for _ in range(BISECT_STEPS):
+        order = np.argsort(-(vectors @ direction), kind="stable")
+        direction = vectors[order[:cut]].mean(axis=0) - vectors[order[cut:]].mean(axis=0)
+    return order, direction

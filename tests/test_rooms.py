@@ -25,6 +25,7 @@ ROOMS = (
     {"pool"},
     {"embedding"},
     {"llm"},
+    {"blocks"},
     {"queries", "selection"},
     {"store"},
     {"settings", "quota", "schemas", "errors", "text", "paths", "cancellation", "execution"},

@@ -6,6 +6,7 @@ narrow tables of facts and no texts, and is imported when a first table is valid
 """
 
 from selectllm.quality.checks import (
+    check_embedding_parts,
     check_embeddings,
     check_pool_table,
     check_preferences,
@@ -16,7 +17,13 @@ from selectllm.quality.checks import (
     check_tournament,
 )
 from selectllm.quality.data_docs import write_data_docs
-from selectllm.quality.output_rules import ALIKE, UNKNOWN, validate_embeddings, validate_rankings
+from selectllm.quality.output_rules import (
+    ALIKE,
+    UNKNOWN,
+    validate_embedding_batches,
+    validate_embeddings,
+    validate_rankings,
+)
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
 from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, validate_pool
 from selectllm.quality.verdicts import Boundary, Verdict
@@ -29,6 +36,7 @@ __all__ = [
     "PoolCheck",
     "Suite",
     "Verdict",
+    "check_embedding_parts",
     "check_embeddings",
     "check_pool",
     "check_pool_table",
@@ -40,6 +48,7 @@ __all__ = [
     "check_tournament",
     "load_suite",
     "suite_digest",
+    "validate_embedding_batches",
     "validate_embeddings",
     "validate_pool",
     "validate_rankings",

@@ -4,7 +4,7 @@ The rules are those of Great Expectations, where it validates the table. An erro
 table that is validated it carries a verdict too, since it is raised before the validation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, get_args
 
@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm.errors import ContractError
-from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_facts, rank_tables
+from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_tables, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
 from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_columns
-from selectllm.quality.verdicts import Boundary, Verdict
+from selectllm.quality.vector_facts import SLICE, vector_facts
+from selectllm.quality.verdicts import Boundary, Finding, Verdict, merged
 from selectllm.schemas import POOL, PREFERENCES, SELECTION
 
 _UNIQUE_ID: Final = replace(UNIQUE_ID, severity="critical", reason="ids stand twice")
@@ -33,11 +34,25 @@ def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> 
 
     Returns how many rows break each rule that only warns: of vectors that say little.
     """
-    names = np.full(len(vectors), "", dtype=object)
-    names[: len(ids)] = ids.to_numpy()[: len(vectors)]
-    flat = pa.array(np.ascontiguousarray(vectors).ravel())
-    lists = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])])
-    return _require("embeddings", [embedding_facts(lists, names, ids.to_numpy())])
+    return check_embedding_parts((vectors[start : start + SLICE] for start in range(0, len(vectors), SLICE)), ids)
+
+
+def check_embedding_parts(parts: Iterable[npt.NDArray[np.float32]], ids: pa.ChunkedArray) -> dict[str, int]:
+    """The same for vectors (n, d) that come in parts, of which one is in memory at a time."""
+    facts = vector_facts(_slices(parts))
+    beyond = max(0, len(facts.norms) - len(ids))
+    names = pa.chunked_array([*ids.slice(0, len(facts.norms)).chunks, pa.array([""] * beyond, ids.type)])
+    results = [table.check() for table in embedding_tables(facts, names, ids)]
+    rules = {result.rule.name: result.rule for part in results for result in part}
+    whole = merged([[result.finding for result in part] for part in results])
+    return _refuse("embeddings", ((rules[finding.rule], finding) for finding in whole))
+
+
+def _slices(parts: Iterable[npt.NDArray[np.float32]]) -> Iterator[pa.Array]:
+    for part in parts:
+        for start in range(0, len(part), SLICE):
+            some = np.ascontiguousarray(part[start : start + SLICE])
+            yield pa.FixedSizeListArray.from_arrays(pa.array(some.ravel()), some.shape[1])
 
 
 def check_shard(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> None:
@@ -49,7 +64,10 @@ def check_shard(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> None:
 
 def check_queries(queries: pa.Table, ids: pa.ChunkedArray) -> None:
     """Every row of the pool, which has these `ids`, stands in exactly one query."""
-    is_known = {"rows are not of the pool": pc.is_in(queries["id"], ids.combine_chunks())}
+    places = pc.index_in(queries["id"], value_set=ids.combine_chunks())
+    if not places.null_count and (np.bincount(places.to_numpy(), minlength=len(ids)) == 1).all():
+        return  # and nothing has to be named, for which Python would hold every id
+    is_known = {"rows are not of the pool": places.is_valid()}
     _require("queries", [_ids(queries["id"], is_known, row_count(len(ids), reason="rows of the pool are missing"))])
 
 
@@ -92,8 +110,12 @@ def _require(name: str, tables: Iterable[FactTable]) -> dict[str, int]:
 
     Returns how many rows break each rule that only warns.
     """
+    return _refuse(name, ((rule, finding) for table in tables for rule, finding, _ in table.check()))
+
+
+def _refuse(name: str, results: Iterable[tuple[Rule, Finding]]) -> dict[str, int]:
     warned: dict[str, int] = {}
-    for rule, finding, _ in (result for table in tables for result in table.check() if not result.finding.success):
+    for rule, finding in ((rule, finding) for rule, finding in results if not finding.success):
         if not finding.is_failure:
             warned[rule.name] = finding.count
             continue

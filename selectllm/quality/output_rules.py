@@ -4,18 +4,27 @@ Each row of the pool has one finite vector of unit length, in the pool's order. 
 without gaps, and the reply that said so is known.
 """
 
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from selectllm.quality.engine import validate_tables
-from selectllm.quality.rules import FactTable, Rule, Values, allow, between, row_count, share, table_columns, unique
-from selectllm.quality.verdicts import Verdict
-from selectllm.queries import DIGITS
+from selectllm.quality.engine import validate, validate_tables
+from selectllm.quality.rules import (
+    Facts,
+    FactTable,
+    Rule,
+    allow,
+    between,
+    named_columns,
+    row_count,
+    share,
+    table_columns,
+    unique,
+)
+from selectllm.quality.vector_facts import SLICE, VectorFacts, vector_facts
+from selectllm.quality.verdicts import Verdict, merged
 from selectllm.schemas import RANKINGS
 
 NORM_TOLERANCE: Final = 1e-3
@@ -25,7 +34,8 @@ UNKNOWN: Final = "known_words"
 ALIKE: Final = "told_apart"
 """The rules that warn of vectors that say little: the model knows no word of a row, or reads only its beginning."""
 
-_SLICE: Final = 8192  # vectors looked at together, in float64: some 25 MB of 384 dimensions
+PART_ROWS: Final = 1_000_000
+"""Rows of a table whose facts are held to rules at once; of a larger one, the findings about its parts are merged."""
 
 _EQUAL: Final = "expect_column_pair_values_to_be_equal"
 _RANKS: Final = (
@@ -44,37 +54,47 @@ def validate_embeddings(embeddings: pa.Table, pool: pa.Table, dimension: int | N
 
     Raises ContractError where Great Expectations and the cheap check disagree; a failing rule is the verdict's to say.
     """
-
-    def tables() -> Iterator[FactTable]:
-        vector = pa.list_(pa.float32())
-        for field in embeddings.schema:  # lists of any length and of any floating type will do
-            is_list = pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type)
-            if field.name == "vector" and is_list and pa.types.is_floating(field.type.value_type):
-                vector = field.type
-        yield table_columns(embeddings, (pa.field("id", pa.string(), False), pa.field("vector", vector, False)))
-        yield embedding_facts(embeddings["vector"], embeddings["id"].to_numpy(), pool["id"].to_numpy(), dimension)
-
-    return validate_tables("embeddings", tables())
+    batches = embeddings.to_batches(max_chunksize=SLICE)
+    return validate_embedding_batches(embeddings.schema, batches, pool["id"], dimension)
 
 
-def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dimension: int | None = None) -> FactTable:
-    """The facts about vectors, which stand under `ids`, and their rules."""
-    norms, dimensions = _norms(vectors), pc.list_value_length(vectors).to_numpy()
-    in_place = np.zeros(len(ids), dtype=bool)
-    shared = min(len(ids), len(pool_ids))
-    in_place[:shared] = ids[:shared] == pool_ids[:shared]
-    unknown = (norms == 0) & (dimensions > 0)
-    columns = {
-        "id": ids,
-        "in_place": in_place,
-        "finite": np.isfinite(norms),
-        "dimension": dimensions,
-        "norm": np.where(unknown, np.nan, norms),  # counts as missing: a text without known words has no direction
-        "unknown": unknown,
-        "alike": _repeats(vectors) & ~unknown,
+def validate_embedding_batches(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], pool_ids: pa.ChunkedArray, dimension: int | None = None
+) -> Verdict:
+    """Validate as `validate_embeddings` does, in batches of which one is in memory at a time."""
+    vector = pa.list_(pa.float32())
+    for field in schema:  # lists of any length and of any floating type will do
+        is_list = pa.types.is_fixed_size_list(field.type) or pa.types.is_list(field.type)
+        if field.name == "vector" and is_list and pa.types.is_floating(field.type.value_type):
+            vector = field.type
+    types = {"id": pa.string(), "vector": vector}
+    is_right = {
+        name: schema.names.count(name) == 1 and schema.field(name).type == type_ for name, type_ in types.items()
     }
+    ids: list[pa.Array] = []
+
+    def vectors() -> Iterator[pa.Array]:
+        for batch in batches:
+            for name in types:
+                is_right[name] &= batch.column(name).null_count == 0
+            if all(is_right.values()):
+                ids.append(batch.column("id"))
+                yield batch.column("vector")
+
+    facts = vector_facts(vectors()) if all(is_right.values()) else None
+    findings = validate(named_columns(is_right))
+    if facts is not None and all(is_right.values()):
+        tables = embedding_tables(facts, pa.chunked_array(ids, pa.string()), pool_ids, dimension)
+        findings += merged([validate(table) for table in tables])
+    return Verdict.of("embeddings", findings)
+
+
+def embedding_tables(
+    facts: VectorFacts, ids: pa.ChunkedArray, pool_ids: pa.ChunkedArray, dimension: int | None = None
+) -> Iterator[FactTable]:
+    """The facts about vectors, which stand under `ids`, and their rules; several tables where there are many."""
+    expected = dimension or (int(facts.dimensions[0]) if len(facts.dimensions) else 0)
     low, high = 1 - NORM_TOLERANCE, 1 + NORM_TOLERANCE
-    expected = dimension or (int(dimensions[0]) if len(dimensions) else 0)
     rules = (
         row_count(len(pool_ids), reason=f"{len(ids)} vectors for {len(pool_ids)} rows"),
         allow("ids_of_the_pool", "in_place", True, reason="vectors are not in the place of their rows"),
@@ -84,39 +104,31 @@ def embedding_facts(vectors: pa.ChunkedArray, ids: Values, pool_ids: Values, dim
         allow(UNKNOWN, "unknown", False, severity="warning", reason="the model knows no word of rows"),
         allow(ALIKE, "alike", False, severity="warning", reason="rows have the vector of another row"),
     )
-    return FactTable("id", columns, rules)
+    if len(ids) <= PART_ROWS:
+        yield FactTable("id", _columns(facts, ids, pool_ids, slice(0, len(ids))), rules)
+        return
+    yield FactTable("id", {"id": np.arange(len(ids))}, rules[:1])  # about the whole; it names no rows
+    for start in range(0, len(ids), PART_ROWS):
+        yield FactTable("id", _columns(facts, ids, pool_ids, slice(start, start + PART_ROWS)), rules[1:])
 
 
-def _repeats(vectors: pa.ChunkedArray) -> Values:
-    """Whether each vector is that of an earlier row, but for its last bits."""
-    seen: set[bytes] = set()
-    is_repeat = np.zeros(len(vectors), dtype=bool)
-    for start in range(0, len(vectors), _SLICE):
-        part = vectors.slice(start, _SLICE).combine_chunks()
-        flat = part.flatten().to_numpy(zero_copy_only=False).round(DIGITS) + 0.0  # no negative zeros
-        begin = 0
-        for place, end in enumerate(np.cumsum(pc.list_value_length(part).to_numpy(zero_copy_only=False)).tolist()):
-            key = blake2b(flat[begin : (begin := int(end))], digest_size=16).digest()
-            is_repeat[start + place] = key in seen
-            seen.add(key)
-    return is_repeat
-
-
-def _norms(vectors: pa.ChunkedArray) -> Values:
-    """The length of each vector; not finite where a number of it is not."""
-    norms = np.empty(len(vectors))
-    for start in range(0, len(vectors), _SLICE):
-        part = vectors.slice(start, _SLICE).combine_chunks()
-        flat = part.flatten().to_numpy(zero_copy_only=False).astype(float)
-        lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
-        if len(part) and (lengths == lengths[0]).all():
-            square = flat.reshape(len(part), -1)
-            sums = np.einsum("ij,ij->i", square, square)
-        else:
-            row = np.repeat(np.arange(len(part)), lengths)
-            sums = np.bincount(row, weights=flat * flat, minlength=len(part))
-        norms[start : start + _SLICE] = np.sqrt(sums)
-    return norms
+def _columns(facts: VectorFacts, ids: pa.ChunkedArray, pool_ids: pa.ChunkedArray, part: slice) -> Facts:
+    """The facts about some of the vectors."""
+    own, theirs = (each.slice(part.start, part.stop - part.start).to_numpy() for each in (ids, pool_ids))
+    in_place = np.zeros(len(own), dtype=bool)
+    shared = min(len(own), len(theirs))
+    in_place[:shared] = own[:shared] == theirs[:shared]
+    norms, dimensions = facts.norms[part], facts.dimensions[part]
+    unknown = (norms == 0) & (dimensions > 0)
+    return {
+        "id": own,
+        "in_place": in_place,
+        "finite": np.isfinite(norms),
+        "dimension": dimensions,
+        "norm": np.where(unknown, np.nan, norms),  # counts as missing: a text without known words has no direction
+        "unknown": unknown,
+        "alike": facts.is_repeat[part] & ~unknown,
+    }
 
 
 def validate_rankings(

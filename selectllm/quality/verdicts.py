@@ -4,6 +4,7 @@ Row numbers and ids stand in it, never a row's text: a text may hold anything, m
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -113,6 +114,30 @@ class Verdict(BaseModel):
                 f"{_ADVICE[self.boundary]}, or pass --no-validate",
                 self,
             )
+
+
+def merged(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """The findings about a whole table, from those about its parts in their order; one for each rule.
+
+    A rule about a whole table must stand in one part alone.
+    """
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in (finding for part in parts for finding in part):
+        by_rule.setdefault(finding.rule, []).append(finding)
+    return [found[0] if len(found) == 1 else _merged(found) for found in by_rule.values()]
+
+
+def _merged(found: Sequence[Finding]) -> Finding:
+    count, rows = sum(finding.count for finding in found), sum(finding.rows for finding in found)
+    return found[0].model_copy(
+        update={
+            "success": all(finding.success for finding in found),
+            "observed": count / rows if rows else None,
+            "count": count,
+            "rows": rows,
+            "first": tuple(key for finding in found for key in finding.first)[:FIRST],
+        }
+    )
 
 
 def verdict_markdown(verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""The third step: the pool is divided into queries.
+"""The third step: the pool is divided into queries, a large one block by block.
 
 A pool that grew keeps the queries of the pool that it grew from, whose ranks are paid for. Its new rows form queries of
 their own, by the centroids of the first. Each such generation is an artifact, made from the one before.
@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm import quality, queries
+from selectllm import blocks, quality, queries
 from selectllm.embedding.vector_cache import matrix
 from selectllm.queries import Rows, Vectors
 from selectllm.schemas import QUERIES, centroids
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
+from selectllm.steps.divide import StoredVectors, divide
 from selectllm.store import Artifact, Manifest
 
 CODE_VERSION: Final = 1
@@ -32,6 +33,8 @@ def build_queries(context: Context, pool: StepResult, embeddings: StepResult) ->
     embedded_by = embeddings.manifest.settings["model"]
     decisive = {**settings.queries.model_dump(), "seed": settings.seed, "embedded_by": embedded_by}
     parent = None if settings.requery else _find_parent(context, decisive, pool, embeddings)
+    if embeddings.manifest.rows > blocks.WHOLE_ROWS:
+        decisive["block_rows"] = blocks.BLOCK_ROWS
     entry = _entry(context, embeddings, parent, decisive)
     if result := entry.load():
         return result
@@ -48,7 +51,7 @@ def _find_parent(
     manifests = [
         manifest
         for manifest in context.store.manifests("queries")
-        if manifest.code_version == CODE_VERSION and manifest.settings == decisive
+        if manifest.code_version == CODE_VERSION and manifest.settings | decisive == manifest.settings
     ]
     same_pool = [manifest for manifest in manifests if manifest.made_from["embeddings"] == embeddings.artifact.key]
     if same_pool:
@@ -64,21 +67,21 @@ def _entry(context: Context, embeddings: StepResult, parent: StepResult | None, 
 def _build(context: Context, entry: CacheEntry, embeddings: StepResult, parent: StepResult | None) -> StepResult:
     """Build a generation's queries, and save them."""
     table, facts = _first_generation(context, embeddings) if parent is None else _grown(context, embeddings, parent)
-    quality.check_queries(table, embeddings.table(context.store)["id"])
+    quality.check_queries(table, StoredVectors(context.store, embeddings).ids)
     facts |= {"count": len(pc.unique(table["query_id"])), **context.settings.queries.model_dump()}
     return entry.save(table, facts)
 
 
 def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Table, dict[str, Any]]:
     """Queries of the whole pool; the centroids that form them are kept for later generations."""
-    table, options = embeddings.table(context.store), context.settings.queries
+    vectors, options = StoredVectors(context.store, embeddings), context.settings.queries
     centers, key = None, None
     if options.composition in ("matched", "paper"):
-        width = queries.width_of(len(table), options.size, options.composition)
+        width = queries.width_of(len(vectors), options.size, options.composition)
         result = _fitted_centroids(context, embeddings, width)
         centers, key = matrix(result.table(context.store)), result.artifact.key
-    rows = queries.build_queries(matrix(table), options.size, options.composition, context.settings.seed, centers)
-    return _query_table(rows, table["id"], 0), {"generation": 0, "formed": len(table), "centroids": key}
+    rows = divide(vectors, options, context.settings.seed, centers)
+    return _query_table(rows, vectors.ids, 0), {"generation": 0, "formed": len(vectors), "centroids": key}
 
 
 def _fitted_centroids(context: Context, embeddings: StepResult, count: int) -> StepResult:
@@ -88,25 +91,25 @@ def _fitted_centroids(context: Context, embeddings: StepResult, count: int) -> S
     entry = CacheEntry(store, "centroids", CODE_VERSION, {"embeddings": embeddings}, decisive)
     if result := entry.load():
         return result
-    points = queries.fit_centroids(matrix(embeddings.table(store)), count, seed)
+    vectors = StoredVectors(store, embeddings)
+    points = queries.fit_centroids(vectors.take(queries.fit_rows(len(vectors), seed)), count, seed)
     table = pa.table([range(len(points)), list(points)], schema=centroids(points.shape[1]))
     return entry.save(table, {})
 
 
 def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tuple[pa.Table, dict[str, Any]]:
     """The parent's queries, as far as all their rows are still there, and queries of all other rows."""
-    table, options = embeddings.table(context.store), context.settings.queries
-    kept = _complete_queries(parent.table(context.store), table["id"])
-    others = _rows_without_query(table["id"], kept)
+    options, ids = context.settings.queries, StoredVectors(context.store, embeddings).ids
+    kept = _complete_queries(parent.table(context.store), ids)
+    others = _rows_without_query(ids, kept)
     if 0 < len(others) < options.size / 2 and len(kept):
         # Too few to choose among: a row that meets no other would be first for nothing. The newest query takes them in.
         kept = kept.filter(pc.less(kept["query_id"], pc.max(kept["query_id"])))
-        others = _rows_without_query(table["id"], kept)
+        others = _rows_without_query(ids, kept)
     centers = _first_centroids(context, parent.manifest, len(others))
-    vectors = matrix(table)[others]
-    rows = queries.build_queries(vectors, options.size, options.composition, context.settings.seed, centers)
+    rows = divide(StoredVectors(context.store, embeddings, others), options, context.settings.seed, centers)
     first = 1 + (pc.max(kept["query_id"]).as_py() if len(kept) else -1)
-    new = _query_table(rows, table["id"].take(pa.array(others)), first)
+    new = _query_table(rows, ids.take(pa.array(others)), first)
     log.info("the pool has grown: %d of its rows keep their queries, %d form new ones", len(kept), len(others))
     facts = {"generation": parent.facts["generation"] + 1, "centroids": parent.facts["centroids"]}
     return pa.concat_tables([kept, new]), facts | {"formed": len(others)}

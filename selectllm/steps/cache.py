@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Origin, Store
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class StepResult(BaseModel):
     paid_prompt_tokens: int = 0
     paid_output_tokens: int = 0
     _table: pa.Table | None = PrivateAttr(None)  # kept, so that within a process it is read and checked once
+    _is_hashed: bool = PrivateAttr(False)
 
     @property
     def artifact(self) -> Artifact:
@@ -48,6 +50,16 @@ class StepResult(BaseModel):
         if self._table is None:
             self._table = store.read(self.artifact, verified=self.manifest)
         return self._table
+
+    def batches(self, store: Store, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of the artifact's table, a few thousand rows at a time; raises as `table` does."""
+        if self.cached and not self._is_hashed:
+            store.require(self.manifest)
+        self._is_hashed = True
+        try:
+            yield from store.scan(self.artifact, columns)
+        except FileNotFoundError:
+            raise StoreError(f"{store.path(self.artifact)} is missing: run again, and it is made again") from None
 
     def release(self) -> None:
         """Let the table go; it is read again when it is needed again."""
@@ -107,6 +119,15 @@ class CacheEntry:
                 return self._result(manifest, cached=False, **paid)
             manifest = self._store.write(self.artifact, table, self._origin, facts)
         return self._result(manifest, cached=False, **paid).with_table(table)
+
+    def save_parts(self, schema: pa.Schema, parts: Iterable[pa.Table], facts: Mapping[str, Any]) -> StepResult:
+        """Write the artifact from parts, of which one is in memory at a time; else as `save`."""
+        staged = self._store.stage(self.artifact, schema, parts)
+        with staged as table, self._store.lock(f"artifacts/{self.artifact.kind}"):
+            if manifest := self._written_meanwhile():
+                return self._result(manifest, cached=False)
+            manifest = self._store.put(self.artifact, table, self._origin, facts)
+        return self._result(manifest, cached=False)
 
     def _written_meanwhile(self) -> Manifest | None:
         manifest = self._store.manifest(self.artifact)

@@ -28,10 +28,15 @@ def remove_stale_temp_files(temporary: Iterable[Path]) -> None:
                 path.unlink()
 
 
+def temporary_path(path: Path) -> Path:
+    """What a file is called while it is written; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_DIGITS // 2)}.tmp")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a local file under a temporary name, make it durable, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_DIGITS // 2)}.tmp")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)

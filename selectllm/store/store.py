@@ -7,8 +7,10 @@ file is. Everything is written under a temporary name, made durable, then rename
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +23,15 @@ from fsspec.implementations.local import LocalFileSystem
 from selectllm.errors import SelectLLMError, StoreError, UsageError
 from selectllm.paths import redact_url
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
-from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
+from selectllm.store.files import (
+    remove_stale_temp_files,
+    sync_folder,
+    temporary_path,
+    temporary_pattern,
+    write_atomically,
+)
 from selectllm.store.locks import Lease, try_kernel_lock
-from selectllm.store.tables import from_parquet_file, in_batches, to_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, to_parquet, write_parquet
 
 LAYOUT: Final = "v1"
 
@@ -32,6 +40,23 @@ STAMPED_BYTES: Final = 1 << 20
 
 BUCKET_PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols of stores that hold objects in buckets, and know no folders."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the file of a table holds: its rows, its bytes, and the SHA-256 of these."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A table that was written to a local file beside the artifacts, and is none of them yet."""
+
+    path: Path
+    content: Content
 
 
 class Store:
@@ -97,6 +122,18 @@ class Store:
         A file that was verified by its stamp is hashed now. Raises StoreError when it is not there, or is not what its
         manifest says.
         """
+        with self._verified(artifact, verified) as file:
+            return from_parquet_file(file)
+
+    def require(self, verified: Manifest) -> None:
+        """Hash a file that this process has verified by its stamp alone; raises StoreError as `read` does."""
+        if verified.stamp is not None:
+            with self._verified(verified.artifact, verified):
+                pass
+
+    @contextmanager
+    def _verified(self, artifact: Artifact, verified: Manifest | None) -> Iterator[io.BufferedReader | io.BytesIO]:
+        """The open file of an artifact, which is what its manifest says; raises StoreError as `read` does."""
         manifest = verified or self.manifest(artifact)
         with suppress(FileNotFoundError), self._failures("read"), self._open(_table_name(artifact)) as file:
             size = file.seek(0, os.SEEK_END)
@@ -105,7 +142,8 @@ class Store:
             digest = verified.sha256 if verified and is_hashed else hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             if manifest and (size, digest) == (manifest.bytes, manifest.sha256):
-                return from_parquet_file(file)
+                yield file
+                return
             if manifest and manifest.stamp is not None:  # the next run would trust the stamp again
                 now = self.manifest(artifact)
                 if now and (now.stamp, now.created) == (manifest.stamp, manifest.created):  # nobody has made it anew
@@ -137,22 +175,67 @@ class Store:
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
         content = to_parquet(table)
+        whole = Content(table.num_rows, len(content), hashlib.sha256(content).hexdigest())
+        self.write_bytes(_table_name(artifact), content)
+        return self._write_manifest(artifact, whole, origin, facts)
+
+    @contextmanager
+    def stage(self, artifact: Artifact, schema: pa.Schema, parts: Iterable[pa.Table]) -> Iterator[Staged]:
+        """Write a table that comes in parts, of which one is in memory at a time, for `put` to make it the artifact.
+
+        It lies on the store's own disk, or where temporary files do if the store is elsewhere.
+        """
+        path = Path(self._at(_table_name(artifact)))
+        path = temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
+        try:
+            with self._failures("written"), path.open("wb") as file:
+                content = Content(*write_parquet(file, schema, parts))
+                file.flush()
+                os.fsync(file.fileno())
+            yield Staged(path, content)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def put(self, artifact: Artifact, staged: Staged, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
+        """Make a staged table the artifact, and then write its manifest, each whole or not at all."""
+        path = self._at(_table_name(artifact))
+        with self._failures("written"):
+            if self.is_local:
+                staged.path.replace(path)
+                sync_folder(Path(path).parent)
+            else:
+                self._make_folder(path)
+                self.files.put_file(str(staged.path), path)
+        return self._write_manifest(artifact, staged.content, origin, facts)
+
+    def _write_manifest(
+        self, artifact: Artifact, content: Content, origin: Origin, facts: Mapping[str, Any]
+    ) -> Manifest:
         manifest = Manifest(
             kind=artifact.kind,
             key=artifact.key,
             **origin.model_dump(include=set(Origin.model_fields)),
             facts=dict(facts),
-            rows=table.num_rows,
-            bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
+            rows=content.rows,
+            bytes=content.bytes,
+            sha256=content.sha256,
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
         )
-        self.write_bytes(_table_name(artifact), content)
-        if self.is_local and len(content) >= STAMPED_BYTES:
+        if self.is_local and content.bytes >= STAMPED_BYTES:
             manifest = manifest.model_copy(update={"stamp": self._stamp(self._at(_table_name(artifact)))})
         self.write_bytes(_manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
         return manifest
+
+    @property
+    def scratch(self) -> str | None:
+        """Where large files may lie for a while: on the store's own disk; None if it is elsewhere."""
+        if not self.is_local:
+            return None
+        folder = self._at("")
+        with self._failures("written"):
+            os.makedirs(folder, exist_ok=True)
+        return folder
 
     def manifests(self, kind: str) -> list[Manifest]:
         """The manifests of all artifacts of a kind, the oldest first; those that cannot be read are passed over."""

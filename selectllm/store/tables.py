@@ -4,9 +4,10 @@ Arrow's own threads let go of a buffer whenever they get to it. When that buffer
 shutting down, the process aborts, after all its work was done: so reading and sorting stay off them.
 """
 
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO, Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, BinaryIO, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +59,43 @@ def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBat
 def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file."""
     buffer = io.BytesIO()
-    # Numbers of vectors hardly repeat: packing them saves a tenth of the bytes, and takes four times as long.
-    is_of_vectors = "vector" in table.column_names
-    pq.write_table(table, buffer, compression="none" if is_of_vectors else "zstd", use_dictionary=not is_of_vectors)
+    pq.write_table(table, buffer, **_packing(table.schema))
     return buffer.getvalue()
+
+
+def write_parquet(file: BinaryIO, schema: pa.Schema, parts: Iterable[pa.Table]) -> tuple[int, int, str]:
+    """Write a table that comes in parts to an open file; returns its rows, its bytes and their SHA-256."""
+    hashed, rows = _HashedFile(file), 0
+    with pq.ParquetWriter(hashed, schema, **_packing(schema)) as writer:
+        for part in parts:
+            writer.write_table(part)  # a row group of its own, so that no other part is held
+            rows += len(part)
+    return rows, hashed.size, hashed.digest.hexdigest()
+
+
+class _HashedFile(io.RawIOBase):
+    """A file that is written from its start to its end, and what it holds then."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._file.write(content)
+        self.digest.update(content)
+        self.size += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self.size
+
+
+def _packing(schema: pa.Schema) -> dict[str, Any]:
+    # Numbers of vectors hardly repeat: packing them saves a tenth of the bytes, and takes four times as long.
+    is_of_vectors = "vector" in schema.names
+    return {"compression": "none" if is_of_vectors else "zstd", "use_dictionary": not is_of_vectors}
 
 
 def in_order(table: pa.Table, *keys: SortKey) -> pa.Table:

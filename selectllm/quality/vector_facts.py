@@ -1,0 +1,67 @@
+"""Facts about vectors that come in parts: a few numbers of each, so that no part has to be held."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from selectllm.quality.rules import Values
+from selectllm.queries import DIGITS
+
+SLICE: Final = 8192
+"""Vectors looked at together, in float64: some 25 MB of 384 numbers each."""
+
+_DIGEST: Final = np.dtype([("high", "<u8"), ("low", "<u8")])
+
+
+@dataclass(frozen=True)
+class VectorFacts:
+    """Of each vector its length in space, its number of numbers, and whether it is that of an earlier row."""
+
+    norms: Values
+    dimensions: Values
+    is_repeat: Values
+
+
+def vector_facts(parts: Iterable[pa.Array]) -> VectorFacts:
+    """The facts about all vectors, which are lists of numbers, in parts of about `SLICE`."""
+    norms, dimensions, digests = [np.empty(0)], [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=_DIGEST)]
+    for part in parts:
+        lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
+        flat = part.flatten().to_numpy(zero_copy_only=False)
+        norms.append(_norms(flat.astype(float), lengths))
+        dimensions.append(lengths)
+        digests.append(_digests(flat.round(DIGITS) + 0.0, lengths))  # no negative zeros
+    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), _repeats(np.concatenate(digests)))
+
+
+def _norms(flat: Values, lengths: Values) -> Values:
+    """The length of each vector; not finite where a number of it is not."""
+    if len(lengths) and (lengths == lengths[0]).all():
+        square = flat.reshape(len(lengths), -1)
+        sums = np.einsum("ij,ij->i", square, square)
+    else:
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        sums = np.bincount(row, weights=flat * flat, minlength=len(lengths))
+    return np.asarray(np.sqrt(sums))
+
+
+def _digests(flat: Values, lengths: Values) -> Values:
+    """A digest of the numbers of each vector."""
+    found, begin = bytearray(), 0
+    for end in np.cumsum(lengths).tolist():
+        found += blake2b(flat[begin : (begin := int(end))].data, digest_size=16).digest()
+    return np.frombuffer(found, dtype=_DIGEST)
+
+
+def _repeats(digests: Values) -> Values:
+    """Whether each digest stands earlier, too; in arrays, where a set would take five times the memory."""
+    order = np.lexsort((digests["low"], digests["high"]))  # stable: of equal ones the earliest comes first
+    in_order = digests[order]
+    is_repeat = np.zeros(len(digests), dtype=bool)
+    is_repeat[order[1:]] = in_order[1:] == in_order[:-1]
+    return is_repeat
