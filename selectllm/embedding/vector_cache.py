@@ -8,13 +8,14 @@ is noticed and passed over. Of two vectors for one row the earlier counts, for e
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selectllm.queries import Vectors
+from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors, as_bytes
+from selectllm.queries import Rows, Vectors
 from selectllm.schemas import embeddings
 from selectllm.store import Store
 from selectllm.store.tables import from_parquet, to_parquet
@@ -38,27 +39,33 @@ class VectorCache:
 
         With `added`, only shards are read that this object has not read before: for rows that had no vector then.
         """
-        numbers = np.array(ids, dtype=np.bytes_)
-        order = np.argsort(numbers, kind="stable")
-        in_order = numbers[order]  # looked up by halving: a table of hashes would be built anew for each shard
         found, known = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=bool)
-        for name in self._store.list(self._folder) if ids else ():
+        lookup = IdLookup(pa.chunked_array([pa.array(ids, pa.string())]))
+        for places, vectors in self._found(lookup, added=added) if ids else ():
+            if not found.shape[1]:
+                found = np.zeros((len(ids), vectors.shape[1]), dtype=np.float32)
+            is_new = ~known[places]
+            found[places[is_new]] = vectors[is_new]
+            known[places] = True
+        return found, known
+
+    def gather_into(self, gathered: OrderedVectors, lookup: IdLookup, *, added: bool = False) -> None:
+        """Gather vectors as `gather` does, into a file, for rows of a large pool among whose ids `lookup` finds."""
+        for places, vectors in self._found(lookup, added=added):
+            gathered.add(places, vectors)
+
+    def _found(self, lookup: IdLookup, *, added: bool) -> Iterator[tuple[Rows, Vectors]]:
+        """The places of rows, and their vectors, shard by shard."""
+        for name in self._store.list(self._folder):
             if added and name in self._seen:
                 continue
             self._seen.add(name)
             shard = self._read(name)
             if shard is None:
                 continue
-            vectors, own = matrix(shard), np.array(shard["id"].to_pylist(), dtype=np.bytes_)
-            if not found.shape[1]:
-                found = np.zeros((len(ids), vectors.shape[1]), dtype=np.float32)
-            near = np.searchsorted(in_order, own).clip(max=len(ids) - 1)
-            wanted = np.flatnonzero(in_order[near] == own)
-            places = order[near[wanted]]
-            is_new = ~known[places]
-            found[places[is_new]] = vectors[wanted[is_new]]
-            known[places] = True
-        return found, known
+            places = lookup.find(as_bytes(shard["id"]))
+            wanted = np.flatnonzero(places >= 0)
+            yield places[wanted], matrix(shard)[wanted]
 
     def _read(self, name: str) -> pa.Table | None:
         content = self._store.read_bytes(name)
@@ -72,6 +79,14 @@ def table_of(ids: pa.Array, vectors: Vectors) -> pa.Table:
     """Ids and their vectors (M, d) as a table of the schema EMBEDDINGS."""
     flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     return pa.table([ids, flat], schema=embeddings(vectors.shape[1]))
+
+
+def tables_of(ids: pa.ChunkedArray, parts: Iterable[Vectors]) -> Iterator[pa.Table]:
+    """The same in parts, of vectors (n, d) that come in parts."""
+    start = 0
+    for part in parts:
+        yield table_of(pa.concat_arrays(ids.slice(start, len(part)).chunks), part)
+        start += len(part)
 
 
 def matrix(table: pa.Table) -> Vectors:

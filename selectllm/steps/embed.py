@@ -1,19 +1,21 @@
 """The second step: every row becomes a vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from selectllm import cancellation, quality
+from selectllm import blocks, cancellation, quality, schemas
 from selectllm.embedding import models
-from selectllm.embedding.vector_cache import VectorCache, table_of
+from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors
+from selectllm.embedding.vector_cache import VectorCache, table_of, tables_of
 from selectllm.errors import StoreError, UsageError
 from selectllm.execution import WorkItem
-from selectllm.queries import Vectors
+from selectllm.queries import Rows, Vectors
 from selectllm.settings import RunSettings
 from selectllm.steps.cache import CacheEntry, StepResult
 from selectllm.steps.context import Context
@@ -47,15 +49,33 @@ def embed(context: Context, pool: StepResult) -> StepResult:
     if result := entry.load():
         return result
     table = pool.table(store)
+    if len(table) > blocks.WHOLE_ROWS:
+        return _embed_large(context, entry, table)
     vectors, embedded = _vectors(context, table)
     warned = quality.check_embeddings(vectors, table["id"])
-    if warned.get(quality.UNKNOWN) == len(vectors):
+    _refuse_unknown(settings, len(vectors), warned)
+    facts = {"dimension": vectors.shape[1], "embedded": embedded, **warned}
+    return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
+
+
+def _embed_large(context: Context, entry: CacheEntry, table: pa.Table) -> StepResult:
+    """The embeddings of a large pool, whose vectors lie in a file until they are checked and written."""
+    ids = table["id"]
+    with OrderedVectors(context.store.scratch, len(table)) as vectors:
+        embedded = _gather_large(context, table, vectors)
+        warned = quality.check_embedding_parts(vectors, ids)
+        _refuse_unknown(context.settings, len(table), warned)
+        facts = {"dimension": vectors.dimension, "embedded": embedded, **warned}
+        return entry.save_parts(schemas.embeddings(vectors.dimension), tables_of(ids, vectors), facts)
+
+
+def _refuse_unknown(settings: RunSettings, rows: int, warned: Mapping[str, int]) -> None:
+    """Raise UsageError where the model knows no word of any row."""
+    if warned.get(quality.UNKNOWN) == rows:
         raise UsageError(
             f"the embedding model {settings.embedding.model} knows no word of the pool's rows: "
             "name one for their language with --embedding-model"
         )
-    facts = {"dimension": vectors.shape[1], "embedded": embedded, **warned}
-    return entry.save(table_of(table["id"].combine_chunks(), vectors), facts)
 
 
 def vectors_of(context: Context, rows: pa.Table, embeddings: StepResult | None = None) -> Vectors:
@@ -86,14 +106,35 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
         embedder.load()
     context.log.model_loaded.set()
     if len(missing):
-        _embed_missing(context, table.select(["id", "instruction", "input"]).take(pa.array(missing)))
+        _embed_missing(context, table, missing)
         new, is_kept = cache.gather([ids[row] for row in missing], added=True)
-        if not is_kept.all():  # a vector of zeros would pass for one of a text that the model knows no word of
-            raise StoreError(f"{int((~is_kept).sum()):,} vectors that were just made are not in the store: run again")
+        _require_kept(is_kept)
         if not known.any():
             return new, len(missing)
         vectors[missing] = new
     return vectors, len(missing)
+
+
+def _gather_large(context: Context, table: pa.Table, vectors: OrderedVectors) -> int:
+    """The same for a large pool; returns how many rows this run had to embed."""
+    embedder = models.open_embedder(context.settings.embedding.model)
+    lookup, cache = IdLookup(table["id"]), VectorCache(context.store, _made_by(embedder))
+    cache.gather_into(vectors, lookup)
+    missing = np.flatnonzero(~vectors.known)
+    if len(missing) and not context.executor.is_remote:
+        embedder.load()
+    context.log.model_loaded.set()
+    if len(missing):
+        _embed_missing(context, table, missing)
+        cache.gather_into(vectors, lookup, added=True)
+        _require_kept(vectors.known)
+    return len(missing)
+
+
+def _require_kept(is_kept: npt.NDArray[np.bool_]) -> None:
+    """Raise StoreError for vectors that are not there: zeros would pass for a text that the model knows no word of."""
+    if not is_kept.all():
+        raise StoreError(f"{int((~is_kept).sum()):,} vectors that were just made are not in the store: run again")
 
 
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
@@ -107,11 +148,12 @@ def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
     return len(shard.ids)
 
 
-def _embed_missing(context: Context, missing: pa.Table) -> None:
+def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
+    """Embed the rows of a table that have these places, in ascending order."""
     executor, done = context.executor, 0
     context.progress("embeddings", done, len(missing))
     shares = [1] * PREFETCH * executor.workers
-    for rows in executor.map(partial(embed_shard, context.settings), _shards(missing), shares):
+    for rows in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
         done += rows
         context.progress("embeddings", done, len(missing))
 
@@ -121,7 +163,15 @@ def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
     return digest("vectors", models.CODE_VERSION, embedder.digest)
 
 
-def _shards(table: pa.Table) -> Iterator[Shard]:
+def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
+    """Some rows in shards; of a large pool, those of one part after the other: their texts are Python's own then."""
+    table = table.select(["id", "instruction", "input"])
+    for start in range(0, len(table), blocks.WHOLE_ROWS):
+        low, high = np.searchsorted(rows, (start, start + blocks.WHOLE_ROWS))
+        yield from _by_length(table.slice(start, blocks.WHOLE_ROWS).take(pa.array(rows[low:high] - start)))
+
+
+def _by_length(table: pa.Table) -> Iterator[Shard]:
     """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
     ids = table["id"].to_pylist()
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))

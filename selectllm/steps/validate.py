@@ -12,7 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pydantic import ValidationError
 
-from selectllm import quality
+from selectllm import blocks, quality
 from selectllm.errors import ContractError, QualityError, SelectLLMError, StoreError
 from selectllm.execution import Started
 from selectllm.pool import refusal
@@ -121,7 +121,12 @@ def _validation(context: Context, result: StepResult, against: StepResult | None
         context.log.pool_check = None  # several facts about each row, which nobody needs any more
     elif limit is None:  # embeddings
         dimension = result.facts["dimension"]
-        verdict = quality.validate_embeddings(result.table(store), against.table(store), dimension)
+        if result.manifest.rows > blocks.WHOLE_ROWS:
+            batches = result.batches(store, ["id", "vector"])
+            schema, ids = store.schema(result.artifact), against.table(store)["id"]
+            verdict = quality.validate_embedding_batches(schema, batches, ids, dimension)
+        else:
+            verdict = quality.validate_embeddings(result.table(store), against.table(store), dimension)
     else:
         tables, abstained = (result.table(store), against.table(store)), result.facts["abstained"]
         verdict = quality.validate_rankings(*tables, max_abstained=limit, abstained=abstained)

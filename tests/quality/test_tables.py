@@ -67,6 +67,27 @@ def test_embeddings_are_validated(table, dimension, broken):
     assert verdict.checked == (1 if "columns" in broken else 8)
 
 
+def test_embeddings_in_parts_have_the_verdict_of_the_whole(monkeypatch):
+    few = changed(3, np.nan)
+    few[5:8] = few[4] * (1 + 1e-6)
+    few[20:24] = 0
+    few[25:] *= 2
+    tables = [vectors_of(few, IDS[::-1]), vectors_of(UNIT), vectors_of(UNIT[:20], IDS[:20]), vectors_of(UNIT[:0], [])]
+    tables += [vectors_of(np.vstack([few, few[:1]]), [*IDS, "x"]), pa.table({"id": IDS, "vector": [None, *LISTS[1:]]})]
+    whole = [validate_embeddings(table, ROWS) for table in tables]
+    with pytest.raises(ContractError) as raised:
+        check_embeddings(few, ROWS["id"])
+    warned = check_embeddings(UNIT[[*range(29), 0]], ROWS["id"])
+    for name in ("output_rules.PART_ROWS", "output_rules.SLICE", "checks.SLICE"):
+        monkeypatch.setattr(f"selectllm.quality.{name}", 7)
+    assert [validate_embeddings(table, ROWS) for table in tables] == whole
+    assert [verdict.success for verdict in whole] == [False, True, False, False, False, False]
+    with pytest.raises(ContractError) as raised_in_parts:
+        check_embeddings(few, ROWS["id"])
+    assert str(raised_in_parts.value) == str(raised.value)
+    assert check_embeddings(UNIT[[*range(29), 0]], ROWS["id"]) == warned == {"told_apart": 1}
+
+
 def test_vectors_that_say_little_are_warned_of_and_counted():
     vectors = changed(3, 0)
     vectors[5:8] = vectors[4] * (1 + 1e-6)
