@@ -59,10 +59,9 @@ class OrderedVectors:
 class IdLookup:
     """Finds the places of ids among many, by halving, in arrays: Python's own strings would take thrice the memory."""
 
-    def __init__(self, ids: pa.ChunkedArray) -> None:
-        numbers = as_bytes(ids)
-        self._order = np.argsort(numbers, kind="stable")
-        self._in_order = numbers[self._order]
+    def __init__(self, ids: Bytes) -> None:
+        self._order = np.argsort(ids, kind="stable")
+        self._in_order = ids[self._order]
 
     def find(self, ids: Bytes) -> Rows:
         """The first place (n,) of each id; -1 where there is none."""

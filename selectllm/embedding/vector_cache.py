@@ -40,7 +40,7 @@ class VectorCache:
         With `added`, only shards are read that this object has not read before: for rows that had no vector then.
         """
         found, known = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=bool)
-        lookup = IdLookup(pa.chunked_array([pa.array(ids, pa.string())]))
+        lookup = IdLookup(as_bytes(pa.chunked_array([pa.array(ids, pa.string())])))
         for places, vectors in self._found(lookup, added=added) if ids else ():
             if not found.shape[1]:
                 found = np.zeros((len(ids), vectors.shape[1]), dtype=np.float32)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from selectllm import blocks, cancellation, quality, schemas
 from selectllm.embedding import models
-from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors
+from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors, as_bytes
 from selectllm.embedding.vector_cache import VectorCache, table_of, tables_of
 from selectllm.errors import StoreError, UsageError
 from selectllm.execution import WorkItem
@@ -118,7 +118,7 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
 def _gather_large(context: Context, table: pa.Table, vectors: OrderedVectors) -> int:
     """The same for a large pool; returns how many rows this run had to embed."""
     embedder = models.open_embedder(context.settings.embedding.model)
-    lookup, cache = IdLookup(table["id"]), VectorCache(context.store, _made_by(embedder))
+    lookup, cache = IdLookup(as_bytes(table["id"])), VectorCache(context.store, _made_by(embedder))
     cache.gather_into(vectors, lookup)
     missing = np.flatnonzero(~vectors.known)
     if len(missing) and not context.executor.is_remote:

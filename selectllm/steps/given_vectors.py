@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,26 +50,17 @@ def given_vectors(given: str, rows: pa.Table) -> Vectors:
     shown = redact_url(given)
     lists = _of_file(given, rows) if is_file(given) else _of_column(given, rows)
     numbers = rows["row"].to_pylist()
-    is_none = lists.is_null().to_numpy()
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-    dimension = int(lengths[lengths > 0][0]) if lengths.any() else 0
-    faults = dict.fromkeys(np.flatnonzero(is_none | (lengths == 0)), "no vector")
-    faults |= {
-        row: f"{lengths[row]:,} numbers, where the first vector has {dimension:,}"
-        for row in np.flatnonzero(~is_none & (lengths > 0) & (lengths != dimension))
-    }
-    _refuse(shown, faults, numbers)
-    vectors = np.empty((len(rows), dimension), dtype=np.float32)
+    lengths = pc.list_value_length(lists).fill_null(-1).to_numpy()
+    faults = length_faults(lengths)
+    refuse(shown, faults, numbers)
+    vectors = np.empty((len(rows), lengths[0] if len(lengths) else 0), dtype=np.float32)
     for start in range(0, len(rows), _SLICE):
-        part = lists.slice(start, _SLICE).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        unit = part.astype(np.float64).reshape(-1, dimension)
-        largest = np.abs(unit).max(axis=1, keepdims=True)  # so that no square is too large or too small for a float
-        faults |= {start + row: "zeros alone" for row in np.flatnonzero(largest == 0)}
-        faults |= {start + row: "numbers that are not finite" for row in np.flatnonzero(~np.isfinite(largest))}
+        part = lists.slice(start, _SLICE).combine_chunks()
+        unit, wrong = unit_vectors(part, len(part))
+        faults |= {start + row: fault for row, fault in wrong.items()}
         if not faults:
-            unit /= largest
-            vectors[start : start + _SLICE] = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    _refuse(shown, faults, numbers)
+            vectors[start : start + _SLICE] = unit
+    refuse(shown, faults, numbers)
     return vectors
 
 
@@ -89,7 +81,28 @@ def example_vectors(given: str, rows: pa.Table, dimension: int | None) -> Vector
     return vectors
 
 
-def _refuse(shown: str, faults: dict[Any, str], numbers: Sequence[int]) -> None:
+def length_faults(lengths: npt.NDArray[Any]) -> dict[Any, str]:
+    """What is wrong with rows, by their place, whose vectors have so many numbers; -1 where there is no vector."""
+    known = lengths[lengths > 0]
+    dimension = int(known[0]) if len(known) else 0
+    other = np.flatnonzero((lengths > 0) & (lengths != dimension))
+    faults = dict.fromkeys(np.flatnonzero(lengths <= 0), "no vector")
+    return faults | {row: f"{lengths[row]:,} numbers, where the first vector has {dimension:,}" for row in other}
+
+
+def unit_vectors(lists: pa.Array, rows: int) -> tuple[Vectors, dict[Any, str]]:
+    """Lists of numbers, all of one length, as vectors (rows, d) of unit length; and those that cannot be, by place."""
+    unit = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(rows, -1)
+    largest = np.abs(unit).max(axis=1, keepdims=True)  # so that no square is too large or too small for a float
+    faults = dict.fromkeys(np.flatnonzero(largest == 0), "zeros alone")
+    faults |= dict.fromkeys(np.flatnonzero(~np.isfinite(largest)), "numbers that are not finite")
+    if not faults:
+        unit /= largest
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit.astype(np.float32), faults
+
+
+def refuse(shown: str, faults: dict[Any, str], numbers: Sequence[int]) -> None:
     """Raise PoolError where rows, by their place, are at fault; `numbers` are the rows of the pool's file."""
     if faults:
         reasons = pool.first_reasons((numbers[row], faults[row]) for row in sorted(faults))
@@ -118,7 +131,7 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
         raise PoolError(f"{shown} has rows that cannot be read: {pool.first_reasons(sorted(records.faults.items()))}")
     if "id" not in records.columns:
         raise PoolError(f"{shown} has no column `id`: give each vector the id of its row")
-    column, place_of = _vector_column(records, shown), dict[str, int]()
+    column, place_of = records.columns[vector_column(records, shown)], dict[str, int]()
     repeated: list[tuple[int, int]] = []
     for place, id in enumerate(values(records.columns["id"])):
         if id is None:
@@ -155,8 +168,8 @@ def _like(ids: Iterable[str]) -> str:
     return " and ".join(ascii(one_line(id, 40)) for id in islice(ids, 2))
 
 
-def _vector_column(records: Records, shown: str) -> Column:
-    """The one column of lists of a file, or of several the one that is called as vectors are."""
+def vector_column(records: Records, shown: str) -> str:
+    """The name of the one column of lists of a file, or of several of the one that is called as vectors are."""
     lists = [name for name, column in records.columns.items() if _has_lists(column)]
     named = [name for name in NAMES if name in lists]
     if not lists:
@@ -165,7 +178,7 @@ def _vector_column(records: Records, shown: str) -> Column:
     if len(lists) != 1 and not named:
         found = f"several: {join_names(lists)}. Leave one, or call it `vector`" if lists else "none"
         raise PoolError(f"{shown} needs a column of lists of numbers beside `id`, and has {found}")
-    return records.columns[named[0] if named else lists[0]]
+    return named[0] if named else lists[0]
 
 
 def _has_lists(column: Column) -> bool:

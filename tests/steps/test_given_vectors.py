@@ -312,3 +312,81 @@ def test_lists_of_decimals_or_booleans_are_refused_as_such(
         for act in (select, plan_run):
             with pytest.raises(PoolError, match=advice):
                 act(run_of(make_run, location, place))
+
+
+SPOILT: list[tuple[str, Callable[[list[Any], list[Any]], Any]]] = [
+    ("missing", lambda ids, vectors: (ids.pop(3), vectors.pop(3))),
+    ("none", lambda ids, vectors: vectors.__setitem__(3, None)),
+    ("short", lambda ids, vectors: vectors.__setitem__(3, [1.0])),
+    ("zeros", lambda ids, vectors: vectors.__setitem__(3, [0.0] * 6)),
+    ("infinite", lambda ids, vectors: vectors.__setitem__(3, [float("inf")] * 6)),
+    ("twice", lambda ids, vectors: (ids.append(ids[3]), vectors.append([1.0] * 6))),
+    ("no id", lambda ids, vectors: ids.__setitem__(3, None)),
+    ("no rows", lambda ids, vectors: (ids.clear(), vectors.clear())),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil"), SPOILT, ids=[name for name, _ in SPOILT])
+def test_a_large_pool_is_refused_vectors_as_a_small_one_is(
+    name: str,
+    spoil: Callable[[list[Any], list[Any]], Any],
+    make_run: MakeRun,
+    pool: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids, vectors = own_ids(), numbers().tolist()
+    spoil(ids, vectors)
+    given = str(tmp_path / "vectors.parquet")
+    pq.write_table(
+        pa.table({"id": pa.array(ids, pa.string()), "made": pa.array(vectors, pa.list_(pa.float64()))}), given
+    )
+    errors = []
+    for most in (1000, 10):
+        monkeypatch.setattr("selectllm.blocks.WHOLE_ROWS", most)
+        with pytest.raises(PoolError) as raised:
+            select(run_of(make_run, pool(), given))
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("type_", [pa.list_(pa.float32()), pa.list_(pa.float64(), 6), pa.large_list(pa.float32())])
+def test_a_large_pool_has_the_embeddings_that_a_small_one_has(
+    type_: pa.DataType, make_run: MakeRun, pool: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, vectors = [*own_ids()[::-1], "other", own_ids()[5]], numbers()[::-1].tolist()
+    vectors += [[1.0] * 6, vectors[ids.index("own-5")]]
+    given = str(tmp_path / "vectors.parquet")
+    pq.write_table(pa.table({"id": ids, "made": pa.array(vectors, type_)}), given)
+    results = []
+    for most in (1000, 10):
+        monkeypatch.setattr("selectllm.blocks.WHOLE_ROWS", most)
+        run = run_of(make_run, pool(), given, store=str(tmp_path / f"store{most}"))
+        results.append(select(run))
+    small, large = results
+    assert large.table("embeddings").equals(small.table("embeddings"))
+    assert large.summary["artifacts"]["embeddings"] == small.summary["artifacts"]["embeddings"]
+    assert large.table().equals(small.table())
+    again = select(run)
+    assert again.summary["artifacts"] == large.summary["artifacts"]
+
+
+def test_vectors_of_a_large_pool_that_grew_have_the_origin_of_the_earlier_ones(
+    make_run: MakeRun, pool: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = []
+    for most in (1000, 10):
+        monkeypatch.setattr("selectllm.blocks.WHOLE_ROWS", most)
+        for rows, changed in ((ROWS, 0), (ROWS + 9, 0), (ROWS + 9, 1)):
+            vectors = numbers(ROWS + 9)[:rows]
+            vectors[:changed] *= -1
+            given = write_file(tmp_path / f"{rows}-{changed}.parquet", own_ids(rows), vectors)
+            store = str(tmp_path / f"store{most}")
+            result = select(run_of(make_run, pool(rows, name=f"pool{rows}.jsonl"), given, store=store))
+            artifact = result._artifact("embeddings")
+            assert artifact is not None
+            manifest = Store(store).manifest(artifact)
+            assert manifest is not None
+            models.append(manifest.settings["model"])
+    assert models[:3] == models[3:]
+    assert models[0] == models[1] != models[2]

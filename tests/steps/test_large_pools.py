@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from selectllm import blocks, queries, select
 from selectllm.embedding.block_file import BlockFile
-from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors
+from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors, as_bytes
 from selectllm.embedding.vector_cache import table_of, tables_of
 from selectllm.errors import StoreError
 from selectllm.queries import EMPTY
@@ -171,11 +171,11 @@ def test_a_file_of_blocks_that_cannot_be_written_is_an_error_of_the_store(tmp_pa
 
 
 def test_ids_are_found_at_their_first_place() -> None:
-    lookup = IdLookup(pa.chunked_array([["b", "a"], ["ä", "b", "c"]]))
+    lookup = IdLookup(as_bytes(pa.chunked_array([["b", "a"], ["ä", "b", "c"]])))
     found = lookup.find(np.array([text.encode() for text in ("b", "ä", "x", "a")]))
     assert found.tolist() == [0, 2, -1, 1]
     assert list(lookup.repeats()) == [(0, 3)]
-    assert IdLookup(pa.chunked_array([], pa.string())).find(np.array([b"a"])).tolist() == [-1]
+    assert IdLookup(as_bytes(pa.chunked_array([], pa.string()))).find(np.array([b"a"])).tolist() == [-1]
 
 
 @pytest.mark.parametrize("place", ["local", "memory"])
