@@ -97,7 +97,7 @@ class ContextGuard:
         if self.context and size / bytes_per_token + request.max_tokens > self.context:
             context = f"the {self.context:,} tokens that {self.info.name} reads"
             raise ContextLengthExceeded(f"{size:,} bytes do not fit {context}")
-        if least_tokens(request.whole_text) > self._most_tokens:
+        if needs_more(request.whole_text, size, self._most_tokens):
             raise ContextLengthExceeded(f"{size:,} bytes are more than {self.info.name} reads: it cuts the prompt")
 
     async def _check_reply(self, request: Request, reply: Reply, size: int) -> None:
@@ -121,7 +121,7 @@ class ContextGuard:
 
     def _is_low(self, text: str, size: int, tokens: int) -> bool:
         """Whether a count is too low for a prompt of so many bytes, whatever the model's tokenizer."""
-        if tokens < least_tokens(text):
+        if needs_more(text, size, tokens):
             return True
         if self.context is None:
             return False
@@ -157,6 +157,16 @@ def least_tokens(text: str) -> float:
     """The fewest tokens that any tokenizer makes of a text: none joins words, or very many bytes."""
     text = LONG_REPEAT.sub(r"\1", text)
     return max(len(text.split()), len(text.encode()) / MOST_BYTES_PER_TOKEN)
+
+
+def needs_more(text: str, size: int, tokens: float) -> bool:
+    """Whether any tokenizer makes more than so many tokens of a text of `size` bytes of UTF-8.
+
+    Repeats take long to find, and only lower the bound: they are looked for where it is higher with them.
+    """
+    if tokens == math.inf or max(len(text.split()), size / MOST_BYTES_PER_TOKEN) <= tokens:
+        return False
+    return least_tokens(text) > tokens
 
 
 @cache

@@ -25,10 +25,11 @@ class ScriptedModel:
 
     async def answer(self, request: Request) -> Reply:
         """Rank the numbered candidates of the text by the rule."""
-        candidates = [json.loads(line) for line in request.text.split("\n") if line.startswith('{"number": ')]
+        count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
+        lines = [line for line in request.text.split("\n") if line.startswith('{"number": ')]
+        candidates = [json.loads(line) for line in (lines if self.rule == "longest" else lines[:count])]
         if self.rule == "longest":
             candidates.sort(key=_by_length)
-        count = request.schema["properties"]["ranking"]["minItems"] if request.schema else 0
         ranking = [candidate["number"] for candidate in candidates[:count]]
         return Reply(text=json.dumps({"ranking": ranking}), done_reason="stop")
 

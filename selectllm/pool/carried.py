@@ -10,6 +10,7 @@ from collections.abc import Collection
 from itertools import compress
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from selectllm.errors import PoolError
@@ -37,8 +38,7 @@ def append_carried(table: pa.Table, records: Records, mapped: Collection[str | N
     A column keeps its name, or is called `source_<name>` where that would clash. An Arrow column keeps its type. A NaN
     in a column of JSON counts as missing, and is null.
     """
-    rows = set(table["row"].to_pylist())
-    keep = [row in rows for row in records.rows]
+    keep = np.isin(np.array(records.rows, dtype=np.int64), table["row"].to_numpy()).tolist()
     for name, column in records.columns.items():
         if name not in mapped:
             new_name = escape_surrogates(name)

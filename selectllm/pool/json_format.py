@@ -1,5 +1,6 @@
 """JSON lines and JSON lists, as records."""
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,13 @@ def read_lines(data: bytes, location: str) -> Records:
     """JSON lines, numbered from 1; lines of nothing but space are no rows. Or a JSON list, under a wrong name."""
     if _is_list_of_objects(data):
         return read_json(data, location)
-    lines = data.split(b"\n")  # not str.splitlines, which would also split at U+2028 inside a text
 
     def texts(rows: Sequence[int]) -> list[str]:
-        return [lines[row - 1].removesuffix(b"\r").decode("utf-8", "backslashreplace") for row in rows]
+        wanted = set(rows)
+        found = {row: line for row, line in _numbered_lines(data) if row in wanted} if wanted else {}
+        return [found[row].decode("utf-8", "backslashreplace") for row in rows]
 
-    return gather(_parsed(lines), texts, location)
+    return gather(_parsed(data), texts, location)
 
 
 def read_json(data: bytes, location: str) -> Records:
@@ -71,10 +73,16 @@ def _is_list_of_objects(data: bytes) -> bool:
     return True
 
 
-def _parsed(lines: list[bytes]) -> Iterator[tuple[int, Record | str]]:
-    for row, line in enumerate(lines, 1):
+def _numbered_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines, from 1, without their ends: one at a time, since all of them would take the file's size once more."""
+    for row, line in enumerate(io.BytesIO(data), 1):  # not str.splitlines, which also splits at U+2028 inside a text
+        yield row, line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _parsed(data: bytes) -> Iterator[tuple[int, Record | str]]:
+    for row, line in _numbered_lines(data):
         try:
-            text = line.removesuffix(b"\r").decode()
+            text = line.decode()
             if text and not text.isspace():
                 yield row, _record(json.loads(text))
         except UnicodeDecodeError:

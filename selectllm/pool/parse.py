@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel
 
@@ -24,6 +26,7 @@ from selectllm.schemas import POOL, QUARANTINE
 from selectllm.text import join_names
 
 _REASONS_SHOWN: Final = 10
+_PART_ROWS: Final = 65_536
 _ID: Final = re.compile("[0-9a-f]{32}")
 
 
@@ -99,7 +102,8 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
     texts: list[list[Any]] = [[] for _ in POOL]
     used: Counter[str] = Counter()
-    stored: dict[int, frozenset[str | None]] = {}
+    parts: list[pa.RecordBatch] = []
+    stored: list[frozenset[str | None]] = []  # of the rows of the table
     try:
         layouts = recognise(records.columns, columns, location) if records.rows else ()
     except ColumnsMissing as error:
@@ -117,13 +121,17 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
             faults[row], broken_rules[row] = invalid.args
             continue
         used[layout.name] += 1
-        stored[row] = question.stored
+        stored.append(question.stored)
         for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
             column.append(value)
+        if len(texts[0]) == _PART_ROWS:  # as Python's objects all of them would take twice the memory
+            parts.append(pa.record_batch(texts, schema=POOL))
+            texts = [[] for _ in POOL]
+    table = pa.Table.from_batches([*parts, pa.record_batch(texts, schema=POOL)])
     name = " and ".join(used) or (layouts[0].name if layouts else "")
-    return ParsedPool(
-        records, name, _mapped(records, layouts, stored), pa.table(texts, schema=POOL), faults, broken_rules
-    )
+    mapped = _mapped(records, layouts, table["row"], stored)
+    others = {name: column for name, column in records.columns.items() if name not in mapped}
+    return ParsedPool(replace(records, columns=others), name, mapped, table, faults, broken_rules)
 
 
 def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
@@ -140,14 +148,19 @@ def _present(value: Any, missing: frozenset[str]) -> Any:
     return None if isinstance(value, str) and value.strip() in missing else value
 
 
-def _mapped(records: Records, layouts: Sequence[Layout], stored: Mapping[int, frozenset[str | None]]) -> frozenset[str]:
-    """The columns whose values are all stored as texts, so that they need not be carried as well."""
-    by_row = set(stored.values())
-    names = frozenset(name for columns in by_row for name in columns if name is not None)
-    if len(by_row) > 1:
+def _mapped(
+    records: Records, layouts: Sequence[Layout], rows: pa.ChunkedArray, stored: Sequence[frozenset[str | None]]
+) -> frozenset[str]:
+    """The columns whose values are all stored as texts, so that they need not be carried as well.
+
+    `stored` are those of each of the `rows`.
+    """
+    names = frozenset(name for columns in set(stored) for name in columns if name is not None)
+    if len(set(stored)) > 1:
+        stored_of = dict(zip(rows.to_pylist(), stored, strict=True))
         for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
-            if row in stored:
-                names -= {name for name in names - stored[row] if not is_missing(cells[name])}
+            if row in stored_of:
+                names -= {name for name in names - stored_of[row] if not is_missing(cells[name])}
     return names
 
 
@@ -157,14 +170,9 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
     `reasons` says by row number why further rows are to be quarantined.
     """
     records, faults = parsed.records, {**parsed.faults, **reasons}
-    first_rows: dict[str, int] = {}
-    duplicates: dict[int, str] = {}
-    kept: list[bool] = []
-    for row, id in zip(parsed.table["row"].to_pylist(), parsed.table["id"].to_pylist(), strict=True):
-        kept.append(row not in faults and first_rows.setdefault(id, row) == row)
-        if not kept[-1] and row not in faults:
-            duplicates[row] = f"duplicate of row {first_rows[id]}"
-    table = parsed.table.filter(pa.array(kept, pa.bool_()))
+    kept, first_rows = _first_of_each_id(parsed.table, faults)
+    duplicates = {row: f"duplicate of row {first}" for row, first in first_rows.items()}
+    table = parsed.table if kept.all() else parsed.table.filter(pa.array(kept))
     if table.num_rows:
         table = parsed.with_extra_columns(table)
         check_as_json(table)
@@ -181,6 +189,20 @@ def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
         layout=parsed.layout,
         refused=refused,
     )
+
+
+def _first_of_each_id(table: pa.Table, faults: Mapping[int, str]) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
+    """Which rows have no fault and are the first such with their id; and the first's number by that of each other."""
+    rows = table["row"].to_numpy()
+    ids = table["id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    is_sound = ~np.isin(rows, np.fromiter(faults, np.int64, len(faults)))
+    firsts = np.flatnonzero(is_sound)[np.unique(ids[is_sound], return_index=True)[1]]
+    first_of = np.zeros(ids.max(initial=-1) + 1, dtype=np.int64)
+    first_of[ids[firsts]] = rows[firsts]
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[firsts] = True
+    is_repeat = is_sound & ~kept
+    return kept, dict(zip(rows[is_repeat].tolist(), first_of[ids[is_repeat]].tolist(), strict=True))
 
 
 def refusal(locations: Sequence[str], refused: str, evidence: BaseModel | None = None) -> PoolError:

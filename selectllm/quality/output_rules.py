@@ -142,7 +142,8 @@ def validate_rankings(
 
     def tables() -> Iterator[FactTable]:
         yield from rank_tables(rankings, queries)
-        query_ids = np.array(list(dict.fromkeys(queries["query_id"].to_pylist())), dtype=np.int64)
+        all_query_ids = queries["query_id"].to_numpy()
+        query_ids = all_query_ids[np.sort(np.unique(all_query_ids, return_index=True)[1])]
         unranked = ~np.isin(query_ids, rankings["query_id"].to_numpy())
         most = min(1.0, max_abstained + 1e-9)  # a share computed otherwise may differ in its last bit
         rules = [share("some_queries_ranked", "unranked", 1, strict=True), share("abstained_share", "unranked", most)]
@@ -159,7 +160,8 @@ def rank_tables(rankings: pa.Table, queries: pa.Table) -> Iterator[FactTable]:
     yield table_columns(rankings, [RANKINGS.field(name) for name in ("query_id", "rank", "id", "reply")])
     ids, replies = rankings["id"].to_numpy(), rankings["reply"].to_numpy()
     query_ids, ranks = rankings["query_id"].to_numpy(), rankings["rank"].to_numpy()
-    candidates = set(zip(queries["query_id"].to_pylist(), queries["id"].to_pylist(), strict=True))
+    shown = queries.filter(pc.is_in(queries["id"], value_set=rankings["id"].combine_chunks()))  # a set of all is large
+    candidates = set(zip(shown["query_id"].to_pylist(), shown["id"].to_pylist(), strict=True))
     is_candidate = [pair in candidates for pair in zip(query_ids.tolist(), ids, strict=True)]
     all_query_ids = np.sort(queries["query_id"].to_numpy())
     size = np.searchsorted(all_query_ids, query_ids, "right") - np.searchsorted(all_query_ids, query_ids)

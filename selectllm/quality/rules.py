@@ -23,12 +23,21 @@ Facts: TypeAlias = Mapping[str, Any]
 
 def repeats(*columns: Values) -> Values:
     """Which rows have the same values in the columns as an earlier row."""
-    seen: set[tuple[Any, ...]] = set()
-    is_repeat = np.zeros(len(columns[0]), dtype=bool)
-    for place, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        is_repeat[place] = values in seen
-        seen.add(values)
+    codes = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        _, own = np.unique(_codes(column), return_inverse=True)
+        _, codes = np.unique(codes * (own.max(initial=0) + 1) + own, return_inverse=True)
+    is_repeat = np.ones(len(codes), dtype=bool)
+    is_repeat[np.unique(codes, return_index=True)[1]] = False
     return is_repeat
+
+
+def _codes(column: Values) -> Values:
+    """Numbers that are the same where the values are: a column of texts as such would take long to sort."""
+    if column.dtype != object:
+        return column
+    codes: Values = pa.array(column).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    return codes
 
 
 FAILING_ROWS: Final[dict[str, Callable[[Facts, Mapping[str, Any]], Values]]] = {

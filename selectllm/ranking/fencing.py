@@ -6,6 +6,7 @@ from typing import Any
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: `json.dumps` makes one for every value
 _MARKS = re.compile(r"<(?=[|/!A-Za-z_<｜])|\[(?=/?[A-Z_]{2,}\])|[\x85\u2028\u2029]")
+_FIRST_MARKS = "<[\x85\u2028\u2029"
 
 
 def fenced(value: Any) -> str:
@@ -15,4 +16,7 @@ def fenced(value: Any) -> str:
     some readers break lines at more than a newline: their first character is written as JSON's escape, which means the
     same.
     """
-    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", _as_json(value))
+    text = _as_json(value)
+    if not any(mark in text for mark in _FIRST_MARKS):  # as in nearly all: much faster than to look for the pattern
+        return text
+    return _MARKS.sub(lambda mark: f"\\u{ord(mark[0]):04x}", text)

@@ -32,6 +32,8 @@ class Candidate:
 
     def clipped(self, limit: int) -> tuple["Candidate", bool]:
         """The candidate in at most `limit` characters, with a visible mark where it was cut; and whether it was."""
+        if len(self.instruction) + len(self.input or "") <= limit:
+            return self, False
         # What one text does not need of its half is left to the other.
         instruction = clip(self.instruction, max(limit // 2, limit - len(self.input or "")))
         input = self.input and clip(self.input, max(limit // 2, limit - len(self.instruction)))

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from selectllm.errors import TooManyAbstained
-from selectllm.execution import Progress, no_progress, note_spent, run_coroutine
+from selectllm.execution import Progress, SpendingProgress, no_progress, note_spent, run_coroutine
 from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
@@ -68,13 +68,14 @@ async def open_ranker(
 
     Raises SelectorUnavailable when it is another model by now, ModelError when it cannot be made ready.
     """
-    done = 0
+    done, notes_spent = 0, isinstance(progress, SpendingProgress)  # a look that takes long, for each answer
 
     def on_answer() -> None:
         nonlocal done
         done += 1
         progress(job.step, done, job.questions)
-        note_spent(progress, job.paid_before, caller.usage.paid_prompt_tokens, caller.usage.paid_output_tokens)
+        if notes_spent:
+            note_spent(progress, job.paid_before, caller.usage.paid_prompt_tokens, caller.usage.paid_output_tokens)
 
     limit = cost_limit(settings, job.paid_before)
     options = RankingOptions(

@@ -17,6 +17,7 @@ from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, n
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
 from selectllm.llm.model import ModelInfo
+from selectllm.queries import Rows
 from selectllm.ranking.batches import Query, Ranks, rank_queries
 from selectllm.ranking.candidates import Candidates
 from selectllm.ranking.ranker import check_abstained
@@ -64,7 +65,7 @@ class _Unranked:
     """What is left to rank of a query: rows of the pool, and how many of its candidates have a rank."""
 
     query_id: int
-    rows: tuple[int, ...]
+    rows: Rows
     ranked: int
 
 
@@ -111,7 +112,7 @@ def _rank_page(
     refused = before.facts.get("refused_rows", ()) if before else ()
     left = _left_to_rank(queries.table(store), table, candidates, refused)
     sizes = [len(query.rows) for query in left]
-    unranked = (Query(query.query_id, candidates.at(query.rows), query.ranked) for query in left)
+    unranked = (Query(query.query_id, candidates.at(query.rows.tolist()), query.ranked) for query in left)
     questions = sum(sizes) if model.mode == "pointwise" else sum(size > 1 for size in sizes)
     longest = longest_request(candidates.longest(settings.queries.size), settings, model.mode, model.think, criteria)
     limits = allowed(settings, questions), allowed(settings, len(candidates))
@@ -223,17 +224,18 @@ def _left_to_rank(
 
     Parameters: `refused`, the ids of rows that the provider has refused, and that are not asked about again.
     """
-    ranks_of = dict(zip(*np.unique(rankings["query_id"].to_numpy(), return_counts=True), strict=True))
+    ranked, counts = np.unique(rankings["query_id"].to_numpy(), return_counts=True)
+    ranks_of = dict(zip(ranked.tolist(), counts.tolist(), strict=True))
+    most = max(ranks_of.values(), default=0)
     open_rows = queries.select(["query_id", "id"])
     for ids in (rankings["id"].combine_chunks(), pa.array(refused, pa.string())):
         open_rows = open_rows.filter(pc.invert(pc.is_in(open_rows["id"], value_set=ids)))
-    left: dict[int, list[int]] = {}
-    rows = candidates.rows_of(open_rows["id"])
-    for query_id, row in zip(open_rows["query_id"].to_pylist(), rows.tolist(), strict=True):
-        left.setdefault(query_id, []).append(row)
-    most = max(ranks_of.values(), default=0)
+    query_ids, rows = open_rows["query_id"].to_numpy(), candidates.rows_of(open_rows["id"])
+    order = np.argsort(query_ids, kind="stable")
+    open_queries, starts = np.unique(query_ids[order], return_index=True)
+    rows_of = np.split(rows[order], starts[1:])
     return [
-        _Unranked(query_id, tuple(rows), int(ranks_of.get(query_id, 0)))
-        for query_id, rows in left.items()
+        _Unranked(query_id, rows_of[place], ranks_of.get(query_id, 0))
+        for place, query_id in enumerate(open_queries.tolist())
         if ranks_of.get(query_id, 0) == most
     ]
