@@ -101,7 +101,7 @@ def in_flow(pool: Path, model: str, runner: str, workers: int, results: Connecti
         results.send(step(pool, model, runner, workers))
         return
     with prefect_test_harness(server_startup_timeout=300):
-        results.send(flow(step, validate_parameters=False)(pool, model, runner, workers))
+        results.send(flow(validate_parameters=False)(step)(pool, model, runner, workers))
 
 
 def measured(*arguments: Any) -> Taken:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selectllm.quality.engine import validate, validate_tables
 from selectllm.quality.rules import (
