@@ -1,4 +1,4 @@
-"""Fixtures of the tests of models behind OpenAI's API."""
+"""Fixtures of the tests of models and of their hosts."""
 
 import pytest
 
@@ -17,3 +17,10 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selectllm.llm.batch_server.FIRST_POLL_SECONDS", 0.01)
     monkeypatch.setattr("selectllm.llm.batcher.QUEUE_SECONDS", 0.01)
     monkeypatch.setattr("selectllm.llm.backoff.FIRST_SECONDS", 0.01)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let failures be followed by short pauses, and hosts that are out be probed often."""
+    monkeypatch.setattr("selectllm.llm.backoff.FIRST_SECONDS", 0.001)
+    monkeypatch.setattr("selectllm.llm.hosts.PROBE_SECONDS", 0.02)
