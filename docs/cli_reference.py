@@ -40,7 +40,7 @@ COMMANDS: Final = (
 )
 
 INTRODUCTION: Final = """\
-<!-- Written by docs/cli_reference.py: change selectllm/settings.py and selectllm/cli instead. -->
+<!-- Written by docs/cli_reference.py: change selectllm/settings and selectllm/cli instead. -->
 
 # Command line
 
