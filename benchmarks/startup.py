@@ -31,6 +31,22 @@ BUDGET = 1000
 
 EMPTY_FLOW = "from prefect import flow\n@flow\ndef empty() -> None: ...\nempty()"
 
+EMPTY_TASKS = """
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def do_nothing() -> None: ...
+
+@flow
+def empty(run: dict) -> None:
+    for _ in range(13):
+        do_nothing.submit().result()
+
+empty({"pool": "pool.jsonl"})
+"""
+"""A flow that is given something, which Prefect turns into JSON, and has as many task runs as the warm flow."""
+
 READING = "import cyclopts, pydantic, fsspec, pyarrow.parquet, pyarrow.compute, rich.table"
 """What a run reads its options and its tables with, and prints a table with."""
 
@@ -115,9 +131,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> list[Figure]:
 
         with prefect_test_harness(server_startup_timeout=120):
             there = flow_environment()
-            empty = least("-c", EMPTY_FLOW, environment=there)
+            empty, tasks = (least("-c", text, environment=there) for text in (EMPTY_FLOW, EMPTY_TASKS))
+            processor_seconds(["-m", "flows.selection", *run], there)  # the first one makes the report
             flow = least("-m", "flows.selection", *run, environment=there)
         figures.append(Figure("the same as a flow", "an empty flow", flow / empty, at_most=1.5))
+        figures.append(Figure("the same as a flow", "a flow with a parameter and 13 empty tasks", flow / tasks))
         figures.append(Figure(rows, "an empty flow", warm / empty))
     return figures
 
