@@ -115,7 +115,7 @@ def distance(vectors: StoredVectors, queries: Rows) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--size", type=int, nargs="+", default=[20], help="rows of a query")
+    parser.add_argument("--size", type=int, nargs="+", default=[20, 100], help="rows of a query")
     parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--folder", help="a folder to keep the vectors in; default: one that is removed")
     add_json(parser)

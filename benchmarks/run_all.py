@@ -35,6 +35,7 @@ BENCHMARKS: Final = {
     "startup": ("--times", "3"),
     "ranking": ("--delay", "1", "--queries", "1024", "--no-flow"),
     "queries": (),
+    "blocks": ("--rows", "200000", "--size", "20"),
     "expectations": (),
     "cold_run": (),
     "embedding": ("--rows", "500", "--static-rows", "20000"),
