@@ -57,17 +57,44 @@ class Ratings:
         return Ratings(self.ratings[rows], self.spreads[rows], self.answers[rows])
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What many answers say, as arrays (n,) with an entry for each row that each answer was shown.
+
+    `question` is the answer's number, `row` the row, and `place` its place in the answer, from 1; 0 where it is not
+    ranked.
+    """
+
+    question: Rows
+    row: Rows
+    place: Rows
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer]) -> "Answers":
+        """The answers of a list."""
+        told = list[tuple[int, int, int]]()
+        for number, answer in enumerate(answers):
+            told += [(number, row, place) for place, row in enumerate(answer.ranked, start=1)]
+            told += [(number, row, 0) for row in answer.unranked]
+        question, row, place = np.array(told, dtype=np.int64).reshape(-1, 3).T
+        return cls(question, row, place)
+
+    @property
+    def arrays(self) -> tuple[Rows, Rows, Rows]:
+        """The arrays, in their order."""
+        return self.question, self.row, self.place
+
+    def joined(self, other: "Answers") -> "Answers":
+        """These answers, then the others, whatever their numbers."""
+        later = other.question + (self.question.max(initial=-1) + 1 - other.question.min(initial=0))
+        return Answers(*map(np.concatenate, zip(self.arrays, (later, other.row, other.place), strict=True)))
+
+
 class _Block:
     """Answers that rank equally many rows, as arrays: rows (A, K) in order, `_EMPTY` where an answer has none."""
 
-    def __init__(self, answers: Sequence[Answer], depth: int) -> None:
-        width = max(len(answer.ranked) + len(answer.unranked) for answer in answers)
-        self.rows = np.full((len(answers), width), _EMPTY, dtype=np.int64)
-        for line, answer in zip(self.rows, answers, strict=True):
-            shown = answer.ranked + answer.unranked
-            line[: len(shown)] = shown
-        self.is_row = self.rows != _EMPTY
-        self.depth = depth
+    def __init__(self, rows: Rows, depth: int) -> None:
+        self.rows, self.is_row, self.depth = rows, rows != _EMPTY, depth
 
     def derivatives(self, worths: Numbers) -> tuple[Numbers, Numbers]:
         """The log-likelihood's first and negated second derivative (A, K) by the worth of each place's row."""
@@ -83,13 +110,9 @@ class _Block:
         return first / NOISE, second / NOISE**2
 
 
-def rate(count: int, answers: Sequence[Answer]) -> Ratings:
+def rate(count: int, answers: Answers) -> Ratings:
     """Rate rows 0 to count - 1 from all answers about them."""
-    told = [answer for answer in answers if answer.ranked and len(answer.ranked) + len(answer.unranked) > 1]
-    by_depth: dict[int, list[Answer]] = {}
-    for answer in told:
-        by_depth.setdefault(len(answer.ranked), []).append(answer)
-    blocks = [_Block(same, depth) for depth, same in sorted(by_depth.items())]
+    blocks = _blocks(answers)
     worths = np.zeros(count)
     for _ in range(_STEPS):
         slope, bend = _sums(count, blocks, worths)
@@ -102,6 +125,24 @@ def rate(count: int, answers: Sequence[Answer]) -> Ratings:
     for block in blocks:
         shown += np.bincount(block.rows[block.is_row], minlength=count)
     return Ratings(worths.round(DIGITS) + 0.0, (1 / np.sqrt(bend)).round(DIGITS), shown)
+
+
+def _blocks(answers: Answers) -> list[_Block]:
+    """The answers that compare rows, by how many they rank."""
+    last = np.where(answers.place > 0, answers.place, np.iinfo(np.int64).max)
+    order = np.lexsort((answers.row, last, answers.question))
+    _, starts, sizes = np.unique(answers.question[order], return_index=True, return_counts=True)
+    if not len(starts):
+        return []
+    rows, depths = answers.row[order], np.add.reduceat(answers.place[order] > 0, starts, dtype=np.int64)
+    depths[sizes < 2] = 0
+    blocks = []
+    for depth in np.unique(depths[depths > 0]).tolist():
+        start, size = starts[depths == depth, np.newaxis], sizes[depths == depth, np.newaxis]
+        place = np.arange(size.max())
+        is_row = place < size
+        blocks.append(_Block(np.where(is_row, rows[np.where(is_row, start + place, 0)], _EMPTY), depth))
+    return blocks
 
 
 def _sums(count: int, blocks: Sequence[_Block], worths: Numbers) -> tuple[Numbers, Numbers]:

@@ -135,15 +135,15 @@ async def _ask(
 def _groups(asking: _Asking, settings: RunSettings, number: int, questions: int) -> list[list[str]]:
     """The rows of a round's questions, by their ids; none where no row is in doubt."""
     known, size = asking.known, settings.queries.size
-    open_rows = np.flatnonzero([id not in asking.barred for id in known.ids])
+    open_rows = known.open_rows(asking.barred)
     doubtful = rows_in_doubt(known.rated().of(open_rows), settings.budget, size)[: questions * size]
     if len(doubtful) < 2:
         return []
     rows = open_rows[doubtful]
-    rng = np.random.default_rng(int(digest("looks", settings.seed, number, [known.ids[row] for row in rows]), 16))
-    met = [known.questions[row] for row in rows]
-    groups = deal(known.clusters[rows], met, size, rng)
-    return [[known.ids[rows[place]] for place in group] for group in groups if len(group) > 1]
+    ids = known.ids.take(pa.array(rows)).to_pylist()
+    rng = np.random.default_rng(int(digest("looks", settings.seed, number, ids), 16))
+    groups = deal(known.clusters[rows], known.questions_about(rows), size, rng)
+    return [[ids[place] for place in group] for group in groups if len(group) > 1]
 
 
 def _look_rows(groups: list[list[str]], outcomes: list[Outcome], number: int, first: int) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from selectllm.ranking.looks import DOUBT
@@ -31,22 +30,10 @@ def rate(
         return result
     known = Evidence.of(store, evidence["queries"], evidence["rankings"], looks)
     rated = known.rated()
-    round_of: dict[str, int] = {}
-    for id, number in zip(known.looks["id"].to_pylist(), known.looks["round"].to_pylist(), strict=True):
-        round_of[id] = max(number, round_of.get(id, 0))
-    table = pa.table(
-        [
-            known.ids,
-            rated.ratings,
-            rated.spreads,
-            rated.answers,
-            [round_of.get(id, 0) for id in known.ids],
-            list(map(",".join, known.replies)),
-        ],
-        schema=RATINGS,
-    )
+    rounds = pa.array(known.rounds, pa.int32())
+    table = pa.table([known.ids, rated.ratings, rated.spreads, rated.answers, rounds, known.replies], schema=RATINGS)
     barred = excluded_ids(context, excluded) | known.refused
-    open_rows = rated.of(np.flatnonzero([id not in barred for id in known.ids]))
+    open_rows = rated.of(known.open_rows(barred))
     errors = chances_of_error(open_rows, settings.budget)
     facts = {
         "rated": int((rated.answers > 0).sum()),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from selectllm.ranking.looks import DOUBT, deal, questions_by_round, rows_in_doubt
-from selectllm.ranking.ratings import Answer, chances_of_error, rate
+from selectllm.ranking.ratings import Answer, Answers, chances_of_error, rate
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 3, 7, 10, 200, 999])
@@ -45,7 +45,7 @@ def test_dealing_depends_on_the_seed_alone() -> None:
 
 
 def test_settled_rows_are_not_in_doubt() -> None:
-    settled = rate(6, [Answer((0, 1), (2, 3, 4, 5))] * 100 + [Answer((0,), (1,))] * 100)
+    settled = rate(6, Answers.of([Answer((0, 1), (2, 3, 4, 5))] * 100 + [Answer((0,), (1,))] * 100))
     assert rows_in_doubt(settled, 1, 6).tolist() == []
     assert rows_in_doubt(settled, 2, 6).tolist() == []
     assert set(rows_in_doubt(settled, 4, 6).tolist()) == {2, 3, 4, 5}, "nothing tells these apart"
@@ -54,7 +54,7 @@ def test_settled_rows_are_not_in_doubt() -> None:
 
 def test_the_rows_in_doubt_are_ordered_by_what_a_question_tells() -> None:
     answers = [Answer((row,), (row + 1,)) for row in range(9)] * 2 + [Answer((4,), (5,))] * 30
-    rated = rate(10, answers)
+    rated = rate(10, Answers.of(answers))
     rows = rows_in_doubt(rated, 5, 6)
     assert set(rows.tolist()) == set(np.flatnonzero(chances_of_error(rated, 5) > DOUBT).tolist())
     distances = np.abs(rated.ratings[rows] - (rated.ratings[4] + rated.ratings[5]) / 2)

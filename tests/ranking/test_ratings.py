@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from selectllm.ranking.ratings import NOISE, Answer, best, chances_of_error, rate
+from selectllm.ranking.ratings import NOISE, Answer, Answers, best, chances_of_error, rate
 
 
 def drawn_answers(rows: int, count: int, seed: int) -> list[Answer]:
@@ -33,7 +33,7 @@ def loss(worths: np.ndarray, answers: list[Answer]) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_ratings_are_the_most_probable_worths_and_spreads_are_laplaces(seed: int) -> None:
     answers = drawn_answers(12, 40, seed)
-    rated = rate(12, answers)
+    rated = rate(12, Answers.of(answers))
     found = minimize(loss, np.zeros(12), args=(answers,), tol=1e-10)
     np.testing.assert_allclose(rated.ratings, found.x, atol=1e-4)
     step = 1e-3
@@ -47,42 +47,42 @@ def test_ratings_are_the_most_probable_worths_and_spreads_are_laplaces(seed: int
 def test_ratings_do_not_depend_on_the_order_of_the_answers() -> None:
     answers = drawn_answers(30, 200, 1)
     shuffled = [answers[place] for place in np.random.default_rng(2).permutation(200)]
-    rated, again = rate(30, answers), rate(30, shuffled)
+    rated, again = rate(30, Answers.of(answers)), rate(30, Answers.of(shuffled))
     assert (rated.ratings == again.ratings).all()
     assert (rated.spreads == again.spreads).all()
     assert (rated.answers == again.answers).all()
 
 
 def test_a_row_without_an_answer_has_the_mean_rating_and_the_whole_spread() -> None:
-    rated = rate(4, [Answer((0,), (1, 2))])
+    rated = rate(4, Answers.of([Answer((0,), (1, 2))]))
     assert (rated.ratings[3], rated.spreads[3]) == (0, 1)
     assert rated.answers.tolist() == [1, 1, 1, 0]
-    nothing = rate(2, [Answer((0,)), Answer((), (0, 1))])  # neither compares rows
+    nothing = rate(2, Answers.of([Answer((0,)), Answer((), (0, 1))]))  # neither compares rows
     assert (nothing.ratings.tolist(), nothing.answers.tolist()) == ([0, 0], [0, 0])
-    assert len(rate(0, []).ratings) == 0
+    assert len(rate(0, Answers.of([])).ratings) == 0
 
 
 def test_each_rank_counts_and_rows_left_out_are_equal() -> None:
-    first, second, third, *left = rate(6, [Answer((0, 1, 2), (3, 4, 5))]).ratings
+    first, second, third, *left = rate(6, Answers.of([Answer((0, 1, 2), (3, 4, 5))])).ratings
     assert first > second > third > left[0]
     assert left == [left[0]] * 3
 
 
 def test_more_answers_narrow_the_spread() -> None:
     answer = Answer((0, 1), (2,))
-    once, often = rate(3, [answer]), rate(3, [answer] * 20)
+    once, often = rate(3, Answers.of([answer])), rate(3, Answers.of([answer] * 20))
     assert (often.spreads < once.spreads).all()
 
 
 def test_consistent_answers_put_rows_in_their_order_however_far_apart_they_are() -> None:
     pairs = [Answer((row,), (row + 1,)) for row in range(49)]
-    rated = rate(50, pairs * 200)
+    rated = rate(50, Answers.of(pairs * 200))
     assert best(rated, 50).tolist() == list(range(50))
     assert np.isfinite(rated.ratings).all()
 
 
 def test_as_many_rows_as_the_budget_are_expected_to_be_worth_it() -> None:
-    rated = rate(40, drawn_answers(40, 100, 3))
+    rated = rate(40, Answers.of(drawn_answers(40, 100, 3)))
     errors = chances_of_error(rated, 10)
     taken = best(rated, 10)
     worth = errors.copy()
