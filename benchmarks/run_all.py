@@ -41,6 +41,7 @@ BENCHMARKS: Final = {
     "embedding": ("--rows", "500", "--static-rows", "20000"),
     "memory": ("--shards", "2", "--times", "10"),
     "scale": ("--rows", "20000"),
+    "ledger": ("--rows", "40000"),
     "near_duplicates": ("--rows", "100000", "--budget", "2000"),
     "report": ("--rows", "100000", "--chosen", "5000"),
     "simulation": ("--rows", "2800", "--seeds", "1", "--ways", "tiers", "ratings, +T/5"),
@@ -52,6 +53,7 @@ LIMIT: Final = 1800.0
 
 LEFT_OUT: Final = {
     "coverage": "takes an hour",
+    "prefix": "reads prompts with the demo model for minutes",
     "planted": "needs data that does not belong to the project",
     "experiment": "needs data that does not belong to the project, and tunes models for hours",
 }
