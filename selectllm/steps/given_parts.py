@@ -17,7 +17,7 @@ from selectllm.pool.carried import original_values
 from selectllm.pool.formats import suffix_of
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.queries import Rows
-from selectllm.steps.given_vectors import length_faults, refuse, unit_vectors, vector_column
+from selectllm.steps.given_vectors import length_faults, none_matches, refuse, unit_vectors, vector_column
 from selectllm.store.tables import in_batches
 from selectllm.store.values import without_views
 from selectllm.text import short_error
@@ -39,6 +39,9 @@ def given_into(vectors: OrderedVectors, given: str, rows: pa.Table) -> None:
             lookup, lengths = _ids_and_lengths(file, name, shown)
             _refuse_repeats(file, name, list(lookup.repeats()), shown)
             places = _places(lookup, rows)
+            if (places < 0).all():
+                first = next(_batches(file, ["id"]))["id"].slice(0, _LISTED)
+                raise none_matches(shown, rows, dict.fromkeys(map(str, values(first))))
             faults = length_faults(np.where(places < 0, -1, lengths[places]))
             refuse(shown, faults, numbers)
             _read(file, name, places, vectors, faults)

@@ -152,15 +152,23 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
         for id, other in zip(own_ids, others, strict=True)
     ]
     if len(rows) and not any(place is not None for place in places):
-        own = [str(other) for id, other in zip(own_ids, others, strict=True) if other not in (None, id)]
-        ours = f"{_like(own)} in their column `id`, and {_like(own_ids)} in ours" if own else _like(own_ids)
-        raise PoolError(
-            f"{shown} has a vector for none of the {len(rows):,} rows: ids look like {_like(place_of)} there, and "
-            f"those of the rows like {ours}. Give each vector the id of its row"
-        )
+        raise none_matches(shown, rows, place_of)
     if isinstance(column, pa.ChunkedArray):
         return _lists(column.take(pa.array(places, pa.int64())), shown)
     return _lists([None if place is None else column[place] for place in places], shown)
+
+
+def none_matches(shown: str, rows: pa.Table, there: Iterable[str]) -> PoolError:
+    """The error where a file, with these ids, has a vector for none of the rows."""
+    own_ids = others = rows["id"].to_pylist()
+    if "source_id" in rows.column_names:
+        others = original_values(rows.schema.field("source_id"), rows["source_id"])
+    own = [str(other) for id, other in zip(own_ids, others, strict=True) if other not in (None, id)]
+    ours = f"{_like(own)} in their column `id`, and {_like(own_ids)} in ours" if own else _like(own_ids)
+    return PoolError(
+        f"{shown} has a vector for none of the {len(rows):,} rows: ids look like {_like(there)} there, and "
+        f"those of the rows like {ours}. Give each vector the id of its row"
+    )
 
 
 def _like(ids: Iterable[str]) -> str:

@@ -322,6 +322,7 @@ SPOILT: list[tuple[str, Callable[[list[Any], list[Any]], Any]]] = [
     ("infinite", lambda ids, vectors: vectors.__setitem__(3, [float("inf")] * 6)),
     ("twice", lambda ids, vectors: (ids.append(ids[3]), vectors.append([1.0] * 6))),
     ("no id", lambda ids, vectors: ids.__setitem__(3, None)),
+    ("other ids", lambda ids, vectors: ids.__setitem__(slice(None), [f"x{id}" for id in ids])),
     ("no rows", lambda ids, vectors: (ids.clear(), vectors.clear())),
 ]
 
