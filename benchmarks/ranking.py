@@ -109,9 +109,11 @@ def write_pool(path: Path, rows: int) -> str:
 
 
 async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int) -> None:
+    import httpx
     from ollama import AsyncClient
 
-    client, places = AsyncClient(host=host, timeout=120), asyncio.Semaphore(concurrency)
+    limits = httpx.Limits(max_connections=None)  # as the library has it: by default it would be 100, 20 of them kept
+    client, places = AsyncClient(host=host, timeout=120, limits=limits), asyncio.Semaphore(concurrency)
 
     async def ask(body: dict[str, Any]) -> None:
         fields: dict[str, Any] = {name: body.get(name) for name in ("model", "messages", "format", "options", "think")}

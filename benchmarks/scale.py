@@ -1,17 +1,22 @@
 """Measures whole runs at scale: seconds, processor seconds and peak memory of each step.
 
-    python benchmarks/scale.py [--rows M] [--budget N] [--size K] [--gather tiers] [--store DIR]
+    python benchmarks/scale.py [--rows M] [--budget N] [--size K] [--gather tiers] [--concurrency C] [--store DIR]
+    python benchmarks/scale.py --kill-after SECONDS [...]
 
 A first process writes a pool of M rows, of words of the example, and a store that holds their vectors: 384 numbers
 each, drawn around 60 topics. Embedding is not measured. A second process then chooses N rows, with a scripted selector,
 so that what is measured is our own work and not a model's. The peak is that of the whole process while the step runs,
 its libraries and what earlier steps have left included (Linux alone says it).
+
+With --kill-after, the measured process is killed so many seconds after its first reply, and a new one goes on. A
+run in another store, which nothing disturbs, must choose the very same rows. No reply that was kept may be asked again.
 """
 
 import argparse
 import json
 import multiprocessing
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -141,6 +146,53 @@ def measure(settings: RunSettings, pipe: Connection) -> None:
     pipe.send([*context.steps, Step(whole[0].name, whole[0].seconds, whole[0].processor, most)])
 
 
+def kill(settings: RunSettings, seconds: float) -> int:
+    """Start a run, and kill its process so many seconds after its first reply; returns how many replies are kept.
+
+    Raises RuntimeError when the run has ended by then.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    _, theirs = spawn.Pipe()
+    process = spawn.Process(target=measure, args=(settings, theirs), daemon=True)
+    process.start()
+    while process.is_alive() and not replies_in(settings.store):
+        time.sleep(0.1)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    if process.exitcode == 0:
+        raise RuntimeError("the run had ended before it was killed: give fewer seconds to --kill-after")
+    return replies_in(settings.store)
+
+
+def replies_in(store: str) -> int:
+    """How many replies a store keeps: the whole lines of its ledgers."""
+    return sum(file.read_bytes().count(b"\n") for file in Path(store).glob("v1/replies/*/*.jsonl"))
+
+
+def chosen(settings: RunSettings) -> bytes:
+    """The bytes of the selection that the only run in a store has made."""
+    (file,) = Path(settings.store).glob("v1/artifacts/selection/*.parquet")
+    return file.read_bytes()
+
+
+def compare_killed(settings: RunSettings, seconds: float) -> None:
+    """Kill a run, have a new process go on, and hold it against a run in a copy of the store that nothing disturbs.
+
+    Raises RuntimeError when a reply was asked for twice, or other rows were chosen.
+    """
+    undisturbed = settings.model_copy(update={"store": f"{settings.store}-undisturbed"})
+    shutil.copytree(settings.store, undisturbed.store)
+    kept = kill(settings, seconds)
+    in_process(measure, settings)
+    in_process(measure, undisturbed)
+    resumed, whole = replies_in(settings.store), replies_in(undisturbed.store)
+    print(f"killed after {kept:,} replies; {resumed:,} in the end, and {whole:,} of a run that nothing disturbed")
+    if resumed != whole or chosen(settings) != chosen(undisturbed):
+        raise RuntimeError("a killed run that goes on has asked again, or has chosen other rows")
+    print("no kept reply was asked for again, and the selections are the same, byte for byte")
+
+
 def in_process(job: Callable[..., None], *arguments: Any) -> Any:
     """What a job reports that runs in a process of its own."""
     spawn = multiprocessing.get_context("spawn")  # a fork would start with the memory of this process
@@ -159,6 +211,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, help="default: one row of a hundred")
     parser.add_argument("--size", type=int, default=20, help="rows of a query")
     parser.add_argument("--gather", choices=("tiers", "ratings"), default="tiers")
+    parser.add_argument("--concurrency", type=int, default=4, help="questions under way at once")
+    parser.add_argument("--kill-after", type=float, metavar="SECONDS", help="kill a run, go on with it, and compare")
     parser.add_argument("--store", help="a folder to keep the pool and its vectors in; default: one that is removed")
     add_json(parser)
     arguments = parser.parse_args()
@@ -172,10 +226,13 @@ def main() -> None:
                 "selector": "scripted:first",
                 "store": str(place / "store"),
                 "queries": {"size": arguments.size},
-                "ranking": {"gather": arguments.gather},
+                "ranking": {"gather": arguments.gather, "concurrency": arguments.concurrency},
             }
         )
         in_process(prepare, settings, arguments.rows)
+        if arguments.kill_after is not None:
+            compare_killed(settings, arguments.kill_after)
+            return
         steps = in_process(measure, settings)
     print(f"{settings.budget:,} of {arguments.rows:,} rows, queries of {arguments.size}, {arguments.gather}")
     print(f"{'step':<32} {'seconds':>9} {'processor':>10} {'MiB at most':>12}")
