@@ -4,7 +4,7 @@
 
 Vectors of 384 numbers are drawn around the topics of benchmarks/scale.py, and kept as an artifact. Each way then
 divides them in a process of its own. Seconds are the processor's. The peak is that of the whole process (Linux).
-Distances are of up to 5,000 queries. The product takes `whole` up to a million rows, and `chance` above.
+Distances are of up to 5,000 queries. The product takes `whole` up to 250,000 rows, and `chance` above.
 """
 
 import argparse

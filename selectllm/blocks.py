@@ -14,8 +14,8 @@ import numpy.typing as npt
 from selectllm.execution import equal_shares
 from selectllm.queries import Rows, Vectors, fit_rows, halve
 
-WHOLE_ROWS: Final = 1_000_000
-"""Pools up to this size are divided as a whole: 1.5 GB of vectors of 384 numbers."""
+WHOLE_ROWS: Final = 250_000
+"""Pools up to this size are divided as a whole: 384 MB of vectors of 384 numbers."""
 
 BLOCK_ROWS: Final = 100_000
 """Rows of a block, about: 150 MB of such vectors. Larger blocks gain nothing that can be measured."""

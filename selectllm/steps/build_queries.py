@@ -33,11 +33,14 @@ def build_queries(context: Context, pool: StepResult, embeddings: StepResult) ->
     embedded_by = embeddings.manifest.settings["model"]
     decisive = {**settings.queries.model_dump(), "seed": settings.seed, "embedded_by": embedded_by}
     parent = None if settings.requery else _find_parent(context, decisive, pool, embeddings)
-    if embeddings.manifest.rows > blocks.WHOLE_ROWS:
-        decisive["block_rows"] = blocks.BLOCK_ROWS
     entry = _entry(context, embeddings, parent, decisive)
-    if result := entry.load():
+    if result := entry.load():  # of a large pool, too, which was then divided as a whole: its ranks are paid for
         return result
+    if embeddings.manifest.rows > blocks.WHOLE_ROWS:
+        decisive |= {"block_rows": blocks.BLOCK_ROWS}
+        entry = _entry(context, embeddings, parent, decisive)
+        if result := entry.load():
+            return result
     if parent and not _is_available(context, parent):
         log.warning("the queries that the pool's grew from are gone: all are formed afresh")
         parent, entry = None, _entry(context, embeddings, None, decisive)

@@ -141,6 +141,17 @@ def test_a_pool_that_grew_large_keeps_its_queries(make_run: MakeRun, monkeypatch
     assert select(grow(run, new_rows(50))).table("queries").slice(0, len(old)).equals(old)
 
 
+@pytest.mark.usefixtures("quick_embedding")
+def test_a_large_pool_that_was_divided_as_a_whole_keeps_its_queries(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(rows=280, budget=20)
+    before = select(run).summary["artifacts"]["queries"]
+    monkeypatch.setattr(blocks, "WHOLE_ROWS", 100)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 60)
+    assert select(run).summary["artifacts"]["queries"] == before
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_a_file_of_vectors_that_was_altered_ends_the_run(tmp_path: Path) -> None:
     kept = stored(tmp_path, unit_vectors(20_000, dimension=16))
