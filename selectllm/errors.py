@@ -71,7 +71,12 @@ class HostUnreachable(SelectorUnavailable):
 
 
 class RunError(SelectLLMError):
-    """The run had begun and could not be finished; what was paid for is kept."""
+    """The run had begun and could not be finished; what was paid for is kept.
+
+    `paid` are the tokens of prompts and of answers that its last step was paid for.
+    """
+
+    paid = (0, 0)
 
 
 class ModelError(RunError):

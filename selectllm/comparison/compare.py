@@ -13,6 +13,7 @@ from selectllm.comparison.summary import Comparison, estimates
 from selectllm.errors import UsageError
 from selectllm.evaluation.measures import labels_of
 from selectllm.execution import Progress, no_progress
+from selectllm.pool.source import is_standard_input
 from selectllm.steps.context import Context
 from selectllm.steps.read_pool import read_pool
 from selectllm.steps.stratify import divide
@@ -45,7 +46,7 @@ def check_comparison(settings: ComparisonSettings, cells: Sequence[Cell]) -> Non
     """
     check_folder(settings)
     warn_of_unused(settings, cells)
-    if {"-", "/dev/stdin"} & {settings.pool, *settings.more_files}:
+    if any(map(is_standard_input, (settings.pool, *settings.more_files))):
         raise UsageError("a comparison reads its pool for each cell: write standard input to a file, and name that")
     runs = [cell_settings(settings, cell) for cell in cells]
     for run in runs:

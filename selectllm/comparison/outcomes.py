@@ -43,7 +43,7 @@ def run_cell(context: Context, cell: Cell, labels: str | None) -> Outcome:
         with keeping_verdicts(context):
             choose_rows(context)
     except (TooFewRanked, TooManyAbstained) as error:
-        return Outcome(cell, paid=_paid(context), error=str(error))
+        return Outcome(cell, paid=_paid(context, error.paid), error=str(error))
     results = {result.kind: result for result in context.log.results}
     # A comparison is about the whole pool: where there is a target, its shortlist is a later result of the same kind.
     first = {result.kind: result for result in reversed(context.log.results)}
@@ -72,6 +72,7 @@ def paid_tokens(outcomes: Sequence[Outcome]) -> Tokens:
     return sum(outcome.paid[0] for outcome in outcomes), sum(outcome.paid[1] for outcome in outcomes)
 
 
-def _paid(context: Context) -> Tokens:
+def _paid(context: Context, by_error: Tokens = NO_TOKENS) -> Tokens:
+    """What the cell's finished steps were paid for, and the step that an error has ended."""
     paid = context.log.paid()
-    return paid.paid_prompt_tokens, paid.paid_output_tokens
+    return paid.paid_prompt_tokens + by_error[0], paid.paid_output_tokens + by_error[1]

@@ -5,6 +5,7 @@ from typing import Any
 from selectllm.comparison.cells import cell_settings, list_cells, warn_of_unused
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.comparison.summary import way_name
+from selectllm.llm.prices import is_free
 from selectllm.plan import plan_run
 from selectllm.text import join_names
 
@@ -38,7 +39,9 @@ def plan_comparison(settings: ComparisonSettings) -> dict[str, Any]:
         "ways": ways,
         "calls": sum(way["calls"] for way in ways),
         "cost": round(sum(costs), 4) if costs else None,
-        "without_price": [_name(way) for way in ways if way["calls"] and way["cost"] is None],
+        "without_price": [
+            _name(way) for way in ways if way["calls"] and way["cost"] is None and not is_free(way["selector"])
+        ],
         "list_prices_of": min(dates, default=None),
     }
 
@@ -55,7 +58,7 @@ def format_comparison_plan(plan: dict[str, Any]) -> str:
         total += f" in USD by list prices of {plan['list_prices_of']}: see --price-in and --price-out"
     if plan["cost"] is not None and plan["without_price"]:
         names = join_names(plan["without_price"])
-        total += f". The cost is without {names}: no price is known, give it by --price-in and --price-out"
+        total += f". The cost is without {names}: no price is known. --price-in and --price-out are of all models"
     return "\n".join([*lines, f"All: {plan['cells']:,} cells, at most {plan['calls']:,} questions{total}"])
 
 

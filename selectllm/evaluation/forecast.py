@@ -10,7 +10,7 @@ from selectllm.execution import run_coroutine
 from selectllm.llm import mode_of, open_model
 from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import ModelInfo, Request
-from selectllm.llm.prices import list_prices_of, with_list_prices
+from selectllm.llm.prices import is_free, list_prices_of, with_list_prices
 from selectllm.ranking.answers import REFUSED
 from selectllm.ranking.row_questions import Reading, RowQuestion
 from selectllm.settings import RunSettings
@@ -103,7 +103,7 @@ def together(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The forecasts of all models, and their sums.
 
     `cost` is of the models whose prices are known, null where none is; `without_price` names those that are still to be
-    asked and whose prices are not known.
+    asked, that are paid for, and whose prices are not known.
     """
     costs = [one["cost"] for one in models if one["cost"] is not None]
     sums = {
@@ -114,6 +114,8 @@ def together(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "models": list(models),
         **sums,
         "cost": sum(costs) if costs else None,
-        "without_price": [one["name"] for one in models if one["to_ask"] and one["cost"] is None],
+        "without_price": [
+            one["name"] for one in models if one["to_ask"] and one["cost"] is None and not is_free(one["selector"])
+        ],
         "list_prices_of": min(dates, default=None),
     }

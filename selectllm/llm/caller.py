@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from selectllm import cancellation
-from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelChanged, Stopped, TransientError
+from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelChanged, RunError, Stopped, TransientError
 from selectllm.llm import open_model
 from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.cost import NO_LIMIT
@@ -177,6 +177,8 @@ async def open_caller(
                 is_interrupted = isinstance(error, Stopped) or not isinstance(error, Exception)
                 seconds = GRACE_SECONDS if is_interrupted else settings.ranking.timeout
                 await caller.drain(seconds, error)
+                if isinstance(error, RunError):
+                    error.paid = caller.usage.paid_prompt_tokens, caller.usage.paid_output_tokens
                 raise
             finally:
                 verifying.cancel()

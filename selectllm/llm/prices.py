@@ -55,6 +55,11 @@ LIST_PRICES: Final[dict[str, dict[str, tuple[float, float]]]] = {  # USD for a m
 """By the host that is asked, and the model's name there; a name's date, as in -2024-07-18, may be left out here."""
 
 
+def is_free(selector: str) -> bool:
+    """Whether nobody is paid for the questions: they are answered in this process."""
+    return selector == "embedded" or selector.startswith(("embedded:", "scripted:"))
+
+
 def with_list_prices(settings: RunSettings) -> RankingSettings:
     """How the model is asked, with its list prices where none are given and they are known."""
     prices = _list_prices(settings)

@@ -66,6 +66,11 @@ def fetch(*locations: str) -> PoolFile:
     return _joined(name_of(locations), tuple(part for file in files for part in file.parts or (file,)))
 
 
+def is_standard_input(location: str) -> bool:
+    """Whether a location is standard input, which can be read once."""
+    return location in _STDIN
+
+
 def name_of(locations: Sequence[str]) -> str:
     """A pool as it stands in messages."""
     return f"{locations[0]} and {len(locations) - 1} more" if len(locations) > 1 else locations[0]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from selectllm import quality, selection
+from selectllm.errors import RunError, TooFewRanked
 from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, note_spent, run_coroutine
 from selectllm.llm.keys import ApiKeys
 from selectllm.llm.ledger import note_end
@@ -87,7 +88,11 @@ def rank(
         if len(choices) >= settings.budget:
             return page
         if ranked == before or model.mode == "pointwise":  # pointwise, the first page has ranked all that can be
-            selection.cut(choices["rank"], settings.budget)  # raises TooFewRanked
+            try:
+                selection.cut(choices["rank"], settings.budget)
+            except TooFewRanked as error:
+                error.paid = page.paid_prompt_tokens, page.paid_output_tokens
+                raise
         log.warning(
             "%d rows that may be chosen are ranked, and the budget is %d: the next %d of each query are needed",
             *(len(choices), settings.budget, settings.ranking.depth),
@@ -155,7 +160,7 @@ def _rank_remotely(context: Context, job: Job, unranked: Iterator[Query]) -> tup
     function = partial(rank_batch, settings, context.load_keys)
     shares = equal_shares(settings.ranking.concurrency, context.executor.workers)
     context.progress(job.step, 0, job.questions)
-    with closing(context.executor.map(function, batches(), shares)) as results:
+    with closing(context.executor.map(function, batches(), shares)) as results, _paid_counted(stats):
         for batch_ranks, batch_stats in results:
             ranks += batch_ranks
             stats += batch_stats
@@ -164,9 +169,20 @@ def _rank_remotely(context: Context, job: Job, unranked: Iterator[Query]) -> tup
             usage = stats.usage
             note_spent(context.progress, job.paid_before, usage.paid_prompt_tokens, usage.paid_output_tokens)
             check_abstained(job.model.name, stats, job.max_abstained, job.max_refused)
-            if done < job.questions:
+            if done < job.questions and batch_stats.usage.asked:  # replies that are kept are read on
                 cost_limit(settings, job.paid_before).check(stats.usage)
     return ranks, stats
+
+
+@contextmanager
+def _paid_counted(stats: RankingStats) -> Iterator[None]:
+    """Add what was paid before to what an error says that its own batch was paid for."""
+    try:
+        yield
+    except RunError as error:
+        read, written = error.paid
+        error.paid = read + stats.usage.paid_prompt_tokens, written + stats.usage.paid_output_tokens
+        raise
 
 
 def rank_batch(settings: RunSettings, load_keys: LoadKeys, item: WorkItem[Batch]) -> tuple[Ranks, RankingStats]:

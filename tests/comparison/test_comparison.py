@@ -295,6 +295,15 @@ def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..
     assert found(rest, "selectllm", "questions").mean > 0
 
 
+def test_a_cell_without_usable_answers_counts_for_the_limit(make: Make, fake_model: Callable[..., FakeModel]) -> None:
+    model = fake_model(lambda _: Reply("nonsense", "stop", 1_000_000, 0))  # each question costs 1
+    ranking = {"price_in": 1.0, "max_cost": 9.0, "concurrency": 1, "max_abstained": 0.0}
+    own = {"strategies": ("alpagasus",), "selectors": ("ollama:fake",), "budgets": (4, 8, 12, 16)}
+    with pytest.raises(CostExceeded, match=r"has cost 9\.00, and --max-cost is 9\.00"):
+        compare(make(**own, ranking=ranking))
+    assert len(model.asked) == 9
+
+
 def test_cells_that_are_kept_are_read_where_the_limit_is_reached(
     make: Make, fake_model: Callable[..., FakeModel], tmp_path: Path
 ) -> None:
@@ -454,9 +463,9 @@ def test_a_dry_run_names_those_whose_price_its_cost_is_without(make: Make, monke
     selectors = ("openai:gpt-4o-mini", "openai:mine", "embedded")
     plan = plan_comparison(make(strategies=("selectllm", "longest"), selectors=selectors))
     priced = next(way for way in plan["ways"] if way["selector"] == "openai:gpt-4o-mini")
-    assert plan["without_price"] == ["selectllm by openai:mine", "selectllm by embedded"]
+    assert plan["without_price"] == ["selectllm by openai:mine"]  # nobody is paid for the embedded model
     assert plan["cost"] == priced["cost"] > 0
-    assert "The cost is without selectllm by openai:mine, selectllm by embedded: no" in format_comparison_plan(plan)
+    assert "The cost is without selectllm by openai:mine: no price is known" in format_comparison_plan(plan)
     given = plan_comparison(make(strategies=("selectllm",), selectors=selectors, ranking={"price_in": 1.0}))
     assert given["without_price"] == []
     assert "without" not in format_comparison_plan(given)

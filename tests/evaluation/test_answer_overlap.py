@@ -1,6 +1,7 @@
 """Answers beside references: Rouge-L, cosines, seeds, intervals and paired differences."""
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,12 @@ def make(tmp_path: Path) -> Make:
 
 def estimates(record: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["model"], row["measure"]): row for row in record["estimates"]}
+
+
+def test_answers_are_read_from_standard_input(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = compare_overlap(make("right=@right.jsonl", "half=@half.jsonl"))["estimates"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((tmp_path / "half.jsonl").read_bytes())))
+    assert compare_overlap(make("right=@right.jsonl", "half=-"))["estimates"] == expected
 
 
 def test_equal_answers_score_one_and_missing_ones_are_not_scored(make: Make) -> None:

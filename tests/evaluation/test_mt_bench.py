@@ -1,5 +1,6 @@
 """MT-Bench: two turns, ratings and comparisons, references, FastChat's files, and judgments that are none."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -195,7 +196,9 @@ def test_a_verdict_is_read_strictly(text: str, score: float | None) -> None:
 
 
 @pytest.mark.parametrize("mode", ["single", "pairwise"])
-def test_files_of_fastchat_are_written_and_read(mode: str, make: Make, fake_model: MakeModel, tmp_path: Path) -> None:
+def test_files_of_fastchat_are_written_and_read(
+    mode: str, make: Make, fake_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_model(lambda request: "none" if "Rome" in request.text and "longer" not in request.text else fair(request))
     out = tmp_path / "out"
     judged = run_mt_bench(make(mode=mode, out=str(out), ranking={"max_abstained": 0.5}))
@@ -215,6 +218,8 @@ def test_files_of_fastchat_are_written_and_read(mode: str, make: Make, fake_mode
         }
     again = run_mt_bench(make(mode=mode, judge=None, judgments=str(written)))
     assert again["scores"] == judged["scores"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(written.read_bytes())))
+    assert run_mt_bench(make(mode=mode, judge=None, judgments="-"))["scores"] == judged["scores"]
 
 
 def test_prompts_of_a_file_are_filled_in_once(make: Make, fake_model: MakeModel, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def format_forecast(record: Mapping[str, Any]) -> str:
         lines.append(f"All: {_counts(record)}")
     if record["cost"] is not None and record["without_price"]:
         names = join_names(fit_line(name, 60) for name in record["without_price"])
-        lines.append(f"  the cost of all is without {names}: no price is known, give it by --price-in and --price-out")
+        lines.append(
+            f"  the cost of all is without {names}: no price is known. --price-in and --price-out are of all models"
+        )
     if record["list_prices_of"]:
         lines.append(f"  cost in USD by list prices of {record['list_prices_of']}: see --price-in and --price-out")
     return "\n".join(map(sanitize, lines))

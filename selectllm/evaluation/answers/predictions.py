@@ -18,6 +18,7 @@ from selectllm.pool.layouts import ColumnsMissing, recognise
 from selectllm.pool.questions import layout_of, read_question
 from selectllm.pool.records import Records, values
 from selectllm.pool.rows import InvalidRow, validate_row
+from selectllm.pool.source import is_standard_input
 from selectllm.store import digest
 from selectllm.text import one_line
 
@@ -75,9 +76,12 @@ def read_predictions(locations: Sequence[str], questions: Questions) -> Predicti
 
 
 def check_files(sources: Iterable[Source], questions: Questions) -> None:
-    """Read the files of all sources that have some, before a model of another is asked; raises as for one of them."""
+    """Read the files of all sources that have some, before a model of another is asked; raises as for one of them.
+
+    Standard input is left out: it can be read once, by the source's own step.
+    """
     for source in sources:
-        if source.files:
+        if source.files and not any(map(is_standard_input, source.files)):
             read_predictions(source.files, questions)
 
 

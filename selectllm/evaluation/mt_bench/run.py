@@ -18,6 +18,7 @@ from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.evaluation.page.build import check_page
 from selectllm.execution import Progress, no_progress
 from selectllm.llm.usage import Usage
+from selectllm.pool.source import is_standard_input
 from selectllm.steps.context import Context, Tokens
 from selectllm.steps.model import check_model
 from selectllm.store import Store
@@ -81,7 +82,7 @@ def read_files(settings: MtBenchSettings) -> Files:
         read_prompts(settings.prompts) if settings.prompts else None,
         {source.name: read_answers(source.files[0]) for source in settings.sources if source.files},
     )
-    if settings.judgments is not None:
+    if settings.judgments is not None and not is_standard_input(settings.judgments):  # which can be read once
         named = {source.name: dict[str, Turns]() for source in settings.sources}
         read_judgments(
             settings.judgments, Bench(files.dialogues, named, files.references, files.prompts), settings.mode
