@@ -34,17 +34,16 @@ def build_queries(context: Context, pool: StepResult, embeddings: StepResult) ->
     decisive = {**settings.queries.model_dump(), "seed": settings.seed, "embedded_by": embedded_by}
     parent = None if settings.requery else _find_parent(context, decisive, pool, embeddings)
     entry = _entry(context, embeddings, parent, decisive)
-    if result := entry.load():  # of a large pool, too, which was then divided as a whole: its ranks are paid for
-        return result
-    if embeddings.manifest.rows > blocks.WHOLE_ROWS:
+    # A large pool that was divided as a whole before stays so, also where that is made again: its ranks are paid for.
+    if embeddings.manifest.rows > blocks.WHOLE_ROWS and not context.store.manifest(entry.artifact):
         decisive |= {"block_rows": blocks.BLOCK_ROWS}
         entry = _entry(context, embeddings, parent, decisive)
-        if result := entry.load():
-            return result
+    if result := entry.load():
+        return result
     if parent and not _is_available(context, parent):
         log.warning("the queries that the pool's grew from are gone: all are formed afresh")
         parent, entry = None, _entry(context, embeddings, None, decisive)
-    return _build(context, entry, embeddings, parent)
+    return _build(context, entry, embeddings, parent, by_blocks="block_rows" in decisive)
 
 
 def _find_parent(
@@ -67,15 +66,20 @@ def _entry(context: Context, embeddings: StepResult, parent: StepResult | None, 
     return CacheEntry(context.store, "queries", CODE_VERSION, inputs, decisive)
 
 
-def _build(context: Context, entry: CacheEntry, embeddings: StepResult, parent: StepResult | None) -> StepResult:
-    """Build a generation's queries, and save them."""
-    table, facts = _first_generation(context, embeddings) if parent is None else _grown(context, embeddings, parent)
+def _build(
+    context: Context, entry: CacheEntry, embeddings: StepResult, parent: StepResult | None, *, by_blocks: bool
+) -> StepResult:
+    """Build a generation's queries, and save them; a large one `by_blocks`, or as a whole."""
+    if parent is None:
+        table, facts = _first_generation(context, embeddings, by_blocks=by_blocks)
+    else:
+        table, facts = _grown(context, embeddings, parent, by_blocks=by_blocks)
     quality.check_queries(table, StoredVectors(context.store, embeddings).ids)
     facts |= {"count": len(pc.unique(table["query_id"])), **context.settings.queries.model_dump()}
     return entry.save(table, facts)
 
 
-def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Table, dict[str, Any]]:
+def _first_generation(context: Context, embeddings: StepResult, *, by_blocks: bool) -> tuple[pa.Table, dict[str, Any]]:
     """Queries of the whole pool; the centroids that form them are kept for later generations."""
     vectors, options = StoredVectors(context.store, embeddings), context.settings.queries
     centers, key = None, None
@@ -83,7 +87,7 @@ def _first_generation(context: Context, embeddings: StepResult) -> tuple[pa.Tabl
         width = queries.width_of(len(vectors), options.size, options.composition)
         result = _fitted_centroids(context, embeddings, width)
         centers, key = matrix(result.table(context.store)), result.artifact.key
-    rows = divide(vectors, options, context.settings.seed, centers)
+    rows = divide(vectors, options, context.settings.seed, centers, by_blocks=by_blocks)
     return _query_table(rows, vectors.ids, 0), {"generation": 0, "formed": len(vectors), "centroids": key}
 
 
@@ -100,7 +104,9 @@ def _fitted_centroids(context: Context, embeddings: StepResult, count: int) -> S
     return entry.save(table, {})
 
 
-def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tuple[pa.Table, dict[str, Any]]:
+def _grown(
+    context: Context, embeddings: StepResult, parent: StepResult, *, by_blocks: bool
+) -> tuple[pa.Table, dict[str, Any]]:
     """The parent's queries, as far as all their rows are still there, and queries of all other rows."""
     options, ids = context.settings.queries, StoredVectors(context.store, embeddings).ids
     kept = _complete_queries(parent.table(context.store), ids)
@@ -110,7 +116,8 @@ def _grown(context: Context, embeddings: StepResult, parent: StepResult) -> tupl
         kept = kept.filter(pc.less(kept["query_id"], pc.max(kept["query_id"])))
         others = _rows_without_query(ids, kept)
     centers = _first_centroids(context, parent.manifest, len(others))
-    rows = divide(StoredVectors(context.store, embeddings, others), options, context.settings.seed, centers)
+    vectors = StoredVectors(context.store, embeddings, others)
+    rows = divide(vectors, options, context.settings.seed, centers, by_blocks=by_blocks)
     first = 1 + (pc.max(kept["query_id"]).as_py() if len(kept) else -1)
     new = _query_table(rows, ids.take(pa.array(others)), first)
     log.info("the pool has grown: %d of its rows keep their queries, %d form new ones", len(kept), len(others))
@@ -152,7 +159,8 @@ def _is_available(context: Context, generation: StepResult) -> bool:
         log.warning("%s cannot be made again: what it was made from is gone", store.path(generation.artifact))
         return False
     entry = _entry(context, vectors, parent, manifest.settings)
-    return _build(context, entry, vectors, parent).manifest.sha256 == generation.manifest.sha256
+    by_blocks = "block_rows" in manifest.settings
+    return _build(context, entry, vectors, parent, by_blocks=by_blocks).manifest.sha256 == generation.manifest.sha256
 
 
 def _input(context: Context, manifest: Manifest, kind: str) -> StepResult:

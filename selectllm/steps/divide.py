@@ -68,14 +68,16 @@ class StoredVectors:
         return pa.chunked_array([pa.concat_arrays(parts)])
 
 
-def divide(vectors: StoredVectors, options: QuerySettings, seed: int, centroids: Vectors | None) -> Rows:
-    """The queries (T, K) of all vectors, by their places; in blocks where there are more than `blocks.WHOLE_ROWS`.
+def divide(
+    vectors: StoredVectors, options: QuerySettings, seed: int, centroids: Vectors | None, *, by_blocks: bool = True
+) -> Rows:
+    """The queries (T, K) of all vectors, by their places; `by_blocks` where there are more than `blocks.WHOLE_ROWS`.
 
     Blocks lie in a `BlockFile` meanwhile, which is as large as the vectors.
     """
     size, composition = options.size, options.composition
     sizes = blocks.block_sizes(len(vectors), size)
-    if len(sizes) <= 1:
+    if len(sizes) <= 1 or not by_blocks:
         return queries.build_queries(vectors.whole(), size, composition, seed, centroids)
     if composition == "random":
         return queries.build_queries(np.empty((len(vectors), 0), dtype=np.float32), size, composition, seed)

@@ -146,10 +146,19 @@ def test_a_large_pool_that_was_divided_as_a_whole_keeps_its_queries(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(rows=280, budget=20)
-    before = select(run).summary["artifacts"]["queries"]
+    before = select(run)
+    queries, path = before.table("queries"), Path(before.path("queries"))
     monkeypatch.setattr(blocks, "WHOLE_ROWS", 100)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 60)
-    assert select(run).summary["artifacts"]["queries"] == before
+    assert select(run).path("queries") == str(path)
+    embeddings = before._artifact("embeddings")
+    for lose in (lambda: before.store.remove(embeddings), path.unlink):  # which are then made again
+        lose()
+        again = select(run)
+        assert again.path("queries") == str(path)
+        assert again.table("queries").equals(queries)
+    path.write_bytes(b"damaged")
+    assert select(grow(run, new_rows(50))).table("queries").slice(0, len(queries)).equals(queries)
 
 
 @pytest.mark.usefixtures("small_blocks")
