@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import numpy as np
@@ -34,7 +34,8 @@ class BlockFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # nothing in it is needed any more, and a full disk has been reported
+            self._file.close()
 
     def append(self, blocks: Blocks, rows: Rows, vectors: Vectors) -> None:
         """Add the vectors (n, d) of rows, by their numbers (n,), each to its own of the blocks (n,)."""

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class Ledger:
         self._parts: dict[str, list[Part]] = {}  # by writer, as they were last listed; none on a local disk
         self._added: dict[str, int] = {}  # when each writer last added something, as far as this has read it
         self._may_merge, self._has_merged_left = not store.is_local, False
+        self._refreshing = threading.Lock()  # batches look for replies while others are kept
         self._refresh()
         self._open_until = time.time_ns() if reask else self._last_end  # what other runs end meanwhile changes nothing
 
@@ -260,11 +262,12 @@ class Ledger:
 
     def _refresh(self) -> None:
         """Read what any writer has added since the last look; of two replies to one question the earlier counts."""
-        for _ in range(MOST_LISTINGS):
-            try:
-                return self._read_listed()
-            except FileNotFoundError:  # merged by another run since it was listed: what holds it is listed by now
-                continue
+        with self._refreshing:
+            for _ in range(MOST_LISTINGS):
+                try:
+                    return self._read_listed()
+                except FileNotFoundError:  # merged by another run since it was listed: what holds it is listed by now
+                    continue
         raise StoreError(f"{self._store.address(self._folder)} names files that are gone: run again")
 
     def _read_listed(self) -> None:

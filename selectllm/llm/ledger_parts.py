@@ -114,6 +114,8 @@ def merge(store: Store, folder: str, parts: Sequence[Part]) -> None:
     parts, held = _without_held(parts)
     taken, size = list[Part](), 0
     for part in reversed(parts):
+        if taken and part.last < taken[-1].first - 1:  # a group between them may still arrive: its writing was slow
+            break
         if part.count > 1 and (part.size > size or part.size + size > 2 * MERGED_BYTES):
             break
         taken.append(part)

@@ -3,7 +3,8 @@
 import tempfile
 import threading
 import weakref
-from typing import Final
+from contextlib import suppress
+from typing import IO, Final
 
 from selectllm.errors import StoreError
 
@@ -18,7 +19,7 @@ class Spool:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - it is open as long as we are
         self._end = 0
         self._lock = threading.Lock()
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def add(self, line: bytes) -> int:
         """Keep a line; returns where it starts. Raises StoreError where there is no room for it."""
@@ -26,6 +27,7 @@ class Spool:
             try:
                 self._file.seek(self._end)
                 self._file.write(line)
+                self._file.flush()  # else a full disk would be found by whoever reads next
             except OSError as error:
                 raise StoreError(
                     f"replies cannot be held in a temporary file: {error.strerror or error}. Free space, or have the "
@@ -39,3 +41,8 @@ class Spool:
         with self._lock:
             self._file.seek(start)
             return self._file.read(size)
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what a full disk did not take was reported when it was added
+        file.close()

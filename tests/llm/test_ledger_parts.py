@@ -278,6 +278,21 @@ def test_a_group_whose_writing_failed_is_not_written_over(store: Store, monkeypa
     assert known(Ledger(store, INFO), range(3)) == [0, 1, 2]
 
 
+def test_a_group_that_arrives_late_is_not_taken_for_merged(store: Store) -> None:
+    folder, writer = "replies/model", f"{1:020d}-00000000"
+
+    def add(group: int) -> None:
+        store.write_bytes(f"{folder}/{writer}-{group:06d}.jsonl", b"group %d\n" % group)
+
+    for group in (0, 1, 3, 4):  # the writing of 2 seemed to fail
+        add(group)
+    merge(store, folder, parts_of(store.sizes(folder))[writer])
+    add(2)
+    for _ in range(2):
+        merge(store, folder, parts_of(store.sizes(folder))[writer])
+    assert set(read_lines(store, folder)) == {b"group %d\n" % group for group in range(5)}
+
+
 def test_files_on_a_disk_are_not_merged(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for number in range(3):

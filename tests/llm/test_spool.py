@@ -48,3 +48,15 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(StoreError, match=r"No space left on device.*TMPDIR"):
         Spool().add(b"a line that is longer than that\n")
+
+
+def test_a_disk_that_is_found_full_when_a_buffer_is_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115
+    kept = Spool()
+    with pytest.raises(StoreError, match=r"No space left on device.*TMPDIR"):
+        kept.add(b"a line that is longer than that\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del kept
+        gc.collect()
