@@ -18,6 +18,7 @@ from selectllm.evaluation.mt_bench.run import (
     Answered,
     answer_questions,
     bench_of,
+    given_judgments,
     judge_answers,
     paid,
     read_files,
@@ -93,10 +94,11 @@ def assess_mt_bench(
     with cancellation.propagate_interrupt():
         assessment = with_own_store(assessment)
         files, answered = read_files(assessment), list[Answered]()
+        given = given_judgments(assessment, files)
         for source in assessment.sources:
             answered.append(answer_mt_bench(source, assessment, flow, tokens_of(answered)))
         bench, run = bench_of(files, answered), assessment.run(assessment.judge, judges=True)
-        judged = judge_answers(flow_context(run, flow, tokens_of(answered)), bench, assessment)
+        judged = judge_answers(flow_context(run, flow, tokens_of(answered)), bench, assessment, given)
         result = publish_mt_bench(assessment, bench, judged.table) | paid(assessment, [*answered, judged])
         show_mt_bench(result)
         return as_cached(result, is_cached=judged.is_cached and all(one.is_cached for one in answered))

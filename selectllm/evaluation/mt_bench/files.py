@@ -5,16 +5,15 @@ Nothing depends on the clock, so that the same judgments give the same file: `ts
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 import pyarrow as pa
 
 from selectllm.errors import UsageError
 from selectllm.evaluation.answers.written import json_lines, model_answer_line
-from selectllm.evaluation.mt_bench.judge import Bench
 from selectllm.evaluation.mt_bench.prompts import Kind
-from selectllm.evaluation.mt_bench.questions import Turns, number_of, read_rows
+from selectllm.evaluation.mt_bench.questions import Dialogue, Turns, number_of, read_rows
 from selectllm.paths import redact_url
 from selectllm.schemas import MT_BENCH_JUDGMENTS
 
@@ -48,17 +47,17 @@ def model_judgment(judgments: pa.Table, judge: str, kind: Kind) -> bytes:
     return json_lines([_pair(games, judge) for games in by_place.values() if len(games) == 2])
 
 
-def read_judgments(location: str, bench: Bench, kind: Kind) -> pa.Table:
-    """MT_BENCH_JUDGMENTS out of a model_judgment file: those of the bench's models and questions.
+def read_judgments(location: str, dialogues: Sequence[Dialogue], models: Set[str], kind: Kind) -> pa.Table:
+    """MT_BENCH_JUDGMENTS out of a model_judgment file: those of these models and questions.
 
     Raises UsageError where there are none, or where one of them is there twice.
     """
     found: dict[tuple[str, int, str, str | None], dict[str, Any]] = {}
-    known = {one.id for one in bench.dialogues}
+    known = {one.id for one in dialogues}
     for row in read_rows(location):
         for one in _singles(row) if kind == "single" else _games(row):
             names = {one["model"], one["other"]} - {None}
-            if one["question_id"] not in known or not names <= set(bench.answers):
+            if one["question_id"] not in known or not names <= models:
                 continue
             key = (one["question_id"], one["turn"], one["model"], one["other"])
             if found.setdefault(key, one) != one:

@@ -7,7 +7,7 @@ from selectllm.evaluation.forecast import KnownModel, counts, forecast, look_up,
 from selectllm.evaluation.mt_bench.answer import conversations_entry, turn_question, turns_of
 from selectllm.evaluation.mt_bench.judge import Bench, judgments_entry, questions_of
 from selectllm.evaluation.mt_bench.questions import Dialogue, Turns
-from selectllm.evaluation.mt_bench.run import read_files
+from selectllm.evaluation.mt_bench.run import given_judgments, read_files
 from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.llm.model import Request, Turn
 from selectllm.steps.context import Context
@@ -23,6 +23,7 @@ def forecast_mt_bench(settings: MtBenchSettings) -> dict[str, Any]:
     Raises UsageError and PoolError, as the run itself would before it asks.
     """
     files, models = read_files(settings), list[dict[str, Any]]()
+    given_judgments(settings, files)
     dialogues, answers = files.dialogues, dict[str, Mapping[str, Turns]]()
     for source in settings.sources:
         if source.selector is None:

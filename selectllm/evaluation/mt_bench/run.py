@@ -18,7 +18,6 @@ from selectllm.evaluation.mt_bench.settings import MtBenchSettings
 from selectllm.evaluation.page.build import check_page
 from selectllm.execution import Progress, no_progress
 from selectllm.llm.usage import Usage
-from selectllm.pool.source import is_standard_input
 from selectllm.steps.context import Context, Tokens
 from selectllm.steps.model import check_model
 from selectllm.store import Store
@@ -60,34 +59,40 @@ def run_mt_bench(settings: MtBenchSettings, on_progress: Progress = no_progress)
     """
     with cancellation.propagate_interrupt():
         files, answered = read_files(settings), list[Answered]()
+        given = given_judgments(settings, files)
         for source in settings.sources:
             run = settings.run(source.selector)
             context = Context(run, Store(run.store), on_progress, paid_elsewhere=tokens_of(answered))
             answered.append(answer_questions(context, source, files, settings))
         bench, run = bench_of(files, answered), settings.run(settings.judge, judges=True)
         context = Context(run, Store(run.store), on_progress, paid_elsewhere=tokens_of(answered))
-        judged = judge_answers(context, bench, settings)
+        judged = judge_answers(context, bench, settings, given)
         return publish_mt_bench(settings, bench, judged.table) | paid(settings, [*answered, judged])
 
 
 def read_files(settings: MtBenchSettings) -> Files:
-    """Read all files that the settings name; judgments only to see that they are about these models and questions.
+    """Read the files that the settings name, but for judgments.
 
     Raises UsageError, PoolError, and MissingDependency where a page is named that cannot be drawn.
     """
     check_page(settings.page)
-    files = Files(
+    return Files(
         read_dialogues(settings.questions),
         read_answers(settings.references) if settings.references else {},
         read_prompts(settings.prompts) if settings.prompts else None,
         {source.name: read_answers(source.files[0]) for source in settings.sources if source.files},
     )
-    if settings.judgments is not None and not is_standard_input(settings.judgments):  # which can be read once
-        named = {source.name: dict[str, Turns]() for source in settings.sources}
-        read_judgments(
-            settings.judgments, Bench(files.dialogues, named, files.references, files.prompts), settings.mode
-        )
-    return files
+
+
+def given_judgments(settings: MtBenchSettings, files: Files) -> pa.Table | None:
+    """The judgments that a file gives, read before a model is asked; None where none are given.
+
+    Raises UsageError where they are not about these models and questions.
+    """
+    if settings.judgments is None:
+        return None
+    models = {source.name for source in settings.sources}
+    return read_judgments(settings.judgments, files.dialogues, models, settings.mode)
 
 
 def tokens_of(parts: Iterable[Answered | Judged]) -> Tokens:
@@ -109,10 +114,10 @@ def bench_of(files: Files, answered: Sequence[Answered]) -> Bench:
     return Bench(files.dialogues, {one.name: one.answers for one in answered}, files.references, files.prompts)
 
 
-def judge_answers(context: Context, bench: Bench, settings: MtBenchSettings) -> Judged:
-    """The judgments of a judge, or of a file, by whichever context; raises UsageError where there are none."""
-    if settings.judgments is not None:
-        return Judged(read_judgments(settings.judgments, bench, settings.mode))
+def judge_answers(context: Context, bench: Bench, settings: MtBenchSettings, given: pa.Table | None) -> Judged:
+    """The judgments of a judge, by whichever context, or those that are given."""
+    if given is not None:
+        return Judged(given)
     if settings.judge is None:
         return Judged()
     result = context.run(judge_turns, context.run(check_model), bench, settings.mode)
