@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from selectllm.errors import StoreError
 from selectllm.explain.explanation import Answer, Look, Round, Share, Spread, Target
-from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.ledger_parts import read_lines
 from selectllm.schemas import RESERVED
 from selectllm.store import Artifact, Manifest, Store, digest

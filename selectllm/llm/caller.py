@@ -18,7 +18,8 @@ from selectllm.llm.cost import CostLimit as CostLimit
 from selectllm.llm.host_state import Deadline
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import ModelInfo, Request
 from selectllm.llm.speed import BYTES_PER_TOKEN, Speed, time_warning
 from selectllm.settings import RankingSettings, RunSettings

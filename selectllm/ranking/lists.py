@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from selectllm.errors import ContentRefused, ContextLengthExceeded, TransientError
 from selectllm.llm.caller import Caller
-from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import Think
 from selectllm.ranking.answers import REFUSED, Answer, describe_ranking, read_ranking
 from selectllm.ranking.prompts import Candidate, Prompt, listwise

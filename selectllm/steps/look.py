@@ -14,7 +14,7 @@ import pyarrow as pa
 from selectllm.errors import UsageError
 from selectllm.execution import run_coroutine
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import Mode, ModelInfo
 from selectllm.ranking.candidates import Candidates
 from selectllm.ranking.lists import Outcome, gather_or_raise

@@ -13,7 +13,7 @@ from selectllm.execution import Progress, SpendingProgress, no_progress, note_sp
 from selectllm.llm import open_model
 from selectllm.llm.caller import CostLimit, LongestRequest, open_caller
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import Mode, ModelInfo, Think
 from selectllm.ranking import prompts
 from selectllm.ranking.answers import PADDED

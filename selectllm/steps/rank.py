@@ -16,7 +16,7 @@ from selectllm import quality, selection
 from selectllm.errors import RunError, TooFewRanked
 from selectllm.execution import Progress, WorkItem, equal_shares, no_progress, note_spent, run_coroutine
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.queries import Rows
 from selectllm.ranking.batches import Query, Ranks, rank_queries

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from selectllm.llm.caller import LongestRequest
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import row_ratings
 from selectllm.ranking.prompts import Candidate

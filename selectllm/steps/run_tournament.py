@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from selectllm import quality, selection
 from selectllm.execution import run_coroutine
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking import tournament
 from selectllm.ranking.prompts import Candidate

@@ -26,7 +26,7 @@ from selectllm.llm.caller import Caller, LongestRequest, open_caller
 from selectllm.llm.context_guard import warn_once
 from selectllm.llm.cost import NO_LIMIT, CostLimit
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import ModelInfo, Request
 from selectllm.llm.openai_batches import BatchState
 from selectllm.settings import RunSettings

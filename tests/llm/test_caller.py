@@ -18,7 +18,8 @@ from selectllm.llm.caller import Caller, CostLimit, LongestRequest, open_caller
 from selectllm.llm.context_guard import LOW_COUNT
 from selectllm.llm.hosts import HostPool
 from selectllm.llm.keys import ApiKeys
-from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import Reply, Request
 from selectllm.llm.usage import Usage
 from selectllm.settings import RankingSettings, RunSettings

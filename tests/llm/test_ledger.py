@@ -9,7 +9,8 @@ import fsspec
 import pytest
 
 from selectllm.errors import ModelChanged, StoreError
-from selectllm.llm.ledger import Ledger, Retraction, note_end
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Retraction, note_end
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store
 

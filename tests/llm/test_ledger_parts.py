@@ -14,7 +14,8 @@ import pytest
 
 from selectllm.errors import StoreError
 from selectllm.llm import ledger_parts
-from selectllm.llm.ledger import Entry, Ledger, Retraction
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Entry, Retraction
 from selectllm.llm.ledger_parts import Part, is_held, merge, merged_name, parts_of, read_lines
 from selectllm.llm.model import ModelInfo, Reply, Request
 from selectllm.store import Store

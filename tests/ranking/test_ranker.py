@@ -9,7 +9,7 @@ import pytest
 
 from selectllm.errors import ContentRefused, ContextLengthExceeded, ModelError, TooManyAbstained, TransientError
 from selectllm.llm import backoff
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import Reply, Request
 from selectllm.ranking.lists import ATTEMPTS, Outcome, gather_or_raise
 from selectllm.ranking.prompts import Candidate

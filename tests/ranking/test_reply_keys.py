@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import ModelInfo, Request
 from selectllm.ranking.prompts import Candidate, listwise, pointwise
 from selectllm.store import Store

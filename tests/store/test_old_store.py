@@ -10,7 +10,8 @@ import pytest
 from selectllm import select
 from selectllm.embedding.vector_cache import VectorCache
 from selectllm.explain.explain import explain
-from selectllm.llm.ledger import Entry, Ledger
+from selectllm.llm.ledger import Ledger
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.model import ModelInfo
 from selectllm.settings import RunSettings
 from selectllm.store import Artifact, Store

@@ -11,7 +11,7 @@ from selectllm.evaluation.answers.answer_question import AnswerQuestion
 from selectllm.evaluation.answers.predictions import read_predictions
 from selectllm.evaluation.answers.questions import Questions
 from selectllm.llm.caller import LongestRequest
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.row_questions import Asking
 from selectllm.ranking.thinking import name_of

@@ -15,7 +15,7 @@ from selectllm.evaluation.judging.pairs import Pair
 from selectllm.evaluation.judging.questions import Manner, PairQuestion
 from selectllm.evaluation.judging.settings import Preference
 from selectllm.llm.caller import LongestRequest
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo, Think
 from selectllm.llm.usage import Usage
 from selectllm.ranking.row_questions import Asking

@@ -11,7 +11,7 @@ from selectllm.evaluation.answers.answer import longest_of
 from selectllm.evaluation.answers.answer_question import AnswerQuestion
 from selectllm.evaluation.answers.questions import Question
 from selectllm.evaluation.mt_bench.questions import Dialogue, Turns
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo, Turn
 from selectllm.ranking.row_questions import Asking
 from selectllm.ranking.stats import RankingStats

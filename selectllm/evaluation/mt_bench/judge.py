@@ -12,7 +12,7 @@ from selectllm.evaluation.mt_bench.judge_question import JudgeQuestion
 from selectllm.evaluation.mt_bench.prompts import Case, Kind, file_prompt, own_prompt
 from selectllm.evaluation.mt_bench.questions import REFERENCED, Dialogue, Turns
 from selectllm.llm.caller import LongestRequest
-from selectllm.llm.ledger import note_end
+from selectllm.llm.ledger_lines import note_end
 from selectllm.llm.model import ModelInfo
 from selectllm.ranking.thinking import name_of
 from selectllm.schemas import MT_BENCH_JUDGMENTS

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.llm.ledger import Entry
+from selectllm.llm.ledger_lines import Entry
 from selectllm.llm.ledger_parts import read_lines
 from selectllm.report.page.packed import pack_largest
 from selectllm.report.page.source import RunSource
