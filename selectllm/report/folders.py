@@ -15,7 +15,7 @@ from selectllm.paths import local_path, redact_url
 from selectllm.settings import RunSettings
 from selectllm.steps.criteria import criteria_file
 from selectllm.steps.given_vectors import is_file
-from selectllm.store.store import LAYOUT
+from selectllm.store.root import LAYOUT
 
 OUTPUTS: Final = {
     "selection.parquet": {"order", "id", "instruction"},

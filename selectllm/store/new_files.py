@@ -8,7 +8,7 @@ from pathlib import Path
 from selectllm.errors import StoreError, UsageError
 from selectllm.paths import local_path
 from selectllm.store.files import remove_stale_temp_files, temporary_pattern, write_atomically
-from selectllm.store.store import LAYOUT
+from selectllm.store.root import LAYOUT
 
 
 def write_new(path: Path, files: Mapping[str, bytes], store: str) -> tuple[Path, ...]:
