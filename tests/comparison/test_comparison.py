@@ -1,13 +1,11 @@
-"""A comparison: its cells, its files, what it says of differences, and that nothing is done twice."""
+"""A comparison: its cells, its files, and that nothing is done twice."""
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,43 +16,19 @@ from selectllm import select
 from selectllm.cli.environment import with_environment
 from selectllm.cli.main import main
 from selectllm.comparison.cells import REFERENCE_SEEDS, Cell, cell_settings, list_cells
-from selectllm.comparison.compare import check_comparison, compare
+from selectllm.comparison.compare import compare
 from selectllm.comparison.measures import measure
-from selectllm.comparison.outcomes import Outcome, run_cell
-from selectllm.comparison.pictures import draw
-from selectllm.comparison.plan import format_comparison_plan, plan_comparison
-from selectllm.comparison.settings import ComparisonSettings
-from selectllm.comparison.summary import Comparison, Estimate, estimates, overlaps
-from selectllm.errors import CostExceeded, UsageError
-from selectllm.llm.model import Reply, Request
-from selectllm.llm.prices import LOOKED_UP
+from selectllm.comparison.outcomes import run_cell
+from selectllm.errors import UsageError
+from selectllm.llm.model import Reply
 from selectllm.schemas import COMPARISON, SELECTIONS
 from selectllm.steps.cache import StepResult
 from selectllm.steps.context import Context
 from selectllm.store import Store
+from tests.comparison.conftest import Make, found
 from tests.conftest import FakeModel, by_id
 
 pytestmark = pytest.mark.usefixtures("quick_embedding")
-Make = Callable[..., ComparisonSettings]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Settings of a comparison over 40 rows, of which every fourth is worth something."""
-    pool = tmp_path / "pool.jsonl"
-    rows = [{"instruction": f"Explain {i}" + " at length" * (i % 7), "worth": int(i % 4 == 0)} for i in range(40)]
-    pool.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-    def make(**fields: Any) -> ComparisonSettings:
-        defaults = {"pool": str(pool), "budgets": (8,), "strategies": ("longest",), "selectors": ("scripted:first",)}
-        own = {"seeds": 3, "store": str(tmp_path / "store"), "quality": {"no_validate": True}}
-        return ComparisonSettings.model_validate(defaults | own | fields)
-
-    return make
-
-
-def found(comparison: Comparison, strategy: str, measure: str) -> Estimate:
-    return next(e for e in comparison.estimates if e.way[0] == strategy and e.measure == measure)
 
 
 def test_random_is_always_there_and_what_no_seed_changes_is_done_once(make: Make) -> None:
@@ -252,74 +226,6 @@ def test_a_strategy_that_names_too_few_rows_ends_its_own_cell_alone(
 
 
 @pytest.mark.parametrize(
-    ("strategies", "selectors", "unused"),
-    [
-        (("longest", "kcenter"), ("ollama:m", "openai:m"), "random, longest, kcenter asks ollama:m, openai:m"),
-        (("perplexity-low",), ("ollama:m",), "random, perplexity-low asks ollama:m"),
-        (("perplexity-low", "selectllm"), ("ollama:m",), None),
-        (("longest",), None, None),
-    ],
-)
-def test_selectors_that_no_strategy_asks_are_named(
-    strategies: tuple[str, ...],
-    selectors: tuple[str, ...] | None,
-    unused: str | None,
-    make: Make,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    settings = make(strategies=strategies, **({} if selectors is None else {"selectors": selectors}))
-    if selectors is None:
-        settings = ComparisonSettings.model_validate(settings.model_dump(exclude_unset=True, exclude={"selectors"}))
-    for act in (plan_comparison, lambda settings: check_comparison(settings, list_cells(settings))):
-        caplog.clear()
-        act(settings)
-        warned = [record.getMessage() for record in caplog.records if "none of the strategies" in record.getMessage()]
-        assert len(warned) == (unused is not None)
-        assert all(f"{unused}: leave that out of --selectors" in message for message in warned)
-
-
-def test_the_cost_limit_is_one_for_all_cells(make: Make, fake_model: Callable[..., FakeModel]) -> None:
-    def priced(request: Request) -> Reply:
-        return Reply(text=by_id(request), done_reason="stop", prompt_tokens=1_000_000, output_tokens=0)
-
-    model = fake_model(priced)
-    ranking = {"price_in": 1.0, "max_cost": 5.0, "gather": "tiers"}
-    settings = make(strategies=("selectllm",), selectors=("ollama:fake",), ranking=ranking)
-    with pytest.raises(CostExceeded, match=r"has cost 5\.00, and --max-cost is 5\.00"):
-        compare(settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"concurrency": 1})}))
-    asked = len(model.asked)
-    assert asked == 5
-    rest = compare(settings.model_copy(update={"ranking": settings.ranking.model_copy(update={"max_cost": 100.0})}))
-    assert len(model.asked) == len({request.text for request in model.asked}), "nothing is paid twice"
-    assert len(model.asked) > asked
-    assert found(rest, "selectllm", "questions").mean > 0
-
-
-def test_a_cell_without_usable_answers_counts_for_the_limit(make: Make, fake_model: Callable[..., FakeModel]) -> None:
-    model = fake_model(lambda _: Reply("nonsense", "stop", 1_000_000, 0))  # each question costs 1
-    ranking = {"price_in": 1.0, "max_cost": 9.0, "concurrency": 1, "max_abstained": 0.0}
-    own = {"strategies": ("alpagasus",), "selectors": ("ollama:fake",), "budgets": (4, 8, 12, 16)}
-    with pytest.raises(CostExceeded, match=r"has cost 9\.00, and --max-cost is 9\.00"):
-        compare(make(**own, ranking=ranking))
-    assert len(model.asked) == 9
-
-
-def test_cells_that_are_kept_are_read_where_the_limit_is_reached(
-    make: Make, fake_model: Callable[..., FakeModel], tmp_path: Path
-) -> None:
-    model = fake_model(lambda request: Reply(by_id(request), "stop", 1_000_000, 0))  # each question costs 1
-    ranking = {"price_in": 1.0, "gather": "tiers", "concurrency": 1}
-    own = {"strategies": ("selectllm",), "selectors": ("ollama:fake",)}
-    compare(make(**own, seed=1, seeds=1, ranking=ranking))  # all of it is kept
-    compare(make(**own, seed=0, seeds=1, ranking=ranking, store=str(tmp_path / "another")))
-    kept, cost = [sum(request.seed == seed for request in model.asked) for seed in (1, 0)]
-    assert min(kept, cost) > 0
-    both = compare(make(**own, seed=0, seeds=2, ranking=ranking | {"max_cost": float(cost)}))
-    assert len(model.asked) == kept + 2 * cost
-    assert set(found(both, "selectllm", "questions").by_seed) == {0, 1}
-
-
-@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"labels": "nothing"}, "no column 'nothing'"),
@@ -393,121 +299,3 @@ def test_names_of_files_and_columns_are_no_markup(make: Make, tmp_path: Path) ->
     compare(make(pool=str(pool), out=str(tmp_path / "out")))
     assert "<script>" not in (tmp_path / "out" / "comparison.html").read_text("utf-8")
     assert "<script>" not in (tmp_path / "out" / "comparison.md").read_text("utf-8")
-
-
-def outcome(strategy: str, seed: int, value: float, ids: str = "ab") -> Outcome:
-    return Outcome(Cell(strategy, None, 2, seed), tuple(ids), {"novelsum": value})
-
-
-def test_differences_are_paired_by_seed() -> None:
-    values = [0.0, 10.0, 20.0, 30.0]
-    outcomes = [outcome("random", seed, value) for seed, value in enumerate(values)]
-    outcomes += [outcome("other", seed, value + 1) for seed, value in enumerate(values[:3])]
-    _, other = estimates(outcomes)
-    assert other.difference is not None
-    assert (other.difference.mean, other.difference.low, other.difference.high) == (1, 1, 1)
-    assert other.verdict == "not different", "its mean is what random draws reach"
-
-
-def test_a_difference_beyond_the_band_is_called_one() -> None:
-    outcomes = [outcome("random", seed, float(seed % 5)) for seed in range(20)]
-    outcomes += [outcome("above", 0, 9.0), outcome("below", 0, -9.0), outcome("within", 0, 2.0)]
-    verdicts = {estimate.way[0]: estimate.verdict for estimate in estimates(outcomes)}
-    assert verdicts == {"random": None, "above": "higher", "below": "lower", "within": "not different"}
-
-
-def test_overlap_is_a_mean_over_seeds() -> None:
-    outcomes = [outcome("random", 0, 0, "ab"), outcome("random", 1, 0, "cd"), outcome("fixed", 0, 0, "ac")]
-    shares = overlaps(outcomes, 2)
-    random, fixed = ("random", None), ("fixed", None)
-    assert shares[random, random] == 0
-    assert shares[random, fixed] == shares[fixed, random] == pytest.approx(1 / 3)
-    assert shares[fixed, fixed] == 1
-
-
-def test_a_dry_run_counts_cells_and_questions_and_asks_nothing(
-    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("selectllm.embedding.models.open_embedder", lambda _: pytest.fail("embeds"))
-    arguments = [make().pool, "--budgets", "4,8", "--strategies", "selectllm,longest", "--seeds", "3"]
-    arguments += ["--selectors", "scripted:first", "--store", make().store, "--no-validate", "--dry-run", "--json"]
-    assert main(["compare", *arguments]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    ways = {way["strategy"]: way for way in plan["ways"]}
-    assert (ways["random"]["cells"], ways["random"]["calls"]) == (2 * REFERENCE_SEEDS, 0)
-    assert (ways["longest"]["cells"], ways["selectllm"]["cells"]) == (2, 6)
-    assert plan["calls"] == ways["selectllm"]["calls"] > 0
-
-
-def test_a_dry_run_counts_what_all_seeds_ask_alike_once(make: Make) -> None:
-    names = ("selectllm", "open-endedness", "alpagasus")
-    plan = plan_comparison(make(strategies=names, selectors=("embedded",), seeds=3))
-    calls = {way["strategy"]: (way["seeds"], way["calls"]) for way in plan["ways"]}
-    assert calls["selectllm"] == (3, 40), "pointwise, a row is asked about in one way"
-    assert calls["open-endedness"] == (3, 3 * 3 * 40), "each seed draws answers of its own"
-    assert calls["alpagasus"] == (1, 40)
-
-
-def test_a_dry_run_says_whose_prices_it_estimates_by(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    plan = plan_comparison(make(strategies=("selectllm",), selectors=("openai:gpt-4o-mini",)))
-    assert plan["list_prices_of"] == LOOKED_UP
-    assert f"in USD by list prices of {LOOKED_UP}" in format_comparison_plan(plan)
-    own = plan_comparison(make(strategies=("selectllm",), selectors=("openai:m",), ranking={"price_in": 1e3}))
-    assert own["list_prices_of"] is None
-    assert own["cost"] > 0
-
-
-def test_a_dry_run_names_those_whose_price_its_cost_is_without(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    selectors = ("openai:gpt-4o-mini", "openai:mine", "embedded")
-    plan = plan_comparison(make(strategies=("selectllm", "longest"), selectors=selectors))
-    priced = next(way for way in plan["ways"] if way["selector"] == "openai:gpt-4o-mini")
-    assert plan["without_price"] == ["selectllm by openai:mine"]  # nobody is paid for the embedded model
-    assert plan["cost"] == priced["cost"] > 0
-    assert "The cost is without selectllm by openai:mine: no price is known" in format_comparison_plan(plan)
-    given = plan_comparison(make(strategies=("selectllm",), selectors=selectors, ranking={"price_in": 1.0}))
-    assert given["without_price"] == []
-    assert "without" not in format_comparison_plan(given)
-
-
-def test_selectors_of_one_strategy_are_compared_with_each_other(make: Make, tmp_path: Path) -> None:
-    settings = make(
-        strategies=("selectllm",), selectors=("scripted:first", "scripted:longest"), out=str(tmp_path / "o")
-    )
-    (agreement,) = compare(settings).agreements
-    assert (agreement.strategy, agreement.budget) == ("selectllm", 8)
-    assert agreement.selectors == ("scripted:first", "scripted:longest")
-    assert agreement.kendalls_tau is not None
-    assert -1 <= agreement.kendalls_tau < 1
-    assert agreement.top_overlap is not None
-    assert 0 <= agreement.top_overlap < 1
-    text = (tmp_path / "o" / "comparison.md").read_text("utf-8")
-    assert f"| selectllm | 8 | scripted:first | scripted:longest | {agreement.kendalls_tau:.2f} |" in text
-    assert "Two independent draws would have 0.12." in text
-
-
-def test_pictures_show_odd_and_long_names_of_selectors_as_text() -> None:
-    names = ("ollama:</text><script>alert(1)</script>&\"'", "openai:" + "organisation/" * 2 + "model-a")
-    outcomes = [
-        Outcome(
-            Cell(strategy, selector, 2, seed), ("a", str(seed)), {"facility_location": seed / 4, "vendi": seed + 1.0}
-        )
-        for strategy, selector in (("random", None), *(("selectllm", name) for name in names))
-        for seed in range(3)
-    ]
-    for picture in draw(estimates(outcomes), outcomes).values():
-        texts = [
-            "".join(node.itertext()) for node in ElementTree.fromstring(picture).iter() if node.tag.endswith("text")
-        ]
-        assert "<script" not in picture
-        assert {f"selectllm by {name}" for name in names} <= set(texts)
-
-
-def test_a_legend_names_all_of_many_ways() -> None:
-    outcomes = [
-        Outcome(Cell(name, None, 2, seed), ("a", str(seed)), {"facility_location": seed / 4, "vendi": seed + 1.0})
-        for name in ("random", *(f"way-{number}" for number in range(40)))
-        for seed in range(2)
-    ]
-    assert ">way-39<" in draw(estimates(outcomes), outcomes)["coverage"]
