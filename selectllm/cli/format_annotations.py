@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from selectllm.export.annotations import AnnotatedSelection
-from selectllm.pool.parse import first_reasons
+from selectllm.pool import first_reasons
 from selectllm.text import join_names
 
 SHOWN: Final = 10

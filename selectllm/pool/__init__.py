@@ -5,12 +5,18 @@
 
 from selectllm.pool.formats import file_format
 from selectllm.pool.layouts import Columns
-from selectllm.pool.parse import ParsedPool, Pool, first_reasons, named_ids, parse, partition, read, refusal
+from selectllm.pool.named_ids import named_ids
+from selectllm.pool.parse import ParsedPool, parse, read
+from selectllm.pool.partition import KeptRows, LeftOutRows, Pool, first_reasons, partition, refusal
+from selectllm.pool.parts import PART_ROWS
 from selectllm.pool.rows import row_id
 from selectllm.pool.source import PoolFile, fetch
 
 __all__ = [
+    "PART_ROWS",
     "Columns",
+    "KeptRows",
+    "LeftOutRows",
     "ParsedPool",
     "Pool",
     "PoolFile",

@@ -6,18 +6,23 @@ as such: lists and objects always, so that no row gets the keys of another one.
 """
 
 import json
-from collections.abc import Collection
-from itertools import compress
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress, islice
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import Column, Records, values
+from selectllm.pool.parts import PART_ROWS
+from selectllm.pool.records import Column, Records, one_by_one, values
 from selectllm.pool.rows import is_missing
 from selectllm.schemas import RESERVED
 from selectllm.text import escape_surrogates, finite, json_text, short_error
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _MARK: Final = {b"selectllm": b"json"}  # of a field whose texts are JSON
 _EXACT: Final = 2**53  # up to here every whole number is also a float
@@ -32,20 +37,49 @@ _PLAIN: Final[dict[frozenset[type], pa.DataType]] = {
 _PLAIN_NUMBERS: Final = (pa.float32(), pa.float64(), pa.int64())  # lists of these, such as vectors, are JSON as well
 
 
-def append_carried(table: pa.Table, records: Records, mapped: Collection[str | None]) -> pa.Table:
-    """Rows of a pool with the file's columns that are not `mapped`, in the file's order.
+@dataclass(frozen=True)
+class CarriedColumn:
+    """A column that goes along: its name and its type in the pool, and the file's values, one for each record."""
 
-    A column keeps its name, or is called `source_<name>` where that would clash. An Arrow column keeps its type. A NaN
-    in a column of JSON counts as missing, and is null.
+    field: pa.Field
+    column: Column
+
+
+def carried_columns(records: Records, mapped: Collection[str | None], taken: Collection[str]) -> list[CarriedColumn]:
+    """The file's columns that are not `mapped`, in the file's order.
+
+    A column keeps its name, or is called `source_<name>` where that would clash with one that is `taken`. An Arrow
+    column keeps its type; the type of any other is decided by all values of the file.
     """
-    keep = np.isin(np.array(records.rows, dtype=np.int64), table["row"].to_numpy()).tolist()
+    names, found = set(taken) | set(RESERVED), list[CarriedColumn]()
     for name, column in records.columns.items():
         if name not in mapped:
             new_name = escape_surrogates(name)
-            while new_name in RESERVED or new_name in table.column_names:
+            while new_name in names:
                 new_name = f"source_{new_name}"
-            table = table.append_column(*_stored(new_name, column, keep))
-    return table
+            names.add(new_name)
+            found.append(CarriedColumn(_field(new_name, column), column))
+    return found
+
+
+def carried_parts(columns: Sequence[CarriedColumn], keeps: Iterable[Flags]) -> Iterator[list[pa.ChunkedArray]]:
+    """The kept values of columns, of one part of the records after the other.
+
+    `keeps` tell of each part which of its records are kept. A NaN in a column of JSON counts as missing, and is null.
+    """
+    arrow = {each.field.name: each.column for each in columns if isinstance(each.column, pa.ChunkedArray)}
+    others = {each.field.name: one_by_one(each.column) for each in columns if each.field.name not in arrow}
+    start = 0
+    for keep in keeps:
+        flags, part = keep.tolist(), list[pa.ChunkedArray]()
+        for field in (each.field for each in columns):
+            if field.name in arrow:
+                part.append(arrow[field.name].slice(start, len(keep)).filter(pa.array(keep)))
+            else:
+                kept = compress(islice(others[field.name], len(flags)), flags)
+                part.append(pa.chunked_array([_stored(field, kept)], field.type))
+        yield part
+        start += len(keep)
 
 
 def original_values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
@@ -56,15 +90,16 @@ def original_values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
     return [None if text is None else json.loads(text) for text in stored]
 
 
-def check_as_json(table: pa.Table) -> None:
+def check_as_json(schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
     """Check that all values of a pool can be written as JSON, before anything is paid for rows that cannot be shown.
 
     Values of plain types always can, and are passed over. Raises PoolError.
     """
-    for field, column in zip(table.schema, table.columns, strict=True):
-        if field.type not in _PLAIN.values() and getattr(field.type, "value_type", None) not in _PLAIN_NUMBERS:
+    fields = [field for field in schema if not _is_plain(field.type)]
+    for table in parts if fields else ():
+        for field in fields:
             try:
-                for value in original_values(field, column):
+                for value in original_values(field, table[field.name]):
                     json_text(finite(value))
             except Exception as error:  # of any kind: Arrow's types are many, and packages add more
                 raise PoolError(
@@ -73,31 +108,43 @@ def check_as_json(table: pa.Table) -> None:
                 ) from error
 
 
+def _is_plain(type_: pa.DataType) -> bool:
+    return type_ in _PLAIN.values() or getattr(type_, "value_type", None) in _PLAIN_NUMBERS
+
+
 def is_json(field: pa.Field) -> bool:
     """Whether a column holds JSON texts in the place of values of several types."""
     return (field.metadata or {}).items() >= _MARK.items()
 
 
-def _stored(name: str, column: Column, keep: list[bool]) -> tuple[pa.Field, pa.Array | pa.ChunkedArray]:
-    """The field and the kept values of a column; its type is decided by all values of the file."""
+def _field(name: str, column: Column) -> pa.Field:
+    """How a column is stored."""
     if isinstance(column, pa.ChunkedArray):
-        return pa.field(name, column.type), column.filter(pa.array(keep, pa.bool_()))
-    present = [None if is_missing(value) else value for value in column]
-    kept = list(compress(present, keep))
-    type_ = _plain_type(present)
-    if type_ is None:
-        texts = [None if value is None else json_text(finite(value)) for value in kept]
-        return pa.field(name, pa.string(), metadata=_MARK), pa.array(texts, pa.string())
-    if type_ == pa.string():  # UTF-8 has no lone surrogate: it means nothing here, and is no reason to lose a row
-        kept = [value and escape_surrogates(value) for value in kept]
-    return pa.field(name, type_), pa.array(kept, type_)
+        return pa.field(name, column.type)
+    type_ = _plain_type(column)
+    return pa.field(name, pa.string(), metadata=_MARK) if type_ is None else pa.field(name, type_)
 
 
-def _plain_type(present: list[Any]) -> pa.DataType | None:
+def _stored(field: pa.Field, values: Iterable[Any]) -> pa.Array:
+    """Values as a column holds them."""
+    present = (None if is_missing(value) else value for value in values)
+    if is_json(field):
+        present = (None if value is None else json_text(finite(value)) for value in present)
+    elif (
+        field.type == pa.string()
+    ):  # UTF-8 has no lone surrogate: it means nothing here, and is no reason to lose a row
+        present = (value and escape_surrogates(value) for value in present)
+    return pa.array(list(present), field.type)
+
+
+def _plain_type(column: Column) -> pa.DataType | None:
     """The one plain type of all values, None where they have none."""
-    types = frozenset(map(type, present)) - {type(None)}
-    if int in types:
-        largest = max(abs(value) for value in present if type(value) is int)
-        if largest > (_EXACT if float in types else 2**63 - 1):
-            return None
-    return _PLAIN.get(types)
+    types, largest, remaining = set[type](), 0, one_by_one(column)
+    while part := list(islice(remaining, PART_ROWS)):
+        present = [value for value in part if not is_missing(value)]
+        types.update(map(type, present))
+        if int in types:
+            largest = max([largest, *(abs(value) for value in present if type(value) is int)])
+    if largest > (_EXACT if float in types else 2**63 - 1):
+        return None
+    return _PLAIN.get(frozenset(types))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from selectllm.pool.csv_dialect import BOM, Dialect, column_names, parser_message, recognise_dialect
+from selectllm.pool.parts import Spill
 from selectllm.pool.records import Record, Records, gather
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
@@ -18,7 +19,7 @@ _Parsed = tuple[int, int, list[str] | str]
 """The first line, the last line and the fields of a record, or the reason why it has none."""
 
 
-def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
+def read_csv(data: bytes, location: str, spill: Spill, delimiter: str = ",") -> Records:
     """Separated values; a row's number is the line on which it begins, the header's line being 1."""
     csv.field_size_limit(_MAX_FIELD)
     lines = data.split(b"\n")
@@ -42,11 +43,11 @@ def read_csv(data: bytes, location: str, delimiter: str = ",") -> Records:
             else:
                 yield first, dict(zip(header, fields, strict=True))
 
-    def texts(rows: Sequence[int]) -> list[str]:
+    def texts(rows: Sequence[int]) -> Iterator[str]:
         spans = (b"\n".join(lines[row - 1 : last_lines.get(row, row)]) for row in rows)
-        return [span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans]
+        return (span.removesuffix(b"\r").decode("utf-8", "backslashreplace") for span in spans)
 
-    gathered = gather(records(), texts, location)
+    gathered = gather(records(), texts, location, spill)
     return replace(gathered, missing=[_MISSING] * len(gathered.rows))
 
 

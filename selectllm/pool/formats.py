@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,13 +13,14 @@ from selectllm.paths import redact_url
 from selectllm.pool.compression import UNPACKERS, unpack
 from selectllm.pool.csv_format import read_csv
 from selectllm.pool.json_format import read_json, read_lines
+from selectllm.pool.parts import PART_ROWS, Spill
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.store.tables import from_parquet
 from selectllm.store.values import without_views
 from selectllm.text import json_text, one_line, short_error
 
 
-def read_arrow(data: bytes, location: str) -> Records:
+def read_arrow(data: bytes, location: str, _spill: Spill) -> Records:
     """An Arrow file or stream, such as the caches of Hugging Face's datasets; otherwise as Parquet."""
     try:
         opened = pa.ipc.open_file(data) if data.startswith(b"ARROW1") else pa.ipc.open_stream(data)
@@ -32,7 +33,7 @@ def read_arrow(data: bytes, location: str) -> Records:
     return _records(table, location)
 
 
-def read_parquet(data: bytes, location: str) -> Records:
+def read_parquet(data: bytes, location: str, _spill: Spill) -> Records:
     """Parquet; rows are numbered from 1, columns keep their Arrow types, and no row can be at fault."""
     try:
         table = from_parquet(data)
@@ -48,16 +49,18 @@ def _records(table: pa.Table, location: str) -> Records:
     refuse_repeated_names(table.column_names, location)
     table = without_views(table)
 
-    def texts(rows: Sequence[int]) -> list[str]:
-        chosen = table.take(pa.array([row - 1 for row in rows], pa.int64()))
-        columns = [values(column) for column in chosen.columns]
-        return [json_text(dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+    def texts(rows: Sequence[int]) -> Iterator[str]:
+        for start in range(0, len(rows), PART_ROWS):
+            chosen = table.take(pa.array([row - 1 for row in rows[start : start + PART_ROWS]], pa.int64()))
+            columns = [values(column) for column in chosen.columns]
+            for row in zip(*columns, strict=True):
+                yield json_text(dict(zip(table.column_names, row, strict=True)))
 
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    return Records(list(range(1, table.num_rows + 1)), columns, {}, texts)
+    return Records(range(1, table.num_rows + 1), columns, {}, texts)
 
 
-READERS: Final[dict[str, Callable[[bytes, str], Records]]] = {
+READERS: Final[dict[str, Callable[[bytes, str, Spill], Records]]] = {
     ".jsonl": read_lines,
     ".ndjson": read_lines,
     ".jsonlines": read_lines,
@@ -116,9 +119,10 @@ def format_of_content(data: bytes) -> str:
     return next((suffix for beginning, suffix in known.items() if start.startswith(beginning)), ".csv")
 
 
-def read_records(data: bytes, location: str, suffix: str | None = None) -> Records:
+def read_records(data: bytes, location: str, suffix: str | None = None, spill: Spill | None = None) -> Records:
     """Read the bytes of a file of a known format, by default the one that the end of its name says.
 
+    Parameters: `spill`, where the values of a large file are put aside.
     Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
     """
     suffix, name = suffix or file_format(location), shown_name(location)
@@ -128,7 +132,7 @@ def read_records(data: bytes, location: str, suffix: str | None = None) -> Recor
     if not data:
         raise PoolError(f"{name} is empty. Check how it was written or fetched.")
     reader = READERS[f".{form}"]
-    records = reader(data if reader in _BINARY else _utf8(data, name), name)
+    records = reader(data if reader in _BINARY else _utf8(data, name), name, spill or Spill())
     if not records.rows and not records.faults:
         raise PoolError(f"{name} has no rows. Check how it was written or fetched.")
     return records

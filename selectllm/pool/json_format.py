@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from selectllm.errors import PoolError
+from selectllm.pool.parts import Spill
 from selectllm.pool.records import Record, Records, gather
 from selectllm.text import json_text, type_name
 
@@ -14,23 +15,26 @@ _MAX_DEPTH: Final = 64  # far beyond any real row, and far below what the writer
 _TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
 
 
-def read_lines(data: bytes, location: str) -> Records:
+def read_lines(data: bytes, location: str, spill: Spill) -> Records:
     """JSON lines, numbered from 1; lines of nothing but space are no rows. Or a JSON list, under a wrong name."""
     if _is_list_of_objects(data):
-        return read_json(data, location)
+        return read_json(data, location, spill)
 
-    def texts(rows: Sequence[int]) -> list[str]:
-        wanted = set(rows)
-        found = {row: line for row, line in _numbered_lines(data) if row in wanted} if wanted else {}
-        return [found[row].decode("utf-8", "backslashreplace") for row in rows]
+    def texts(rows: Sequence[int]) -> Iterator[str]:
+        wanted = iter(rows)
+        row = next(wanted, None)
+        for number, line in _numbered_lines(data) if row else ():
+            if number == row:
+                yield line.decode("utf-8", "backslashreplace")
+                row = next(wanted, None)
 
-    return gather(_parsed(data), texts, location)
+    return gather(_parsed(data), texts, location, spill)
 
 
-def read_json(data: bytes, location: str) -> Records:
+def read_json(data: bytes, location: str, spill: Spill) -> Records:
     """A JSON list of objects, numbered from 1; or JSON lines, which are often published under the name `.json`."""
     if re.match(rb"\s*\{", data):
-        records = read_lines(data, location)
+        records = read_lines(data, location, spill)
         if not records.faults:
             return records
         try:
@@ -57,10 +61,10 @@ def read_json(data: bytes, location: str) -> Records:
             f"{location} holds {type_name(items)} where a list of objects is needed. Write [{{...}}, {{...}}]."
         )
 
-    def texts(rows: Sequence[int]) -> list[str]:
-        return [_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows)]
+    def texts(rows: Sequence[int]) -> Iterator[str]:
+        return (_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows))
 
-    return gather(((row, _record(item)) for row, item in enumerate(items, 1)), texts, location)
+    return gather(((row, _record(item)) for row, item in enumerate(items, 1)), texts, location, spill)
 
 
 def _is_list_of_objects(data: bytes) -> bool:

@@ -1,93 +1,82 @@
-"""What the records of a file say: the rows to keep, those at fault and duplicates, or the rows that it names."""
+"""What the records of a file say: the rows whose texts can be used, and why the others cannot."""
 
-import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel
 
-from selectllm.errors import PoolError
-from selectllm.pool.annotated import record_ids
-from selectllm.pool.carried import append_carried, check_as_json
-from selectllm.pool.formats import read_records, shown_name, suffix_of
-from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, chat_columns, recognise
+from selectllm.digests import as_digests, first_places
+from selectllm.pool.formats import read_records, shown_name
+from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise
+from selectllm.pool.parts import PART_ROWS, Parts, Spill
 from selectllm.pool.questions import Cells, layout_of, read_question
-from selectllm.pool.records import Records, values
+from selectllm.pool.records import Records, in_parts, one_by_one
 from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
-from selectllm.pool.shards import join_records, with_origins
-from selectllm.pool.source import PoolFile, fetch_bytes, name_of
-from selectllm.schemas import POOL, QUARANTINE
+from selectllm.pool.shards import join_records
+from selectllm.pool.source import PoolFile
+from selectllm.schemas import POOL
 from selectllm.text import join_names
 
-_REASONS_SHOWN: Final = 10
-_PART_ROWS: Final = 65_536
-_ID: Final = re.compile("[0-9a-f]{32}")
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ParsedPool:
     """Every row of a file, before any is left out.
 
-    `table` has the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
-    same id included. For every other row, by its number, `faults` holds the reason and `broken_rules` the rule
-    (pool.rows.RULES). `mapped` are the columns that are wholly stored as texts. Without a `layout` no row can be used:
-    `missing` names the columns that one needs, and `refused` says so in words.
+    `parts` are the rows whose texts can be used: the columns of schemas.POOL, in the file's order, repeats with the
+    same id included. `rows` (n,) are their numbers, and `firsts` (n,) by place the first row with the same id. For
+    every other row, by its number, `faults` holds the reason and `broken_rules` the rule (pool.rows.RULES). `mapped`
+    are the columns that are wholly stored as texts. Without a `layout` no row can be used: `missing` names the columns
+    that one needs, and `refused` says so in words.
     """
 
     records: Records = field(repr=False)
     layout: str
     mapped: frozenset[str]
-    table: pa.Table = field(repr=False)
+    parts: Parts[pa.Table] = field(repr=False)
+    rows: Rows = field(repr=False)
+    firsts: Rows = field(repr=False)
     faults: Mapping[int, str]
     broken_rules: Mapping[int, str]
     missing: tuple[str, ...] = ()
     refused: str = ""
 
-    def with_extra_columns(self, table: pa.Table) -> pa.Table:
-        """Rows of `table` with the columns that go along to the selection, by their new names, in the file's order."""
-        return append_carried(with_origins(table, self.records), self.records, self.mapped)
+    @property
+    def table(self) -> pa.Table:
+        """All parts in one, in memory."""
+        return pa.concat_tables(self.parts)
 
 
-@dataclass(frozen=True)
-class Pool:
-    """A pool, ready for use: `rows_read == quarantined + duplicates + table.num_rows`.
-
-    `table` has the columns of schemas.POOL and behind them the file's further columns, in the file's order, with
-    unique ids. `quarantine` (schemas.QUARANTINE) holds bad rows and duplicates alike, in the file's order. `layout`
-    says how the rows were understood, such as "instruction", "messages" or "instruction and messages". `refused` says
-    why the file has no usable row; it is empty where there is one.
-    """
-
-    table: pa.Table
-    quarantine: pa.Table
-    rows_read: int
-    quarantined: int
-    duplicates: int
-    layout: str
-    refused: str = ""
-
-
-def parse(file: PoolFile, columns: Columns) -> ParsedPool:
+def parse(file: PoolFile, columns: Columns, scratch: str | None = None) -> ParsedPool:
     """Read every row of a pool; columns that `columns` does not name are recognised by the layouts in common use.
 
+    Parts of a large file are put aside in the folder `scratch`, or where temporary files are.
     Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
     """
-    return parse_records(read(file), columns, file.location)
+    spill = Spill(scratch)
+    return parse_records(read(file, spill), columns, file.location, spill)
 
 
-def read(file: PoolFile) -> Records:
-    """The records of a file, or of several; raises PoolError where one is damaged as a whole, or has no rows."""
+def read(file: PoolFile, spill: Spill | None = None) -> Records:
+    """The records of a file, or of several; raises PoolError where one is damaged as a whole, or has no rows.
+
+    Parameters: `spill`, where the values of large files are put aside.
+    """
+    spill = spill or Spill()
     if not file.parts:
-        return read_records(file.data, file.location, file.form)
-    names = _distinct_names(file.parts)
-    parts = [(names[part.location], read_records(part.data, part.location, part.form)) for part in file.parts]
-    return join_records(parts, shown_name(file.location))
+        return read_records(file.data, file.location, file.form, spill)
+    names, parts, rows = _distinct_names(file.parts), list[tuple[str, Records]](), 0
+    for part in file.parts:
+        records = read_records(part.data, part.location, part.form, spill)
+        rows += len(records.rows)
+        parts.append((names[part.location], in_parts(records, spill) if rows > PART_ROWS else records))
+    return join_records(parts, shown_name(file.location), spill)
 
 
 def _distinct_names(parts: Sequence[PoolFile]) -> dict[str, str]:
@@ -97,21 +86,18 @@ def _distinct_names(parts: Sequence[PoolFile]) -> dict[str, str]:
     return {location: shown_name(location) if name in repeated else name for location, name in files.items()}
 
 
-def parse_records(records: Records, columns: Columns, location: str) -> ParsedPool:
+def parse_records(records: Records, columns: Columns, location: str, spill: Spill | None = None) -> ParsedPool:
     """Read every record; raises PoolError where one column is to have two roles."""
     faults, broken_rules = dict(records.faults), dict.fromkeys(records.faults, READABLE)
-    texts: list[list[Any]] = [[] for _ in POOL]
-    used: Counter[str] = Counter()
-    parts: list[pa.RecordBatch] = []
-    stored: list[frozenset[str | None]] = []  # of the rows of the table
+    usable = _UsableRows(spill or Spill())
     try:
         layouts = recognise(records.columns, columns, location) if records.rows else ()
     except ColumnsMissing as error:
         refused, missing = error.args
         faults |= dict.fromkeys(records.rows, f"no column {join_names(map(repr, missing))}")
-        return ParsedPool(
-            records, "", frozenset(), pa.table(texts, schema=POOL), faults, broken_rules, missing, refused
-        )
+        return ParsedPool(records, "", frozenset(), *usable.all(), faults, broken_rules, missing, refused)
+    used: Counter[str] = Counter()
+    stored: list[frozenset[str | None]] = []  # of the usable rows
     for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
         layout = layout_of(cells, layouts)
         try:
@@ -122,24 +108,49 @@ def parse_records(records: Records, columns: Columns, location: str) -> ParsedPo
             continue
         used[layout.name] += 1
         stored.append(question.stored)
-        for column, value in zip(texts, (row_id(valid[0], valid[1]), row, *valid), strict=True):
-            column.append(value)
-        if len(texts[0]) == _PART_ROWS:  # as Python's objects all of them would take twice the memory
-            parts.append(pa.record_batch(texts, schema=POOL))
-            texts = [[] for _ in POOL]
-    table = pa.Table.from_batches([*parts, pa.record_batch(texts, schema=POOL)])
+        usable.add(row, *valid)
+    parts, rows, firsts = usable.all()
     name = " and ".join(used) or (layouts[0].name if layouts else "")
-    mapped = _mapped(records, layouts, table["row"], stored)
+    mapped = _mapped(records, layouts, rows, stored)
     others = {name: column for name, column in records.columns.items() if name not in mapped}
-    return ParsedPool(replace(records, columns=others), name, mapped, table, faults, broken_rules)
+    return ParsedPool(replace(records, columns=others), name, mapped, parts, rows, firsts, faults, broken_rules)
+
+
+class _UsableRows:
+    """The rows whose texts can be used, as they come; in parts, for Python's objects take twice the memory."""
+
+    def __init__(self, spill: Spill) -> None:
+        self._parts: Parts[pa.Table] = Parts(spill)
+        self._texts: list[list[Any]] = [[] for _ in POOL]
+        self._rows, self._digests = array("q"), bytearray()
+
+    def add(self, row: int, instruction: str, input: str | None, output: str | None) -> None:
+        """Add a row."""
+        if len(self._texts[0]) == PART_ROWS:
+            self._put_aside()
+        values = row_id(instruction, input), row, instruction, input, output
+        for column, value in zip(self._texts, values, strict=True):
+            column.append(value)
+
+    def all(self) -> tuple[Parts[pa.Table], Rows, Rows]:
+        """The parts, the numbers of their rows, and by place the first row with the same id."""
+        self._put_aside()
+        rows: Rows = np.array(self._rows, dtype=np.int64)
+        return self._parts, rows, first_places(as_digests(self._digests))
+
+    def _put_aside(self) -> None:
+        self._rows.extend(self._texts[1])
+        self._digests += bytes.fromhex("".join(self._texts[0]))
+        self._parts.append(pa.Table.from_batches([pa.record_batch(self._texts, schema=POOL)]))
+        self._texts = [[] for _ in POOL]
 
 
 def _cells(records: Records, layouts: Sequence[Layout]) -> Iterator[Cells]:
     """Of each record the values of the columns that a layout reads."""
     names = list(dict.fromkeys(name for layout in layouts for name in layout.columns))
-    columns = [values(records.columns[name]) for name in names]
+    columns = [one_by_one(records.columns[name]) for name in names]
     if records.missing:
-        columns = [list(map(_present, column, records.missing)) for column in columns]
+        columns = [map(_present, column, records.missing) for column in columns]
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
@@ -149,7 +160,7 @@ def _present(value: Any, missing: frozenset[str]) -> Any:
 
 
 def _mapped(
-    records: Records, layouts: Sequence[Layout], rows: pa.ChunkedArray, stored: Sequence[frozenset[str | None]]
+    records: Records, layouts: Sequence[Layout], rows: Rows, stored: Sequence[frozenset[str | None]]
 ) -> frozenset[str]:
     """The columns whose values are all stored as texts, so that they need not be carried as well.
 
@@ -157,89 +168,10 @@ def _mapped(
     """
     names = frozenset(name for columns in set(stored) for name in columns if name is not None)
     if len(set(stored)) > 1:
-        stored_of = dict(zip(rows.to_pylist(), stored, strict=True))
+        usable = zip(rows.tolist(), stored, strict=True)
+        next_row, columns = next(usable)
         for row, cells in zip(records.rows, _cells(records, layouts), strict=True):
-            if row in stored_of:
-                names -= {name for name in names - stored_of[row] if not is_missing(cells[name])}
+            if row == next_row:
+                names -= {name for name in names - columns if not is_missing(cells[name])}
+                next_row, columns = next(usable, (0, columns))  # no row has the number 0
     return names
-
-
-def partition(parsed: ParsedPool, reasons: Mapping[int, str]) -> Pool:
-    """Divide the rows of a file; of rows with the same id, the first that has no fault is kept.
-
-    `reasons` says by row number why further rows are to be quarantined.
-    """
-    records, faults = parsed.records, {**parsed.faults, **reasons}
-    kept, first_rows = _first_of_each_id(parsed.table, faults)
-    duplicates = {row: f"duplicate of row {first}" for row, first in first_rows.items()}
-    table = parsed.table if kept.all() else parsed.table.filter(pa.array(kept))
-    if table.num_rows:
-        table = parsed.with_extra_columns(table)
-        check_as_json(table)
-    refused = "" if table.num_rows else parsed.refused or f"has no usable row: {first_reasons(sorted(faults.items()))}"
-    left_out = dict(sorted({**faults, **duplicates}.items()))
-    rows = list(left_out)
-    quarantine = pa.table([rows, list(left_out.values()), records.texts(rows)], schema=QUARANTINE)
-    return Pool(
-        table=table,
-        quarantine=with_origins(quarantine, records),
-        rows_read=len(records.rows) + len(records.faults),
-        quarantined=len(faults),
-        duplicates=len(duplicates),
-        layout=parsed.layout,
-        refused=refused,
-    )
-
-
-def _first_of_each_id(table: pa.Table, faults: Mapping[int, str]) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
-    """Which rows have no fault and are the first such with their id; and the first's number by that of each other."""
-    rows = table["row"].to_numpy()
-    ids = table["id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    is_sound = ~np.isin(rows, np.fromiter(faults, np.int64, len(faults)))
-    firsts = np.flatnonzero(is_sound)[np.unique(ids[is_sound], return_index=True)[1]]
-    first_of = np.zeros(ids.max(initial=-1) + 1, dtype=np.int64)
-    first_of[ids[firsts]] = rows[firsts]
-    kept = np.zeros(len(rows), dtype=bool)
-    kept[firsts] = True
-    is_repeat = is_sound & ~kept
-    return kept, dict(zip(rows[is_repeat].tolist(), first_of[ids[is_repeat]].tolist(), strict=True))
-
-
-def refusal(locations: Sequence[str], refused: str, evidence: BaseModel | None = None) -> PoolError:
-    """The error of a pool that has nothing usable in it, for the reason that `Pool.refused` gives."""
-    return PoolError(f"{shown_name(name_of(locations))} {refused}", evidence)
-
-
-def named_ids(location: str, columns: Columns) -> frozenset[str]:
-    """The ids of the rows that a file names: a text file with an id on every line, or any file that a pool can be.
-
-    In a table all of these count: a row's `id`, its own texts, and its conversation, read as a pool's are; and the
-    ids in exports of Label Studio and in OpenAI's batches. An id of another system that looks like one of ours names
-    no row, and so does no harm.
-    Raises PoolError where the file cannot be read or names no row.
-    """
-    of_texts: list[str] = []
-    if suffix_of(location):
-        records = read_records(fetch_bytes(location), location)
-        named = record_ids(records)
-        for instruction in (columns.instruction, *chat_columns(records.columns)):
-            with suppress(PoolError):  # its columns are not a pool's
-                as_pool = replace(columns, instruction=instruction, output=None)
-                of_texts += parse_records(records, as_pool, location).table["id"].to_pylist()
-    else:
-        named = fetch_bytes(location, is_table=False).decode("utf-8-sig", errors="replace").split()
-    ids = frozenset(of_texts).union(id for id in named if isinstance(id, str) and _ID.fullmatch(id))
-    if not ids:
-        raise PoolError(
-            f"{shown_name(location)} names no row: give ids, one on each line, a selection, or rows with the "
-            "texts of the pool's"
-        )
-    return ids
-
-
-def first_reasons(reasons: Iterable[tuple[int, str]]) -> str:
-    """The first of the reasons why rows were left out, by row number in a file's order, and how many more there are."""
-    in_order = list(reasons)
-    shown = [f"row {row}: {reason}" for row, reason in in_order[:_REASONS_SHOWN]]
-    more = [f"and {len(in_order) - _REASONS_SHOWN:,} more"] if len(in_order) > _REASONS_SHOWN else []
-    return "; ".join([*shown, *more])

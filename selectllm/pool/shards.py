@@ -1,41 +1,38 @@
 """Several files read as one: the rows of each behind those of the one before, and where each row came from."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Final
 
 import pyarrow as pa
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import MAX_COLUMNS, Column, Records, values
+from selectllm.pool.parts import PART_ROWS, PartedColumn, Spill
+from selectllm.pool.records import MAX_COLUMNS, Column, Records, one_by_one
 
 ORIGIN: Final = ("pool_file", "pool_row")
 """Columns that say where a row of a pool of several files came from: the file's name, and its row there."""
 
+ORIGIN_FIELDS: Final = (pa.field(ORIGIN[0], pa.string()), pa.field(ORIGIN[1], pa.int64()))
 
-def join_records(parts: Sequence[tuple[str, Records]], location: str) -> Records:
+
+def join_records(parts: Sequence[tuple[str, Records]], location: str, spill: Spill) -> Records:
     """The records of several files, by their names, as those of one; rows are numbered on from file to file."""
     starts: list[int] = []
-    rows: list[int] = []
+    rows = array("q")
     faults: dict[int, str] = {}
     for _, records in parts:
         starts.append(start := max([0, *rows[-1:], *list(faults)[-1:]]))
-        rows += [start + row for row in records.rows]
+        rows.extend(start + row for row in records.rows)
         faults |= {start + row: records.faults[row] for row in sorted(records.faults)}
 
-    def part_of(row: int) -> int:
-        return bisect_right(starts, row - 1) - 1
-
-    def texts(wanted: Sequence[int]) -> list[str]:
-        by_part: dict[int, list[int]] = {}
-        for row in wanted:
-            by_part.setdefault(part_of(row), []).append(row - starts[part_of(row)])
-        found = {
-            starts[part] + row: text
-            for part, own in by_part.items()
-            for row, text in zip(own, parts[part][1].texts(own), strict=True)
-        }
-        return [found[row] for row in wanted]
+    def texts(wanted: Sequence[int]) -> Iterator[str]:
+        of_part = [bisect_right(starts, row - 1) - 1 for row in wanted]
+        for part, (_, records) in enumerate(parts):
+            low, high = bisect_left(of_part, part), bisect_right(of_part, part)
+            yield from records.texts([row - starts[part] for row in wanted[low:high]])
 
     names = list(dict.fromkeys(name for _, records in parts for name in records.columns))
     if len(names) > MAX_COLUMNS:
@@ -43,7 +40,7 @@ def join_records(parts: Sequence[tuple[str, Records]], location: str) -> Records
             f"the files of {location} have more than {MAX_COLUMNS} columns. Name those that belong together."
         )
     columns = {
-        name: _joined([(records.columns.get(name), len(records.rows)) for _, records in parts]) for name in names
+        name: _joined([(records.columns.get(name), len(records.rows)) for _, records in parts], spill) for name in names
     }
     missing: list[frozenset[str]] = []
     if any(records.missing for _, records in parts):
@@ -64,7 +61,7 @@ def with_origins(table: pa.Table, records: Records) -> pa.Table:
     return table.append_column(ORIGIN[0], names).append_column(ORIGIN[1], numbers)
 
 
-def _joined(parts: Sequence[tuple[Column | None, int]]) -> Column:
+def _joined(parts: Sequence[tuple[Column | None, int]], spill: Spill) -> Column:
     """A column of all files; of Arrow's type where all files that have it agree on one."""
     types = {column.type if isinstance(column, pa.ChunkedArray) else None for column, _ in parts if column is not None}
     type_ = types.pop()
@@ -72,5 +69,5 @@ def _joined(parts: Sequence[tuple[Column | None, int]]) -> Column:
         pieces = (pa.nulls(rows, type_) if column is None else column for column, rows in parts)
         chunks = (piece.chunks if isinstance(piece, pa.ChunkedArray) else [piece] for piece in pieces)
         return pa.chunked_array([chunk for several in chunks for chunk in several], type_)
-    lists = ([None] * rows if column is None else values(column) for column, rows in parts)
-    return [value for column in lists for value in column]
+    values = chain.from_iterable(repeat(None, rows) if column is None else one_by_one(column) for column, rows in parts)
+    return PartedColumn.of(values, spill) if sum(rows for _, rows in parts) > PART_ROWS else list(values)

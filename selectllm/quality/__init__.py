@@ -8,6 +8,7 @@ narrow tables of facts and no texts, and is imported when a first table is valid
 from selectllm.quality.checks import (
     check_embedding_parts,
     check_embeddings,
+    check_pool_parts,
     check_pool_table,
     check_preferences,
     check_queries,
@@ -39,6 +40,7 @@ __all__ = [
     "check_embedding_parts",
     "check_embeddings",
     "check_pool",
+    "check_pool_parts",
     "check_pool_table",
     "check_preferences",
     "check_queries",

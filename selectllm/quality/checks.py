@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from selectllm.digests import as_digests, first_places
 from selectllm.errors import ContractError
 from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_tables, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
@@ -27,6 +28,20 @@ _UNIQUE_ID: Final = replace(UNIQUE_ID, severity="critical", reason="ids stand tw
 def check_pool_table(pool: pa.Table) -> None:
     """The pool's own columns are there, and every id stands once."""
     _require("pool", [table_columns(pool, POOL), _ids(pool["id"], {})])
+
+
+def check_pool_parts(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same for a pool that comes in parts, and goes on: the ids are looked at when all parts have gone."""
+    content = bytearray()
+    for part in parts:
+        _require("pool", [table_columns(part, POOL)])
+        content += bytes.fromhex("".join(part["id"].to_pylist()))
+        yield part
+    digests = as_digests(content)
+    firsts = first_places(digests)
+    repeated = digests[np.unique(firsts[firsts != np.arange(len(firsts))])]
+    ids = [digest.tobytes().hex() for digest in repeated]
+    _require("pool", [_ids(pa.chunked_array([ids + ids], pa.string()), {})])
 
 
 def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> dict[str, int]:

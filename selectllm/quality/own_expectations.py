@@ -8,10 +8,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import numpy as np
 import pyarrow as pa
 
 from selectllm.errors import UsageError
-from selectllm.pool import ParsedPool
+from selectllm.pool import KeptRows, ParsedPool
 from selectllm.pool.carried import is_json, original_values
 from selectllm.quality.engine import CannotValidate, evaluate
 from selectllm.quality.gx import great_expectations, quiet
@@ -70,7 +71,7 @@ def check_own(parsed: ParsedPool, suite: Suite) -> list[RuleResult]:
 
     Raises UsageError where the suite does not fit the pool.
     """
-    table = parsed.with_extra_columns(parsed.table)
+    table = KeptRows(parsed, np.ones(len(parsed.rows), dtype=bool)).whole()
     columns = table.column_names
     needed = [rule.arguments for rule in suite.rules if not rule.type.startswith(_ABOUT_COLUMNS)]
     if missing := [name for arguments in needed for name in _columns_of(arguments) if name not in columns]:

@@ -99,8 +99,8 @@ def check_pool(parsed: ParsedPool, suite: Suite | None = None) -> PoolCheck:
     columns = named_columns(dict.fromkeys(parsed.missing, False) or {"instruction": True})
     if parsed.missing:
         return PoolCheck({}, fails=True, tables=(columns,))
-    usable = FactTable("row", _usable_facts(parsed.table), USABLE_ROWS if len(parsed.table) else ())
-    own = check_own(parsed, suite) if suite and len(parsed.table) else []
+    usable = FactTable("row", _usable_facts(parsed), USABLE_ROWS if len(parsed.rows) else ())
+    own = check_own(parsed, suite) if suite and len(parsed.rows) else []
     reasons = _reasons([*usable.check(), *own])
     rows = FactTable("row", _all_facts(usable.facts, parsed.broken_rules, reasons), ALL_ROWS)
     fails = any(result.finding.is_failure for result in (*rows.check(), *own))
@@ -112,12 +112,17 @@ def validate_pool(check: PoolCheck) -> Verdict:
     return Verdict.of("pool", [*validate_tables("pool", check.tables).findings, *check.own])
 
 
-def _usable_facts(table: pa.Table) -> dict[str, Values]:
-    """The facts about each row whose texts can be used; of instruction and input, what is worse."""
+def _usable_facts(parsed: ParsedPool) -> dict[str, Values]:
+    """The facts about each row whose texts can be used; instead of its id, the place of the first row with the same."""
+    parts = [_part_facts(table) for table in parsed.parts]
+    facts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {"row": parsed.rows, "id": parsed.firsts, **facts}
+
+
+def _part_facts(table: pa.Table) -> dict[str, Values]:
+    """The facts about texts, of instruction and input what is worse."""
     input_facts = text_facts(table["input"])
     return {
-        "row": table["row"].to_numpy(),
-        "id": table["id"].to_numpy(),
         "instruction_characters": pc.utf8_length(table["instruction"]).to_numpy(),
         "input_characters": pc.fill_null(pc.utf8_length(table["input"]), 0).to_numpy(),
         **{name: np.maximum(values, input_facts[name]) for name, values in text_facts(table["instruction"]).items()},

@@ -1,6 +1,9 @@
 """The first step: a file becomes a table of distinct, usable rows."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import pyarrow as pa
 
 from selectllm import pool, quality
 from selectllm.settings import RunSettings
@@ -29,22 +32,35 @@ def read_pool(context: Context) -> StepResult:
     has_verdict = settings.quality.no_validate or load_verdict(store, "pool", entry.artifact.key) is not None
     result = entry.load() if has_verdict and quarantine.load() else None
     if result is None:
-        rows, context.log.pool_check = usable_rows(settings, file)
+        rows, context.log.pool_check = usable_rows(settings, file, store.scratch)
         if rows.refused and settings.quality.no_validate:
             raise pool.refusal(settings.pools, rows.refused)
-        quality.check_pool_table(rows.table)
         facts = {name: getattr(rows, name) for name in ("rows_read", "quarantined", "duplicates", "layout", "refused")}
-        facts |= {"kept": rows.table.num_rows, "quarantine": quarantine.artifact.key}
-        quarantine.save(rows.quarantine, facts)
-        result = entry.save(rows.table, facts)
+        facts |= {"kept": len(rows.kept), "quarantine": quarantine.artifact.key}
+        _save(quarantine, rows.left_out, rows.left_out, facts)
+        result = _save(entry, rows.kept, quality.check_pool_parts(rows.kept), facts)
     if settings.budget > result.manifest.rows > 0:
         check_budget(settings, result.manifest.rows, store.read(quarantine.artifact))
     return result
 
 
-def usable_rows(settings: RunSettings, file: pool.PoolFile) -> tuple[pool.Pool, quality.PoolCheck | None]:
-    """The usable rows of a file, and what the pool's rules say of all its rows, where they are validated."""
-    parsed = pool.parse(file, columns_of(settings))
+def _save(
+    entry: CacheEntry, rows: pool.KeptRows | pool.LeftOutRows, parts: Iterable[pa.Table], facts: Mapping[str, Any]
+) -> StepResult:
+    """Save rows that come in parts; few of them stay in memory, since later steps need them, too."""
+    if len(rows) > pool.PART_ROWS:
+        return entry.save_parts(rows.schema, parts, facts)
+    return entry.save(pa.concat_tables([rows.schema.empty_table(), *parts]), facts)
+
+
+def usable_rows(
+    settings: RunSettings, file: pool.PoolFile, scratch: str | None = None
+) -> tuple[pool.Pool, quality.PoolCheck | None]:
+    """The usable rows of a file, and what the pool's rules say of all its rows, where they are validated.
+
+    Parts of a large file are put aside in the folder `scratch`, or where temporary files are.
+    """
+    parsed = pool.parse(file, columns_of(settings), scratch)
     if settings.quality.no_validate:
         return pool.partition(parsed, {}), None
     own = settings.quality.expectations
