@@ -23,7 +23,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.results import Figure, add_json, print_figures
-from benchmarks.scale import DIMENSION, SPREAD, TOPICS, in_process, peak
+from benchmarks.scale import DIMENSION, SPREAD, TOPICS, in_process, memory
 from selectllm import blocks
 from selectllm.embedding.vector_cache import table_of
 from selectllm.queries import Rows, Vectors, fit_centroids, fit_rows
@@ -96,7 +96,7 @@ def measure(place: str, rows: int, size: int, way: str, pipe: Connection) -> Non
             dealt = blocks.deal_alike(vectors, sizes, 0)
         with patch.object(blocks, "deal", (lambda *_: dealt) if dealt is not None else blocks.deal):
             queries = divide(vectors, QuerySettings(size=size), 0, centroids)
-        took, most = time.process_time() - started, peak()
+        took, most = time.process_time() - started, memory("VmHWM")
         pipe.send((took, most, *distance(vectors, queries)))
 
 

@@ -6,7 +6,9 @@
 A first process writes a pool of M rows, of words of the example, and a store that holds their vectors: 384 numbers
 each, drawn around 60 topics. Embedding is not measured. A second process then chooses N rows, with a scripted selector,
 so that what is measured is our own work and not a model's. The peak is that of the whole process while the step runs,
-its libraries and what earlier steps have left included (Linux alone says it).
+its libraries and what earlier steps have left included (Linux alone says it). Beside it stands what of it is the
+process's own, looked at ten times a second: the rest are files, such as the texts of a large pool, which the system
+forgets where memory is short.
 
 With --kill-after, the measured process is killed so many seconds after its first reply, and a new one goes on. A
 run in another store, which nothing disturbs, must choose the very same rows. No reply that was kept may be asked again.
@@ -15,10 +17,12 @@ run in another store, which nothing disturbs, must choose the very same rows. No
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -68,12 +72,13 @@ class TopicEmbedder:
 
 @dataclass
 class Step:
-    """What a step took, and the most memory that the process held meanwhile, in bytes."""
+    """What a step took, and the most memory that the process held meanwhile, in bytes: with files, and without."""
 
     name: str
     seconds: float
     processor: float
     peak: int
+    own: int
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,28 @@ def measured(steps: list[Step], name: str) -> Iterator[None]:
     """Note what a block takes."""
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
     started, processor = time.perf_counter(), time.process_time()
+    held, done = [memory("RssAnon")], threading.Event()
+    watching = threading.Thread(target=watch, args=(held, done), daemon=True)
+    watching.start()
     try:
         yield
     finally:
-        steps.append(Step(name, time.perf_counter() - started, time.process_time() - processor, peak()))
+        done.set()
+        watching.join()
+        took = time.perf_counter() - started, time.process_time() - processor
+        steps.append(Step(name, *took, memory("VmHWM"), max(held)))
 
 
-def peak() -> int:
-    """The most memory that this process has held since the peak was set back, in bytes."""
+def watch(held: list[int], done: threading.Event) -> None:
+    """Note how much memory of its own this process holds, until it is done."""
+    while not done.wait(0.1):
+        held[:] = [max(*held, memory("RssAnon"))]
+
+
+def memory(name: str) -> int:
+    """What the system says of this process's memory under a name, in bytes: VmHWM is the most since it was set back."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def write_pool(path: Path, rows: int) -> None:
@@ -132,6 +149,7 @@ def prepare(settings: RunSettings, rows: int, pipe: Connection) -> None:
     for kind in ("pool", "quarantine"):
         for manifest in store.manifests(kind):
             store.remove(manifest.artifact)
+    shutil.rmtree(Path(settings.store) / "v1" / "vectors")  # the embeddings are whole: their shards only fill the disk
     pipe.send(None)
 
 
@@ -142,8 +160,9 @@ def measure(settings: RunSettings, pipe: Connection) -> None:
     embedder = patch("selectllm.embedding.models.open_embedder", lambda _name: TopicEmbedder())
     with embedder, measured(whole, "the whole run"):
         pipeline.run(context)
-    most = max(step.peak for step in [*context.steps, *whole])
-    pipe.send([*context.steps, Step(whole[0].name, whole[0].seconds, whole[0].processor, most)])
+    steps = [*context.steps, *whole]
+    most = max(step.peak for step in steps), max(step.own for step in steps)
+    pipe.send([*context.steps, Step(whole[0].name, whole[0].seconds, whole[0].processor, *most)])
 
 
 def kill(settings: RunSettings, seconds: float) -> int:
@@ -182,7 +201,7 @@ def compare_killed(settings: RunSettings, seconds: float) -> None:
     Raises RuntimeError when a reply was asked for twice, or other rows were chosen.
     """
     undisturbed = settings.model_copy(update={"store": f"{settings.store}-undisturbed"})
-    shutil.copytree(settings.store, undisturbed.store)
+    shutil.copytree(settings.store, undisturbed.store, copy_function=os.link)  # nothing in it will be written to
     kept = kill(settings, seconds)
     in_process(measure, settings)
     in_process(measure, undisturbed)
@@ -235,13 +254,16 @@ def main() -> None:
             return
         steps = in_process(measure, settings)
     print(f"{settings.budget:,} of {arguments.rows:,} rows, queries of {arguments.size}, {arguments.gather}")
-    print(f"{'step':<32} {'seconds':>9} {'processor':>10} {'MiB at most':>12}")
+    print(f"{'step':<32} {'seconds':>9} {'processor':>10} {'MiB at most':>12} {'its own':>8}")
     for step in steps:
-        print(f"{step.name:<32} {step.seconds:>9.1f} {step.processor:>10.1f} {step.peak / 2**20:>12,.0f}")
-    whole, rows = steps[-1], f"a run on {arguments.rows:,} rows with their vectors"
+        print(
+            f"{step.name:<32} {step.seconds:>9.1f} {step.processor:>10.1f} {step.peak / 2**20:>12,.0f} {step.own / 2**20:>8,.0f}"
+        )
+    run, rows = steps[-1], f"a run on {arguments.rows:,} rows with their vectors"
     figures = [
-        Figure(f"processor time of {rows}", "", whole.processor, "s"),
-        Figure(f"memory of {rows}, at most", "", whole.peak / 2**20, "MiB"),
+        Figure(f"processor time of {rows}", "", run.processor, "s"),
+        Figure(f"memory of {rows}, at most", "", run.peak / 2**20, "MiB"),
+        Figure(f"memory of its own of {rows}, at most", "", run.own / 2**20, "MiB"),
     ]
     print_figures(figures, as_json=arguments.json)
 

@@ -118,7 +118,9 @@ def choose(pool: pa.Table, preferences: pa.Table, budget: int, strategy: str) ->
             f"{budget:,}: choose fewer rows"
         )
     chosen = in_order(preferences, ("place", "ascending")).slice(0, budget)
-    rows = pool.take(pc.index_in(chosen["id"], value_set=pool["id"].combine_chunks())).drop_columns("row")
+    # Filtered first: taking rows of a pool whose texts are in several chunks would make one of them.
+    found = pool.filter(pc.is_in(pool["id"], value_set=chosen["id"].combine_chunks()))
+    rows = found.take(pc.index_in(chosen["id"], value_set=found["id"].combine_chunks())).drop_columns("row")
     columns = {
         "order": pa.array(range(1, budget + 1), pa.int64()),
         "strategy": pa.array([strategy] * budget),

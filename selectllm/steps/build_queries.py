@@ -58,7 +58,7 @@ def _find_parent(
     same_pool = [manifest for manifest in manifests if manifest.made_from["embeddings"] == embeddings.artifact.key]
     if same_pool:
         return _parent(context, same_pool[-1])
-    return _grown_from(context, manifests, pool.table(context.store)["id"])
+    return _grown_from(context, manifests, pool.ids(context.store))
 
 
 def _entry(context: Context, embeddings: StepResult, parent: StepResult | None, decisive: dict[str, Any]) -> CacheEntry:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from selectllm import blocks
 from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Origin, Store
 
@@ -46,9 +47,13 @@ class StepResult(BaseModel):
         return self.manifest.facts
 
     def table(self, store: Store) -> pa.Table:
-        """The artifact's table, which was found intact when the result was; raises StoreError when it is gone."""
+        """The artifact's table, which was found intact when the result was; raises StoreError when it is gone.
+
+        A large pool stays on the disk: of its texts few are looked at together.
+        """
         if self._table is None:
-            self._table = store.read(self.artifact, verified=self.manifest)
+            is_large = self.kind == "pool" and self.manifest.rows > blocks.WHOLE_ROWS
+            self._table = (store.map if is_large else store.read)(self.artifact, verified=self.manifest)
         return self._table
 
     def batches(self, store: Store, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -60,6 +65,13 @@ class StepResult(BaseModel):
             yield from store.scan(self.artifact, columns)
         except FileNotFoundError:
             raise StoreError(f"{store.path(self.artifact)} is missing: run again, and it is made again") from None
+
+    def ids(self, store: Store) -> pa.ChunkedArray:
+        """The artifact's ids; of a large one without the rest of its table, unless that is in memory already."""
+        if self._table is not None or self.manifest.rows <= blocks.WHOLE_ROWS:
+            return self.table(store)["id"]
+        parts = [batch["id"] for batch in self.batches(store, ["id"])]
+        return pa.chunked_array([pa.concat_arrays(parts)])
 
     def release(self) -> None:
         """Let the table go; it is read again when it is needed again."""

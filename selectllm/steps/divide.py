@@ -62,10 +62,7 @@ class StoredVectors:
     @cached_property
     def ids(self) -> pa.ChunkedArray:
         """The ids of all rows of the embeddings, in their order."""
-        if self._is_held:
-            return self._embeddings.table(self._store)["id"]
-        parts = [batch["id"] for batch in self._embeddings.batches(self._store, ["id"])]
-        return pa.chunked_array([pa.concat_arrays(parts)])
+        return self._embeddings.ids(self._store)
 
 
 def divide(

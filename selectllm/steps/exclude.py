@@ -36,7 +36,7 @@ def exclude(context: Context, pool: StepResult, too_near: StepResult | None = No
     store, settings = context.store, context.settings
     if not settings.exclude and settings.history is None and too_near is None:
         return None
-    ids = pool.table(store)["id"].to_pylist()
+    ids = pool.ids(store).to_pylist()
     rows, after = excluded_rows(store, settings, ids, reasons_of(context, too_near))
     if not rows:
         return None

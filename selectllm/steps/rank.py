@@ -244,7 +244,7 @@ def _left_to_rank(
     ranks_of = dict(zip(ranked.tolist(), counts.tolist(), strict=True))
     most = max(ranks_of.values(), default=0)
     open_rows = queries.select(["query_id", "id"])
-    for ids in (rankings["id"].combine_chunks(), pa.array(refused, pa.string())):
+    for ids in filter(len, (rankings["id"].combine_chunks(), pa.array(refused, pa.string()))):
         open_rows = open_rows.filter(pc.invert(pc.is_in(open_rows["id"], value_set=ids)))
     query_ids, rows = open_rows["query_id"].to_numpy(), candidates.rows_of(open_rows["id"])
     order = np.argsort(query_ids, kind="stable")

@@ -123,7 +123,7 @@ def _validation(context: Context, result: StepResult, against: StepResult | None
         dimension = result.facts["dimension"]
         if result.manifest.rows > blocks.WHOLE_ROWS:
             batches = result.batches(store, ["id", "vector"])
-            schema, ids = store.schema(result.artifact), against.table(store)["id"]
+            schema, ids = store.schema(result.artifact), against.ids(store)
             verdict = quality.validate_embedding_batches(schema, batches, ids, dimension)
         else:
             verdict = quality.validate_embeddings(result.table(store), against.table(store), dimension)

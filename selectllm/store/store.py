@@ -22,7 +22,7 @@ from selectllm.errors import StoreError
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import sync_folder, temporary_path
 from selectllm.store.root import Root, last_part
-from selectllm.store.tables import from_parquet_file, in_batches, to_parquet, write_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, to_parquet, write_parquet
 
 STAMPED_BYTES: Final = 1 << 20
 """From this size on a file is not hashed as long as nobody has written to it; a smaller one is hashed in no time."""
@@ -92,6 +92,14 @@ class Store(Root):
         with self._verified(artifact, verified) as file:
             return from_parquet_file(file)
 
+    def map(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
+        """The same table, out of a temporary file of its size: for one that is too large for the memory.
+
+        Raises StoreError as `read` does, and where there is no room for the file.
+        """
+        with self._verified(artifact, verified) as file, self._failures("written"):
+            return mapped_from_parquet(file, self._temporary(artifact))
+
     def require(self, verified: Manifest) -> None:
         """Hash a file that this process has verified by its stamp alone; raises StoreError as `read` does."""
         if verified.stamp is not None:
@@ -146,8 +154,7 @@ class Store(Root):
 
         It lies on the store's own disk, or where temporary files do if the store is elsewhere.
         """
-        path = Path(self._at(_table_name(artifact)))
-        path = temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
+        path = self._temporary(artifact)
         try:
             with self._failures("written"), path.open("wb") as file:
                 content = Content(*write_parquet(file, schema, parts))
@@ -156,6 +163,11 @@ class Store(Root):
             yield Staged(path, content)
         finally:
             path.unlink(missing_ok=True)
+
+    def _temporary(self, artifact: Artifact) -> Path:
+        """A name for a temporary file: on the store's own disk, or where temporary files lie if it is elsewhere."""
+        path = Path(self._at(_table_name(artifact)))
+        return temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
 
     def put(self, artifact: Artifact, staged: Staged, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Make a staged table the artifact, and then write its manifest, each whole or not at all."""

@@ -7,6 +7,7 @@ shutting down, the process aborts, after all its work was done: so reading and s
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ BATCH_ROWS: Final = 8192
 """Rows of a table that is read in parts, of which one part at a time is in memory."""
 
 _BUFFER_BYTES: Final = 1 << 20  # of each column; without it a whole column of a row group is read at once
+
+_MAPPED_ROWS: Final = 65_536
 
 SortKey = tuple[str, Literal["ascending", "descending"]]
 
@@ -48,6 +51,23 @@ def from_parquet_file(file: BinaryIO) -> pa.Table:
         start += len(batch)
     table = pa.Table.from_batches(others, schema.remove(place)).combine_chunks()
     return table.add_column(place, field, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=field.type))
+
+
+def mapped_from_parquet(file: BinaryIO, place: Path) -> pa.Table:
+    """The table in an open Parquet file, laid out in a file at `place`, whose name is then removed.
+
+    The system reads what of it is looked at, and may forget it again: so it takes no memory that others need. The file
+    is gone when nobody has the table any more. Raises as `from_parquet` does.
+    """
+    parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    try:
+        with pa.ipc.new_file(str(place), parquet.schema_arrow) as writer:
+            for batch in parquet.iter_batches(_MAPPED_ROWS, use_threads=False):
+                writer.write_batch(batch)
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        return pa.ipc.open_file(pa.memory_map(str(place)), options=options).read_all()
+    finally:
+        place.unlink(missing_ok=True)
 
 
 def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
