@@ -256,9 +256,8 @@ def main() -> None:
     print(f"{settings.budget:,} of {arguments.rows:,} rows, queries of {arguments.size}, {arguments.gather}")
     print(f"{'step':<32} {'seconds':>9} {'processor':>10} {'MiB at most':>12} {'its own':>8}")
     for step in steps:
-        print(
-            f"{step.name:<32} {step.seconds:>9.1f} {step.processor:>10.1f} {step.peak / 2**20:>12,.0f} {step.own / 2**20:>8,.0f}"
-        )
+        whole, own = (held / 2**20 for held in (step.peak, step.own))
+        print(f"{step.name:<32} {step.seconds:>9.1f} {step.processor:>10.1f} {whole:>12,.0f} {own:>8,.0f}")
     run, rows = steps[-1], f"a run on {arguments.rows:,} rows with their vectors"
     figures = [
         Figure(f"processor time of {rows}", "", run.processor, "s"),
