@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from selectllm.digests import as_digests, first_places
 from selectllm.pool.formats import read_records, shown_name
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise
 from selectllm.pool.parts import PART_ROWS, Parts, Spill
@@ -20,6 +19,7 @@ from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, valida
 from selectllm.pool.shards import join_records
 from selectllm.pool.source import PoolFile
 from selectllm.schemas import POOL
+from selectllm.store.digests import as_digests, first_places
 from selectllm.text import join_names
 
 Rows = npt.NDArray[np.int64]

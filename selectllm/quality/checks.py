@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from selectllm.digests import as_digests, first_places
 from selectllm.errors import ContractError
 from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_tables, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
@@ -21,6 +20,7 @@ from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_col
 from selectllm.quality.vector_facts import SLICE, vector_facts
 from selectllm.quality.verdicts import Boundary, Finding, Verdict, merged
 from selectllm.schemas import POOL, PREFERENCES, SELECTION
+from selectllm.store.digests import as_digests, first_places
 
 _UNIQUE_ID: Final = replace(UNIQUE_ID, severity="critical", reason="ids stand twice")
 

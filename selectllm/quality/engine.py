@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from math import isclose
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from selectllm.errors import ContractError, QualityError
 from selectllm.quality.gx import great_expectations, new_context, quiet
-from selectllm.quality.rules import FactTable, Rule, RuleResult
-from selectllm.quality.verdicts import Boundary, Finding, Verdict
+from selectllm.quality.rules import UNIQUE, FactTable, Rule, RuleResult
+from selectllm.quality.verdicts import Boundary, Finding, Verdict, merged
 from selectllm.text import one_line, short_error
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_UNIQUE: Final = {"expect_column_values_to_be_unique": "column", "expect_compound_columns_to_be_unique": "column_list"}
-"""Of these Great Expectations names every member of a group of repeats; here the first of each is not one."""
 
 
 class CannotValidate(QualityError):
@@ -27,7 +24,8 @@ def validate_tables(boundary: Boundary, tables: Iterable[FactTable]) -> Verdict:
     """Validate tables of facts one by one, but none after one about columns that fails; raises as `validate` does."""
     findings: list[Finding] = []
     for table in tables:
-        findings += validate(table)
+        by_rule = {finding.rule: finding for finding in merged([validate(part) for part in table.parts()])}
+        findings += [by_rule[rule.name] for rule in table.rules]
         if table.key == "column" and not all(finding.success for finding in findings):
             break
     return Verdict.of(boundary, findings)
@@ -90,8 +88,8 @@ def _result(frame: "pd.DataFrame", table: FactTable, rule: Rule, result: Any) ->
     if "unexpected_count" in content:
         named = [entry[table.key] for entry in content.get("unexpected_index_list") or []]
         failing = np.array([key for keys in named for key in np.ravel(keys)])
-        if rule.type in _UNIQUE:
-            repeats = table.keys[frame.duplicated(rule.arguments[_UNIQUE[rule.type]]).to_numpy()]
+        if rule.type in UNIQUE:  # it names every member of a group of repeats; here the first of each is not one
+            repeats = table.keys[frame.duplicated(rule.arguments[UNIQUE[rule.type]]).to_numpy()]
             failing = repeats[np.isin(repeats, failing)]
         return rule.result(table, success, failing)
     observed = content.get("observed_value")

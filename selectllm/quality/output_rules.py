@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from selectllm.quality.engine import validate, validate_tables
 from selectllm.quality.rules import (
+    PART_ROWS,
     Facts,
     FactTable,
     Rule,
@@ -34,9 +35,6 @@ NORM_TOLERANCE: Final = 1e-3
 UNKNOWN: Final = "known_words"
 ALIKE: Final = "told_apart"
 """The rules that warn of vectors that say little: the model knows no word of a row, or reads only its beginning."""
-
-PART_ROWS: Final = 1_000_000
-"""Rows of a table whose facts are held to rules at once; of a larger one, the findings about its parts are merged."""
 
 _EQUAL: Final = "expect_column_pair_values_to_be_equal"
 _RANKS: Final = (

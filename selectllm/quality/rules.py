@@ -4,7 +4,7 @@ The two forms share the rule's columns and bounds. The form in numpy is FAILING_
 rule of another type, as users write them, has only that for Great Expectations.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -59,6 +59,12 @@ OBSERVED: Final[dict[str, Callable[[Values], float]]] = {
 }
 """What number an expectation about the whole table observes, by its type, out of a column."""
 
+UNIQUE: Final = {"expect_column_values_to_be_unique": "column", "expect_compound_columns_to_be_unique": "column_list"}
+"""Expectations that no row repeats another, and their argument that names the columns."""
+
+PART_ROWS: Final = 1_000_000
+"""Rows of a table whose facts are held to rules at once; of a larger one, the findings about its parts are merged."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -84,6 +90,12 @@ class Rule:
         configuration = great_expectations("expectations.expectation_configuration").ExpectationConfiguration
         named = {"type": self.type, "kwargs": dict(self.arguments), "severity": self.severity}
         return configuration(**named, meta={"place": place}).to_domain_obj()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the rule looks at."""
+        named = [self.arguments.get(name) for name in ("column", "column_A", "column_B")] + [self.counted]
+        return [name for name in (*named, *self.arguments.get("column_list", ())) if name is not None]
 
     def check(self, table: "FactTable") -> "RuleResult":
         """Hold a table to the rule by its form in numpy."""
@@ -144,6 +156,19 @@ class FactTable:
     def keys(self) -> Values:
         """The names of the rows."""
         return np.asarray(self.facts[self.key])
+
+    def parts(self) -> Iterator["FactTable"]:
+        """The table itself; of a large one a table for the rules that look at all rows, and parts for the others."""
+        if len(self.keys) <= PART_ROWS:
+            yield self
+            return
+        together = tuple(rule for rule in self.rules if rule.type in OBSERVED or rule.type in UNIQUE)
+        columns = {self.key, *(name for rule in together for name in rule.columns)}
+        yield FactTable(self.key, {name: self.facts[name] for name in columns}, together)
+        others = tuple(rule for rule in self.rules if rule not in together)
+        for start in range(0, len(self.keys), PART_ROWS):
+            part = {name: values[start : start + PART_ROWS] for name, values in self.facts.items()}
+            yield FactTable(self.key, part, others)
 
     def check(self) -> list[RuleResult]:
         """Hold the facts to each rule by its form in numpy."""

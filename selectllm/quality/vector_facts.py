@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 
 from selectllm.quality.rules import Values
 from selectllm.queries import DIGITS
+from selectllm.store.digests import as_digests, first_places
 
 SLICE: Final = 8192
 """Vectors looked at together, in float64: some 25 MB of 384 numbers each."""
-
-_DIGEST: Final = np.dtype([("high", "<u8"), ("low", "<u8")])
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,15 @@ class VectorFacts:
 
 def vector_facts(parts: Iterable[pa.Array]) -> VectorFacts:
     """The facts about all vectors, which are lists of numbers, in parts of about `SLICE`."""
-    norms, dimensions, digests = [np.empty(0)], [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=_DIGEST)]
+    norms, dimensions, digests = [np.empty(0)], [np.empty(0, dtype=np.int32)], [as_digests(b"")]
     for part in parts:
         lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
         flat = part.flatten().to_numpy(zero_copy_only=False)
         norms.append(_norms(flat.astype(float), lengths))
         dimensions.append(lengths)
         digests.append(_digests(flat.round(DIGITS) + 0.0, lengths))  # no negative zeros
-    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), _repeats(np.concatenate(digests)))
+    firsts = first_places(np.concatenate(digests))
+    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), firsts != np.arange(len(firsts)))
 
 
 def _norms(flat: Values, lengths: Values) -> Values:
@@ -55,13 +55,4 @@ def _digests(flat: Values, lengths: Values) -> Values:
     found, begin = bytearray(), 0
     for end in np.cumsum(lengths).tolist():
         found += blake2b(flat[begin : (begin := int(end))].data, digest_size=16).digest()
-    return np.frombuffer(found, dtype=_DIGEST)
-
-
-def _repeats(digests: Values) -> Values:
-    """Whether each digest stands earlier, too; in arrays, where a set would take five times the memory."""
-    order = np.lexsort((digests["low"], digests["high"]))  # stable: of equal ones the earliest comes first
-    in_order = digests[order]
-    is_repeat = np.zeros(len(digests), dtype=bool)
-    is_repeat[order[1:]] = in_order[1:] == in_order[:-1]
-    return is_repeat
+    return as_digests(found)

@@ -19,7 +19,20 @@ from selectllm.quality import (
     validate_rankings,
 )
 from selectllm.schemas import POOL, SELECTION, TOURNAMENT
-from tests.quality.samples import GOOD, HOMES, IDS, ROWS, UNIT, changed, failed, finding_of, ranks, vectors_of
+from tests.quality.samples import (
+    GOOD,
+    HOMES,
+    IDS,
+    ROWS,
+    UNIT,
+    changed,
+    failed,
+    finding_of,
+    ranks,
+    vectors_of,
+    verdict_of,
+    write_rows,
+)
 
 POOL_TABLE = pa.Table.from_pylist(
     [{"id": id, "row": row, "instruction": id} for row, id in enumerate("ab", 1)], schema=POOL
@@ -138,6 +151,23 @@ def test_rankings_are_validated(table, abstained, broken):
     if broken:
         with pytest.raises(QualityError, match=f"the rankings table does not meet .*: {next(iter(broken))}"):
             verdict.require()
+
+
+def test_rankings_in_parts_have_the_verdict_of_the_whole(monkeypatch):
+    tables = [ranks(), ranks((1, "rank", 1)), ranks(more=({**GOOD[0], "rank": 4},)), ranks(drop=6)]
+    whole = [validate_rankings(table, HOMES, max_abstained=0.2, abstained=0) for table in tables]
+    monkeypatch.setattr("selectllm.quality.rules.PART_ROWS", 5)
+    assert [validate_rankings(table, HOMES, max_abstained=0.2, abstained=0) for table in tables] == whole
+    assert [verdict.success for verdict in whole] == [True, False, False, False]
+
+
+def test_a_pool_in_parts_has_the_verdict_of_the_whole(tmp_path, monkeypatch):
+    rows = [{"instruction": text} for text in ("Sing.", "?", "Sing.", "A\x00B", "Dance.", "", "Sing.", "Laugh.", "?")]
+    location = write_rows(tmp_path / "pool.jsonl", *rows)
+    whole = verdict_of(location)
+    monkeypatch.setattr("selectllm.quality.rules.PART_ROWS", 2)
+    assert verdict_of(location) == whole
+    assert failed(whole) == {"instruction_present": 1, "not_near_empty": 2, "no_controls": 1, "unique_id": 3}
 
 
 def test_the_last_row_of_a_query_needs_no_reply():

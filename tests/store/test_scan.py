@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from selectllm.errors import StoreError
@@ -27,6 +28,34 @@ def test_a_scan_gives_the_wanted_columns_in_parts(store: Store) -> None:
     assert {*batches[0].schema.names} == {"a", "c"}
     assert [value for batch in batches for value in batch["a"].to_pylist()] == list(range(ROWS))
     assert store.schema(ARTIFACT).names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_table_is_mapped_as_it_is_read(store: Store, tmp_path: Path, is_local: bool) -> None:
+    field = pa.field("text", pa.string(), metadata={b"selectllm": b"json"})
+    table = pa.table([pa.array([None, "\U0001f600", ""] * 50_000)], schema=pa.schema([field]))
+    if not is_local:
+        store = Store(f"memory://{tmp_path}")
+    store.write(ARTIFACT, table, ORIGIN, {})
+    folder = Path(store.path(ARTIFACT)).parent if is_local else tmp_path
+    before = sorted(folder.iterdir())
+    mapped = store.map(ARTIFACT)
+    assert mapped.equals(table, check_metadata=True)
+    assert sorted(folder.iterdir()) == before
+    assert mapped.filter(pc.equal(mapped["text"], "")).num_rows == 50_000
+
+
+def test_a_damaged_table_is_not_mapped(store: Store) -> None:
+    path = Path(store.path(ARTIFACT))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StoreError, match="missing or damaged"):
+        store.map(ARTIFACT)
+
+
+def test_no_room_to_map_a_table_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selectllm.store.store.temporary_path", lambda path: path.parent / "nowhere" / path.name)
+    with pytest.raises(StoreError, match=r"cannot be written: .*No such file or directory"):
+        store.map(ARTIFACT)
 
 
 def test_a_scan_of_what_is_no_table_fails_clearly(store: Store) -> None:
