@@ -132,6 +132,8 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
     if "id" not in records.columns:
         raise PoolError(f"{shown} has no column `id`: give each vector the id of its row")
     column, place_of = records.columns[vector_column(records, shown)], dict[str, int]()
+    if not isinstance(column, pa.ChunkedArray):
+        column = values(column)  # looked at in any order
     repeated: list[tuple[int, int]] = []
     for place, id in enumerate(values(records.columns["id"])):
         if id is None:
