@@ -149,7 +149,8 @@ def prepare(settings: RunSettings, rows: int, pipe: Connection) -> None:
     for kind in ("pool", "quarantine"):
         for manifest in store.manifests(kind):
             store.remove(manifest.artifact)
-    shutil.rmtree(Path(settings.store) / "v1" / "vectors")  # the embeddings are whole: their shards only fill the disk
+    # The embeddings are whole: their shards only fill the disk. A store that was prepared before has none.
+    shutil.rmtree(Path(settings.store) / "v1" / "vectors", ignore_errors=True)
     pipe.send(None)
 
 
