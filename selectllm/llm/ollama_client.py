@@ -12,6 +12,7 @@ from httpx import HTTPStatusError
 from selectllm.errors import HostUnreachable, SelectorUnavailable
 from selectllm.llm.backoff import RATE_LIMIT, wait_seconds
 from selectllm.llm.connection import http_options, proxy_note, redirect_problem, tls_problem
+from selectllm.llm.connection_pools import ConnectionPools
 from selectllm.llm.keys import ApiKeys, without_key
 from selectllm.llm.ollama_package import AsyncClient, ResponseError
 from selectllm.paths import redact_url
@@ -76,10 +77,10 @@ def connect(host: str | None, keys: ApiKeys, timeout: float) -> OllamaClient:
         options = http_options(httpx.URL(scheme=url.scheme, host=url.hostname or "127.0.0.1", port=url.port))
         if url.username is not None and not key:  # the key would stand in the same header
             options["auth"] = httpx.BasicAuth(unquote(url.username), unquote(url.password or ""))
-        limits = httpx.Limits(max_connections=None)  # as many as there are questions at once, counted elsewhere
+        transport = ConnectionPools(proxy=options.pop("proxy"), verify=options.pop("verify"), trust_env=False)
         # Without a header of ours the client would take OLLAMA_API_KEY from the environment, for any host.
         headers = {"authorization": f"Bearer {key}"}
-        client = OllamaClient(host=asked, timeout=timeout, limits=limits, headers=headers, **options)
+        client = OllamaClient(host=asked, timeout=timeout, transport=transport, headers=headers, **options)
     except (ValueError, httpx.InvalidURL) as error:
         problem = f"is no URL of a server: {redact_url(str(error))}"
         named = "--host" if host or not keys.host("ollama") else "OLLAMA_HOST"

@@ -20,5 +20,6 @@ def in_process(app: Any) -> Iterator[None]:
             except ImportError:
                 continue
             transport = library.ASGITransport(app=app)
-            stack.enter_context(patch(f"{name}._client.AsyncHTTPTransport", lambda _t=transport, **_: _t))
+            for module in (name, f"{name}._client"):
+                stack.enter_context(patch(f"{module}.AsyncHTTPTransport", lambda _t=transport, **_: _t))
         yield
