@@ -4,8 +4,9 @@
 
 All ask the same questions of a server in another process that takes `delay` seconds for each answer. The seconds are
 the server's: from the first question that reached it to the last. The bare loop sends what the library sent, through
-the official client, and keeps nothing; `ideal` is a server that is never left waiting. The library keeps its ledger,
-looks for cut prompts and reports its progress, as it always does.
+the official client, and keeps nothing; `pools` is the same loop over the library's connections to the server; `ideal`
+is a server that is never left waiting. The library keeps its ledger, looks for cut prompts and reports its progress,
+as it always does.
 """
 
 import argparse
@@ -108,12 +109,16 @@ def write_pool(path: Path, rows: int) -> str:
     return str(path)
 
 
-async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int) -> None:
+async def bare(host: str, bodies: Sequence[dict[str, Any]], concurrency: int, *, has_pools: bool = False) -> None:
     import httpx
     from ollama import AsyncClient
 
+    from selectllm.llm.connection_pools import ConnectionPools
+
     limits = httpx.Limits(max_connections=None)  # as the library has it: by default it would be 100, 20 of them kept
-    client, places = AsyncClient(host=host, timeout=120, limits=limits), asyncio.Semaphore(concurrency)
+    transport = ConnectionPools() if has_pools else None
+    client = AsyncClient(host=host, timeout=120, limits=limits, transport=transport)
+    places = asyncio.Semaphore(concurrency)
 
     async def ask(body: dict[str, Any]) -> None:
         fields: dict[str, Any] = {name: body.get(name) for name in ("model", "messages", "format", "options", "think")}
@@ -138,7 +143,7 @@ def measure(arguments: argparse.Namespace, concurrency: int, folder: Path) -> di
                 "selector": "ollama:m",
                 "store": str(folder / name),  # a separate store for each: stored replies are not requested again
                 "queries": {"size": SIZE},
-                "ranking": {"concurrency": concurrency},
+                "ranking": {"concurrency": concurrency, "gather": "tiers"},
             }
         )
 
@@ -147,15 +152,18 @@ def measure(arguments: argparse.Namespace, concurrency: int, folder: Path) -> di
             select(run("library"), Heard())
         with server(arguments, concurrency) as (host, loop):
             asyncio.run(bare(host, library.asked, concurrency))
+        with server(arguments, concurrency) as (host, pools):
+            asyncio.run(bare(host, library.asked, concurrency, has_pools=True))
+        measured = {"bare": loop, "pools": pools, "library": library}
         if arguments.no_flow:
-            return {"bare": loop, "library": library}
+            return measured
         from prefect.testing.utilities import prefect_test_harness
 
         from flows.selection import select_instructions
 
         with prefect_test_harness(server_startup_timeout=120), server(arguments, concurrency) as (_, flow):
             select_instructions(run("flow"))
-    return {"bare": loop, "library": library, "flow": flow}
+    return measured | {"flow": flow}
 
 
 def main() -> None:
@@ -177,9 +185,11 @@ def main() -> None:
         for name, seen in measured.items():
             times = seen.seconds / bare
             print(f"{name:<10} {len(seen.asked):>9,} {seen.most_at_once:>8} {seen.seconds:>8.2f} {times:>8.3f}")
-            if name != "bare":
-                alternative = "a bare loop over the official client"
-                figures.append(Figure(f"time of the {name}, {concurrency} at once", alternative, times, at_most=MOST))
+            if name in ("library", "flow"):
+                what, alternative = f"time of the {name}, {concurrency} at once", "a bare loop over the official client"
+                figures.append(Figure(what, alternative, times, at_most=MOST))
+                alternative += ", with the library's connections"
+                figures.append(Figure(what, alternative, seen.seconds / measured["pools"].seconds))
     print_figures(figures, as_json=arguments.json)
 
 
