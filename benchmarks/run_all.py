@@ -43,6 +43,7 @@ BENCHMARKS: Final = {
     "scale": ("--rows", "20000"),
     "ledger": ("--rows", "40000"),
     "near_duplicates": ("--rows", "100000", "--budget", "2000"),
+    "tokens": (),
     "report": ("--rows", "100000", "--chosen", "5000"),
     "simulation": ("--rows", "2800", "--seeds", "1", "--ways", "tiers", "ratings, +T/5"),
 }
