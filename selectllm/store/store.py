@@ -22,7 +22,7 @@ from selectllm.errors import StoreError
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import sync_folder, temporary_path
 from selectllm.store.root import Root, last_part
-from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, to_parquet, write_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, write_parquet
 
 STAMPED_BYTES: Final = 1 << 20
 """From this size on a file is not hashed as long as nobody has written to it; a smaller one is hashed in no time."""
@@ -143,10 +143,8 @@ class Store(Root):
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
-        content = to_parquet(table)
-        whole = Content(table.num_rows, len(content), hashlib.sha256(content).hexdigest())
-        self.write_bytes(_table_name(artifact), content)
-        return self._write_manifest(artifact, whole, origin, facts)
+        with self.stage(artifact, table.schema, [table]) as staged:
+            return self.put(artifact, staged, origin, facts)
 
     @contextmanager
     def stage(self, artifact: Artifact, schema: pa.Schema, parts: Iterable[pa.Table]) -> Iterator[Staged]:
@@ -167,7 +165,8 @@ class Store(Root):
     def _temporary(self, artifact: Artifact) -> Path:
         """A name for a temporary file: on the store's own disk, or where temporary files lie if it is elsewhere."""
         path = Path(self._at(_table_name(artifact)))
-        return temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
+        with self._failures("written"):
+            return temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
 
     def put(self, artifact: Artifact, staged: Staged, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Make a staged table the artifact, and then write its manifest, each whole or not at all."""
