@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from selectllm.blocks import BLOCK_ROWS
 from selectllm.embedding.block_file import BlockFile
 from selectllm.queries import Rows, Vectors
 
 Bytes = npt.NDArray[np.bytes_]
-
-_LISTED = 100_000  # ids that are Python's own at a time
 
 
 class OrderedVectors:
@@ -79,8 +78,7 @@ class IdLookup:
 
 def as_bytes(ids: pa.ChunkedArray) -> Bytes:
     """Ids as an array of bytes in UTF-8."""
-    parts = [
-        np.array([id.encode() for id in ids.slice(start, _LISTED).to_pylist()], dtype=np.bytes_)
-        for start in range(0, len(ids), _LISTED)
-    ]
+    width = max(1, pc.max(pc.binary_length(ids)).as_py() or 0)
+    chunks = pc.ascii_rpad(ids, width, "\0").chunks  # of equal length now, one after the other
+    parts = [np.frombuffer(chunk.buffers()[2], f"S{width}", len(chunk), chunk.offset * width) for chunk in chunks]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.bytes_)

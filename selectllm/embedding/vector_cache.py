@@ -23,16 +23,34 @@ from selectllm.store.tables import from_parquet, to_parquet
 log = logging.getLogger(__name__)
 
 
+class KeptShard:
+    """A shard that was just written: its name in the store, and its rows, of the schema EMBEDDINGS.
+
+    It is no collection, so that nobody looks through its vectors on their way from a worker.
+    """
+
+    def __init__(self, name: str, table: pa.Table) -> None:
+        self.name, self.table = name, table
+
+
 class VectorCache:
     """The vectors in one store that were `made_by` one model in one way, as a digest of both tells."""
 
     def __init__(self, store: Store, made_by: str) -> None:
         self._store, self._folder, self._seen = store, f"vectors/{made_by}", set[str]()
+        self._held = dict[str, pa.Table]()
 
-    def add(self, ids: Sequence[str], vectors: Vectors) -> None:
+    def add(self, ids: Sequence[str], vectors: Vectors) -> KeptShard:
         """Keep the vectors (M, d) of M rows as a shard of their own, whole or not at all."""
-        content = to_parquet(table_of(pa.array(ids, pa.string()), vectors))
-        self._store.write_bytes(f"{self._folder}/{time.time_ns():020d}-{_digest(content)}.parquet", content)
+        table = table_of(pa.array(ids, pa.string()), vectors)
+        content = to_parquet(table)
+        name = f"{self._folder}/{time.time_ns():020d}-{_digest(content)}.parquet"
+        self._store.write_bytes(name, content)
+        return KeptShard(name, table)
+
+    def hold(self, shard: KeptShard) -> None:
+        """Hold a shard that was just written in memory, until it is gathered: it is not read then."""
+        self._held[shard.name] = shard.table
 
     def gather(self, ids: Sequence[str], *, added: bool = False) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """The vectors (M, d) of M rows, and which rows have one; rows without have zeros, and d is 0 where none has.
@@ -44,9 +62,8 @@ class VectorCache:
         for places, vectors in self._found(lookup, added=added) if ids else ():
             if not found.shape[1]:
                 found = np.zeros((len(ids), vectors.shape[1]), dtype=np.float32)
-            is_new = ~known[places]
-            found[places[is_new]] = vectors[is_new]
-            known[places] = True
+            places, vectors = _those(~known[places], places, vectors)
+            found[places], known[places] = vectors, True
         return found, known
 
     def gather_into(self, gathered: OrderedVectors, lookup: IdLookup, *, added: bool = False) -> None:
@@ -60,12 +77,11 @@ class VectorCache:
             if added and name in self._seen:
                 continue
             self._seen.add(name)
-            shard = self._read(name)
+            shard = self._held.pop(name) if name in self._held else self._read(name)
             if shard is None:
                 continue
             places = lookup.find(as_bytes(shard["id"]))
-            wanted = np.flatnonzero(places >= 0)
-            yield places[wanted], matrix(shard)[wanted]
+            yield _those(places >= 0, places, matrix(shard))
 
     def _read(self, name: str) -> pa.Table | None:
         content = self._store.read_bytes(name)
@@ -95,6 +111,11 @@ def matrix(table: pa.Table) -> Vectors:
     whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
     flat: Vectors = whole.flatten().to_numpy()
     return flat.reshape(len(table), -1)
+
+
+def _those(is_wanted: npt.NDArray[np.bool_], places: Rows, vectors: Vectors) -> tuple[Rows, Vectors]:
+    """The wanted ones of places and vectors; all of them, as is usual, without a copy."""
+    return (places, vectors) if is_wanted.all() else (places[is_wanted], vectors[is_wanted])
 
 
 def _digest(content: bytes) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from selectllm import blocks, cancellation, quality, schemas
 from selectllm.embedding import models
 from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors, as_bytes
-from selectllm.embedding.vector_cache import VectorCache, table_of, tables_of
+from selectllm.embedding.vector_cache import KeptShard, VectorCache, table_of, tables_of
 from selectllm.errors import StoreError, UsageError
 from selectllm.execution import WorkItem
 from selectllm.queries import Rows, Vectors
@@ -106,7 +106,8 @@ def _vectors(context: Context, table: pa.Table) -> tuple[Vectors, int]:
         embedder.load()
     context.log.model_loaded.set()
     if len(missing):
-        _embed_missing(context, table, missing)
+        for shard in _embed_missing(context, table, missing):
+            cache.hold(shard)
         new, is_kept = cache.gather([ids[row] for row in missing], added=True)
         _require_kept(is_kept)
         if not known.any():
@@ -125,7 +126,8 @@ def _gather_large(context: Context, table: pa.Table, vectors: OrderedVectors) ->
         embedder.load()
     context.log.model_loaded.set()
     if len(missing):
-        _embed_missing(context, table, missing)
+        for _ in _embed_missing(context, table, missing):
+            pass  # they are read again: all of them at once are more than fit into memory
         cache.gather_into(vectors, lookup, added=True)
         _require_kept(vectors.known)
     return len(missing)
@@ -137,25 +139,25 @@ def _require_kept(is_kept: npt.NDArray[np.bool_]) -> None:
         raise StoreError(f"{int((~is_kept).sum()):,} vectors that were just made are not in the store: run again")
 
 
-def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> int:
-    """Embed a shard and keep its vectors; returns how many. Raises ContractError, and keeps none, if any is bad."""
+def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> KeptShard:
+    """Embed a shard, keep its vectors and return them. Raises ContractError, and keeps none, if any is bad."""
     cancellation.raise_if_cancelled()
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)
     vectors = embedder.embed(shard.texts)
     quality.check_shard(vectors, pa.chunked_array([pa.array(shard.ids, pa.string())]))
-    VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
-    return len(shard.ids)
+    return VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
 
 
-def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> None:
-    """Embed the rows of a table that have these places, in ascending order."""
+def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> Iterator[KeptShard]:
+    """Embed the rows of a table that have these places, in ascending order, and yield what was kept."""
     executor, done = context.executor, 0
     context.progress("embeddings", done, len(missing))
     shares = [1] * PREFETCH * executor.workers
-    for rows in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
-        done += rows
+    for shard in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
+        done += len(shard.table)
         context.progress("embeddings", done, len(missing))
+        yield shard
 
 
 def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:

@@ -80,7 +80,8 @@ def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file."""
     buffer = pa.BufferOutputStream()  # Arrow's own: of Python's, every piece is a copy and a call
     pq.write_table(table, buffer, **_packing(table.schema))
-    return buffer.getvalue().to_pybytes()
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
 
 
 def write_parquet(file: BinaryIO, schema: pa.Schema, parts: Iterable[pa.Table]) -> tuple[int, int, str]:

@@ -4,13 +4,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from selectllm import RunSettings, select
 from selectllm.embedding import models
+from selectllm.embedding.vector_cache import KeptShard, VectorCache, table_of
 from selectllm.errors import MissingDependency, StoreError, UsageError
 from selectllm.report.format import notes
 from tests.conftest import HashEmbedder
+from tests.steps.test_incremental import grow, new_rows
 
 MakeRun = Callable[..., RunSettings]
 
@@ -194,6 +197,24 @@ def test_a_model_that_knows_no_word_of_a_pool_is_bad_usage(
 
 def test_vectors_that_did_not_reach_the_store_end_the_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "open_embedder", lambda _: HashEmbedder())
-    monkeypatch.setattr("selectllm.embedding.vector_cache.VectorCache.add", lambda *_: None)
+
+    def lose(_: VectorCache, ids: Sequence[str], vectors: np.ndarray) -> KeptShard:
+        return KeptShard("lost", table_of(pa.array(ids), vectors))
+
+    monkeypatch.setattr("selectllm.embedding.vector_cache.VectorCache.add", lose)
     with pytest.raises(StoreError, match=r"\d+ vectors that were just made are not in the store: run again"):
         select(make_run())
+
+
+def test_vectors_that_were_just_made_are_not_read_from_the_store(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, quick_embedding: type[HashEmbedder]
+) -> None:
+    run, read = make_run(), list[str]()
+    read_shard = VectorCache._read
+    monkeypatch.setattr(VectorCache, "_read", lambda cache, name: read.append(name) or read_shard(cache, name))
+    rows = select(run).table("embeddings")
+    assert quick_embedding.texts == len(rows)
+    assert not read
+    assert select(grow(run, new_rows(50))).table("embeddings").slice(0, len(rows)).equals(rows)
+    assert quick_embedding.texts == len(rows) + 50
+    assert len(read) == 1

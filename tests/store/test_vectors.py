@@ -54,6 +54,23 @@ def test_what_was_added_since_is_read_alone(store: Store, monkeypatch: pytest.Mo
     assert len(read) == 1
 
 
+def test_a_shard_that_is_held_is_not_read_and_does_not_count_before_an_earlier_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other, read = VectorCache(store, "m"), VectorCache(store, "m"), list[str]()
+    assert not ours.gather(IDS)[1].any()
+    other.add(IDS[:3], POINTS[:3])
+    held = ours.add(IDS[1:], POINTS[:5])
+    ours.hold(held)
+    read_bytes = store.read_bytes
+    monkeypatch.setattr(store, "read_bytes", lambda name: read.append(name) or read_bytes(name))
+    vectors, known = ours.gather(IDS, added=True)
+    assert known.all()
+    assert (vectors == POINTS[[0, 1, 2, 2, 3, 4]]).all()
+    assert len(read) == 1
+    assert held.name not in read
+
+
 @pytest.mark.parametrize("damage", ["altered", "cut short", "emptied"])
 def test_a_damaged_shard_is_logged_and_skipped(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = VectorCache(Store(str(tmp_path)), "m")
