@@ -55,6 +55,7 @@ LIMIT: Final = 1800.0
 LEFT_OUT: Final = {
     "coverage": "takes an hour",
     "prefix": "reads prompts with the demo model for minutes",
+    "runners": "takes ten minutes, and needs the extras dask and ray",
     "planted": "needs data that does not belong to the project",
     "experiment": "needs data that does not belong to the project, and tunes models for hours",
 }
