@@ -1,6 +1,6 @@
 """Measures the embedding step on workers of Dask and Ray against this process alone: speed, processor time, memory.
 
-    python benchmarks/runners.py [--runner dask ray] [--workers 4] [--rows 12288] [--model static|transformer]
+    python benchmarks/runners.py [--runner dask ray] [--workers 4] [--rows 12288] [--shard 1024] [--model NAME]
 
 Each contender is a process of its own with an empty store, and one thread for torch, as each of its workers has. Speed
 is that of the rows behind the first shard of each worker: by then the cluster runs and every worker has its model. More
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}  # before it is imported
@@ -81,15 +82,15 @@ def peak_memory() -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
-def step(pool: Path, model: str, runner: str, workers: int) -> Taken:
-    """Take the step with the workers of a runner, as the flow does."""
+def step(pool: Path, model: str, runner: str, workers: int, shard: int) -> Taken:
+    """Take the step with the workers of a runner, as the flow does, in shards of so many rows."""
     executor: Executor = Inline()
     if runner != NOBODY:
         from tasks.runners import PrefectExecutor
         from tasks.settings import FlowSettings
 
         executor = PrefectExecutor(FlowSettings.model_validate({"runner": runner, "workers": workers}))
-    with tempfile.TemporaryDirectory() as store:
+    with tempfile.TemporaryDirectory() as store, patch("selectllm.steps.embed.SHARD_ROWS", shard):
         context = context_of(pool, model, store)
         moments = list[Moment]()
 
@@ -104,49 +105,44 @@ def step(pool: Path, model: str, runner: str, workers: int) -> Taken:
     return Taken(moments[workers], moments[-1], peak_memory())
 
 
-def in_flow(results: Connection, pool: Path, model: str, runner: str, workers: int) -> None:
+def in_flow(results: Connection, pool: Path, model: str, runner: str, workers: int, shard: int) -> None:
     """Take the step inside a flow of Prefect's, where its runners belong, and send what it took."""
     from prefect import flow
 
     from benchmarks import runners  # workers look the flow up by this name: they have another main module
 
     take = runners.step if runner == NOBODY else flow(validate_parameters=False)(runners.step)
-    results.send(take(pool, model, runner, workers))
+    results.send(take(pool, model, runner, workers, shard))
 
 
-def measured(pool: Path, model: str, runner: str, workers: int) -> Taken:
-    """What the step takes in a process of its own."""
+def measured(pool: Path, model: str, runner: str, workers: int, shard: int) -> Taken:
+    """What the step takes in a process of its own, which is also printed."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=in_flow, args=(theirs, pool, model, runner, workers))
+    process = spawn.Process(target=in_flow, args=(theirs, pool, model, runner, workers, shard))
     process.start()
     theirs.close()  # otherwise a dead process would be awaited for ever
     taken: Taken = ours.recv()
     process.join()
+    first, last = taken.first, taken.last
+    print(
+        f"{runner:12} {first.seconds:>7.1f} {first.processor:>11.1f} {taken.rate:>10,.1f} {taken.effort:>7.2f} "
+        f"{last.seconds:>7.1f} {last.processor:>11.1f} {taken.memory:>10,.0f}",
+        flush=True,
+    )
     return taken
 
 
-def compared(taken: dict[str, Taken], workers: int) -> list[Figure]:
-    """Print what each contender took, and return how it stands against this process alone."""
-    alone, figures = taken[NOBODY], list[Figure]()
-    print(f"{'':12} {'s':>7} {'to shard':>8} {'then rows/s':>11} {'ms/row':>7} {'all ms/row':>10} {'MiB':>6}")
-    for name, one in taken.items():
-        whole = 1000 * one.last.processor / one.last.rows
-        print(
-            f"{name:12} {one.last.seconds:>7.1f} {one.first.seconds:>8.1f} {one.rate:>11,.0f} {one.effort:>7.2f} "
-            f"{whole:>10.2f} {one.memory:>6,.0f}"
-        )
-        if name != NOBODY:
-            what, speed = f"{name}, {workers} workers", alone.last.seconds / one.last.seconds
-            work = one.last.processor / alone.last.processor
-            figures += [
-                Figure(f"{what}: rows a second, once each has done a shard", NOBODY, one.rate / alone.rate),
-                Figure(f"{what}: processor time of a row, from then on", NOBODY, one.effort / alone.effort),
-                Figure(f"{what}: speed of the whole step", NOBODY, speed),
-                Figure(f"{what}: processor time of the whole step", NOBODY, work),
-                Figure(f"{what}: the driver's memory", NOBODY, one.memory / alone.memory),
-            ]
-    return figures
+def compared(name: str, one: Taken, alone: Taken) -> list[Figure]:
+    """How a contender stands against this process alone."""
+    speed, work = alone.last.seconds / one.last.seconds, one.last.processor / alone.last.processor
+    return [
+        Figure(f"{name}: rows a second, once each worker has done a shard", NOBODY, one.rate / alone.rate),
+        Figure(f"{name}: processor time of a row, from then on", NOBODY, one.effort / alone.effort),
+        Figure(f"{name}: speed of the whole step", NOBODY, speed),
+        Figure(f"{name}: processor time of the whole step", NOBODY, work),
+        Figure(f"{name}: the driver's memory", NOBODY, one.memory / alone.memory),
+    ]
 
 
 def main() -> None:
@@ -154,24 +150,35 @@ def main() -> None:
     parser.add_argument("--runner", nargs="+", choices=("dask", "ray"), default=["dask", "ray"])
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rows", type=int, default=12_288)
+    parser.add_argument("--shard", type=int, default=SHARD_ROWS, help="rows of a shard")
     parser.add_argument("--model", choices=("static", "transformer"), default="transformer")
     add_json(parser)
     arguments = parser.parse_args()
-    if arguments.rows < (arguments.workers + 1) * SHARD_ROWS:
-        parser.error(f"--rows must be {(arguments.workers + 1) * SHARD_ROWS:,} or more: a shard a worker, and one more")
+    workers, shard = arguments.workers, arguments.shard
+    if arguments.rows < (workers + 2) * shard:  # less than one of them is what the pool's own duplicates take away
+        parser.error(f"--rows must be {(workers + 2) * shard:,} or more: a shard for each worker, and more behind them")
     from prefect.testing.utilities import prefect_test_harness
 
-    with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=300):
+    with tempfile.TemporaryDirectory() as folder, prefect_test_harness(server_startup_timeout=600):
         os.environ |= flow_environment()
         pool, model = Path(folder) / "pool.jsonl", TRANSFORMER
         write_pool(pool, arguments.rows)
         if arguments.model == "static":
             model = f"{folder}/static"
             write_static_model(Path(model))
+        print(
+            f"{os.cpu_count()} cores, {workers} workers, {arguments.rows:,} rows, shards of {shard}, {arguments.model}"
+        )
+        print(f"{'':12} {'a shard each':>19} {'from then on':>18} {'the whole step':>19} {'driver':>10}")
+        print(f"{'':12} {'s':>7} {'CPU s':>11} {'rows/s':>10} {'ms/row':>7} {'s':>7} {'CPU s':>11} {'MiB':>10}")
         names = (NOBODY, *arguments.runner)
-        taken = {name: measured(pool, model, name, arguments.workers) for name in names}
-    print(f"{os.cpu_count()} cores, {arguments.workers} workers, {arguments.rows:,} rows, model: {arguments.model}")
-    print_figures(compared(taken, arguments.workers), as_json=arguments.json)
+        taken = {name: measured(pool, model, name, workers, shard) for name in names}
+    figures = [
+        figure
+        for name in arguments.runner
+        for figure in compared(f"{name}, {workers} workers", taken[name], taken[NOBODY])
+    ]
+    print_figures(figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":
