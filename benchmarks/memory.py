@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.results import Figure, add_json, print_figures
 from selectllm.execution import WorkItem
 from selectllm.settings import RunSettings
-from selectllm.steps.embed import SHARD_ROWS, Shard, embed_shard
+from selectllm.steps.embed import SHARD_ROWS, Shard, embed_elsewhere
 
 
 class RandomEmbedder:
@@ -47,7 +47,7 @@ def work(settings: RunSettings, pieces: Connection) -> None:
     """Embed all shards that arrive, then report the peak memory in bytes."""
     with patch("selectllm.embedding.models.open_embedder", lambda _name: RandomEmbedder()):
         while (shard := pieces.recv()) is not None:
-            pieces.send(embed_shard(settings, WorkItem(shard)))
+            pieces.send(embed_elsewhere(settings, WorkItem(shard)))
     pieces.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

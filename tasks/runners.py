@@ -23,6 +23,7 @@ TASK_OPTIONS: Final[dict[str, Any]] = {"cache_policy": NO_CACHE, "persist_result
 
 PIECE_NAMES: Final = {
     "embed_shard": "embeddings-shard",
+    "embed_elsewhere": "embeddings-shard",
     "rank_batch": "rankings-batch",
     "measure_shard": "likelihoods-shard",
 }

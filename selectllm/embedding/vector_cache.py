@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class KeptShard:
     """A shard that was just written: its name in the store, and its rows, of the schema EMBEDDINGS.
 
-    It is no collection, so that nobody looks through its vectors on their way from a worker.
+    It is no dataclass: Prefect would look through the vectors of one that a task returns.
     """
 
     def __init__(self, name: str, table: pa.Table) -> None:

@@ -140,7 +140,7 @@ def _require_kept(is_kept: npt.NDArray[np.bool_]) -> None:
 
 
 def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> KeptShard:
-    """Embed a shard, keep its vectors and return them. Raises ContractError, and keeps none, if any is bad."""
+    """Embed a shard in this process, and keep its vectors. Raises ContractError, and keeps none, if any is bad."""
     cancellation.raise_if_cancelled()
     shard = item.value
     embedder = models.open_embedder(settings.embedding.model)
@@ -149,15 +149,25 @@ def embed_shard(settings: RunSettings, item: WorkItem[Shard]) -> KeptShard:
     return VectorCache(Store(settings.store), _made_by(embedder)).add(shard.ids, vectors)
 
 
+def embed_elsewhere(settings: RunSettings, item: WorkItem[Shard]) -> int:
+    """The same in a worker; returns how many rows there were, since vectors are read from the store where needed."""
+    return len(embed_shard(settings, item).table)
+
+
 def _embed_missing(context: Context, table: pa.Table, missing: Rows) -> Iterator[KeptShard]:
-    """Embed the rows of a table that have these places, in ascending order, and yield what was kept."""
+    """Embed the rows of a table that have these places, in ascending order; yields what this process has kept."""
     executor, done = context.executor, 0
     context.progress("embeddings", done, len(missing))
-    shares = [1] * PREFETCH * executor.workers
-    for shard in executor.map(partial(embed_shard, context.settings), _shards(table, missing), shares):
-        done += len(shard.table)
+    shards, shares = _shards(table, missing), [1] * PREFETCH * executor.workers
+    if executor.is_remote:
+        for rows in executor.map(partial(embed_elsewhere, context.settings), shards, shares):
+            done += rows
+            context.progress("embeddings", done, len(missing))
+        return
+    for kept in executor.map(partial(embed_shard, context.settings), shards, shares):
+        done += len(kept.table)
         context.progress("embeddings", done, len(missing))
-        yield shard
+        yield kept
 
 
 def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
