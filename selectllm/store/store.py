@@ -160,7 +160,8 @@ class Store(Root):
                 os.fsync(file.fileno())
             yield Staged(path, content)
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the disk may have become read-only; what is left is removed when it is stale
+                path.unlink(missing_ok=True)
 
     def _temporary(self, artifact: Artifact) -> Path:
         """A name for a temporary file: on the store's own disk, or where temporary files lie if it is elsewhere."""

@@ -7,6 +7,7 @@ shutting down, the process aborts, after all its work was done: so reading and s
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
@@ -67,7 +68,8 @@ def mapped_from_parquet(file: BinaryIO, place: Path) -> pa.Table:
         options = pa.ipc.IpcReadOptions(use_threads=False)
         return pa.ipc.open_file(pa.memory_map(str(place)), options=options).read_all()
     finally:
-        place.unlink(missing_ok=True)
+        with suppress(OSError):  # some systems keep a file that is mapped; it is removed when it is stale
+            place.unlink(missing_ok=True)
 
 
 def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
