@@ -66,8 +66,8 @@ class BlockFile:
         try:
             yield
         except OSError as error:
-            place = self._folder or tempfile.gettempdir()
+            place = repr(self._folder) if self._folder else "the folder for temporary files"
             raise StoreError(
-                f"the vectors of a large pool cannot be kept for a while in {place!r}: {error.strerror}. Free space, "
+                f"the vectors of a large pool cannot be kept for a while in {place}: {error.strerror}. Free space, "
                 "then run again: it goes on from what is stored"
             ) from error

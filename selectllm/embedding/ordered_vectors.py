@@ -77,7 +77,7 @@ class IdLookup:
 
 
 def as_bytes(ids: pa.ChunkedArray) -> Bytes:
-    """Ids as an array of bytes in UTF-8."""
+    """Ids, of which none is null, as an array of bytes in UTF-8."""
     width = max(1, pc.max(pc.binary_length(ids)).as_py() or 0)
     chunks = pc.ascii_rpad(ids, width, "\0").chunks  # of equal length now, one after the other
     parts = [np.frombuffer(chunk.buffers()[2], f"S{width}", len(chunk), chunk.offset * width) for chunk in chunks]

@@ -3,7 +3,9 @@
 With 128 questions under way that takes six times the processor time of all else about them.
 """
 
+import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,11 +14,20 @@ import httpx
 MOST_IN_POOL: Final = 8
 """Requests under way in one pool before the next one is used."""
 
+IDLE_SECONDS: Final = 5.0
+"""How long the connections of a pool without a request are kept, as httpx keeps each."""
+
 
 @dataclass(eq=False)
 class _Pool:
     transport: httpx.AsyncHTTPTransport
     under_way: int = 0
+    left: float = 0.0  # when it had no request any more, by the monotonic clock
+
+    def leave(self) -> None:
+        """Give the room of one request back."""
+        self.under_way -= 1
+        self.left = time.monotonic()
 
 
 class ConnectionPools(httpx.AsyncBaseTransport):
@@ -35,9 +46,10 @@ class ConnectionPools(httpx.AsyncBaseTransport):
         pool = self._with_room()
         pool.under_way += 1
         try:
+            await self._close_idle()
             response = await pool.transport.handle_async_request(request)
         except BaseException:
-            pool.under_way -= 1
+            pool.leave()
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream), "it was asked asynchronously"
         response.stream = _Stream(response.stream, pool)
@@ -45,8 +57,17 @@ class ConnectionPools(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in self._pools:
-            await pool.transport.aclose()
+        async with AsyncExitStack() as closing:  # all of them, even where one cannot be
+            for pool in self._pools:
+                closing.push_async_callback(pool.transport.aclose)
+
+    async def _close_idle(self) -> None:
+        """Close the connections of pools that only a burst of requests needed."""
+        latest = time.monotonic() - IDLE_SECONDS
+        for pool in self._pools[1:]:
+            if pool in self._pools and not pool.under_way and pool.left < latest:
+                self._pools.remove(pool)
+                await pool.transport.aclose()
 
     def _with_room(self) -> _Pool:
         pool = next((pool for pool in self._pools if pool.under_way < MOST_IN_POOL), None)
@@ -70,5 +91,6 @@ class _Stream(httpx.AsyncByteStream):
         try:
             await self._stream.aclose()
         finally:
-            self._pool.under_way -= self._is_open
-            self._is_open = False
+            if self._is_open:
+                self._is_open = False
+                self._pool.leave()

@@ -20,6 +20,7 @@ from selectllm.pool.parts import PART_ROWS
 from selectllm.pool.records import Column, Records, one_by_one, values
 from selectllm.pool.rows import is_missing
 from selectllm.schemas import RESERVED
+from selectllm.store.tables import to_parquet
 from selectllm.text import escape_surrogates, finite, json_text, short_error
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -74,10 +75,10 @@ def carried_parts(columns: Sequence[CarriedColumn], keeps: Iterable[Flags]) -> I
         flags, part = keep.tolist(), list[pa.ChunkedArray]()
         for field in (each.field for each in columns):
             if field.name in arrow:
-                part.append(arrow[field.name].slice(start, len(keep)).filter(pa.array(keep)))
+                part.append(_kept(field, arrow[field.name].slice(start, len(keep)), keep))
             else:
                 kept = compress(islice(others[field.name], len(flags)), flags)
-                part.append(pa.chunked_array([_stored(field, kept)], field.type))
+                part.append(_stored(field, kept))
         yield part
         start += len(keep)
 
@@ -91,21 +92,23 @@ def original_values(field: pa.Field, column: pa.ChunkedArray) -> list[Any]:
 
 
 def check_as_json(schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
-    """Check that all values of a pool can be written as JSON, before anything is paid for rows that cannot be shown.
+    """Check that a pool can be kept and shown as JSON, before anything is paid for rows that cannot be.
 
     Values of plain types always can, and are passed over. Raises PoolError.
     """
     fields = [field for field in schema if not _is_plain(field.type)]
+    for field in fields:
+        try:
+            to_parquet(pa.table([pa.nulls(0, field.type)], schema=pa.schema([field])))
+        except pa.ArrowException as error:
+            raise _unfit(field, "cannot be written as Parquet", error) from error
     for table in parts if fields else ():
         for field in fields:
             try:
                 for value in original_values(field, table[field.name]):
                     json_text(finite(value))
             except Exception as error:  # of any kind: Arrow's types are many, and packages add more
-                raise PoolError(
-                    f"the column {field.name!r}, of type {field.type}, cannot be written as JSON: "
-                    f"{short_error(error)}. Leave it out of the pool, or convert it to text"
-                ) from error
+                raise _unfit(field, "cannot be written as JSON", error) from error
 
 
 def _is_plain(type_: pa.DataType) -> bool:
@@ -125,7 +128,22 @@ def _field(name: str, column: Column) -> pa.Field:
     return pa.field(name, pa.string(), metadata=_MARK) if type_ is None else pa.field(name, type_)
 
 
-def _stored(field: pa.Field, values: Iterable[Any]) -> pa.Array:
+def _kept(field: pa.Field, column: pa.ChunkedArray, keep: Flags) -> pa.ChunkedArray:
+    try:
+        return column.filter(pa.array(keep))
+    except pa.ArrowException as error:
+        raise _unfit(field, "cannot be divided into rows", error) from error
+
+
+def _unfit(field: pa.Field, fault: str, error: Exception) -> PoolError:
+    """The error about a column of Arrow's that a pool cannot hold."""
+    return PoolError(
+        f"the column {field.name!r}, of type {field.type}, {fault}: {short_error(error)}. Leave it out of the pool, or "
+        "convert it to text"
+    )
+
+
+def _stored(field: pa.Field, values: Iterable[Any]) -> pa.ChunkedArray:
     """Values as a column holds them."""
     present = (None if is_missing(value) else value for value in values)
     if is_json(field):
@@ -134,7 +152,8 @@ def _stored(field: pa.Field, values: Iterable[Any]) -> pa.Array:
         field.type == pa.string()
     ):  # UTF-8 has no lone surrogate: it means nothing here, and is no reason to lose a row
         present = (value and escape_surrogates(value) for value in present)
-    return pa.array(list(present), field.type)
+    stored = pa.array(list(present), field.type)  # in several chunks where it is long
+    return stored if isinstance(stored, pa.ChunkedArray) else pa.chunked_array([stored], field.type)
 
 
 def _plain_type(column: Column) -> pa.DataType | None:

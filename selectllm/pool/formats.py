@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
@@ -50,8 +51,10 @@ def _records(table: pa.Table, location: str) -> Records:
     table = without_views(table)
 
     def texts(rows: Sequence[int]) -> Iterator[str]:
-        for start in range(0, len(rows), PART_ROWS):
-            chosen = table.take(pa.array([row - 1 for row in rows[start : start + PART_ROWS]], pa.int64()))
+        for start in range(0, len(table), PART_ROWS):
+            low, high = bisect_right(rows, start), bisect_right(rows, start + PART_ROWS)
+            places = pa.array([row - 1 - start for row in rows[low:high]], pa.int64())
+            chosen = table.slice(start, PART_ROWS).take(places)  # of the whole table, all texts would be copied
             columns = [values(column) for column in chosen.columns]
             for row in zip(*columns, strict=True):
                 yield json_text(dict(zip(table.column_names, row, strict=True)))

@@ -51,9 +51,9 @@ class Spill:
         try:
             yield
         except OSError as error:
-            where = self._folder or tempfile.gettempdir()
+            where = repr(self._folder) if self._folder else "the folder for temporary files"
             raise StoreError(
-                f"the rows of a large file cannot be kept for a while in {where!r}: {error.strerror}. Free space, "
+                f"the rows of a large file cannot be kept for a while in {where}: {error.strerror}. Free space, "
                 "then run again"
             ) from error
 
@@ -64,19 +64,23 @@ def _close(file: IO[bytes]) -> None:
 
 
 class Parts(Generic[T]):
-    """Values in order, such as the tables of a file's parts; a single one stays in memory."""
+    """Values in order, such as the tables of a file's parts; a single one stays in memory, where that is wanted."""
 
-    def __init__(self, spill: Spill) -> None:
-        self._spill = spill
+    def __init__(self, spill: Spill, *, holds_one: bool = True) -> None:
+        self._spill, self._holds_one = spill, holds_one
         self._held: list[T] = []
         self._places: list[int] = []
 
     def append(self, part: T) -> None:
         """Add a part behind the others."""
         self._held.append(part)
-        if len(self) > 1:
+        if len(self) > 1 or not self._holds_one:
             self._places += map(self._spill.put, self._held)
             self._held = []
+
+    def extend(self, others: "Parts[T]") -> None:
+        """Add the parts of others that lie in the same file; neither may hold one in memory."""
+        self._places += others._places
 
     def __len__(self) -> int:
         return len(self._places) + len(self._held)
@@ -93,22 +97,31 @@ class PartedColumn(Sequence[Any]):
     """The values of a column in parts: best read from start to end."""
 
     def __init__(self, spill: Spill) -> None:
-        self._parts: Parts[list[Any]] = Parts(spill)
+        self._parts: Parts[list[Any]] = Parts(spill, holds_one=False)
         self._starts = [0]
         self._latest: tuple[int, list[Any]] = (-1, [])
 
     @classmethod
     def of(cls, values: Iterable[Any], spill: Spill) -> "PartedColumn":
         """A column of these values."""
-        column, remaining = cls(spill), iter(values)
-        while part := list(islice(remaining, PART_ROWS)):
-            column.append(part)
+        column = cls(spill)
+        column.extend(values)
         return column
 
     def append(self, part: list[Any]) -> None:
         """Add values behind the others."""
         self._parts.append(part)
         self._starts.append(self._starts[-1] + len(part))
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """Add values behind the others, of any number; those of another column in the same file stay where they are."""
+        if isinstance(values, PartedColumn):
+            self._parts.extend(values._parts)
+            self._starts += [self._starts[-1] + start for start in values._starts[1:]]
+            return
+        remaining = iter(values)
+        while part := list(islice(remaining, PART_ROWS)):
+            self.append(part)
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -45,7 +45,7 @@ def gather(
     location: str,
     spill: Spill,
 ) -> Records:
-    """Turn numbered records into columns one by one, without keeping any; a string is a row's fault."""
+    """Turn numbered records into columns, one after the other; a string is a row's fault."""
     rows, faults, columns = array("q"), dict[int, str](), _Columns(spill)
     for row, record in records:
         if isinstance(record, str):

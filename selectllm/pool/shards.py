@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Final
 
 import pyarrow as pa
@@ -28,11 +28,13 @@ def join_records(parts: Sequence[tuple[str, Records]], location: str, spill: Spi
         rows.extend(start + row for row in records.rows)
         faults |= {start + row: records.faults[row] for row in sorted(records.faults)}
 
+    readers = [records.texts for _, records in parts]  # not the records: these hold the values of all files
+
     def texts(wanted: Sequence[int]) -> Iterator[str]:
         of_part = [bisect_right(starts, row - 1) - 1 for row in wanted]
-        for part, (_, records) in enumerate(parts):
+        for part, read in enumerate(readers):
             low, high = bisect_left(of_part, part), bisect_right(of_part, part)
-            yield from records.texts([row - starts[part] for row in wanted[low:high]])
+            yield from read([row - starts[part] for row in wanted[low:high]])
 
     names = list(dict.fromkeys(name for _, records in parts for name in records.columns))
     if len(names) > MAX_COLUMNS:
@@ -69,5 +71,10 @@ def _joined(parts: Sequence[tuple[Column | None, int]], spill: Spill) -> Column:
         pieces = (pa.nulls(rows, type_) if column is None else column for column, rows in parts)
         chunks = (piece.chunks if isinstance(piece, pa.ChunkedArray) else [piece] for piece in pieces)
         return pa.chunked_array([chunk for several in chunks for chunk in several], type_)
-    values = chain.from_iterable(repeat(None, rows) if column is None else one_by_one(column) for column, rows in parts)
-    return PartedColumn.of(values, spill) if sum(rows for _, rows in parts) > PART_ROWS else list(values)
+    values = (repeat(None, rows) if column is None else column for column, rows in parts)
+    if sum(rows for _, rows in parts) <= PART_ROWS:
+        return [value for column in values for value in one_by_one(column)]
+    joined = PartedColumn(spill)
+    for column in values:
+        joined.extend(one_by_one(column) if isinstance(column, pa.ChunkedArray) else column)
+    return joined

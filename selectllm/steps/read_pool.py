@@ -50,7 +50,7 @@ def _save(
     """Save rows that come in parts; few of them stay in memory, since later steps need them, too."""
     if len(rows) > pool.PART_ROWS:
         return entry.save_parts(rows.schema, parts, facts)
-    return entry.save(pa.concat_tables([rows.schema.empty_table(), *parts]), facts)
+    return entry.save(pa.concat_tables(parts) if len(rows) else rows.schema.empty_table(), facts)
 
 
 def usable_rows(

@@ -5,6 +5,7 @@ Everything is written under a temporary name, made durable, then renamed: a read
 
 import io
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,9 +116,11 @@ class Root:
                 lease.release()
 
     def remove_stale_temp_files(self) -> None:
-        """Remove the temporary files of writers that died; object stores put a file whole, and have none."""
+        """Remove the temporary files of writers that died; those for object stores lie where temporary files do."""
         if self.is_local:
             remove_stale_temp_files(Path(self.root, LAYOUT).rglob(temporary_pattern()))
+        else:
+            remove_stale_temp_files(Path(tempfile.gettempdir()).glob(temporary_pattern("*.parquet")))
 
     def read_bytes(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """The content of a file under the root, from its byte `start` on, or `size` bytes of it.

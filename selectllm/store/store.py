@@ -22,7 +22,7 @@ from selectllm.errors import StoreError
 from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
 from selectllm.store.files import sync_folder, temporary_path
 from selectllm.store.root import Root, last_part
-from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, write_parquet
+from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, to_parquet, write_parquet
 
 STAMPED_BYTES: Final = 1 << 20
 """From this size on a file is not hashed as long as nobody has written to it; a smaller one is hashed in no time."""
@@ -93,7 +93,7 @@ class Store(Root):
             return from_parquet_file(file)
 
     def map(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
-        """The same table, out of a temporary file of its size: for one that is too large for the memory.
+        """The same table, out of a temporary file of its size: for one that need not be in memory as a whole.
 
         Raises StoreError as `read` does, and where there is no room for the file.
         """
@@ -143,6 +143,11 @@ class Store(Root):
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
+        if not self.is_local:
+            content = to_parquet(table)
+            whole = Content(table.num_rows, len(content), hashlib.sha256(content).hexdigest())
+            self.write_bytes(_table_name(artifact), content)
+            return self._write_manifest(artifact, whole, origin, facts)
         with self.stage(artifact, table.schema, [table]) as staged:
             return self.put(artifact, staged, origin, facts)
 
@@ -154,14 +159,20 @@ class Store(Root):
         """
         path = self._temporary(artifact)
         try:
-            with self._failures("written"), path.open("wb") as file:
-                content = Content(*write_parquet(file, schema, parts))
-                file.flush()
-                os.fsync(file.fileno())
-            yield Staged(path, content)
+            yield Staged(path, self._write_local(path, schema, parts))
         finally:
             with suppress(OSError):  # the disk may have become read-only; what is left is removed when it is stale
                 path.unlink(missing_ok=True)
+
+    def _write_local(self, path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> Content:
+        try:
+            with path.open("wb") as file:
+                content = Content(*write_parquet(file, schema, parts))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # nothing else: what is wrong with the parts is no fault of the disk
+            raise self._failed("written", error) from error
+        return content
 
     def _temporary(self, artifact: Artifact) -> Path:
         """A name for a temporary file: on the store's own disk, or where temporary files lie if it is elsewhere."""

@@ -62,11 +62,12 @@ def mapped_from_parquet(file: BinaryIO, place: Path) -> pa.Table:
     """
     parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     try:
-        with pa.ipc.new_file(str(place), parquet.schema_arrow) as writer:
+        # A stream: a file of Arrow's allows a column of categories only one list of these.
+        with pa.ipc.new_stream(str(place), parquet.schema_arrow) as writer:
             for batch in parquet.iter_batches(_MAPPED_ROWS, use_threads=False):
                 writer.write_batch(batch)
         options = pa.ipc.IpcReadOptions(use_threads=False)
-        return pa.ipc.open_file(pa.memory_map(str(place)), options=options).read_all()
+        return pa.ipc.open_stream(pa.memory_map(str(place)), options=options).read_all()
     finally:
         with suppress(OSError):  # some systems keep a file that is mapped; it is removed when it is stale
             place.unlink(missing_ok=True)

@@ -74,6 +74,19 @@ async def test_there_are_as_many_connections_as_requests_at_once() -> None:
         assert [pool.under_way for pool in pools._pools] == [0, 0, 0]
 
 
+async def test_connections_that_only_a_burst_needed_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = ConnectionPools()
+    async with serving() as (served, where), httpx.AsyncClient(transport=transport) as client:
+        await ask_at_once(client, served, where, 3 * MOST_IN_POOL)
+        served.may_answer.set()
+        await client.get(where)
+        assert [pool.under_way for pool in transport._pools] == [0, 0, 0]
+        monkeypatch.setattr("selectllm.llm.connection_pools.IDLE_SECONDS", 0.0)
+        await asyncio.gather(*(client.get(where) for _ in range(3)))
+        assert [pool.under_way for pool in transport._pools] == [0]
+        assert served.opened == 3 * MOST_IN_POOL
+
+
 async def test_requests_that_fail_or_end_early_give_their_room_back() -> None:
     pools = ConnectionPools()
     with socket.socket() as nobody:

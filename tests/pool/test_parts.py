@@ -84,6 +84,46 @@ def test_several_files_in_parts_are_the_same(write, monkeypatch, tmp_path, rows)
     assert _told(str(tmp_path)) == whole
 
 
+def test_the_rows_of_many_small_files_are_put_aside(write, monkeypatch, tmp_path):
+    for number in range(4):
+        write(f"{number}.jsonl", PLAIN[5 * number : 5 * number + 5])
+    _patch(monkeypatch, 7)
+    column = pool.parse(pool.fetch(str(tmp_path)), Columns()).records.columns["mark"]
+    assert isinstance(column, PartedColumn)
+    assert (list(column), column._parts._held) == ([row["mark"] for row in PLAIN], [])
+
+
+def test_left_out_rows_of_a_table_are_shown_as_they_stand(write, monkeypatch):
+    table = pa.table({"instruction": ["a", "", "a", "b", "", "b", ""], "n": range(7)})
+    location = write("pool.parquet", table)
+    _patch(monkeypatch, 3)
+    texts = pool.partition(pool.parse(pool.fetch(location), Columns()), {}).quarantine["text"].to_pylist()
+    assert [json.loads(text)["n"] for text in texts] == [1, 2, 4, 5, 6]
+
+
+def test_a_column_of_texts_in_several_chunks_is_carried(write, monkeypatch):
+    location = write("pool.jsonl", PLAIN[:4])
+    arrays = pa.array
+    monkeypatch.setattr(
+        "selectllm.pool.carried.pa.array",  # beyond 2 GiB, Arrow makes several arrays of one list
+        lambda values, type_=None: (
+            pa.chunked_array([values[:1], values[1:]], type_) if type_ == pa.float64() else arrays(values, type_)
+        ),
+    )
+    assert _read(location)[0].table["mark"].to_pylist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_a_column_that_parquet_cannot_hold_is_refused(write):
+    both = pa.UnionArray.from_dense(
+        pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["x"])]
+    )
+    table, sink = pa.table({"instruction": ["Sing.", "Dance."], "both": both}), pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(PoolError, match=r"the column 'both', .*cannot be written as Parquet: .*Leave it out"):
+        _read(write("pool.arrow", bytes(sink.getvalue())))
+
+
 def test_a_file_of_bad_rows_alone_is_refused_in_parts(write, monkeypatch):
     location = write("pool.jsonl", [{"instruction": ""}] * 5)
     whole = _told(location)

@@ -45,6 +45,13 @@ def test_a_table_is_mapped_as_it_is_read(store: Store, tmp_path: Path, is_local:
     assert mapped.filter(pc.equal(mapped["text"], "")).num_rows == 50_000
 
 
+def test_a_table_with_several_lists_of_categories_is_mapped(store: Store) -> None:
+    parts = [pa.table({"topic": pa.array(names).dictionary_encode()}) for names in (["a", "b"] * 40_000, ["x"] * 9)]
+    with store.stage(ARTIFACT, parts[0].schema, parts) as staged:
+        store.put(ARTIFACT, staged, ORIGIN, {})
+    assert store.map(ARTIFACT)["topic"].to_pylist() == ["a", "b"] * 40_000 + ["x"] * 9
+
+
 def test_a_damaged_table_is_not_mapped(store: Store) -> None:
     path = Path(store.path(ARTIFACT))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
