@@ -204,7 +204,7 @@ def test_a_table_in_parts_is_the_one_that_is_written_whole(place: str, tmp_path:
     ids, vectors = pa.chunked_array([[f"{row:032x}" for row in range(50)]]), unit_vectors(50)
     entry = CacheEntry(store, "embeddings", 1, {}, {})
     schema = embeddings(vectors.shape[1])
-    with pytest.raises(StoreError):
+    with pytest.raises(ZeroDivisionError):  # as itself: it is no fault of the disk
         entry.save_parts(schema, (1 / 0 for _ in "x"), {})
     assert store.list("artifacts/embeddings") == []
     entry.save_parts(schema, tables_of(ids, (vectors[start : start + 20] for start in range(0, 50, 20))), {"n": 1})
