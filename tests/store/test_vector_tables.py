@@ -2,10 +2,11 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from selectllm.embedding.vector_cache import table_of
-from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet
+from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet, write_parquet
 
 
 def vectors(rows: int) -> pa.Table:
@@ -30,3 +31,12 @@ def test_any_other_column_of_that_name_is_read_as_it_is(type_: pa.DataType) -> N
     values = ["x", None] if type_ == pa.string() else [[1.0, 2.0], None]
     content = to_parquet(pa.table({"vector": pa.array(values, type_), "n": [1, 2]}))
     assert from_parquet_file(io.BytesIO(content)).equals(from_parquet(content))
+
+
+def test_vectors_are_written_in_row_groups_that_fit_into_memory() -> None:
+    table, file = vectors(2 * BATCH_ROWS + 1), io.BytesIO()
+    write_parquet(file, table.schema, [table])
+    assert file.getvalue() == to_parquet(table)
+    metadata = pq.read_metadata(io.BytesIO(file.getvalue()))
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert groups == [BATCH_ROWS, BATCH_ROWS, 1]
