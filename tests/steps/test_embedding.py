@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -70,6 +71,28 @@ def test_vectors_of_a_static_model_do_not_depend_on_the_texts_beside_them(tmp_pa
     together = embedder.embed(texts)
     assert (together == np.concatenate([embedder.embed([text]) for text in texts])).all()
     assert (together == static.encode(texts, batch_size=16, normalize_embeddings=True)).all()
+
+
+class Loaded(list[object]):
+    """What decides the size of a batch: the first module of a model, and its device."""
+
+    def __init__(self, module: str, device: str) -> None:
+        super().__init__([type(module, (), {})()])
+        self.device = SimpleNamespace(type=device)
+
+
+@pytest.mark.parametrize(
+    ("module", "device", "expected"),
+    [
+        ("Transformer", "cpu", models.BATCH_SIZE),
+        ("Transformer", "cuda", models.GPU_BATCH_SIZE),
+        ("Transformer", "mps", models.GPU_BATCH_SIZE),
+        ("StaticEmbedding", "cpu", models.STATIC_BATCH_SIZE),
+        ("StaticEmbedding", "cuda", models.STATIC_BATCH_SIZE),
+    ],
+)
+def test_small_batches_are_for_transformers_on_a_cpu(module: str, device: str, expected: int) -> None:
+    assert models._batch_size(Loaded(module, device)) == expected
 
 
 def linked_copy(folder: Path) -> Path:
