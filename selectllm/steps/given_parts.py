@@ -17,7 +17,7 @@ from selectllm.pool.carried import original_values
 from selectllm.pool.formats import suffix_of
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.queries import Rows
-from selectllm.steps.given_vectors import length_faults, none_matches, refuse, unit_vectors, vector_column
+from selectllm.steps.given_vectors import length_faults, none_matches, places_of, refuse, unit_vectors, vector_column
 from selectllm.store.tables import in_batches
 from selectllm.store.values import without_views
 from selectllm.text import short_error
@@ -38,7 +38,7 @@ def given_into(vectors: OrderedVectors, given: str, rows: pa.Table) -> None:
             name = _column(file, shown)
             lookup, lengths = _ids_and_lengths(file, name, shown)
             _refuse_repeats(file, name, list(lookup.repeats()), shown)
-            places = _places(lookup, rows)
+            places = places_of(shown, rows, *_places(lookup, rows))
             if (places < 0).all():
                 first = next(_batches(file, ["id"]))["id"].slice(0, _LISTED)
                 raise none_matches(shown, rows, dict.fromkeys(map(str, values(first))))
@@ -94,20 +94,17 @@ def _refuse_repeats(file: Any, name: str, repeats: Sequence[tuple[int, int]], sh
             )
 
 
-def _places(lookup: IdLookup, rows: pa.Table) -> Rows:
-    """Where each row's vector stands in the file: by our id, else by the row's own; -1 where it does not."""
-    found = []
+def _places(lookup: IdLookup, rows: pa.Table) -> tuple[Rows, Rows]:
+    """Where each row's vector stands in the file by our id, and by the row's own; -1 where it does not."""
+    by_id, by_own = [], []
     has_other = "source_id" in rows.column_names
     for start in range(0, len(rows), _LISTED):
         part = rows.slice(start, _LISTED)
-        places = lookup.find(_keys(part["id"].to_pylist()))
-        others = original_values(rows.schema.field("source_id"), part["source_id"]) if has_other else []
-        if any(other is not None for other in others):
-            by_other = lookup.find(_keys(others))
-            has_id = np.array([other is not None for other in others])
-            places = np.where((places < 0) & has_id, by_other, places)
-        found.append(places)
-    return np.concatenate(found)
+        by_id.append(lookup.find(_keys(part["id"].to_pylist())))
+        others = original_values(rows.schema.field("source_id"), part["source_id"]) if has_other else [None] * len(part)
+        has_id = np.array([other is not None for other in others])
+        by_own.append(np.where(has_id, lookup.find(_keys(others)), -1) if has_id.any() else np.full(len(part), -1))
+    return np.concatenate(by_id), np.concatenate(by_own)
 
 
 def _read(file: Any, name: str, places: Rows, vectors: OrderedVectors, faults: dict[Any, str]) -> None:

@@ -16,7 +16,7 @@ from selectllm.paths import redact_url
 from selectllm.pool.carried import original_values
 from selectllm.pool.formats import suffix_of
 from selectllm.pool.records import Column, Records, values
-from selectllm.queries import Vectors
+from selectllm.queries import Rows, Vectors
 from selectllm.schemas import own_name
 from selectllm.store import digest
 from selectllm.text import join_names, one_line
@@ -146,18 +146,36 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
                 f"{shown} has two vectors for one id, in rows {records.rows[first]} and {records.rows[place]}: "
                 "leave one of them out"
             )
-    own_ids = rows["id"].to_pylist()
     has_other = "source_id" in rows.column_names
-    others = original_values(rows.schema.field("source_id"), rows["source_id"]) if has_other else own_ids
-    places = [
-        place_of.get(id, None if other is None else place_of.get(str(other)))
-        for id, other in zip(own_ids, others, strict=True)
-    ]
-    if len(rows) and not any(place is not None for place in places):
+    others = original_values(rows.schema.field("source_id"), rows["source_id"]) if has_other else [None] * len(rows)
+    by_id = np.array([place_of.get(id, -1) for id in rows["id"].to_pylist()], dtype=np.int64)
+    by_own = np.array([-1 if id is None else place_of.get(str(id), -1) for id in others], dtype=np.int64)
+    places = places_of(shown, rows, by_id, by_own)
+    if len(rows) and (places < 0).all():
         raise none_matches(shown, rows, place_of)
     if isinstance(column, pa.ChunkedArray):
-        return _lists(column.take(pa.array(places, pa.int64())), shown)
-    return _lists([None if place is None else column[place] for place in places], shown)
+        return _lists(column.take(pa.array(places, mask=places < 0)), shown)
+    return _lists([None if place < 0 else column[place] for place in places.tolist()], shown)
+
+
+def places_of(shown: str, rows: pa.Table, by_id: Rows, by_own: Rows) -> Rows:
+    """Where each row's vector stands in a file: by our id, else by the row's own `id`; -1 where it does not.
+
+    Raises PoolError where two rows have one `id` of their own: one of them would get the other's vector.
+    """
+    by_own = np.where(by_id < 0, by_own, -1)
+    order = np.argsort(by_own, kind="stable")
+    in_order = by_own[order]
+    shared = np.flatnonzero((in_order[1:] == in_order[:-1]) & (in_order[1:] >= 0))
+    if len(shared):
+        first, second = min((order[place], order[place + 1]) for place in shared)
+        own = original_values(rows.schema.field("source_id"), rows["source_id"].slice(int(first), 1))[0]
+        raise PoolError(
+            f"rows {rows['row'][int(first)]} and {rows['row'][int(second)]} differ, and have one id, "
+            f"{one_line(str(own), 40)!a}: {shown} does not say whose vector that is. Give each row an id of its own, "
+            "or each vector the id of its row in the store"
+        )
+    return np.where(by_id < 0, by_own, by_id)
 
 
 def none_matches(shown: str, rows: pa.Table, there: Iterable[str]) -> PoolError:

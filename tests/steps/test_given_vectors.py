@@ -281,6 +281,22 @@ def test_a_row_without_an_id_of_its_own_does_not_have_the_id_none(make_run: Make
         select(run_of(make_run, str(tmp_path / "pool.jsonl"), given, budget=1))
 
 
+@pytest.mark.parametrize("most", [1000, 1])
+def test_one_vector_is_not_given_to_two_rows_that_share_an_id(
+    most: int, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selectllm.blocks.WHOLE_ROWS", most)
+    rows = [{"id": id, "instruction": f"Task {row}: explain it"} for row, id in enumerate(["a", 7, "b", "7"])]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = write_file(tmp_path / "vectors.parquet", ["7", "a", "b"], numbers(3))
+    run = run_of(make_run, str(tmp_path / "pool.jsonl"), given, budget=1)
+    with pytest.raises(PoolError, match=r"rows 2 and 4 differ, and have one id, '7': .*vectors.parquet does not say"):
+        select(run)
+    ids = Store(run.store).read(Store(run.store).manifests("pool")[0].artifact)["id"].to_pylist()
+    write_file(tmp_path / "vectors.parquet", ids, numbers(4))
+    assert select(run).summary["embeddings"]["dimension"] == 6
+
+
 def test_examples_with_vectors_of_another_length_are_refused(
     make_run: MakeRun, pool: Callable[..., str], tmp_path: Path
 ) -> None:
