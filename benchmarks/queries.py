@@ -8,12 +8,15 @@ run, so the ratios carry over to other machines and the seconds do not.
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import numpy as np
+from sklearn.cluster import KMeans
 
 from benchmarks.results import Figure, add_json, print_figures
-from selectllm.queries import EMPTY, balanced_clusters, build_queries
+from selectllm.queries import EMPTY, balanced_clusters, build_queries, width_of
 from selectllm.settings import Composition
 
 
@@ -57,6 +60,30 @@ def diversity(vectors: np.ndarray, queries: np.ndarray) -> tuple[float, float, f
     return float(np.mean(means)), float(np.percentile(means, 5)), float(np.mean(closest))
 
 
+def least(work: Callable[[], object], times: int = 3) -> float:
+    """The least processor time, of several calls."""
+    taken = []
+    for _ in range(times):
+        started = time.process_time()
+        work()
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+def against_k_means(vectors: np.ndarray, size: int) -> list[Figure]:
+    """What forming queries takes, against the K-means alone that it begins with."""
+    figures = []
+    for composition in ("paper", "matched"):
+        count = width_of(len(vectors), size, composition)
+        k_means = least(partial(KMeans(n_clusters=count, random_state=0, n_init="auto").fit, vectors))
+        whole = least(partial(build_queries, vectors, size, composition))
+        ratio = whole / k_means
+        print(f"{composition}, {len(vectors):,} rows: {whole:.2f} s, K-means alone {k_means:.2f} s: {ratio:.2f} times")
+        what = f"processor time to form queries, `{composition}`"
+        figures.append(Figure(what, "K-means alone", ratio, at_most=1.3))
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("vectors", nargs="?", help="a file with `embeddings` (M, d)")
@@ -71,7 +98,9 @@ def main() -> None:
     large = by_topics(14_225)
     print(f"assignment of 14,225 rows: {seconds(balanced_clusters, large, large[:15]):.3f} s\n")
 
-    figures = [Figure("time to form clusters of equal size", "a full sort for every pick", fast / slow)]
+    figures = [Figure("time to form clusters of equal size", "a full sort for every pick", fast / slow, at_most=1 / 80)]
+    figures += against_k_means(vectors if arguments.vectors else large, arguments.size)
+    print()
     distances = {}
     print(f"{'composition':<12} {'distance':>9} {'5th pct':>9} {'closest':>9} {'seconds':>9}   ({len(vectors):,} rows)")
     for composition in get_args(Composition):
