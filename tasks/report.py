@@ -62,7 +62,8 @@ def _new(store: Store, record: RunRecord, content: str) -> str:
 def _page_markdown(address: str, pictures: str, *about: str) -> str:
     """The address of a page, what there is to say about it, and its pictures."""
     lines = [
-        f"The report of this run, with all chosen rows, a map and charts: `{address.replace('`', '')}`",
+        "The report of this run, with all chosen rows, a map and charts:",
+        f"    {address}",
         "Open the file in a browser. It needs no network.",
     ]
     return "\n\n".join((*lines, *about, *([pictures] if pictures else [])))

@@ -219,7 +219,7 @@ def markdown(result: FinishedRun) -> str:
     lines = [f"> {note}\n" for note in notes(result.summary)]
     lines += [f"- {line}" for line in counts(result.summary)]
     lines += [f"- {safe_markdown(line)}" for line in of_strata(result.summary.get("strata"))]
-    lines += ["", f"**Selection:** `{result.path()}`"]
+    lines += ["", "**Selection:**", "", f"    {result.path()}"]  # a block, which a page scrolls where it is narrow
     if criteria := result.summary.get("criteria"):
         lines += ["", f"**Criteria:** {safe_markdown(fit_line(criteria, CRITERIA_WIDTH))}"]
     lines += ["", "| order | why | instruction |", "|---|---|---|"]

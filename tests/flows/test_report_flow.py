@@ -36,7 +36,7 @@ def test_a_flow_run_keeps_its_page_beside_the_artifacts(make_run: MakeRun, artif
     file = Path(settings.store) / "v1" / name
     assert "5 of 60 rows chosen" in file.read_text(encoding="utf-8")
     shown = str(artifacts(final)["selection-report"].data)
-    assert f"`{file}`" in shown
+    assert f"\n    {file}\n" in shown
     assert "**Lengths**" in shown
     assert 0 < shown.count("(data:image/svg+xml;base64,") <= report.MOST_PICTURES
     assert len(shown) < 100_000
@@ -54,7 +54,7 @@ def test_a_run_that_makes_nothing_anew_shows_the_page_of_the_run_before(
     run = made[0].removeprefix("reports/").removesuffix(".html")
     sentence = f"The run {run} made it, with the same settings and results. Times and costs are those of that run."
     assert pages(settings) == made
-    assert again.split("\n\n") == [*first.split("\n\n")[:2], sentence, *first.split("\n\n")[2:]]
+    assert again.split("\n\n") == [*first.split("\n\n")[:3], sentence, *first.split("\n\n")[3:]]
     select_instructions(make_run(seed=8))
     assert len(pages(settings)) == 2, "other settings have another page"
 
@@ -79,7 +79,7 @@ def test_a_page_that_is_not_surely_the_same_is_made_anew(
         monkeypatch.setattr(report, "made_by", lambda: {"code": "another"})
     shown = str(artifacts(select_instructions(settings, return_state=True))["selection-report"].data)
     (new,) = set((root / "reports").iterdir()) - {made}
-    assert f"`{new}`" in shown
+    assert f"\n    {new}\n" in shown
     assert "5 of 60 rows chosen" in new.read_text(encoding="utf-8")
     assert "made it" not in shown
 
