@@ -68,7 +68,7 @@ def plan_run(settings: RunSettings, *, show_prompt: bool = False) -> dict[str, A
     vectors = None if given is None else given_vectors(given, rows.table)
     if given is not None and vectors is not None:
         for beside in (*tests, *([examples] if examples else [])):
-            example_vectors(given, beside.table, vectors.shape[1])
+            example_vectors(given, beside.table, vectors.shape[1], rows.table)
     strata = divide(settings, rows.table, {id for id, _ in excluded})[0] if aim.column is not None else None
     target = _target(settings, examples, kept - len(excluded)) if examples else None
     planned, reasons, cost = None, None, None

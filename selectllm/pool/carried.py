@@ -52,15 +52,15 @@ def carried_columns(records: Records, mapped: Collection[str | None], taken: Col
     A column keeps its name, or is called `source_<name>` where that would clash with one that is `taken`. An Arrow
     column keeps its type; the type of any other is decided by all values of the file.
     """
-    names, found = set(taken) | set(RESERVED), list[CarriedColumn]()
-    for name, column in records.columns.items():
-        if name not in mapped:
-            new_name = escape_surrogates(name)
-            while new_name in names:
-                new_name = f"source_{new_name}"
-            names.add(new_name)
-            found.append(CarriedColumn(_field(new_name, column), column))
-    return found
+    clashing, carried = set(taken) | set(RESERVED), [name for name in records.columns if name not in mapped]
+    names, used = dict[str, str](), set(clashing)
+    # Those that clash come first: `source_id` is the file's `id` then, wherever a `source_id` of its own stands.
+    for name in sorted(carried, key=lambda name: escape_surrogates(name) not in clashing):
+        names[name] = escape_surrogates(name)
+        while names[name] in used:
+            names[name] = f"source_{names[name]}"
+        used.add(names[name])
+    return [CarriedColumn(_field(names[name], records.columns[name]), records.columns[name]) for name in carried]
 
 
 def carried_parts(columns: Sequence[CarriedColumn], keeps: Iterable[Flags]) -> Iterator[list[pa.ChunkedArray]]:

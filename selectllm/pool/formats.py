@@ -17,7 +17,7 @@ from selectllm.pool.json_format import read_json, read_lines
 from selectllm.pool.parts import PART_ROWS, Spill
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.store.tables import from_parquet
-from selectllm.store.values import without_views
+from selectllm.store.values import with_readable_types
 from selectllm.text import json_text, one_line, short_error
 
 
@@ -48,7 +48,7 @@ def read_parquet(data: bytes, location: str, _spill: Spill) -> Records:
 
 def _records(table: pa.Table, location: str) -> Records:
     refuse_repeated_names(table.column_names, location)
-    table = without_views(table)
+    table = with_readable_types(table)
 
     def texts(rows: Sequence[int]) -> Iterator[str]:
         for start in range(0, len(table), PART_ROWS):

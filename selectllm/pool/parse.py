@@ -141,7 +141,7 @@ class _UsableRows:
     def _put_aside(self) -> None:
         self._rows.extend(self._texts[1])
         self._digests += bytes.fromhex("".join(self._texts[0]))
-        self._parts.append(pa.Table.from_batches([pa.record_batch(self._texts, schema=POOL)]))
+        self._parts.append(pa.table(self._texts, schema=POOL))  # in several chunks where texts are very long
         self._texts = [[] for _ in POOL]
 
 

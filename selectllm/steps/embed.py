@@ -22,6 +22,7 @@ from selectllm.steps.context import Context
 from selectllm.steps.given_vectors import example_vectors, source_digest
 from selectllm.steps.take_given import take_given
 from selectllm.store import Store, digest
+from selectllm.store.tables import values_at
 
 SHARD_ROWS: Final = 1024
 """Rows embedded and kept as one piece of work: some seconds' worth, which is what a crash can cost."""
@@ -78,16 +79,19 @@ def _refuse_unknown(settings: RunSettings, rows: int, warned: Mapping[str, int])
         )
 
 
-def vectors_of(context: Context, rows: pa.Table, embeddings: StepResult | None = None) -> Vectors:
+def vectors_of(
+    context: Context, rows: pa.Table, embeddings: StepResult | None = None, pool: StepResult | None = None
+) -> Vectors:
     """The vectors (M, d) of rows beside the pool, by the same model; those that no run has embedded are, and kept.
 
     Where vectors are given, those of these rows must be, too: in the same file, or in a column of the same name.
-    Raises PoolError where given vectors have another length than the pool's `embeddings`.
+    Raises PoolError where given vectors have another length than the pool's `embeddings`, or may be those of its rows.
     """
     given = context.settings.embedding.given
     if given is None:
         return _vectors(context, rows)[0]
-    return example_vectors(given, rows, embeddings.facts["dimension"] if embeddings else None)
+    beside = pool.table(context.store) if pool else None
+    return example_vectors(given, rows, embeddings.facts["dimension"] if embeddings else None, beside)
 
 
 def made_by(context: Context, embeddings: StepResult) -> str:
@@ -177,16 +181,15 @@ def _made_by(embedder: models.SentenceTransformerEmbedder) -> str:
 
 def _shards(table: pa.Table, rows: Rows) -> Iterator[Shard]:
     """Some rows in shards; of a large pool, those of one part after the other: their texts are Python's own then."""
-    table = table.select(["id", "instruction", "input"])
     for start in range(0, len(table), blocks.WHOLE_ROWS):
         low, high = np.searchsorted(rows, (start, start + blocks.WHOLE_ROWS))
-        yield from _by_length(table.slice(start, blocks.WHOLE_ROWS).take(pa.array(rows[low:high] - start)))
+        yield from _by_length(table.slice(start, blocks.WHOLE_ROWS), rows[low:high] - start)
 
 
-def _by_length(table: pa.Table) -> Iterator[Shard]:
+def _by_length(table: pa.Table, rows: Rows) -> Iterator[Shard]:
     """The rows in shards, the longest first and like with like: batches of equal length save more than all else."""
-    ids = table["id"].to_pylist()
-    texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
+    ids, instructions, inputs = (values_at(table[name], rows) for name in ("id", "instruction", "input"))
+    texts = list(map(models.text, instructions, inputs))
     order = np.argsort([-len(text) for text in texts], kind="stable").tolist()
     for start in range(0, len(order), SHARD_ROWS):
         part = order[start : start + SHARD_ROWS]

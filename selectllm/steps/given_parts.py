@@ -13,13 +13,20 @@ import pyarrow.parquet as pq
 from selectllm.embedding.ordered_vectors import Bytes, IdLookup, OrderedVectors
 from selectllm.errors import PoolError
 from selectllm.paths import redact_url
-from selectllm.pool.carried import original_values
 from selectllm.pool.formats import suffix_of
 from selectllm.pool.records import Records, refuse_repeated_names, values
 from selectllm.queries import Rows
-from selectllm.steps.given_vectors import length_faults, none_matches, places_of, refuse, unit_vectors, vector_column
+from selectllm.steps.given_vectors import (
+    length_faults,
+    none_matches,
+    own_ids,
+    places_of,
+    refuse,
+    unit_vectors,
+    vector_column,
+)
 from selectllm.store.tables import in_batches
-from selectllm.store.values import without_views
+from selectllm.store.values import with_readable_types
 from selectllm.text import short_error
 
 _LISTED: Final = 100_000  # ids that are Python's own at a time
@@ -52,7 +59,7 @@ def given_into(vectors: OrderedVectors, given: str, rows: pa.Table) -> None:
 
 def _column(file: Any, shown: str) -> str:
     """The name of the column of vectors; raises PoolError where it, or `id`, is not there."""
-    empty = without_views(pq.read_schema(file).empty_table())
+    empty = with_readable_types(pq.read_schema(file).empty_table())
     refuse_repeated_names(empty.column_names, shown)
     if "id" not in empty.column_names:
         raise PoolError(f"{shown} has no column `id`: give each vector the id of its row")
@@ -97,11 +104,10 @@ def _refuse_repeats(file: Any, name: str, repeats: Sequence[tuple[int, int]], sh
 def _places(lookup: IdLookup, rows: pa.Table) -> tuple[Rows, Rows]:
     """Where each row's vector stands in the file by our id, and by the row's own; -1 where it does not."""
     by_id, by_own = [], []
-    has_other = "source_id" in rows.column_names
     for start in range(0, len(rows), _LISTED):
         part = rows.slice(start, _LISTED)
         by_id.append(lookup.find(_keys(part["id"].to_pylist())))
-        others = original_values(rows.schema.field("source_id"), part["source_id"]) if has_other else [None] * len(part)
+        others = own_ids(part)
         has_id = np.array([other is not None for other in others])
         by_own.append(np.where(has_id, lookup.find(_keys(others)), -1) if has_id.any() else np.full(len(part), -1))
     return np.concatenate(by_id), np.concatenate(by_own)
@@ -125,7 +131,7 @@ def _read(file: Any, name: str, places: Rows, vectors: OrderedVectors, faults: d
 def _batches(file: Any, columns: Sequence[str]) -> Iterator[pa.Table]:
     file.seek(0)
     for batch in in_batches(file, columns):
-        yield without_views(pa.Table.from_batches([batch]))
+        yield with_readable_types(pa.Table.from_batches([batch]))
 
 
 def _keys(ids: Sequence[Any]) -> Bytes:

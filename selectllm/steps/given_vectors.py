@@ -41,14 +41,14 @@ def source_digest(given: str) -> str:
     return digest(CODE_VERSION, pool.fetch(given).digest if is_file(given) else given)
 
 
-def given_vectors(given: str, rows: pa.Table) -> Vectors:
+def given_vectors(given: str, rows: pa.Table, beside: pa.Table | None = None) -> Vectors:
     """The vectors (M, d), float32, of rows of a pool or of examples, in their order, brought to unit length.
 
-    A file names a row by our id, or by the value of the row's own column `id`. Raises PoolError where a row has no
-    vector that can be used, and names the first such rows.
+    A file names a row by our id, or by the value of the row's own column `id`; `beside` is the pool, where the rows are
+    none of it. Raises PoolError where a row has no vector that can be used, and names the first such rows.
     """
     shown = redact_url(given)
-    lists = _of_file(given, rows) if is_file(given) else _of_column(given, rows)
+    lists = _of_file(given, rows, beside) if is_file(given) else _of_column(given, rows)
     numbers = rows["row"].to_pylist()
     lengths = pc.list_value_length(lists).fill_null(-1).to_numpy()
     faults = length_faults(lengths)
@@ -64,13 +64,13 @@ def given_vectors(given: str, rows: pa.Table) -> Vectors:
     return vectors
 
 
-def example_vectors(given: str, rows: pa.Table, dimension: int | None) -> Vectors:
+def example_vectors(given: str, rows: pa.Table, dimension: int | None, beside: pa.Table | None) -> Vectors:
     """The same of rows of examples or tests, which need vectors beside the pool's; raises PoolError as it does.
 
     Raises PoolError, too, where they have another length than the pool's, which is `dimension` if it is known.
     """
     try:
-        vectors = given_vectors(given, rows)
+        vectors = given_vectors(given, rows, beside)
     except PoolError as error:  # its rows are not the pool's
         raise PoolError(f"the examples of --target or --away-from need vectors too: {error}") from error
     if dimension is not None and vectors.shape[1] != dimension:
@@ -123,7 +123,7 @@ def _of_column(given: str, rows: pa.Table) -> pa.ChunkedArray:
     return _lists(column if _has_numbers(column.type) else original_values(field, column), f"the column {given!r}")
 
 
-def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
+def _of_file(given: str, rows: pa.Table, beside: pa.Table | None) -> pa.ChunkedArray:
     """Each row's list; null where the file names no such row."""
     shown = redact_url(given)
     records = pool.read(pool.fetch(given))
@@ -141,21 +141,45 @@ def _of_file(given: str, rows: pa.Table) -> pa.ChunkedArray:
         if (first := place_of.setdefault(str(id), place)) != place:
             repeated.append((first, place))
     for first, place in repeated:
-        if _value(column, first) != _value(column, place):
+        if str(_value(column, first)) != str(_value(column, place)):  # as texts: NaN is not equal to itself
             raise PoolError(
                 f"{shown} has two vectors for one id, in rows {records.rows[first]} and {records.rows[place]}: "
                 "leave one of them out"
             )
-    has_other = "source_id" in rows.column_names
-    others = original_values(rows.schema.field("source_id"), rows["source_id"]) if has_other else [None] * len(rows)
+    others = own_ids(rows)
     by_id = np.array([place_of.get(id, -1) for id in rows["id"].to_pylist()], dtype=np.int64)
     by_own = np.array([-1 if id is None else place_of.get(str(id), -1) for id in others], dtype=np.int64)
     places = places_of(shown, rows, by_id, by_own)
+    if beside is not None:
+        _refuse_ids_of_pool(shown, rows, by_id < 0, beside)
     if len(rows) and (places < 0).all():
         raise none_matches(shown, rows, place_of)
     if isinstance(column, pa.ChunkedArray):
         return _lists(column.take(pa.array(places, mask=places < 0)), shown)
     return _lists([None if place < 0 else column[place] for place in places.tolist()], shown)
+
+
+def own_ids(rows: pa.Table) -> list[Any]:
+    """The value of each row's own column `id`; None where it has none."""
+    if "source_id" not in rows.column_names:
+        return [None] * len(rows)
+    return original_values(rows.schema.field("source_id"), rows["source_id"])
+
+
+def _refuse_ids_of_pool(shown: str, rows: pa.Table, is_by_own: npt.NDArray[np.bool_], pool: pa.Table) -> None:
+    """Raise PoolError where a row of examples, named by its own `id`, has that of another row of the pool."""
+    named = {str(own): (id, row) for own, id, row in _named(pool) if own is not None}
+    for is_named, (own, id, row) in zip(is_by_own, _named(rows), strict=True):
+        other, number = named.get(str(own), (id, row))
+        if is_named and own is not None and other != id:
+            raise PoolError(
+                f"row {row} of the examples and row {number} of the pool differ, and have one id, "
+                f"{one_line(str(own), 40)!a}: {shown} does not say whose vector that is. Give the examples other ids"
+            )
+
+
+def _named(rows: pa.Table) -> Iterable[tuple[Any, str, int]]:
+    return zip(own_ids(rows), rows["id"].to_pylist(), rows["row"].to_pylist(), strict=True)
 
 
 def places_of(shown: str, rows: pa.Table, by_id: Rows, by_own: Rows) -> Rows:
@@ -169,7 +193,7 @@ def places_of(shown: str, rows: pa.Table, by_id: Rows, by_own: Rows) -> Rows:
     shared = np.flatnonzero((in_order[1:] == in_order[:-1]) & (in_order[1:] >= 0))
     if len(shared):
         first, second = min((order[place], order[place + 1]) for place in shared)
-        own = original_values(rows.schema.field("source_id"), rows["source_id"].slice(int(first), 1))[0]
+        own = own_ids(rows.slice(int(first), 1))[0]
         raise PoolError(
             f"rows {rows['row'][int(first)]} and {rows['row'][int(second)]} differ, and have one id, "
             f"{one_line(str(own), 40)!a}: {shown} does not say whose vector that is. Give each row an id of its own, "
@@ -180,11 +204,9 @@ def places_of(shown: str, rows: pa.Table, by_id: Rows, by_own: Rows) -> Rows:
 
 def none_matches(shown: str, rows: pa.Table, there: Iterable[str]) -> PoolError:
     """The error where a file, with these ids, has a vector for none of the rows."""
-    own_ids = others = rows["id"].to_pylist()
-    if "source_id" in rows.column_names:
-        others = original_values(rows.schema.field("source_id"), rows["source_id"])
-    own = [str(other) for id, other in zip(own_ids, others, strict=True) if other not in (None, id)]
-    ours = f"{_like(own)} in their column `id`, and {_like(own_ids)} in ours" if own else _like(own_ids)
+    ids = rows["id"].to_pylist()
+    own = [str(other) for id, other in zip(ids, own_ids(rows), strict=True) if other not in (None, id)]
+    ours = f"{_like(own)} in their column `id`, and {_like(ids)} in ours" if own else _like(ids)
     return PoolError(
         f"{shown} has a vector for none of the {len(rows):,} rows: ids look like {_like(there)} there, and "
         f"those of the rows like {ours}. Give each vector the id of its row"

@@ -31,7 +31,9 @@ def keep_away(context: Context, pool: StepResult, embeddings: StepResult) -> Ste
     rows = [
         (id, number, test.place(near), cosine)
         for number, test in enumerate(tests)
-        for id, near, cosine in _too_near(context, ids, vectors, test, vectors_of(context, test.table, embeddings))
+        for id, near, cosine in _too_near(
+            context, ids, vectors, test, vectors_of(context, test.table, embeddings, pool)
+        )
     ]
     table = pa.Table.from_pylist([dict(zip(TOO_NEAR.names, row, strict=True)) for row in rows], schema=TOO_NEAR)
     facts = {

@@ -43,7 +43,7 @@ def find_targets(context: Context, pool: StepResult, embeddings: StepResult, exc
             "the shortlist has %d rows, and %s has %d examples: the last of these get none. Raise --target-rows",
             *(count, examples.location, len(examples.table)),
         )
-    wanted, vectors = vectors_of(context, examples.table, embeddings), matrix(embeddings.table(store))[allowed]
+    wanted, vectors = vectors_of(context, examples.table, embeddings, pool), matrix(embeddings.table(store))[allowed]
     near = nearness(vectors, wanted)
     allowed_ids = table["id"].take(pa.array(allowed)).to_numpy(zero_copy_only=False).astype(str)
     order = np.lexsort((allowed_ids, -near.scores))  # of equally near rows the one with the better score, then by id

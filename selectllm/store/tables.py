@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,7 +29,12 @@ SortKey = tuple[str, Literal["ascending", "descending"]]
 
 def from_parquet(content: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file; raises pyarrow.ArrowInvalid or OSError when they are none."""
-    return pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
+    parquet = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    try:
+        return parquet.read(use_threads=False)
+    except pa.ArrowNotImplementedError:  # it cannot join lists of categories, or of very long texts
+        groups = range(parquet.num_row_groups)
+        return pa.concat_tables(parquet.read_row_group(group, use_threads=False) for group in groups)
 
 
 def from_parquet_file(file: BinaryIO) -> pa.Table:
@@ -77,6 +83,18 @@ def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBat
     """Some columns of an open Parquet file, in parts; of the others nothing is read."""
     table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     yield from table.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def values_at(column: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> list[Any]:
+    """The values of a column at some rows, in any order.
+
+    Arrow's own `take` joins all chunks of a column before, and fails where it has more than 2 GiB of text.
+    """
+    wanted, place = np.unique(rows, return_inverse=True)
+    is_wanted = np.zeros(len(column), dtype=bool)
+    is_wanted[wanted] = True
+    values = column.filter(pa.array(is_wanted)).to_pylist()
+    return [values[each] for each in place.tolist()]
 
 
 def to_parquet(table: pa.Table) -> bytes:

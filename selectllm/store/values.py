@@ -24,9 +24,12 @@ def python_values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
     return [_value(scalar) for scalar in column]
 
 
-def without_views(table: pa.Table) -> pa.Table:
-    """The table with its `string_view` and `binary_view` columns as strings and bytes, which Arrow can take rows of."""
-    types = [_without_views(field.type) for field in table.schema]
+def with_readable_types(table: pa.Table) -> pa.Table:
+    """The table without the types that Arrow cannot take rows of, or cannot read from several row groups.
+
+    `string_view` and `binary_view` columns become strings and bytes, categories within lists and objects their values.
+    """
+    types = [_readable(field.type) for field in table.schema]
     for place, (field, type_) in enumerate(zip(table.schema, types, strict=True)):
         if type_ != field.type:
             table = table.set_column(place, field.with_type(type_), table.column(place).cast(type_, safe=False))
@@ -65,22 +68,25 @@ def _time_text(scalar: Any) -> str:
     return f"{text}Z" if has_zone else text
 
 
-def _without_views(type_: pa.DataType) -> pa.DataType:
-    """The type without views, however deep within it they are."""
+def _readable(type_: pa.DataType, *, is_within: bool = False) -> pa.DataType:
+    """The type without views, however deep within it they are, and without categories that are within another type."""
     if type_ == pa.string_view():
         return pa.string()
     if type_ == pa.binary_view():
         return pa.binary()
-    if "_view" not in str(type_):
+    if pa.types.is_dictionary(type_) and is_within:
+        return _readable(type_.value_type, is_within=True)
+    if "_view" not in str(type_) and "dictionary<" not in str(type_):
         return type_
     if pa.types.is_map(type_):
-        return pa.map_(_without_views(type_.key_type), _without_views(type_.item_type))
+        return pa.map_(_readable(type_.key_type, is_within=True), _readable(type_.item_type, is_within=True))
     fields = [type_.field(place) for place in range(type_.num_fields)]
-    fields = [field.with_type(_without_views(field.type)) for field in fields]
+    fields = [field.with_type(_readable(field.type, is_within=True)) for field in fields]
     if pa.types.is_struct(type_):
         return pa.struct(fields)
     if pa.types.is_fixed_size_list(type_):
         return pa.list_(fields[0], type_.list_size)
     if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
         return pa.large_list(fields[0])
-    return pa.list_(fields[0]) if fields else type_
+    is_list = pa.types.is_list(type_) or pa.types.is_list_view(type_)
+    return pa.list_(fields[0]) if is_list else type_

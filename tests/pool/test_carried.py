@@ -97,6 +97,12 @@ def test_lone_surrogates_of_a_text_are_escaped_and_the_row_is_kept(write):
     assert carried(write, ["a\ud800", None])["x"].to_pylist() == ["a\\ud800", None]
 
 
+def test_a_column_that_clashes_keeps_its_prefixed_name_wherever_it_stands(write):
+    table = read_pool(write("pool.jsonl", [{"source_id": "other", "id": "own", "instruction": "a"}])).table
+    assert table.column_names[5:] == ["source_source_id", "source_id"]
+    assert [table[name][0].as_py() for name in table.column_names[5:]] == ["other", "own"]
+
+
 def test_reserved_column_names_are_prefixed_until_they_are_unique(write):
     row = {"id": 1, "instruction": "a", "row": 2, "source_id": 3, "vector": 4, "topic": 5, "\ud800": 6, "": 7}
     table = read_pool(write("pool.jsonl", [row])).table

@@ -140,7 +140,7 @@ def test_examples_without_vectors_are_refused_by_name(
         for aim in ({"away_from": (str(example),)}, {"target": str(example), "target_rows": 10}):
             with pytest.raises(PoolError, match=r"examples of --target .*parquet has a vector for none of the 1 rows"):
                 act(run_of(make_run, location, given, aim=aim))
-    with_one = [{"id": "own-3", "instruction": "Unheard of"}, {"instruction": "Unknown"}]
+    with_one = [{"id": "own-3", "instruction": "Task 3: explain it"}, {"instruction": "Unknown"}]
     example.write_text("\n".join(map(json.dumps, with_one)))
     for act in (select, plan_run):
         with pytest.raises(PoolError, match=r"examples of --target .*: 1 of 2 rows have no usable .*: row 2: no"):
@@ -281,6 +281,37 @@ def test_a_row_without_an_id_of_its_own_does_not_have_the_id_none(make_run: Make
         select(run_of(make_run, str(tmp_path / "pool.jsonl"), given, budget=1))
 
 
+def test_examples_do_not_take_the_vectors_of_the_pool(
+    make_run: MakeRun, pool: Callable[..., str], tmp_path: Path
+) -> None:
+    """Both files number their rows, and the vectors are the pool's: by these, the tests would be rows of the pool."""
+    example = tmp_path / "examples.jsonl"
+    example.write_text("\n".join(json.dumps({"id": f"own-{row}", "instruction": f"Test {row}"}) for row in (2, 0)))
+    given = write_file(tmp_path / "vectors.parquet", own_ids(), numbers())
+    location = pool()
+    for act in (select, plan_run):
+        for aim in ({"away_from": (str(example),)}, {"target": str(example), "target_rows": 10}):
+            with pytest.raises(PoolError, match=r"row 1 of the examples and row 3 of the pool differ, .*id, 'own-2'"):
+                act(run_of(make_run, location, given, aim=aim))
+    example.write_text(example.read_text().replace("own-", "test-"))
+    write_file(tmp_path / "vectors.parquet", [*own_ids(), "test-2", "test-0"], numbers(ROWS + 2))
+    assert select(run_of(make_run, location, given, aim={"away_from": (str(example),)})).summary["selection"]
+
+
+@pytest.mark.parametrize("names", [("id", "source_id"), ("source_id", "id")])
+def test_vectors_go_by_the_column_id_wherever_a_source_id_stands(
+    names: tuple[str, str], make_run: MakeRun, tmp_path: Path
+) -> None:
+    rows = [
+        {name: row if name == "id" else 5 - row for name in names} | {"instruction": f"Task {row}"} for row in range(6)
+    ]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = write_file(tmp_path / "vectors.parquet", list(range(6)), numbers(6))
+    result = select(run_of(make_run, str(tmp_path / "pool.jsonl"), given, budget=1))
+    wanted = numbers(6) / np.linalg.norm(numbers(6), axis=1, keepdims=True)
+    assert np.allclose(np.stack(result.table("embeddings")["vector"].to_numpy()), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("most", [1000, 1])
 def test_one_vector_is_not_given_to_two_rows_that_share_an_id(
     most: int, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -337,6 +368,14 @@ SPOILT: list[tuple[str, Callable[[list[Any], list[Any]], Any]]] = [
     ("zeros", lambda ids, vectors: vectors.__setitem__(3, [0.0] * 6)),
     ("infinite", lambda ids, vectors: vectors.__setitem__(3, [float("inf")] * 6)),
     ("twice", lambda ids, vectors: (ids.append(ids[3]), vectors.append([1.0] * 6))),
+    (
+        "twice, not finite",
+        lambda ids, vectors: (
+            ids.append(ids[3]),
+            vectors.__setitem__(3, [float("nan")] * 6),
+            vectors.append([float("nan")] * 6),
+        ),
+    ),
     ("no id", lambda ids, vectors: ids.__setitem__(3, None)),
     ("other ids", lambda ids, vectors: ids.__setitem__(slice(None), [f"x{id}" for id in ids])),
     ("no rows", lambda ids, vectors: (ids.clear(), vectors.clear())),

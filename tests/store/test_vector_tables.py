@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selectllm.embedding.vector_cache import table_of
-from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet, write_parquet
+from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet, values_at, write_parquet
 
 
 def vectors(rows: int) -> pa.Table:
@@ -31,6 +31,12 @@ def test_any_other_column_of_that_name_is_read_as_it_is(type_: pa.DataType) -> N
     values = ["x", None] if type_ == pa.string() else [[1.0, 2.0], None]
     content = to_parquet(pa.table({"vector": pa.array(values, type_), "n": [1, 2]}))
     assert from_parquet_file(io.BytesIO(content)).equals(from_parquet(content))
+
+
+def test_values_at_any_rows_are_found_in_any_chunks() -> None:
+    column = pa.chunked_array([["a", None], [], ["c", "d", "e"]])
+    assert values_at(column, np.array([4, 1, 0, 4])) == ["e", None, "a", "e"]
+    assert values_at(column, np.array([], dtype=np.int64)) == []
 
 
 def test_vectors_are_written_in_row_groups_that_fit_into_memory() -> None:

@@ -14,6 +14,7 @@ from selectllm.evaluation.measures.measure import Measure, Missing, Values
 from selectllm.queries import Rows
 from selectllm.ranking.near_duplicates import nearest_chosen
 from selectllm.ranking.rouge import numbered_words, rouge_l_pairs
+from selectllm.store.tables import values_at
 from selectllm.text import words
 
 SAMPLE: Final = 500
@@ -37,7 +38,7 @@ def coverage_proxy(measured: Measured) -> Values:
     assert measured.vectors is not None
     near, _ = nearest_chosen(measured.vectors, chosen.tolist(), measured.vectors[rows])
     near = np.where(np.isin(rows, chosen), rows, near)  # also where an equal row was chosen
-    answers = [text for found in (rows, near) for text in measured.pool["output"].take(found).to_pylist()]
+    answers = [text for found in (rows, near) for text in values_at(measured.pool["output"], found)]
     texts = [text[:WORDS] for text in numbered_words(answers)]
     return {"coverage_proxy": float(rouge_l_pairs(texts[: len(rows)], texts[len(rows) :]).mean())}
 
@@ -47,7 +48,7 @@ def _sample(measured: Measured, is_answered: np.typing.NDArray[np.bool_]) -> Row
     rows = np.flatnonzero(is_answered)
     if len(rows) > SAMPLE:
         rows = np.sort(np.random.default_rng(measured.seed).choice(rows, SAMPLE, replace=False))
-    return rows[[bool(words(text)) for text in measured.pool["output"].take(rows).to_pylist()]]
+    return rows[[bool(words(text)) for text in values_at(measured.pool["output"], rows)]]
 
 
 COVERAGE_PROXY: Final = Measure(

@@ -8,13 +8,13 @@ from typing import Final
 
 from selectllm.evaluation.measured import Measured
 from selectllm.evaluation.measures.measure import Measure, Missing, Values
+from selectllm.store.tables import values_at
 from selectllm.text import words
 
 
 def distinct(measured: Measured) -> Values:
     """The different words, and pairs of neighbouring words of a row, over all of them: above 0, up to 1."""
-    chosen = measured.pool.select(["instruction", "input"]).take(measured.chosen)
-    texts = (chosen[name].to_pylist() for name in ("instruction", "input"))
+    texts = (values_at(measured.pool[name], measured.chosen) for name in ("instruction", "input"))
     rows = [words(f"{instruction}\n{input or ''}") for instruction, input in zip(*texts, strict=True)]
     return {"distinct_1": _distinct(rows, 1), "distinct_2": _distinct(rows, 2)}
 
