@@ -70,7 +70,7 @@ def compare_annotations(
     annotations: list[Annotation] = []
     faults: dict[str, dict[int, str]] = {}
     for file in files:
-        found, unread = read_annotations(file, answer_column)
+        found, unread = read_annotations(file, answer_column, chosen)
         annotations += found
         if unread:
             faults[file] = unread

@@ -5,24 +5,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from selectllm.errors import UsageError
-from selectllm.export.names import ANSWER, PROBLEM, PROBLEMS
+from selectllm.export.chosen import Chosen
+from selectllm.export.names import ANNOTATORS, ANSWER, PROBLEM, PROBLEMS, TIMES
+from selectllm.export.returned_table import Record, ReturnedTable
 from selectllm.paths import redact_url
-from selectllm.pool.annotated import ID_NAMES, ROW_ID
+from selectllm.pool.annotated import ROW_ID
 from selectllm.pool.formats import read_records
-from selectllm.pool.records import Records, values
+from selectllm.pool.records import values
 from selectllm.pool.rows import is_missing
 from selectllm.pool.source import fetch_bytes
 from selectllm.text import escape_surrogates, join_names, json_text
 
-ANSWERS: Final = (ANSWER, "output", "response", "completion")
-"""Columns that hold answers, best first."""
-
-_ANNOTATORS: Final = ("annotator", "annotator_id", "completed_by", "user_id")
-_TIMES: Final = ("updated_at", "created_at")
 FAILED: Final = "failed"
 """The problem of a request in a batch that has no answer."""
 
-Record = Mapping[str, Any]
+UNCHANGED: Final = "unchanged"
+"""The problem of an answer that is the one that the pool had, in the pool's own column."""
 
 
 @dataclass(frozen=True)
@@ -40,41 +38,33 @@ class Annotation:
     when: str = ""
 
 
-def read_annotations(location: str, answer_column: str | None = None) -> tuple[list[Annotation], dict[int, str]]:
+def read_annotations(
+    location: str, answer_column: str | None = None, chosen: Chosen | None = None
+) -> tuple[list[Annotation], dict[int, str]]:
     """The annotations of a file in its order, and the reasons why rows of it could not be read, by their numbers.
 
-    Where no column names the annotator, the file counts as one annotator. Raises PoolError where the file cannot be
-    read, UsageError where it holds no answers that are known as such.
+    Parameters: `chosen`, the selection that they are of, whose own columns are no annotations. Where no column names
+    the annotator, the file counts as one annotator. Raises PoolError where the file cannot be read, UsageError where it
+    holds no answers that are known as such.
     """
     records = read_records(fetch_bytes(location), location)
     names, columns = list(records.columns), [values(column) for column in records.columns.values()]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     name = redact_url(location)
-    if answer_column is None and _all_are(rows, data=Mapping, annotations=list):
-        return [annotation for task in rows for annotation in _of_task(task, name)], records.faults
-    if answer_column is None and _all_are(rows, fields=Mapping, responses=Mapping):
-        return [annotation for record in rows for annotation in _of_argilla(record)], records.faults
-    if answer_column is None and "custom_id" in names and "response" in names:
-        return [_of_batch(record, name) for record in rows], records.faults
-    column = _answer_column(records, answer_column, name)
-    return [_of_table(record, column, name) for record in rows], records.faults
+    if answer_column is None and "picked_by" not in names:  # a selection can carry columns of these names
+        if _all_are(rows, data=Mapping, annotations=list):
+            return [annotation for task in rows for annotation in _of_task(task, name)], records.faults
+        if _all_are(rows, fields=Mapping, responses=Mapping):
+            return [annotation for record in rows for annotation in _of_argilla(record)], records.faults
+        if "custom_id" in names and "response" in names:
+            return [_of_batch(record, name) for record in rows], records.faults
+    sent = {} if chosen is None else {row["id"]: row for row in chosen.rows()}
+    return _of_table(ReturnedTable(names, rows, name, sent), answer_column), records.faults
 
 
 def _all_are(rows: Sequence[Record], **types: type) -> bool:
     """Whether all rows have values of these types in these columns, as no table of a pool's own columns happens to."""
     return bool(rows) and all(isinstance(row.get(name), type_) for row in rows for name, type_ in types.items())
-
-
-def _answer_column(records: Records, named: str | None, location: str) -> str:
-    if named is not None and named not in records.columns:
-        raise UsageError(f"{location} has no column {named!r}: its columns are {join_names(records.columns)}")
-    column = named or next((name for name in ANSWERS if name in records.columns), None)
-    if column is None and PROBLEM not in records.columns:  # where all was skipped, there is no column of answers
-        raise UsageError(
-            f"{location} has none of the columns {', '.join(ANSWERS)}: its columns are {join_names(records.columns)}. "
-            "Name the one that holds the answers with --answer-column"
-        )
-    return column or ANSWER
 
 
 def _of_task(task: Record, location: str) -> Iterator[Annotation]:
@@ -89,7 +79,7 @@ def _of_task(task: Record, location: str) -> Iterator[Annotation]:
         by = annotation.get("completed_by")
         annotator = _text(by.get("email") or by.get("id")) if isinstance(by, Mapping) else _text(by)
         problem = PROBLEMS[0] if annotation.get("was_cancelled") else problem
-        yield Annotation(id, answer, annotator or location, problem, _time(annotation))
+        yield Annotation(id, answer, annotator or location, problem, _first(annotation, TIMES))
 
 
 def _of_argilla(record: Record) -> Iterator[Annotation]:
@@ -116,12 +106,22 @@ def _of_batch(record: Record, location: str) -> Annotation:
     return Annotation(_text(record["custom_id"]) or None, answer, _text(body.get("model")) or location, problem)
 
 
-def _of_table(record: Record, column: str, location: str) -> Annotation:
-    """A row of a table, such as Label Studio's JSON-MIN and CSV."""
-    id = next((record[name] for name in ID_NAMES if not is_missing(record.get(name))), None)
-    annotator = next((_text(record[name]) for name in _ANNOTATORS if _text(record.get(name))), location)
-    answer, problem = (_text(record.get(name)) for name in (column, PROBLEM))
-    return Annotation(_text(id) or None, answer, annotator, problem, _time(record))
+def _of_table(table: ReturnedTable, named: str | None) -> list[Annotation]:
+    """The rows of a table, such as Label Studio's JSON-MIN and CSV, and our own files with answers filled in."""
+    if named is not None and named not in table.names:
+        raise UsageError(f"{table.location} has no column {named!r}: its columns are {join_names(table.names)}")
+    answers, problems = named or table.answers(), table.written(PROBLEM)
+    annotators, times = (
+        [column for name in names if (column := table.written(name)) is not None] for names in (ANNOTATORS, TIMES)
+    )
+    found = []
+    for record in table.rows:
+        answer, problem = (_text(record[column]) if column else "" for column in (answers, problems))
+        if named is None and answers and not problem and table.is_unchanged(record, answers):
+            problem = UNCHANGED
+        annotator = _first(record, annotators) or table.location
+        found.append(Annotation(_text(table.id_of(record)) or None, answer, annotator, problem, _first(record, times)))
+    return found
 
 
 def _record(value: Any) -> Record:
@@ -132,8 +132,9 @@ def _records(value: Any) -> list[Record]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
-def _time(record: Record) -> str:
-    return next((_text(record[name]) for name in _TIMES if _text(record.get(name))), "")
+def _first(record: Record, columns: Sequence[str]) -> str:
+    """The first text of columns that have one."""
+    return next((text for column in columns if (text := _text(record.get(column)))), "")
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,13 @@ PROMPT: Final = "prompt"
 ANSWER: Final = "answer"
 PROBLEM: Final = "problem"
 
+ANSWERS: Final = (ANSWER, "output", "response", "completion")
+"""Columns that hold answers, best first."""
+
+ANNOTATORS: Final = ("annotator", "annotator_id", "completed_by", "user_id")
+TIMES: Final = ("updated_at", "created_at")
+"""Columns of tables that say who answered, and when; best first."""
+
 PROBLEMS: Final = ("skip", "unclear")
 """What annotators can say of a row in the place of an answer: that they cannot answer it, or that nobody could."""
 

@@ -5,11 +5,15 @@ import io
 from typing import Any, Final
 
 from selectllm.export.chosen import OWN, Chosen
-from selectllm.export.names import ANSWER, renamed
+from selectllm.export.names import ANNOTATORS, ANSWER, PROBLEM, TIMES, renamed
+from selectllm.pool.annotated import ID_NAMES
 from selectllm.text import escape_surrogates, json_text
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a formula can begin with, in full width too: https://owasp.org/www-community/attacks/CSV_Injection."""
+
+_READ: Final = frozenset({ANSWER, PROBLEM, *ID_NAMES, *ANNOTATORS, *TIMES})
+"""Columns that mean something in a table that comes back, however they are capitalised."""
 
 BOM: Final = "\ufeff"  # without it Excel takes UTF-8 for an old Windows encoding
 
@@ -17,10 +21,12 @@ BOM: Final = "\ufeff"  # without it Excel takes UTF-8 for an old Windows encodin
 def csv_file(chosen: Chosen, *, raw: bool) -> bytes:
     """The rows as CSV in UTF-8 with a byte order mark, and an empty column `answer` behind the texts.
 
-    Fields with line ends are quoted. Unless `raw`, a text that could be a formula begins with an apostrophe.
+    A column of the pool that would be taken for what annotators wrote is called `source_<name>`. Fields with line ends
+    are quoted. Unless `raw`, a text that could be a formula begins with an apostrophe.
     """
     own = [name for name in chosen.table.column_names if name in OWN]
-    names = dict(zip(own, own, strict=True)) | renamed(chosen.carried, (*OWN, ANSWER))
+    read = [name for name in chosen.carried if name.strip().casefold() in _READ]
+    names = dict(zip(own, own, strict=True)) | renamed(chosen.carried, (*OWN, ANSWER, *read))
     texts = [name for name in ("order", "id", "instruction", "input", "output") if name in names]
     first = len(texts)
     columns = [*texts, *(name for name in names if name not in texts)]
