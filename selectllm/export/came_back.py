@@ -8,6 +8,7 @@ from selectllm.errors import UsageError
 from selectllm.export.chosen import Chosen
 from selectllm.export.names import ANNOTATORS, ANSWER, PROBLEM, PROBLEMS, TIMES
 from selectllm.export.returned_table import Record, ReturnedTable
+from selectllm.llm.openai_replies import DONE_REASONS
 from selectllm.paths import redact_url
 from selectllm.pool.annotated import ROW_ID
 from selectllm.pool.formats import read_records
@@ -18,6 +19,11 @@ from selectllm.text import escape_surrogates, join_names, json_text
 
 FAILED: Final = "failed"
 """The problem of a request in a batch that has no answer."""
+
+CUT_SHORT: Final = "cut short"
+REFUSED: Final = "refused"
+_NOT_ENDED: Final = {"length": CUT_SHORT, "content_filter": REFUSED}
+"""The problems of a model's answer that ended at its limit of tokens, or that it or the provider refused."""
 
 UNCHANGED: Final = "unchanged"
 """The problem of an answer that is the one that the pool had, in the pool's own column."""
@@ -100,9 +106,14 @@ def _of_batch(record: Record, location: str) -> Annotation:
     """A line of the output of one of OpenAI's batches; the model is the annotator."""
     response = _record(record["response"])
     body = _record(response.get("body"))
-    messages = [_record(choice.get("message")) for choice in _records(body.get("choices"))]
-    answer = _text(messages[0].get("content")) if messages else ""
-    problem = FAILED if record.get("error") or response.get("status_code") != 200 else ""
+    choice = next(iter(_records(body.get("choices"))), {})
+    message = _record(choice.get("message"))
+    answer = _text(message.get("content"))
+    if record.get("error") or response.get("status_code") != 200:
+        problem = FAILED
+    else:  # an answer that was not ended is one that nobody would train on
+        problem = _NOT_ENDED.get(DONE_REASONS.get(str(choice.get("finish_reason")).lower(), ""), "")
+        problem = REFUSED if message.get("refusal") else problem
     return Annotation(_text(record["custom_id"]) or None, answer, _text(body.get("model")) or location, problem)
 
 

@@ -174,6 +174,31 @@ def test_the_output_of_a_batch_is_read(result: Result, ids: list[str], tmp_path:
     assert pool.named_ids(str(tmp_path / "output.jsonl"), pool.Columns()) == frozenset(ids[:3])
 
 
+def test_answers_of_a_batch_that_did_not_end_are_problems(
+    cli: Cli, result: Result, ids: list[str], tmp_path: Path
+) -> None:
+    def line(id: str, reason: str | None, **message: Any) -> str:
+        choices = [{"finish_reason": reason, "message": {"role": "assistant", **message}}]
+        response = {"status_code": 200, "body": {"choices": choices, "model": "gpt-x"}}
+        return json.dumps({"id": "b", "custom_id": id, "response": response, "error": None})
+
+    lines = [
+        line(ids[0], "stop", content="Whole.", refusal=None),
+        line(ids[1], "length", content="Half an ans"),
+        line(ids[2], "content_filter", content="Half a th"),
+        line(ids[3], "stop", content=None, refusal="I cannot help with that."),
+        line(ids[4], None, content="A server that gives no reason."),
+        line(ids[5], "length", content=""),
+    ]
+    (tmp_path / "output.jsonl").write_text("\n".join(lines) + "\n")
+    train = tmp_path / "train.jsonl"
+    code, out, _ = cli("annotations", tmp_path / "output.jsonl", "--to", "alpaca", "--out", train)
+    assert code == 0
+    assert "2 rows answered, 4 skipped, 0 left empty, 0 missing." in out
+    assert "Problems: cut short 2, refused 2\n" in out
+    assert [json.loads(row)["id"] for row in train.read_text().splitlines()] == [ids[0], ids[4]]
+
+
 def test_our_csv_is_read_back_with_answers_filled_in(result: Result, ids: list[str], tmp_path: Path) -> None:
     import pandas as pd
 
