@@ -37,7 +37,7 @@ def format_annotations(annotated: AnnotatedSelection) -> str:
         "Not in the selection": annotated.unknown,
     }
     lines += [f"{title}: {join_names(names, SHOWN)}" for title, names in notes.items() if names]
-    if annotated.unknown and not annotated.answers:
+    if annotated.may_be_of_another_run:
         lines.append("Are they annotations of another run? Name it with --run")
     if annotated.without_id:
         lines.append(f"Without an id: {annotated.without_id:,} records")

@@ -40,6 +40,11 @@ class AnnotatedSelection:
     without_id: int
     faults: Mapping[str, Mapping[int, str]]
 
+    @property
+    def may_be_of_another_run(self) -> bool:
+        """Whether there are ids that the selection does not have, and no answers to rows that it has."""
+        return bool(self.unknown) and not self.answers
+
     def record(self) -> dict[str, Any]:
         """Counts and ids, as JSON has them."""
         names = ("skipped", "empty", "missing", "several", "disputed", "unknown")

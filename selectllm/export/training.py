@@ -9,7 +9,10 @@ from selectllm.export.names import Several, Training
 from selectllm.export.turns import messages_of
 from selectllm.pool.json_lines import LINE_ENDS
 from selectllm.store.new_files import write_new
-from selectllm.text import json_text
+from selectllm.text import join_names, json_text
+
+IDS_SHOWN: Final = 3
+"""Ids that the error names where none is of the run."""
 
 _FROM: Final = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -24,7 +27,9 @@ def write_training(annotated: AnnotatedSelection, to: Training, path: str | Path
         raise UsageError(f"--to cannot be {to!r}: use one of {', '.join(get_args(Training))}")
     rows = training_rows(annotated, to, several)
     if not rows:
-        raise UsageError("no chosen row has an answer that may be used: there is nothing to write")
+        raise UsageError(
+            f"no chosen row has an answer that may be used: there is nothing to write. {_why_none(annotated)}"
+        )
     content = "".join(json_text(row).translate(LINE_ENDS) + "\n" for row in rows).encode()
     write_new(Path(path).expanduser(), {"": content}, annotated.chosen.store.location)
     return len(rows)
@@ -51,6 +56,19 @@ def training_rows(annotated: AnnotatedSelection, to: Training, several: Several 
         {"id": id, "conversations": [{"from": _FROM[turn["role"]], "value": turn["content"]} for turn in messages]}
         for id, messages in examples
     ]
+
+
+def _why_none(annotated: AnnotatedSelection) -> str:
+    """What is known of the reason why no row has an answer that may be used, and what to do."""
+    run = annotated.chosen.record.run
+    if annotated.may_be_of_another_run:
+        ids = join_names(annotated.unknown, IDS_SHOWN)
+        return f"Not in the selection of run {run}: {ids}. Are they annotations of another run? Name it with --run"
+    if annotated.answers:
+        return "All answers are disputed: settle them, or choose with --several"
+    if annotated.without_id:
+        return f"{annotated.without_id:,} records have no id: keep the column `id` in the files that annotators fill in"
+    return "Read them without --to to see which rows are skipped, empty or missing"
 
 
 def _answers(annotated: AnnotatedSelection, id: str, several: Several) -> list[str]:

@@ -336,6 +336,26 @@ def test_the_command_reports_and_writes_a_training_file(
     assert "another run" not in out
 
 
+def test_what_is_missing_to_train_is_told(cli: Cli, result: Result, ids: list[str], tmp_path: Path) -> None:
+    def told(name: str, rows: list[Any], *options: str) -> str:
+        out = tmp_path / "train.jsonl"
+        code, printed, err = cli(
+            "annotations", write_json(tmp_path / name, rows), "--to", "messages", "--out", out, *options
+        )
+        assert (code, printed, out.exists()) == (2, "", False)
+        assert "there is nothing to write. " in err
+        return err
+
+    run = result.run
+    foreign = told("foreign.json", [{"id": f"{n:032x}", "answer": "A"} for n in range(5)])
+    assert f"Not in the selection of run {run}: {0:032x}, {1:032x}, {2:032x} and 2 more" in foreign
+    assert "Are they annotations of another run? Name it with --run" in foreign
+    assert "1 records have no id: keep the column `id`" in told("no_id.json", [{"answer": "A"}])
+    disputed = [{"id": ids[0], "answer": name, "annotator": name} for name in ("ann", "bob")]
+    assert "choose with --several" in told("disputed.json", disputed, "--several", "none-if-disputed")
+    assert "without --to" in told("empty.json", [{"id": ids[0], "answer": None}])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
