@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from selectllm.export.annotations import AnnotatedSelection
+from selectllm.export.annotations import KEEP_IDS, SAVE_AS_UTF8, AnnotatedSelection
 from selectllm.pool import first_reasons
 from selectllm.text import join_names
 
@@ -40,8 +40,10 @@ def format_annotations(annotated: AnnotatedSelection) -> str:
     if annotated.may_be_of_another_run:
         lines.append("Are they annotations of another run? Name it with --run")
     if annotated.without_id:
-        lines.append(f"Without an id: {annotated.without_id:,} records")
+        lines.append(f"Without an id: {annotated.without_id:,} records. {KEEP_IDS}")
     lines += [f"Not readable in {file}: {first_reasons(rows.items())}" for file, rows in annotated.faults.items()]
+    if annotated.has_undecoded:
+        lines.append(SAVE_AS_UTF8)
     return "\n".join(lines)
 
 

@@ -5,11 +5,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 from selectllm.export.came_back import Annotation, read_annotations
 from selectllm.export.chosen import Chosen, read_chosen
+from selectllm.pool.records import NOT_UTF8
 from selectllm.store import Store
+
+KEEP_IDS: Final = "Keep the column `id` in the files that annotators fill in: it says which row an answer is to"
+SAVE_AS_UTF8: Final = 'Save the file as UTF-8, which spreadsheets call "CSV UTF-8", and read it again'
+"""What to do about records without an id, and about rows that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class AnnotatedSelection:
     def may_be_of_another_run(self) -> bool:
         """Whether there are ids that the selection does not have, and no answers to rows that it has."""
         return bool(self.unknown) and not self.answers
+
+    @property
+    def has_undecoded(self) -> bool:
+        """Whether rows of a file could not be read because they are not UTF-8."""
+        return any(reason == NOT_UTF8 for rows in self.faults.values() for reason in rows.values())
 
     def record(self) -> dict[str, Any]:
         """Counts and ids, as JSON has them."""

@@ -57,6 +57,8 @@ def read_annotations(
     names, columns = list(records.columns), [values(column) for column in records.columns.values()]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     name = redact_url(location)
+    if not rows:  # its faults say why
+        return [], records.faults
     if answer_column is None and "picked_by" not in names:  # a selection can carry columns of these names
         if _all_are(rows, data=Mapping, annotations=list):
             return [annotation for task in rows for annotation in _of_task(task, name)], records.faults

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from selectllm.errors import UsageError
-from selectllm.export.annotations import AnnotatedSelection
+from selectllm.export.annotations import KEEP_IDS, SAVE_AS_UTF8, AnnotatedSelection
 from selectllm.export.names import Several, Training
 from selectllm.export.turns import messages_of
 from selectllm.pool.json_lines import LINE_ENDS
@@ -67,7 +67,9 @@ def _why_none(annotated: AnnotatedSelection) -> str:
     if annotated.answers:
         return "All answers are disputed: settle them, or choose with --several"
     if annotated.without_id:
-        return f"{annotated.without_id:,} records have no id: keep the column `id` in the files that annotators fill in"
+        return f"Records without an id: {annotated.without_id:,}. {KEEP_IDS}"
+    if annotated.has_undecoded:
+        return f"Rows of the files are not UTF-8. {SAVE_AS_UTF8}"
     return "Read them without --to to see which rows are skipped, empty or missing"
 
 

@@ -13,7 +13,8 @@ ID_NAMES: Final = (ROW_ID, "custom_id", "id")
 
 
 def record_ids(records: Records) -> list[Any]:
-    """All that may be an id of a row: of the columns of that name, and of the tasks of Label Studio."""
-    named = [value for name in ID_NAMES for value in values(records.columns.get(name, []))]
+    """All that may be an id of a row: of the columns of that name, in capitals too, and of Label Studio's tasks."""
+    columns = [column for name, column in records.columns.items() if name.strip().casefold() in ID_NAMES]
+    named = [value for column in columns for value in values(column)]
     tasks = values(records.columns.get("data", []))
     return named + [task.get(ROW_ID) for task in tasks if isinstance(task, Mapping)]

@@ -9,7 +9,7 @@ from typing import Final
 
 from selectllm.pool.csv_dialect import BOM, Dialect, column_names, parser_message, recognise_dialect
 from selectllm.pool.parts import Spill
-from selectllm.pool.records import Record, Records, gather
+from selectllm.pool.records import NOT_UTF8, Record, Records, gather
 
 _MAX_FIELD: Final = 2**31 - 1  # the most that every platform takes
 _MISSING: Final = frozenset({"NaN", "nan", "null", "NULL", r"\N"})  # as pandas and databases write it
@@ -75,7 +75,7 @@ def _plain_fields(line: bytes, dialect: Dialect) -> list[str]:
 
 
 def _checked(fields: list[str]) -> list[str] | str:
-    return "not UTF-8" if any(map(_UNDECODED.search, fields)) else fields
+    return NOT_UTF8 if any(map(_UNDECODED.search, fields)) else fields
 
 
 def _quoted(lines: list[bytes], dialect: Dialect) -> Iterator[_Parsed]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from selectllm.errors import PoolError
 from selectllm.pool.parts import Spill
-from selectllm.pool.records import Record, Records, gather
+from selectllm.pool.records import NOT_UTF8, Record, Records, gather
 from selectllm.text import json_text, type_name
 
 _MAX_DEPTH: Final = 64  # far beyond any real row, and far below what the writers of JSON and Parquet can follow
@@ -90,7 +90,7 @@ def _parsed(data: bytes) -> Iterator[tuple[int, Record | str]]:
             if text and not text.isspace():
                 yield row, _record(json.loads(text))
         except UnicodeDecodeError:
-            yield row, "not UTF-8"
+            yield row, NOT_UTF8
         except RecursionError:
             yield row, _TOO_DEEP
         except ValueError as error:

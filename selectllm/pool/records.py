@@ -16,6 +16,9 @@ from selectllm.text import join_names
 Column: TypeAlias = Sequence[Any] | pa.ChunkedArray
 Record: TypeAlias = dict[str, Any]
 
+NOT_UTF8: Final = "not UTF-8"
+"""The fault of a row whose bytes are no text."""
+
 MAX_COLUMNS: Final = 1_000
 """More columns than this are data used as names, and a table of them would fill the memory with nulls."""
 

@@ -350,7 +350,7 @@ def test_what_is_missing_to_train_is_told(cli: Cli, result: Result, ids: list[st
     foreign = told("foreign.json", [{"id": f"{n:032x}", "answer": "A"} for n in range(5)])
     assert f"Not in the selection of run {run}: {0:032x}, {1:032x}, {2:032x} and 2 more" in foreign
     assert "Are they annotations of another run? Name it with --run" in foreign
-    assert "1 records have no id: keep the column `id`" in told("no_id.json", [{"answer": "A"}])
+    assert "Records without an id: 1. Keep the column `id`" in told("no_id.json", [{"answer": "A"}])
     disputed = [{"id": ids[0], "answer": name, "annotator": name} for name in ("ann", "bob")]
     assert "choose with --several" in told("disputed.json", disputed, "--several", "none-if-disputed")
     assert "without --to" in told("empty.json", [{"id": ids[0], "answer": None}])

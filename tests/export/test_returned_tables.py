@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selectllm import pool, select
+from selectllm.cli.main import main
 from selectllm.errors import UsageError
 from selectllm.export.annotations import AnnotatedSelection, compare_annotations
 from selectllm.export.export import export_selection
@@ -159,6 +160,51 @@ def test_ids_of_another_run_are_told_and_not_those_of_the_pool(make_run: MakeRun
     result = chosen_with({"row_id": [1, 2, 3]}, make_run, tmp_path)
     (tmp_path / "other.jsonl").write_text(json.dumps({"row_id": 1, "id": "f" * 32, "answer": "A"}) + "\n")
     assert compare_annotations(result.store, [str(tmp_path / "other.jsonl")]).unknown == ("f" * 32,)
+
+
+# Files as people write them
+
+
+def test_names_of_columns_are_read_in_capitals_too(make_run: MakeRun, tmp_path: Path) -> None:
+    result = chosen_with({}, make_run, tmp_path)
+    ids = result.table()["id"].to_pylist()
+    path = tmp_path / "back.csv"
+    path.write_text(f"ID, Answer ,Annotator,PROBLEM\n{ids[0]},A,ann,\n{ids[0]},B,bob,\n{ids[1]},,bob,skip\n")
+    annotated = compare_annotations(result.store, [str(path)])
+    assert [(answer.answer, answer.annotator) for answer in annotated.answers[ids[0]]] == [("A", "ann"), ("B", "bob")]
+    assert (annotated.skipped, annotated.without_id) == ((ids[1],), 0)
+    assert pool.named_ids(str(path), pool.Columns()) == frozenset(ids[:2])
+
+
+def test_a_name_as_it_is_goes_before_one_in_capitals(make_run: MakeRun, tmp_path: Path) -> None:
+    result = chosen_with({}, make_run, tmp_path)
+    ids = result.table()["id"].to_pylist()
+    path = tmp_path / "back.csv"
+    path.write_text(f"ID,id,ANSWER,answer\n1,{ids[0]},no,yes\n")
+    assert [answer.answer for answer in compare_annotations(result.store, [str(path)]).answers[ids[0]]] == ["yes"]
+
+
+@pytest.mark.parametrize("answers", [["Größe", "Size"], ["Größe", "Maß"]], ids=["some rows", "all rows"])
+def test_a_file_in_another_encoding_says_how_to_save_it(
+    answers: list[str], make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = chosen_with({}, make_run, tmp_path)
+    ids = result.table()["id"].to_pylist()
+    lines = ["id,answer", *(f"{id},{answer}" for id, answer in zip(ids, answers, strict=False))]
+    (tmp_path / "back.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
+    assert main(["annotations", str(tmp_path / "back.csv"), "--store", result.store.root]) == 0
+    printed = capsys.readouterr().out
+    assert "row 2: not UTF-8" in printed
+    assert 'which spreadsheets call "CSV UTF-8", and read it again' in printed
+
+
+def test_records_without_an_id_say_what_to_keep(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = chosen_with({}, make_run, tmp_path)
+    (tmp_path / "back.csv").write_text("instruction,answer\nTask 0.,A\n")
+    assert main(["annotations", str(tmp_path / "back.csv"), "--store", result.store.root]) == 0
+    assert "Without an id: 1 records. Keep the column `id` in the files" in capsys.readouterr().out
 
 
 # Answers that the pool had
