@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import refuse_repeated_names
+from selectllm.pool.records import NOT_UTF8, refuse_repeated_names
 
 BOM: Final = "\ufeff"
 INDEX: Final = "index"
@@ -50,7 +50,8 @@ def column_names(parsed: list[str] | str | None, location: str) -> list[str]:
     if parsed is None:
         raise PoolError(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
     if isinstance(parsed, str):
-        raise PoolError(f"{location} has a header that cannot be read: {parsed}. Write it as one line of names.")
+        remedy = "Save the file as UTF-8" if parsed == NOT_UTF8 else "Write it as one line of names"
+        raise PoolError(f"{location} has a header that cannot be read: {parsed}. {remedy}.")
     names = [name.strip().strip(BOM) for name in parsed]
     if not names[0] and len(names) > 1 and INDEX not in names:
         names[0] = INDEX

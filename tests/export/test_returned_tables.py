@@ -12,7 +12,7 @@ import pytest
 
 from selectllm import pool, select
 from selectllm.cli.main import main
-from selectllm.errors import UsageError
+from selectllm.errors import PoolError, UsageError
 from selectllm.export.annotations import AnnotatedSelection, compare_annotations
 from selectllm.export.export import export_selection
 from selectllm.export.training import training_rows
@@ -196,6 +196,13 @@ def test_a_file_in_another_encoding_says_how_to_save_it(
     printed = capsys.readouterr().out
     assert "row 2: not UTF-8" in printed
     assert 'which spreadsheets call "CSV UTF-8", and read it again' in printed
+
+
+def test_a_header_in_another_encoding_says_how_to_save_it(make_run: MakeRun, tmp_path: Path) -> None:
+    result = chosen_with({}, make_run, tmp_path)
+    (tmp_path / "back.csv").write_bytes("id,Größe,answer\r\n1,2,A\r\n".encode("cp1252"))
+    with pytest.raises(PoolError, match=r"header that cannot be read: not UTF-8\. Save the file as UTF-8"):
+        compare_annotations(result.store, [str(tmp_path / "back.csv")])
 
 
 def test_records_without_an_id_say_what_to_keep(
