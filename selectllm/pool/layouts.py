@@ -99,7 +99,8 @@ _SYSTEMS: Final = ("system", "system_prompt", "systemInstruction", "system_instr
 def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[Layout, ...]:
     """The layouts of a file whose rows have `names` for keys, best first: each row is read by the first that fits it.
 
-    Names are compared as they are, and if none is known so, without capitals and spaces around them.
+    Names are compared as they are. Those that are known only without capitals and spaces around them come behind: files
+    that are read together, or rows of one file, may spell one name in several ways.
     Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
     """
     shown = [repr(name) if name != name.strip() else name for name in names]
@@ -114,11 +115,17 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[
     exact = {name: name for name in names}
     if columns.instruction is not None:
         return (_layout(_NAMED, columns.instruction, exact, columns),)
-    for by_key in (exact, {name.strip().casefold(): name for name in names}):
-        if layouts := tuple(
-            _layout(known, by_key[name], by_key, columns) for name, known in _KNOWN.items() if name in by_key
-        ):
-            return layouts
+    layouts = [_layout(known, name, exact, columns) for name, known in _KNOWN.items() if name in exact]
+    if not layouts:
+        folded = {_folded(name): name for name in names}
+        layouts = [_layout(known, folded[key], folded, columns) for key, known in _KNOWN.items() if key in folded]
+    found = {*named, *(layout.instruction for layout in layouts)}
+    for key, known in _KNOWN.items():
+        for name in names:
+            if _folded(name) == key and name not in found:
+                layouts.append(_layout(known, name, _spelled_like(name, names), columns))
+    if layouts:
+        return tuple(layouts)
     raise ColumnsMissing(
         f"has none of the columns {join_names(_SHOWN)}. {existing} "
         "Name the one that holds the instructions or the conversations with --instruction-column.",
@@ -129,6 +136,23 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[
 def chat_columns(names: Collection[str]) -> list[str]:
     """The columns of a file that hold conversations by their names."""
     return [name for name, known in _KNOWN.items() if known.is_chat and name in names]
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _spelled_like(name: str, names: Collection[str]) -> dict[str, str]:
+    """The names by their words in small letters; of several spellings that of `name`, else one other than the words."""
+
+    def likeness(other: str) -> tuple[bool, bool]:
+        return _spelling(other) == _spelling(name), other != _folded(other)
+
+    return {_folded(other): other for other in sorted(names, key=likeness)}
+
+
+def _spelling(name: str) -> tuple[bool, bool, bool]:
+    return name.isupper(), name.istitle(), name != name.strip()
 
 
 def _layout(known: _Known, instruction: str, by_key: Mapping[str, str], columns: Columns) -> Layout:

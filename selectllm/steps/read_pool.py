@@ -12,7 +12,7 @@ from selectllm.steps.context import Context
 from selectllm.steps.left_out import check_budget
 from selectllm.steps.validate import load_verdict, validation_settings
 
-CODE_VERSION: Final = 4
+CODE_VERSION: Final = 5
 """Raise it when the same file is to give another table: everything after it is made anew."""
 
 

@@ -73,3 +73,34 @@ def test_an_error_with_many_or_odd_column_names_is_one_line(write):
     assert str(raised.value).isprintable()
     with pytest.raises(PoolError, match="no columns at all"):
         read_pool(write("pool.jsonl", "{}\n{}\n"))
+
+
+def test_a_row_of_another_spelling_is_read_by_its_own_columns(write):
+    rows = [
+        {"instruction": "a", "input": "b", "output": "c"},
+        {"Instruction": "d", "Input": "e", "Output": "f"},
+        {"INSTRUCTION": "g", "INPUT": "h", "OUTPUT": "i"},
+        {"Prompt": "j", "COMPLETION": "k"},
+        {" Question": "l"},
+    ]
+    expected = [("a", "b", "c"), ("d", "e", "f"), ("g", "h", "i"), ("j", None, "k"), ("l", None, None)]
+    for ordered, of_rows in ((rows, expected), (rows[::-1], expected[::-1]), (rows[1:], expected[1:])):
+        pool = read_pool(write("pool.jsonl", ordered))
+        assert (texts(pool), pool.quarantined, extra_columns(pool)) == (of_rows, 0, [])
+
+
+def test_rows_that_share_a_spelling_of_the_input_keep_it(write):
+    rows = [{"instruction": "a", "input": "b"}, {"Instruction": "c", "input": "d"}]
+    assert texts(read_pool(write("pool.jsonl", rows))) == [("a", "b", None), ("c", "d", None)]
+
+
+def test_a_column_in_capitals_changes_no_row_that_has_an_instruction(write):
+    pool = read_pool(write("pool.csv", [{"instruction": "a", "Input": "b", "Question": "c", "Instruction": "d"}]))
+    assert (pool.layout, texts(pool)) == ("instruction", [("a", None, None)])
+    assert extra_columns(pool) == ["Input", "Question", "Instruction"]
+
+
+def test_a_column_named_as_an_input_is_no_instruction(write):
+    rows = [{"instruction": "a", "Question": "b"}, {"instruction": None, "Question": "c"}]
+    pool = read_pool(write("pool.jsonl", rows), Columns(input="Question"))
+    assert texts(pool) == [("a", "b", None), ("c", None, None)]

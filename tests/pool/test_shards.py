@@ -181,3 +181,15 @@ def test_several_pools_without_a_usable_row_are_refused_together(write):
     settings = RunSettings(pool=names[0], more_files=(names[1],), budget=1)
     with pytest.raises(PoolError, match=r"a\.jsonl and 1 more"):
         plan_run(settings)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_files_whose_columns_differ_in_capitals_are_read_as_each_alone(write, suffix):
+    lower = write(f"lower{suffix}", [{"instruction": f"a {n}", "input": "b", "output": "c"} for n in range(20)])
+    upper = write(f"upper{suffix}", [{"Instruction": f"d {n}", "Input": "e", "Output": "f"} for n in range(20)])
+    alone = [read_pool(path).table for path in (lower, upper)]
+    for names in ((0, 1), (1, 0)):
+        pool = partition(parse(fetch(*[(lower, upper)[name] for name in names]), Columns()), {})
+        assert (pool.table.num_rows, pool.quarantined, pool.duplicates) == (40, 0, 0)
+        for column in ("id", "instruction", "input", "output"):
+            assert pool.table[column].to_pylist() == [v for name in names for v in alone[name][column].to_pylist()]
