@@ -1,6 +1,6 @@
 """Which columns of a file mean what: names from the caller first, then the layouts that are in common use."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -103,8 +103,7 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[
     that are read together, or rows of one file, may spell one name in several ways.
     Raises ColumnsMissing where none fits, PoolError where the caller names one column twice.
     """
-    shown = [repr(name) if name != name.strip() else name for name in names]
-    existing = f"Its columns are {join_names(shown)}." if names else "Its rows have no columns at all."
+    existing = _existing(names)
     named = [name for name in (columns.instruction, columns.input, columns.output) if name is not None]
     if missing := [name for name in named if name not in names]:
         raise ColumnsMissing(f"has no column {one_line(missing[0])!r}. {existing}", tuple(missing))
@@ -133,9 +132,35 @@ def recognise(names: Collection[str], columns: Columns, location: str) -> tuple[
     )
 
 
+def refuse_strangers(files: Iterable[tuple[str, Collection[str]]], columns: Columns, location: str) -> None:
+    """Raise PoolError for the first of the files of a pool, each with its columns, that has none that rows are read by.
+
+    Where none of the files has any, the pool is refused as a whole, and not here.
+    """
+    named = list(files)
+    try:
+        layouts = recognise(list(dict.fromkeys(name for _, own in named for name in own)), columns, location)
+    except ColumnsMissing:
+        return
+    read = {layout.instruction for layout in layouts} | {*layouts[0].columns} - {layouts[0].output}
+    for name, own in named:
+        if read.isdisjoint(own):
+            wanted = columns.instruction
+            lack = f"has no column {one_line(wanted)!r}" if wanted else f"has none of the columns {join_names(_SHOWN)}"
+            raise PoolError(
+                f"{name} {lack}, though other files of {shown_name(location)} can be read. {_existing(own)} "
+                "Leave this file out, or rename its columns."
+            )
+
+
 def chat_columns(names: Collection[str]) -> list[str]:
     """The columns of a file that hold conversations by their names."""
     return [name for name, known in _KNOWN.items() if known.is_chat and name in names]
+
+
+def _existing(names: Collection[str]) -> str:
+    shown = [repr(name) if name != name.strip() else name for name in names]
+    return f"Its columns are {join_names(shown)}." if names else "Its rows have no columns at all."
 
 
 def _folded(name: str) -> str:

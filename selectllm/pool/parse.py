@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from selectllm.pool.formats import read_records, shown_name
-from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise
+from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise, refuse_strangers
 from selectllm.pool.parts import PART_ROWS, Parts, Spill
 from selectllm.pool.questions import Cells, layout_of, read_question
 from selectllm.pool.records import Records, in_parts, one_by_one
@@ -57,16 +57,18 @@ def parse(file: PoolFile, columns: Columns, scratch: str | None = None) -> Parse
     """Read every row of a pool; columns that `columns` does not name are recognised by the layouts in common use.
 
     Parts of a large file are put aside in the folder `scratch`, or where temporary files are.
-    Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles.
+    Raises PoolError where the file is damaged as a whole, has no rows, or is to have one column in two roles; and where
+    one of several has no column that its rows are read by.
     """
     spill = Spill(scratch)
-    return parse_records(read(file, spill), columns, file.location, spill)
+    return parse_records(read(file, spill, columns), columns, file.location, spill)
 
 
-def read(file: PoolFile, spill: Spill | None = None) -> Records:
+def read(file: PoolFile, spill: Spill | None = None, columns: Columns | None = None) -> Records:
     """The records of a file, or of several; raises PoolError where one is damaged as a whole, or has no rows.
 
-    Parameters: `spill`, where the values of large files are put aside.
+    Parameters: `spill`, where the values of large files are put aside; `columns`, if each of several files is to have
+    one of the columns that rows are read by.
     """
     spill = spill or Spill()
     if not file.parts:
@@ -76,6 +78,8 @@ def read(file: PoolFile, spill: Spill | None = None) -> Records:
         records = read_records(part.data, part.location, part.form, spill)
         rows += len(records.rows)
         parts.append((names[part.location], in_parts(records, spill) if rows > PART_ROWS else records))
+    if columns is not None:
+        refuse_strangers(((name, part.columns) for name, part in parts if part.rows), columns, file.location)
     return join_records(parts, shown_name(file.location), spill)
 
 

@@ -193,3 +193,23 @@ def test_files_whose_columns_differ_in_capitals_are_read_as_each_alone(write, su
         assert (pool.table.num_rows, pool.quarantined, pool.duplicates) == (40, 0, 0)
         for column in ("id", "instruction", "input", "output"):
             assert pool.table[column].to_pylist() == [v for name in names for v in alone[name][column].to_pylist()]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_file_without_a_column_that_is_read_is_refused_by_its_name(write, suffix):
+    names = [write(f"a{suffix}", [{"instruction": "a"}]), write(f"b{suffix}", [{"text": "b", "output": "c"}])]
+    for ordered in (names, names[::-1]):
+        with pytest.raises(PoolError, match=rf"^b\{suffix} has none of the columns .* Its columns are text, output\."):
+            parse(fetch(*ordered), Columns())
+    with pytest.raises(PoolError, match=rf"^a\{suffix} has no column 'text', .* Its columns are instruction\."):
+        parse(fetch(*names), Columns(instruction="text"))
+
+
+def test_a_file_of_inputs_alone_and_a_file_of_faults_are_read_beside_another(write):
+    names = [
+        write("a.jsonl", [{"instruction": "a", "input": "b"}]),
+        write("b.jsonl", [{"input": "c"}]),
+        write("c.jsonl", "nonsense\n"),
+    ]
+    pool = partition(parse(fetch(*names), Columns()), {})
+    assert (pool.table["instruction"].to_pylist(), pool.quarantined) == (["a", "c"], 1)
