@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from selectllm.errors import PoolError
-from selectllm.pool.records import NOT_UTF8, refuse_repeated_names
+from selectllm.pool.records import NOT_UTF8, NoRows, refuse_repeated_names
 
 BOM: Final = "\ufeff"
 INDEX: Final = "index"
@@ -48,7 +48,7 @@ def recognise_dialect(lines: list[bytes], usual: str) -> Dialect:
 def column_names(parsed: list[str] | str | None, location: str) -> list[str]:
     """The names in a header, without spaces around them; raises PoolError where columns cannot be told apart."""
     if parsed is None:
-        raise PoolError(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
+        raise NoRows(f"{location} has neither a header nor rows. Write the names of the columns in its first line.")
     if isinstance(parsed, str):
         remedy = "Save the file as UTF-8" if parsed == NOT_UTF8 else "Write it as one line of names"
         raise PoolError(f"{location} has a header that cannot be read: {parsed}. {remedy}.")

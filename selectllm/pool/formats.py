@@ -15,7 +15,7 @@ from selectllm.pool.compression import UNPACKERS, unpack
 from selectllm.pool.csv_format import read_csv
 from selectllm.pool.json_format import read_json, read_lines
 from selectllm.pool.parts import PART_ROWS, Spill
-from selectllm.pool.records import Records, refuse_repeated_names, values
+from selectllm.pool.records import NoRows, Records, refuse_repeated_names, values
 from selectllm.store.tables import from_parquet
 from selectllm.store.values import with_readable_types
 from selectllm.text import json_text, one_line, short_error
@@ -126,16 +126,16 @@ def read_records(data: bytes, location: str, suffix: str | None = None, spill: S
     """Read the bytes of a file of a known format, by default the one that the end of its name says.
 
     Parameters: `spill`, where the values of a large file are put aside.
-    Raises PoolError for a file that is damaged as a whole, has no rows, or has a name without a format.
+    Raises PoolError for a file that is damaged as a whole or has a name without a format, NoRows for one without rows.
     """
     suffix, name = suffix or file_format(location), shown_name(location)
     form, _, end = suffix.removeprefix(".").partition(".")
     if data and end:
         data = unpack(data, f".{end}", name)
     if not data:
-        raise PoolError(f"{name} is empty. Check how it was written or fetched.")
+        raise NoRows(f"{name} is empty. Check how it was written or fetched.")
     reader = READERS[f".{form}"]
     records = reader(data if reader in _BINARY else _utf8(data, name), name, spill or Spill())
     if not records.rows and not records.faults:
-        raise PoolError(f"{name} has no rows. Check how it was written or fetched.")
+        raise NoRows(f"{name} has no rows. Check how it was written or fetched.")
     return records

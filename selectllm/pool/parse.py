@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from selectllm.errors import PoolError
 from selectllm.pool.formats import read_records, shown_name
 from selectllm.pool.layouts import Columns, ColumnsMissing, Layout, recognise, refuse_strangers
 from selectllm.pool.parts import PART_ROWS, Parts, Spill
 from selectllm.pool.questions import Cells, layout_of, read_question
-from selectllm.pool.records import Records, in_parts, one_by_one
+from selectllm.pool.records import NoRows, Records, in_parts, one_by_one
 from selectllm.pool.rows import READABLE, InvalidRow, is_missing, row_id, validate_row
 from selectllm.pool.shards import join_records
 from selectllm.pool.source import PoolFile
@@ -67,6 +68,8 @@ def parse(file: PoolFile, columns: Columns, scratch: str | None = None) -> Parse
 def read(file: PoolFile, spill: Spill | None = None, columns: Columns | None = None) -> Records:
     """The records of a file, or of several; raises PoolError where one is damaged as a whole, or has no rows.
 
+    Files of a folder or a pattern that have no rows are passed over, unless none has any.
+
     Parameters: `spill`, where the values of large files are put aside; `columns`, if each of several files is to have
     one of the columns that rows are read by.
     """
@@ -75,9 +78,18 @@ def read(file: PoolFile, spill: Spill | None = None, columns: Columns | None = N
         return read_records(file.data, file.location, file.form, spill)
     names, parts, rows = _distinct_names(file.parts), list[tuple[str, Records]](), 0
     for part in file.parts:
-        records = read_records(part.data, part.location, part.form, spill)
+        try:
+            records = read_records(part.data, part.location, part.form, spill)
+        except NoRows:
+            if not part.may_be_empty:
+                raise
+            continue
         rows += len(records.rows)
         parts.append((names[part.location], in_parts(records, spill) if rows > PART_ROWS else records))
+    if not parts:
+        raise PoolError(
+            f"{shown_name(file.location)} holds only files without rows. Check how they were written or fetched."
+        )
     if columns is not None:
         refuse_strangers(((name, part.columns) for name, part in parts if part.rows), columns, file.location)
     return join_records(parts, shown_name(file.location), spill)

@@ -23,6 +23,10 @@ MAX_COLUMNS: Final = 1_000
 """More columns than this are data used as names, and a table of them would fill the memory with nulls."""
 
 
+class NoRows(PoolError):
+    """A file is empty, or has no rows."""
+
+
 @dataclass(frozen=True)
 class Records:
     """A file, read but not yet understood.

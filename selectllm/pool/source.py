@@ -39,7 +39,8 @@ _ADVICE: Final = {
 class PoolFile:
     """A file that was read once: its bytes as they are stored, their blake2b-128 digest in 32 hex digits, its format.
 
-    A pool of several files has no bytes of its own but `parts`, and its digest is of theirs and their names.
+    A pool of several files has no bytes of its own but `parts`, and its digest is of theirs and their names. A file of
+    a folder or a pattern, which was not named itself, `may_be_empty`: programs that write in parts leave such files.
     """
 
     location: str
@@ -47,6 +48,7 @@ class PoolFile:
     digest: str
     form: str
     parts: tuple["PoolFile", ...] = ()
+    may_be_empty: bool = False
 
     @property
     def name(self) -> str:
@@ -105,7 +107,7 @@ def _fetch(location: str) -> PoolFile:
 
 def _part(filesystem: Any, path: str) -> PoolFile:
     data = _read(filesystem, path, path)
-    return PoolFile(path, data, _digest(data), file_format(path))
+    return PoolFile(path, data, _digest(data), file_format(path), may_be_empty=True)
 
 
 def _digest(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Pools of several files, and of standard input."""
 
+import gzip
 import io
 import json
 import sys
@@ -213,3 +214,36 @@ def test_a_file_of_inputs_alone_and_a_file_of_faults_are_read_beside_another(wri
     ]
     pool = partition(parse(fetch(*names), Columns()), {})
     assert (pool.table["instruction"].to_pylist(), pool.quarantined) == (["a", "c"], 1)
+
+
+WITHOUT_ROWS = [
+    (".parquet", pa.table({"instruction": pa.array([], pa.string()), "x": pa.array([], pa.int8())})),
+    (".csv", b"instruction,x\n"),
+    (".csv", b"\n"),
+    (".jsonl", b"\n"),
+    (".jsonl.gz", gzip.compress(b"")),
+    (".json", b"[]"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "content"), WITHOUT_ROWS)
+@pytest.mark.parametrize("pattern", ["", "/part-*"])
+def test_a_file_of_a_folder_without_rows_is_passed_over(write, tmp_path, suffix, content, pattern):
+    write(f"part-1{suffix}", content)
+    with pytest.raises(PoolError, match="holds only files without rows"):
+        read_pool(str(tmp_path) + pattern)
+    for number, rows in ((0, FILES[0]), (2, FILES[1])):
+        write(f"part-{number}{suffix}", rows)
+    pool = read_pool(str(tmp_path) + pattern)
+    assert pool.table.select(["instruction", "pool_file"]).to_pylist() == [
+        {"instruction": "a", "pool_file": f"part-0{suffix}"},
+        {"instruction": "b", "pool_file": f"part-2{suffix}"},
+    ]
+    assert pool.table.schema.field("x").type == pa.string(), "a file without rows changes no type"
+    assert pool.rows_read == 4
+
+
+def test_a_file_without_rows_that_is_named_is_refused_beside_others(write):
+    names = [write("a.jsonl", FILES[0]), write("b.csv", b"instruction,x\n")]
+    with pytest.raises(PoolError, match=r"b\.csv has no rows"):
+        parse(fetch(*names), Columns())
