@@ -27,6 +27,9 @@ CODE_VERSION: Final = 1
 NO_COLUMNS: Final = ("id", "row")
 """Columns of a pool that name a row, and so divide nothing."""
 
+MAYBE_ABSENT: Final = ("input", "output")
+"""Columns that every pool has, though its file may not: there all their values are null."""
+
 VALUE_LENGTH: Final = 80
 """Characters of a value that a message shows."""
 
@@ -75,7 +78,7 @@ def divide(
     """
     column, budget = settings.aim.column, settings.budget
     assert column is not None  # else nothing is to be divided
-    values = _values(pool, column)
+    values = _values(pool, column, is_shortlist)
     allowed = [value for id, value in zip(pool["id"].to_pylist(), values, strict=True) if id not in excluded]
     rows = Counter(allowed)
     if not settings.aim.quota:
@@ -130,9 +133,10 @@ def shown(text: str) -> str:
     return one_line(text, VALUE_LENGTH)
 
 
-def _values(pool: pa.Table, column: str) -> list[str]:
-    """Each row's value of a column as JSON."""
-    names = [name for name in pool.column_names if name not in NO_COLUMNS]
+def _values(pool: pa.Table, column: str, is_shortlist: bool) -> list[str]:
+    """Each row's value of a column as JSON; of a shortlist any value may be missing."""
+    absent = [name for name in MAYBE_ABSENT if pool[name].null_count == len(pool) and not is_shortlist]
+    names = [name for name in pool.column_names if name not in (*NO_COLUMNS, *absent)]
     if (name := own_name(column, names)) not in names:
         raise UsageError(f"the pool has no column {shown(column)!r}: it has {join_names(names)}")
     field = pool.schema.field(name)

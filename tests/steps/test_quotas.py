@@ -185,8 +185,10 @@ def test_quotas_leave_the_rest_to_other_values(of_kinds: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("aim", "message"),
     [
-        ({"stratify": "sort"}, "the pool has no column 'sort': it has instruction, input, output, kind"),
+        ({"stratify": "sort"}, "the pool has no column 'sort': it has instruction, kind"),
         ({"stratify": "id"}, "the pool has no column 'id'"),
+        ({"stratify": "output"}, "the pool has no column 'output': it has instruction, kind"),
+        ({"quota": ("input:null=1",)}, "the pool has no column 'input': it has instruction, kind"),
         (
             {"quota": ("kind:maths=1",)},
             "no row has the value 'maths' in the column 'kind': there are \"math\",",
@@ -335,3 +337,17 @@ def test_sums_are_exact_whatever_the_values(
     chosen = Counter(table[id] for id in result.table()["id"].to_pylist())
     assert chosen == Counter({value: number for value, number in wanted.items() if number})
     assert len(result.table()) == budget
+
+
+@pytest.mark.parametrize("column", ["input", "output"])
+def test_a_column_of_texts_divides_a_pool_that_has_values_of_it(of_kinds: MakeRun, column: str) -> None:
+    settings = of_kinds(column=column, **LONGEST, aim={"stratify": column})
+    assert kinds_of(select(settings), column) == {"math": 6, "code": 3, "law": 1}
+
+
+def test_a_column_that_is_carried_under_another_name_divides(of_kinds: MakeRun) -> None:
+    settings = of_kinds(column="output", columns={"output": "answer"}, **LONGEST, aim={"stratify": "output"})
+    pool = Path(settings.pool)
+    rows = [json.loads(line) | {"answer": None} for line in pool.read_text(encoding="utf-8").splitlines()]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert kinds_of(select(settings), "source_output") == {"math": 6, "code": 3, "law": 1}
