@@ -6,14 +6,18 @@ from cyclopts import Parameter
 
 from selectllm.cli.artifacts import DEFAULT_STORE, Location
 from selectllm.cli.printing import Json, print_either
+from selectllm.errors import UsageError
 
 DEFAULT_OUT = "report.html"
 
 
 def report(
-    run: Annotated[str | None, Parameter(help="Name of a record in the store's `runs`. Default: the latest.")] = None,
+    name: Annotated[
+        str | None, Parameter(name="RUN", help="Name of a record in the store's `runs`. Default: the latest.")
+    ] = None,
     /,
     *,
+    run: Annotated[str | None, Parameter(help="The run, instead of RUN.")] = None,
     out: Annotated[str, Parameter(help="The file to write. A report that is there is replaced.")] = (DEFAULT_OUT),
     no_umap: Annotated[bool, Parameter(help="Draw no map by UMAP, even where umap-learn is installed.")] = False,
     store: Location = DEFAULT_STORE,
@@ -29,9 +33,11 @@ def report(
     from selectllm.store import Store
     from selectllm.store.runs import load_run
 
+    if name is not None and run not in (None, name):
+        raise UsageError(f"two runs are named, {name} and --run {run}: leave one of them out")
     path = check_page(out)
     opened = Store(store)
-    page = make_page(opened, load_run(opened, run), umap=not no_umap)
+    page = make_page(opened, load_run(opened, name or run), umap=not no_umap)
     write_page(path, page.html)
     size = len(page.html.encode())
     record = {"run": page.run, "report": str(path), "bytes": size}

@@ -278,8 +278,14 @@ def test_the_command_writes_a_page_and_writes_over_nothing_else(
     assert main([*arguments, str(first.run), "--json"]) == 0
     told = json.loads(capsys.readouterr().out.split("\n", 1)[1])
     assert told == {"run": first.run, "report": str(file), "bytes": file.stat().st_size}
-    assert main([*arguments, "no-such-run"]) == 2
-    assert "no run no-such-run" in capsys.readouterr().err
+    for named in (["--run", str(first.run)], [str(first.run), "--run", str(first.run)]):
+        assert main([*arguments, *named, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["run"] == first.run
+    for named in (["no-such-run"], ["--run", "no-such-run"]):
+        assert main([*arguments, *named]) == 2
+        assert "no run no-such-run" in capsys.readouterr().err
+    assert main([*arguments, str(first.run), "--run", str(second.run)]) == 2
+    assert f"two runs are named, {first.run} and --run {second.run}" in capsys.readouterr().err
 
     foreign = write_pool(tmp_path / "pool.jsonl", 3)
     before = foreign.read_bytes()
