@@ -458,8 +458,9 @@ def test_a_page_shows_each_text_literally(everything: Result) -> None:
 
     rendered = MARKDOWN.render(page)
     assert set(re.findall(r"<\s*/?([a-zA-Z!][^\s>/]*)", rendered)) <= {
-        "ul", "li", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "blockquote",
+        "ul", "li", "p", "strong", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "blockquote",
     }  # fmt: skip
+    assert rendered.count("<pre") == 1, "the path of the selection"
     assert not re.search(r"<[^>]*\s(on\w+|href|src|style)\s*=", rendered)
 
 
