@@ -9,6 +9,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 
 FLOW = "select-instructions"
+WATCHED = (
+    FLOW, "compare-selections", "compare-cell",
+    "assess-answers", "assess-model", "assess-mt-bench", "answer-mt-bench", "assess-alpaca-eval",
+)  # fmt: skip
+"""The flows of prefect.yaml, and their subflows, each run of which sends heartbeats of its own."""
 POOL_CHANGED = "selectllm.pool-changed"
 SILENCE = timedelta(seconds=90)
 """Three heartbeats missed: see PREFECT_FLOWS_HEARTBEAT_FREQUENCY in prefect.yaml."""
@@ -17,14 +22,16 @@ SILENCE = timedelta(seconds=90)
 def crash_killed_runs() -> Automation:
     """Mark killed runs as Crashed. A killed process sends no state, so its run would show as Running for ever."""
     heartbeat = "prefect.flow-run.heartbeat"
-    ends = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry", "Paused", "Suspended")
+    ends = (
+        "Completed", "Cached", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry", "Paused", "Suspended",
+    )  # fmt: skip
     return Automation(
         name="selectllm: killed runs are Crashed",
-        description="A run of the flow that has sent no heartbeat for 90 seconds, and has not ended, was killed.",
+        description="A run that has sent no heartbeat for 90 seconds, and has not ended, was killed.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOW},
+            match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(WATCHED)},
             for_each={"prefect.resource.id"},
             after={heartbeat},
             expect={heartbeat, *(f"prefect.flow-run.{name}" for name in ends)},

@@ -98,6 +98,23 @@ def test_deploying_again_changes_nothing(environment: Environment, client: SyncP
     assert switched["deployments nightly"]["schedules"][0]["active"] is True
 
 
+def test_deploying_again_mends_an_automation_of_an_earlier_version(
+    environment: Environment, client: SyncPrefectClient
+) -> None:
+    name = automations.crash_killed_runs().name
+    before = deployed(client)[f"automations {name}"]
+    flow = {"prefect.resource.role": "flow", "prefect.resource.name": "select-instructions"}
+    earlier = {"name": name, "actions": before["actions"], "enabled": before["enabled"]}
+    earlier["trigger"] = before["trigger"] | {"match_related": flow}
+    client.request("PUT", f"/automations/{before['id']}", json=earlier)
+    assert deployed(client)[f"automations {name}"] != before
+
+    assert f"{name!r}: mended" in module(environment, *DEPLOY[-1]).stdout
+    after = deployed(client)[f"automations {name}"]
+    assert after["trigger"].pop("id") != before["trigger"].pop("id")
+    assert after == before
+
+
 def test_an_event_starts_a_run_over_its_named_pool(
     environment: Environment, client: SyncPrefectClient, tmp_path: Path
 ) -> None:

@@ -1,21 +1,25 @@
 """Checks of prefect.yaml that need no server."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
+from prefect.events import EventTrigger
 from prefect.server.api.collections import get_collection_view
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.templating import apply_values
 
-from deployments import steps, work_pools
+from deployments import automations, steps, work_pools
 from flows.assessment import assess_alpaca_eval, assess_answers, assess_mt_bench
 from flows.comparison import compare_selections
 from flows.selection import select_instructions
 from selectllm.comparison.plan import plan_comparison
 from selectllm.comparison.settings import ComparisonSettings
 from selectllm.settings import RunSettings
+from tasks.states import as_cached
 
 ROOT = steps.ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
@@ -51,6 +55,16 @@ def test_the_deployed_comparison_runs_with_its_defaults_and_asks_no_model() -> N
     settings = ComparisonSettings.model_validate(deployment["parameters"]["comparison"])
     assert (ROOT / settings.pool).is_file()
     assert plan_comparison(settings)["calls"] == 0
+
+
+def test_killed_runs_of_all_deployed_flows_and_their_subflows_are_found() -> None:
+    files = {deployment["entrypoint"].split(".py:")[0] for deployment in FILE["deployments"]}
+    flows = [value for file in files for value in vars(import_module(file.replace("/", "."))).values()]
+    assert {flow.name for flow in flows if isinstance(flow, Flow)} == set(automations.WATCHED)
+    state: Any = as_cached(None, is_cached=True)
+    trigger = automations.crash_killed_runs().trigger
+    assert isinstance(trigger, EventTrigger)
+    assert f"prefect.flow-run.{state.name}" in trigger.expect, "a run that ends so was not killed"
 
 
 LEFT_OPEN: dict[str, tuple[Any, dict[str, Any]]] = {

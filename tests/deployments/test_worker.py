@@ -14,7 +14,12 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from deployments.local import Environment, free_port, running, worker
@@ -136,6 +141,31 @@ def test_a_killed_run_is_crashed_and_continues_on_retry(
     assert kept >= 6
     assert len(model.asked) - before <= in_all - kept, "no durable reply is requested again"
     assert {str(killed.id), str(waiting.id)} == set(slots(on_store))
+
+
+def test_a_killed_comparison_and_its_cell_are_crashed_and_go_on_on_retry(
+    client: SyncPrefectClient, on_store: Environment, state_when: StateWhen, tmp_path: Path
+) -> None:
+    on_demand = client.read_deployment_by_name("compare-selections/on-demand")
+    with FaultyOllama(delay=0.5) as model:
+        comparison = {
+            "pool": str(write_pool(tmp_path / "pool.jsonl", 120)), "budgets": [6], "strategies": ["selectllm"],
+            "selectors": [f"ollama:{model.model}"], "queries": {"size": 5},
+            "ranking": {"hosts": [model.host], "concurrency": 2},
+        }  # fmt: skip
+        killed = client.create_flow_run_from_deployment(on_demand.id, parameters={"comparison": comparison})
+        with worker(on_store, tmp_path / "worker.log") as process:
+            state_when(killed.id, lambda _: len(model.asked) >= 8, 120)
+            for number in (process.pid, *_children(process.pid)):
+                os.kill(number, signal.SIGKILL)
+        of_killed = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[killed.id]))
+        (cell,) = [run for run in client.read_flow_runs(flow_run_filter=of_killed) if run.state_name == "Running"]
+        for flow_run_id in (killed.id, cell.id):
+            assert state_when(flow_run_id, State.is_final, 180).type == StateType.CRASHED
+
+        client.set_flow_run_state(killed.id, State(type=StateType.SCHEDULED, name="AwaitingRetry"), force=True)
+        with worker(on_store, tmp_path / "worker.log"):
+            state_when(killed.id, lambda state: state.type == StateType.COMPLETED, 240)
 
 
 def _children(process: int) -> list[int]:
