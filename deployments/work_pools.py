@@ -11,6 +11,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL
 
 from deployments.steps import ROOT
+from selectllm.paths import redact_users
+from tasks.server import is_unreachable, server_problem
 
 
 def named_work_pools() -> list[dict[str, Any]]:
@@ -42,8 +44,12 @@ async def main() -> None:
             for pool in named_work_pools():
                 created = await ensure(client, pool)
                 print(f"Work pool {pool['name']} ({pool['type']}): {'made' if created else 'there already'}")
-    except httpx.ConnectError:
-        sys.exit(f"No server answers at {url}: start one with `make serve`, or correct PREFECT_API_URL")
+    except (RuntimeError, httpx.HTTPError) as error:
+        if problem := server_problem(error, url):
+            sys.exit(problem)
+        if not is_unreachable(error):
+            raise
+        sys.exit(f"No server answers at {redact_users(url)}: start one with `make serve`, or correct PREFECT_API_URL")
 
 
 if __name__ == "__main__":

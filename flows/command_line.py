@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+import httpx
 from cyclopts import App
+from prefect.settings import PREFECT_API_URL
 from pydantic import BaseModel
 
 from selectllm.cli.config import ConfigFile
@@ -15,6 +17,7 @@ from selectllm.cli.printing import Json
 from selectllm.errors import UsageError
 from selectllm.paths import redact_users
 from tasks.logs import hide_all_tracebacks
+from tasks.server import is_unreachable, server_problem
 from tasks.settings import FlowSettings
 
 S = TypeVar("S", bound=BaseModel)
@@ -79,15 +82,17 @@ def _run(command: Command[S], settings: S, *workers: FlowSettings, json: bool) -
 
 @contextmanager
 def _server_errors() -> Iterator[None]:
-    """Say in one sentence what to do where no Prefect server answers."""
+    """Say in one sentence what to do where no Prefect server answers, or it refuses to."""
     hide_all_tracebacks()
     try:
         yield
-    except RuntimeError as error:
-        if "Failed to reach API" not in str(error):
+    except (RuntimeError, httpx.HTTPError) as error:
+        url = os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value() or ""
+        if problem := server_problem(error, url):
+            raise UsageError(problem) from None
+        if not isinstance(error, RuntimeError) or not is_unreachable(error):
             raise
-        url = redact_users(os.environ.get("PREFECT_API_URL", "")) or "the profile's URL"
         raise UsageError(
-            f"no Prefect server answers at {url}. Start it with `prefect server start`, "
+            f"no Prefect server answers at {redact_users(url) or 'its URL'}. Start it with `prefect server start`, "
             "or unset PREFECT_API_URL: then the run starts one that lasts as long as it does"
         ) from None

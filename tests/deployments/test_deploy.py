@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -138,5 +139,29 @@ def test_a_missing_server_is_one_error_line_that_says_what_to_do(url: str | None
     with (
         temporary_settings({PREFECT_API_URL: url}),
         pytest.raises(SystemExit, match=f"{message}.*`make serve`"),
+    ):
+        asyncio.run(work_pools.main())
+
+
+@pytest.mark.parametrize("part", ["http://", "/api"])
+def test_a_url_that_lacks_a_part_is_one_error_line(part: str, environment: Environment) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"].replace(part, "")}),
+        pytest.raises(SystemExit, match="begins with http:// or https:// and ends with /api"),
+    ):
+        asyncio.run(work_pools.main())
+
+
+def test_a_server_with_a_password_is_one_error_line(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = environment["PREFECT_API_URL"]
+
+    async def refuse(*_: object) -> None:
+        request = httpx.Request("POST", url)
+        raise httpx.HTTPStatusError("401", request=request, response=httpx.Response(401, request=request))
+
+    monkeypatch.setattr(work_pools, "ensure", refuse)
+    with (
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(SystemExit, match=r"wants a password.*PREFECT_API_AUTH_STRING"),
     ):
         asyncio.run(work_pools.main())
