@@ -35,6 +35,7 @@ from tasks.states import as_cached
 
 DEFAULT_FLOW = FlowSettings()
 Workers = Annotated[FlowSettings, Field(json_schema_extra={"title": "Workers"})]
+hide_own_tracebacks()  # already where Prefect refuses the parameters
 
 
 @prefect.flow(

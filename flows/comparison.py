@@ -22,6 +22,7 @@ from tasks.settings import FlowSettings
 from tasks.states import as_cached
 
 DEFAULT_FLOW = FlowSettings()
+hide_own_tracebacks()  # already where Prefect refuses the parameters
 
 
 @prefect.flow(

@@ -15,6 +15,7 @@ from tasks.report import show_report
 from tasks.settings import FlowSettings
 
 DEFAULT_FLOW = FlowSettings()
+hide_own_tracebacks()  # already where Prefect refuses the parameters
 
 
 @prefect.flow(

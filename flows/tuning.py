@@ -11,6 +11,8 @@ from selectllm.tuning.tune import tune
 from tasks.logs import hide_own_tracebacks
 from tasks.page import show_tuning
 
+hide_own_tracebacks()  # already where Prefect refuses the parameters
+
 
 @prefect.flow(name="tune-model", flow_run_name="{tuning.out}", persist_result=False, result_serializer="json")
 def tune_model(tuning: Annotated[TuningSettings, Field(json_schema_extra={"title": "Tuning"})]) -> dict[str, Any]:

@@ -1,21 +1,26 @@
 """The flow's command line has the options of the library's and those of its workers."""
 
 import logging
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytest.importorskip("prefect", reason="Prefect is not installed")
 pytestmark = pytest.mark.filterwarnings("default")
+
+from prefect.exceptions import ParameterTypeError  # noqa: E402
 
 from flows.commands import selection_app  # noqa: E402
 from selectllm.cli.main import run_app  # noqa: E402
 from selectllm.errors import HostUnreachable, UsageError  # noqa: E402
 from selectllm.settings import RunSettings  # noqa: E402
 from tasks.logs import LOGGERS, hide_own_tracebacks  # noqa: E402
+from tasks.server import server_problem  # noqa: E402
 from tasks.settings import FlowSettings  # noqa: E402
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -81,12 +86,65 @@ def test_a_prefect_server_that_is_not_there_is_one_line(
     )
 
 
+def refusal(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://127.0.0.1:9/api/flows/")
+    return httpx.HTTPStatusError("refused", request=request, response=httpx.Response(status, request=request))
+
+
+UNREACHED = RuntimeError("Failed to reach API at somewhere")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("http://u:secret@h:1/api", refusal(401), "server at http://h:1/api wants a password.*PREFECT_API_AUTH_STRING"),
+        ("http://h:1/api", refusal(403), "wants a password.*export PREFECT_API_AUTH_STRING"),
+        ("http://h:1", UNREACHED, "PREFECT_API_URL=http://h:1: .*begins with http:// or https:// and ends with /api"),
+        (
+            "u:secret@h:1/api",
+            UNREACHED,
+            "PREFECT_API_URL=h:1/api: .*begins with http:// or https:// and ends with /api",
+        ),
+        ("http://h:1", refusal(404), "ends with /api"),
+        ("h:1/api", httpx.UnsupportedProtocol("no protocol"), "begins with http://"),
+        ("http://h:1/api", UNREACHED, None),
+        ("https://api.prefect.cloud/api/accounts/1/workspaces/2", UNREACHED, None),
+        ("http://h:1/api", refusal(500), None),
+        ("http://h:1", refusal(500), None),
+    ],
+)
+def test_a_wrong_password_or_url_of_the_prefect_server_is_named(
+    url: str, error: Exception, message: str | None
+) -> None:
+    problem = server_problem(error, url)
+    if message is None:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert re.search(message, problem)
+        assert "secret" not in problem
+
+
+def test_a_prefect_server_that_wants_a_password_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flow(*_: object) -> dict[str, Any]:
+        raise refusal(401)
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert run_app(selection_app(flow), ["p.jsonl", "--budget", "4"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("selectllm: the Prefect server at http://127.0.0.1:9/api wants a password")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", LOGGERS)
 def test_a_worker_logs_own_errors_without_a_traceback(name: str) -> None:
     hide_own_tracebacks()
     hide_own_tracebacks()
     logger = logging.getLogger(name)
-    for error, is_hidden in ((HostUnreachable("no server"), True), (OverflowError("date"), False)):
+    errors = ((HostUnreachable("no server"), True), (ParameterTypeError("selector"), True), (OverflowError("x"), False))
+    for error, is_hidden in errors:
         record = logger.makeRecord(name, logging.ERROR, "", 0, "failed", (), (type(error), error, None))
         assert logger.filter(record)
         assert (record.exc_info is None) is is_hidden

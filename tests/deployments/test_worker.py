@@ -190,6 +190,21 @@ def test_a_run_whose_host_is_wrong_fails_with_one_line(
     assert "Traceback" not in log
 
 
+def test_a_run_whose_parameters_are_not_allowed_says_so_without_a_traceback(
+    client: SyncPrefectClient, on_store: Environment, quick_pool: dict[str, Any], state_when: StateWhen, tmp_path: Path
+) -> None:
+    on_demand = client.read_deployment_by_name("select-instructions/on-demand")
+    parameters = {"run": quick_pool | {"selector": "nope:longest", "store": "s3://user:planted@bucket"}}
+    started = client.create_flow_run_from_deployment(on_demand.id, parameters=parameters)
+    with worker(on_store, tmp_path / "worker.log"):
+        ended = state_when(started.id, State.is_final, 240)
+    log = (tmp_path / "worker.log").read_text(encoding="utf-8")
+    assert ended.type == StateType.FAILED, log[-3000:]
+    assert "nope:longest" in log
+    for text in ("Traceback", "Parameter validation failed", "planted"):
+        assert text not in log
+
+
 def test_the_worker_of_the_image_is_healthy(environment: Environment, tmp_path: Path) -> None:
     dockerfile = (ROOT / "deployments" / "Dockerfile").read_text(encoding="utf-8")
     check, command = (json.loads(text) for text in re.findall(r"(?m)^ *CMD (\[.*\])$", dockerfile))
