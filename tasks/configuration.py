@@ -4,7 +4,6 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect.context import FlowRunContext
-from prefect.variables import Variable
 
 from selectllm.cli.environment import with_environment
 from selectllm.errors import UsageError
@@ -12,6 +11,7 @@ from selectllm.paths import absolute_path
 from selectllm.settings import RunSettings, check_batch
 from selectllm.store.history import with_slot
 from tasks.keys import default_host
+from tasks.variables import variable_text
 
 if TYPE_CHECKING:  # only their own flows need these
     from selectllm.comparison.settings import ComparisonSettings
@@ -27,9 +27,9 @@ def with_flow_environment(settings: RunSettings) -> RunSettings:
 
     The Variable `selectllm_store` names the store, `selectllm_ollama_host` and `selectllm_openai_host` the servers of
     selectors of that provider, where neither the run nor the environment does. Raises UsageError when a value is not
-    allowed.
+    allowed, or a Variable is no text.
     """
-    store = Variable.get("selectllm_store")
+    store = variable_text("selectllm_store")
     fallbacks: dict[str, Any] = {"store": store} if store else {}
     settings = with_environment(settings, fallbacks)
     host = default_host(settings.selector)

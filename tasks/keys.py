@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from prefect.blocks.system import Secret
-from prefect.variables import Variable
 
 from selectllm.llm.keys import PROVIDERS, ApiKeys, Provider, ProviderKey
 from selectllm.settings import RunSettings
+from tasks.variables import variable_text
 
 
 def load_keys(settings: RunSettings) -> ApiKeys:
@@ -14,7 +14,7 @@ def load_keys(settings: RunSettings) -> ApiKeys:
 
     A key of the environment is for the host that the environment names; that of a Secret block is for the host of the
     Variable `selectllm_<provider>_host`, or, without a Variable, for the usual one. Each process calls this for itself:
-    no key is sent from one to another.
+    no key is sent from one to another. Raises UsageError for a Variable that is no text.
     """
     keys = ApiKeys.from_environment()
     provider = provider_of(settings.selector)
@@ -49,7 +49,7 @@ def _chosen(own: ProviderKey, host: str, secret: str, hosts: set[str]) -> Provid
 
 
 def _variable_host(provider: Provider) -> str:
-    return str(Variable.get(f"selectllm_{provider}_host") or "")
+    return variable_text(f"selectllm_{provider}_host")
 
 
 def _secret(block: str) -> str:

@@ -105,7 +105,7 @@ def unavailable(error: BaseException, client: OllamaClient) -> BaseException:
     if isinstance(error, (ConnectionError, TimeoutError, httpx.TransportError)):
         if problem := tls_problem(error, where):
             return SelectorUnavailable(problem)
-        advice = "Start it with `ollama serve`, or name another with --host URL"
+        advice = "Start it with `ollama serve`, or name another with --host URL (hosts in a form)"
         return HostUnreachable(f"no Ollama server answers at {where}. {advice}{note}")
     response = error.response if isinstance(error, HTTPStatusError) else None
     status = error.status_code if isinstance(error, ResponseError) else response.status_code if response else 0

@@ -208,7 +208,9 @@ async def open_openai(
         if isinstance(error, (APIConnectionError, TimeoutError)):
             if problem := tls_problem(error, where):
                 raise SelectorUnavailable(problem) from None
-            advice = "Start it, or name another's base URL with --host, such as http://127.0.0.1:8000/v1"
+            advice = (
+                "Start it, or name another's base URL with --host (hosts in a form), such as http://127.0.0.1:8000/v1"
+            )
             raise HostUnreachable(f"no server answers at {where}. {advice}{proxy_note(httpx.URL(base))}") from None
         if isinstance(error, TransientError):
             raise HostUnreachable(f"the server at {where} cannot be asked now: {error}. Try again later") from None

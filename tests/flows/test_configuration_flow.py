@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.blocks.system import Secret
@@ -39,7 +40,7 @@ def define() -> Iterator[Define]:
     """Sets Variables, or the key of a Secret block, during the test."""
     variables, blocks = set[str](), set[str]()
 
-    def define(*, secret: str | None = None, **values: str) -> None:
+    def define(*, secret: str | None = None, **values: Any) -> None:
         for name, value in values.items():
             Variable.set(name, value, overwrite=True)
             variables.add(name)
@@ -99,6 +100,30 @@ def test_the_store_comes_from_the_highest_source_that_names_it(
     monkeypatch.setenv("SELECTLLM_STORE", "environment")
     assert store() == "environment"
     assert store(store="form") == "form"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("selectllm_store", 5, "int"),
+        ("selectllm_store", 0, "int"),
+        (
+            "selectllm_ollama_host",
+            ["http://gpu1:11434", "http://gpu2:11434"],
+            r"list\. Several hosts .* hosts in its form",
+        ),
+        ("selectllm_openai_host", {"url": "http://gpu1/v1"}, "dict"),
+    ],
+)
+def test_a_variable_that_is_no_text_is_named(define: Define, name: str, value: Any, kind: str) -> None:
+    selector = "openai:m" if "openai" in name else "ollama:m"
+    settings = RunSettings(pool="p", budget=1, selector=selector)
+    define(**{name: value})
+    with pytest.raises(UsageError, match=f"Prefect's Variable {name} must be a text in quotes, and is a {kind}"):
+        with_flow_environment(settings)
+    if name.endswith("_host"):
+        with pytest.raises(UsageError, match=f"Prefect's Variable {name} must be a text"):
+            load_keys(settings)
 
 
 def test_a_judge_that_the_environment_names_is_asked_in_batches_if_the_form_says_so(
