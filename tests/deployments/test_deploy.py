@@ -120,13 +120,15 @@ def test_an_event_starts_a_run_over_its_named_pool(
     environment: Environment, client: SyncPrefectClient, tmp_path: Path
 ) -> None:
     pool = str(tmp_path / 'pööl of "today".jsonl')
-    name = ["--resource-id", "selectllm.pool.main", "--payload", json.dumps({"path": pool})]
-    module(environment, "prefect", "event", "emit", automations.POOL_CHANGED, *name)
+    for payload in ({}, {"path": pool}):  # the first names no pool, and starts no run
+        name = ["--resource-id", "selectllm.pool.main", "--payload", json.dumps(payload)]
+        module(environment, "prefect", "event", "emit", automations.POOL_CHANGED, *name)
     on_demand = client.read_deployment_by_name("select-instructions/on-demand")
     end = time.monotonic() + 30
     while not (runs := [run for run in client.read_flow_runs() if run.deployment_id == on_demand.id]):
         assert time.monotonic() < end
         time.sleep(0.5)
+    assert len(runs) == 1
     assert runs[0].parameters == {"run": on_demand.parameters["run"] | {"pool": pool}}
     assert runs[0].state is not None
     assert runs[0].state.is_scheduled()
