@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx
 from cyclopts import App
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from pydantic import BaseModel
 
 from selectllm.cli.config import ConfigFile
@@ -74,7 +74,8 @@ def _alone(command: Command[S]) -> Any:
 
 
 def _run(command: Command[S], settings: S, *workers: FlowSettings, json: bool) -> int:
-    with _server_errors():
+    # A deployed automation takes a run without heartbeats for killed, and Prefect's default is too seldom for it.
+    with _server_errors(), temporary_settings(set_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
         record = command.flow(settings, *workers)
     command.show(record, settings, json)
     return 0

@@ -13,7 +13,14 @@ import pytest
 pytest.importorskip("prefect", reason="Prefect is not installed")
 pytestmark = pytest.mark.filterwarnings("default")
 
+from prefect.context import SettingsContext  # noqa: E402
 from prefect.exceptions import ParameterTypeError  # noqa: E402
+from prefect.settings import (  # noqa: E402
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    Profile,
+    Settings,
+    temporary_settings,
+)
 
 from flows.commands import selection_app  # noqa: E402
 from selectllm.cli.main import run_app  # noqa: E402
@@ -136,6 +143,20 @@ def test_a_prefect_server_that_wants_a_password_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith("selectllm: the Prefect server at http://127.0.0.1:9/api wants a password")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("own", "expected"), [({}, 30), ({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 60}, 60)])
+def test_a_run_sends_heartbeats_often_enough_not_to_be_taken_for_killed(own: dict[Any, int], expected: int) -> None:
+    sent = []
+
+    def flow(*_: object) -> dict[str, Any]:
+        sent.append(PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value())
+        raise UsageError("ends here")
+
+    # The tests of flows send none.
+    with SettingsContext(profile=Profile(name="new", settings={}), settings=Settings()), temporary_settings(own):
+        assert run_app(selection_app(flow), ["p.jsonl", "--budget", "4"]) == 2
+    assert sent == [expected]
 
 
 @pytest.mark.parametrize("name", LOGGERS)
