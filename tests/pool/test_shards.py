@@ -221,7 +221,7 @@ WITHOUT_ROWS = [
     (".csv", b"instruction,x\n"),
     (".csv", b"\n"),
     (".jsonl", b"\n"),
-    (".jsonl.gz", gzip.compress(b"")),
+    (".jsonl.gz", gzip.compress(b"", mtime=0)),
     (".json", b"[]"),
 ]
 
