@@ -150,7 +150,7 @@ def test_a_killed_comparison_and_its_cell_are_crashed_and_go_on_on_retry(
     with FaultyOllama(delay=0.5) as model:
         comparison = {
             "pool": str(write_pool(tmp_path / "pool.jsonl", 120)), "budgets": [6], "strategies": ["selectllm"],
-            "selectors": [f"ollama:{model.model}"], "queries": {"size": 5},
+            "selectors": [f"ollama:{model.model}"], "seeds": 2, "queries": {"size": 5},
             "ranking": {"hosts": [model.host], "concurrency": 2},
         }  # fmt: skip
         killed = client.create_flow_run_from_deployment(on_demand.id, parameters={"comparison": comparison})
