@@ -7,6 +7,9 @@ of each the least processor time counts. The step reads nothing from the store a
 every vector. Then the pool grows by 1 %. Writing all vectors of the grown pool is measured alone, too: no growth takes
 less. The static model is that of the transformer's own token vectors. With `--pool POOL.jsonl` the transformer embeds
 the first rows of a file of your own.
+
+Plain calls take every batch size, and the best one counts. More than 5,000 rows take a transformer very long: it tries
+the batch sizes on a part of them, and embeds all rows by the best one alone.
 """
 
 import argparse
@@ -29,6 +32,8 @@ from selectllm.store.tables import write_parquet
 
 TRANSFORMER: Final = "all-MiniLM-L6-v2"
 BATCH_SIZES: Final = {"transformer": (8, 16, 32), "static": (16, 1024, 8192)}
+ROWS_BY_EVERY_SIZE: Final = {"transformer": 5_000, "static": 1_000_000_000}
+RUNS: Final = 50
 
 
 def write_static_model(folder: Path) -> None:
@@ -75,19 +80,47 @@ def step_seconds(pool: Path, grown: Path, model: str) -> tuple[float, float, flo
     return taken[0], taken[1], taken[2]
 
 
+def plain_seconds(encoder: Any, texts: list[str], batch_size: int) -> float:
+    """The processor time that one plain call takes for all texts."""
+    options = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
+    return processor_seconds(partial(encoder.encode, texts, **options))
+
+
+def runs_by_length(texts: list[str], length: int) -> list[str]:
+    """Fifty runs of texts that follow each other by length, spread evenly over all lengths.
+
+    `encode` sorts by length. A batch of such a run is padded as little as a batch of all texts, so that the batch size
+    that is the best for the runs is the best for all. Texts drawn by chance would favour small batches.
+    """
+    ordered = sorted(texts, key=len)
+    starts = (place * (len(ordered) - length) // (RUNS - 1) for place in range(RUNS))
+    return [text for start in starts for text in ordered[start : start + length]]
+
+
+def best_of(encoder: Any, texts: list[str], sizes: tuple[int, ...]) -> int:
+    """The batch size that takes a part of the texts the least processor time; prints what each takes."""
+    part = runs_by_length(texts, max(sizes))
+    taken = {size: plain_seconds(encoder, part, size) for size in sizes}
+    each = ", ".join(f"{size}: {seconds:.2f} s" for size, seconds in taken.items())
+    print(f"{len(part):,} of {len(texts):,} rows by batches of {each}", flush=True)
+    return min(taken, key=lambda size: taken[size])
+
+
 def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> list[Figure]:
     """Print the ratios for one model, and return them."""
-    encoder, best = loaded(model), dict.fromkeys(BATCH_SIZES[kind], float("inf"))
+    encoder = loaded(model)
+    sizes: tuple[int, ...] = BATCH_SIZES[kind]
     with tempfile.TemporaryDirectory() as store:
         context = context_of(pool, model, store)
         table = read_pool(context).table(context.store)
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
     encoder.encode(texts[:100])
-    steps = []
+    if len(texts) > ROWS_BY_EVERY_SIZE[kind]:
+        sizes = (best_of(encoder, texts, sizes),)
+    best, steps = dict.fromkeys(sizes, float("inf")), []
     for _ in range(turns):
         for size in best:
-            options = {"batch_size": size, "normalize_embeddings": True, "show_progress_bar": False}
-            best[size] = min(best[size], processor_seconds(partial(encoder.encode, texts, **options)))
+            best[size] = min(best[size], plain_seconds(encoder, texts, size))
         steps.append(step_seconds(pool, grown, model))
     whole, more, least = (min(step[part] for step in steps) for part in range(3))
     size, plain = min(best.items(), key=lambda item: item[1])
