@@ -62,7 +62,7 @@ def prepare(place: str, rows: int, pipe: Connection) -> None:
     """Keep the vectors as an artifact, unless they are there."""
     place_of = entry(Store(place), rows)
     if not place_of.load():
-        place_of.save_parts(embeddings(DIMENSION), parts(rows), {"dimension": DIMENSION})
+        place_of.save_stream(embeddings(DIMENSION), parts(rows), {"dimension": DIMENSION})
     pipe.send(None)
 
 

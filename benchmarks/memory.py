@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.results import Figure, add_json, print_figures
 from selectllm.execution import WorkItem
 from selectllm.settings import RunSettings
-from selectllm.steps.embed import SHARD_ROWS, Shard, embed_elsewhere
+from selectllm.steps.embed_rows import SHARD_ROWS, Shard, embed_elsewhere
 
 
 class RandomEmbedder:

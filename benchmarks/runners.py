@@ -30,7 +30,8 @@ from benchmarks.expectations import write_pool
 from benchmarks.results import Figure, add_json, print_figures
 from benchmarks.startup import flow_environment
 from selectllm.execution import Executor, Inline
-from selectllm.steps.embed import SHARD_ROWS, embed
+from selectllm.steps.embed import embed
+from selectllm.steps.embed_rows import SHARD_ROWS
 from selectllm.steps.read_pool import read_pool
 
 NOBODY: Final = "this process"
@@ -90,7 +91,7 @@ def step(pool: Path, model: str, runner: str, workers: int, shard: int) -> Taken
         from tasks.settings import FlowSettings
 
         executor = PrefectExecutor(FlowSettings.model_validate({"runner": runner, "workers": workers}))
-    with tempfile.TemporaryDirectory() as store, patch("selectllm.steps.embed.SHARD_ROWS", shard):
+    with tempfile.TemporaryDirectory() as store, patch("selectllm.steps.embed_rows.SHARD_ROWS", shard):
         context = context_of(pool, model, store)
         moments = list[Moment]()
 

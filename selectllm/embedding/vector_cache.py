@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from selectllm.embedding.ordered_vectors import IdLookup, OrderedVectors, as_byt
 from selectllm.queries import Rows, Vectors
 from selectllm.schemas import embeddings
 from selectllm.store import Store
-from selectllm.store.tables import from_parquet, to_parquet
+from selectllm.store.tables import from_parquet, in_batches, to_parquet
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +78,21 @@ class VectorCache:
             if added and name in self._seen:
                 continue
             self._seen.add(name)
-            shard = self._held.pop(name) if name in self._held else self._read(name)
+            shard = self._held.pop(name) if name in self._held else self._read(name, lookup)
             if shard is None:
                 continue
             places = lookup.find(as_bytes(shard["id"]))
             yield _those(places >= 0, places, matrix(shard))
 
-    def _read(self, name: str) -> pa.Table | None:
-        content = self._store.read_bytes(name)
+    def _read(self, name: str, lookup: IdLookup) -> pa.Table | None:
+        """A shard that holds a row among those that are looked for; None for one that holds none, or was damaged."""
+        with self._store.open_file(name) as file:
+            with suppress(pa.ArrowException, OSError):  # what it was damaged by shows below
+                ids = pa.Table.from_batches(in_batches(file, ["id"]))["id"]
+                if (lookup.find(as_bytes(ids)) < 0).all():
+                    return None
+            file.seek(0)
+            content = file.read()
         if not name.endswith(f"-{_digest(content)}.parquet"):
             log.warning("%s was damaged since it was written: its rows are embedded again", self._store.address(name))
             return None

@@ -16,6 +16,8 @@ from selectllm.quality.checks import (
     check_selection,
     check_shard,
     check_tournament,
+    check_vector_facts,
+    facts_about,
 )
 from selectllm.quality.data_docs import write_data_docs
 from selectllm.quality.output_rules import (
@@ -27,6 +29,7 @@ from selectllm.quality.output_rules import (
 )
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
 from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, validate_pool
+from selectllm.quality.vector_facts import VectorFacts, facts_from_digests, joined
 from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "Boundary",
     "PoolCheck",
     "Suite",
+    "VectorFacts",
     "Verdict",
     "check_embedding_parts",
     "check_embeddings",
@@ -48,6 +52,10 @@ __all__ = [
     "check_selection",
     "check_shard",
     "check_tournament",
+    "check_vector_facts",
+    "facts_about",
+    "facts_from_digests",
+    "joined",
     "load_suite",
     "suite_digest",
     "validate_embedding_batches",

@@ -17,7 +17,7 @@ from selectllm.errors import ContractError
 from selectllm.quality.output_rules import NORM_TOLERANCE, embedding_tables, rank_tables
 from selectllm.quality.pool_rules import UNIQUE_ID
 from selectllm.quality.rules import FactTable, Rule, allow, row_count, table_columns
-from selectllm.quality.vector_facts import SLICE, vector_facts
+from selectllm.quality.vector_facts import SLICE, VectorFacts, vector_facts
 from selectllm.quality.verdicts import Boundary, Finding, Verdict, merged
 from selectllm.schemas import POOL, PREFERENCES, SELECTION
 from selectllm.store.digests import as_digests, first_places
@@ -54,7 +54,16 @@ def check_embeddings(vectors: npt.NDArray[np.float32], ids: pa.ChunkedArray) -> 
 
 def check_embedding_parts(parts: Iterable[npt.NDArray[np.float32]], ids: pa.ChunkedArray) -> dict[str, int]:
     """The same for vectors (n, d) that come in parts, of which one is in memory at a time."""
-    facts = vector_facts(_slices(parts))
+    return check_vector_facts(facts_about(parts), ids)
+
+
+def facts_about(parts: Iterable[npt.NDArray[np.float32]]) -> VectorFacts:
+    """What `check_vector_facts` needs to know of vectors (n, d) that come in parts."""
+    return vector_facts(_slices(parts))
+
+
+def check_vector_facts(facts: VectorFacts, ids: pa.ChunkedArray) -> dict[str, int]:
+    """The same for vectors of which the facts are known."""
     beyond = max(0, len(facts.norms) - len(ids))
     names = pa.chunked_array([*ids.slice(0, len(facts.norms)).chunks, pa.array([""] * beyond, ids.type)])
     results = [table.check() for table in embedding_tables(facts, names, ids)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Final
 
@@ -19,11 +20,17 @@ SLICE: Final = 8192
 
 @dataclass(frozen=True)
 class VectorFacts:
-    """Of each vector its length in space, its number of numbers, and whether it is that of an earlier row."""
+    """Of each vector its length in space, its number of numbers, and a digest of these."""
 
     norms: Values
     dimensions: Values
-    is_repeat: Values
+    digests: Values
+
+    @cached_property
+    def is_repeat(self) -> Values:
+        """Whether each vector is that of an earlier row."""
+        firsts = first_places(self.digests)
+        return np.asarray(firsts != np.arange(len(firsts)))
 
 
 def vector_facts(parts: Iterable[pa.Array]) -> VectorFacts:
@@ -35,8 +42,20 @@ def vector_facts(parts: Iterable[pa.Array]) -> VectorFacts:
         norms.append(_norms(flat.astype(float), lengths))
         dimensions.append(lengths)
         digests.append(_digests(flat.round(DIGITS) + 0.0, lengths))  # no negative zeros
-    firsts = first_places(np.concatenate(digests))
-    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), firsts != np.arange(len(firsts)))
+    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), np.concatenate(digests))
+
+
+def facts_from_digests(digests: Values, dimension: int) -> VectorFacts:
+    """The facts about vectors that were found to be right before, from the digests (n,) that were taken then."""
+    unknown = as_digests(blake2b(np.zeros(dimension, dtype=np.float32).data, digest_size=16).digest())
+    norms = np.where(digests == unknown, 0.0, 1.0)
+    return VectorFacts(norms, np.full(len(digests), dimension, dtype=np.int32), digests)
+
+
+def joined(parts: Iterable[VectorFacts]) -> VectorFacts:
+    """The facts about the vectors of all parts."""
+    norms, dimensions, digests = zip(*((part.norms, part.dimensions, part.digests) for part in parts), strict=True)
+    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), np.concatenate(digests))
 
 
 def _norms(flat: Values, lengths: Values) -> Values:

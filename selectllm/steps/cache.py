@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from selectllm import blocks
 from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Origin, Store
+from selectllm.store.store import KeptPart, NewPart, Staged
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +134,17 @@ class CacheEntry:
             manifest = self._store.write(self.artifact, table, self._origin, facts)
         return self._result(manifest, cached=False, **paid).with_table(table)
 
-    def save_parts(self, schema: pa.Schema, parts: Iterable[pa.Table], facts: Mapping[str, Any]) -> StepResult:
-        """Write the artifact from parts, of which one is in memory at a time; else as `save`."""
-        staged = self._store.stage(self.artifact, schema, parts)
+    def save_stream(self, schema: pa.Schema, tables: Iterable[pa.Table], facts: Mapping[str, Any]) -> StepResult:
+        """Write the artifact as one file from tables, of which one is in memory at a time; else as `save`."""
+        return self._save_staged(self._store.stage(self.artifact, schema, tables), facts)
+
+    def save_parts(
+        self, schema: pa.Schema, parts: Iterable[NewPart | KeptPart], facts: Mapping[str, Any]
+    ) -> StepResult:
+        """Write the artifact as many files, of which one is in memory at a time; else as `save`."""
+        return self._save_staged(self._store.stage_parts(self.artifact, schema, parts), facts)
+
+    def _save_staged(self, staged: AbstractContextManager[Staged], facts: Mapping[str, Any]) -> StepResult:
         with staged as table, self._store.lock(f"artifacts/{self.artifact.kind}"):
             if manifest := self._written_meanwhile():
                 return self._result(manifest, cached=False)

@@ -49,7 +49,7 @@ def _save(
 ) -> StepResult:
     """Save rows that come in parts; few of them stay in memory, since later steps need them, too."""
     if len(rows) > pool.PART_ROWS:
-        return entry.save_parts(rows.schema, parts, facts)
+        return entry.save_stream(rows.schema, parts, facts)
     return entry.save(pa.concat_tables(parts) if len(rows) else rows.schema.empty_table(), facts)
 
 

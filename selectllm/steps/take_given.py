@@ -57,7 +57,7 @@ def _take_large(context: Context, pool: StepResult, given: str) -> StepResult:
         chunked = pa.chunked_array([ids])
         warned = quality.check_embedding_parts(vectors, chunked)
         facts = {"dimension": vectors.dimension, "embedded": 0, "given": True, **warned}
-        return entry.save_parts(embeddings(vectors.dimension), tables_of(chunked, vectors), facts)
+        return entry.save_stream(embeddings(vectors.dimension), tables_of(chunked, vectors), facts)
 
 
 def _digests(vectors: Vectors) -> npt.NDArray[np.bytes_]:

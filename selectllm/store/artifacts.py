@@ -52,8 +52,27 @@ class Origin(BaseModel):
         return digest(kind, self.code_version, self.made_from, self.settings)
 
 
+class Part(BaseModel):
+    """One Parquet file of an artifact, and what it must be: `name` is its name in the artifact's folder.
+
+    `key` says what the part was made from, so that a later artifact can take it over; "" where none can.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+    stamp: str | None = None  # of a large file on a local disk: while the disk gives the same, nobody has written to it
+
+
 class Manifest(Origin):
-    """What is known of an artifact: where it came from, and what its file must be."""
+    """What is known of an artifact: where it came from, and what its file, or each of its parts, must be.
+
+    Of an artifact in `parts`, `bytes` are those of all, and `sha256` is that of theirs, one behind the other.
+    """
 
     kind: str
     key: str
@@ -63,7 +82,15 @@ class Manifest(Origin):
     sha256: str
     versions: dict[str, str]
     created: str
-    stamp: str | None = None  # of a large file on a local disk: while the disk gives the same, nobody has written to it
+    stamp: str | None = None  # as a part's; None where there are parts
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """The artifact's Parquet files in the order of their rows: its parts, or the one file, which has no name."""
+        if self.parts:
+            return self.parts
+        return (Part(name="", key="", rows=self.rows, bytes=self.bytes, sha256=self.sha256, stamp=self.stamp),)
 
     @property
     def artifact(self) -> Artifact:

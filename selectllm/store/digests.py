@@ -6,16 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 Places = npt.NDArray[np.int64]
+Digests = npt.NDArray[np.void]
 
 _DIGEST: Final = np.dtype([("high", "<u8"), ("low", "<u8")])
 
 
-def as_digests(content: bytes | bytearray) -> npt.NDArray[np.void]:
+def as_digests(content: bytes | bytearray) -> Digests:
     """Digests of 16 bytes (n,), each behind the other in `content`, as `first_places` takes them."""
     return np.frombuffer(content, dtype=_DIGEST)
 
 
-def first_places(digests: npt.NDArray[np.void]) -> Places:
+def first_places(digests: Digests) -> Places:
     """For each of some digests (n,) the place of the first that is the same."""
     order = np.lexsort((digests["low"], digests["high"]))  # stable: of equal ones the first comes first
     in_order = digests[order]

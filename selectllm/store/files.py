@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,12 +21,12 @@ def temporary_pattern(name: str = "*") -> str:
 
 
 def remove_stale_temp_files(temporary: Iterable[Path]) -> None:
-    """Remove those of these temporary files whose writer has died."""
+    """Remove those of these temporary files, and folders, whose writer has died."""
     oldest = time.time() - STALE_SECONDS
-    for path in temporary:
+    for path in list(temporary):  # all of them first: a folder that goes may not be listed meanwhile
         with suppress(OSError):  # another run removed it, or it cannot be removed: it does no harm
             if path.stat().st_mtime < oldest:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def temporary_path(path: Path) -> Path:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from selectllm.store import Artifact, Manifest, Store, digest
+from selectllm.store.root import last_part
 
 STEPS: Final = (
     *("pool", "quarantine", "too_near", "excluded", "targets", "strata", "embeddings", "centroids"),
@@ -22,7 +23,7 @@ class ArtifactInfo:
     """An artifact as it is in the store; `damage` says what is wrong with it, as far as names and sizes show it."""
 
     artifact: Artifact
-    bytes: int  # of both its files
+    bytes: int  # of its table and its manifest
     created: datetime | None  # as its manifest says, else when its file was written; None where that is unknown
     manifest: Manifest | None
     damage: str | None
@@ -98,11 +99,18 @@ def scan(store: Store) -> Inventory:
 
 
 def _artifacts(store: Store, kind: str) -> list[ArtifactInfo]:
-    sizes = store.sizes(f"artifacts/{kind}")
+    sizes = _table_sizes(store, f"artifacts/{kind}")
     manifests = {manifest.key: manifest for manifest in store.manifests(kind)}
     keys = {name.rsplit(".", 1)[0] for name in sizes if name.endswith((".parquet", ".json"))}
     infos = [_artifact_info(store, Artifact(kind=kind, key=key), sizes, manifests.get(key)) for key in keys]
     return sorted(infos, key=lambda info: info.newest_first)
+
+
+def _table_sizes(store: Store, folder: str) -> dict[str, int]:
+    """The sizes of the files in a folder, and those of the folders in it that hold parts of a table."""
+    sizes = store.sizes(folder)
+    folders = [name for name in map(last_part, store.list(folder)) if name not in sizes]
+    return sizes | {name: sum(store.sizes(f"{folder}/{name}").values()) for name in folders}
 
 
 def _artifact_info(store: Store, artifact: Artifact, sizes: dict[str, int], manifest: Manifest | None) -> ArtifactInfo:

@@ -49,7 +49,7 @@ class Root:
 
     def lines(self, name: str, start: int = 0) -> Iterator[bytes]:
         """The lines of a file under the root, one after the other, from its byte `start` on; raises as `read_bytes`."""
-        with self._failures("read"), self._open(name) as file:
+        with self._failures("read"), self.open_file(name) as file:
             file.seek(start)
             yield from file
 
@@ -145,7 +145,7 @@ class Root:
                 self._make_folder(path)
                 self.files.pipe_file(path, content)
 
-    def _open(self, name: str) -> io.BufferedReader | io.BytesIO:
+    def open_file(self, name: str) -> io.BufferedReader | io.BytesIO:
         """A file under the root, to be read from anywhere in it; a remote one is fetched at once, and not in parts."""
         return Path(self._at(name)).open("rb") if self.is_local else io.BytesIO(self.read_bytes(name))
 

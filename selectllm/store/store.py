@@ -1,215 +1,215 @@
 """The one cache: Parquet files named by what they were made from, each with a JSON manifest beside it.
 
-The manifest is written last and carries the Parquet's digest, so an artifact is intact when its manifest says what the
-file is.
+The manifest is written last and carries the digest of each Parquet file, so an artifact is intact when its manifest
+says what the files are. A large table may be many files in one folder, some of them copied from an earlier artifact.
 """
 
 import hashlib
-import io
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from selectllm.errors import StoreError
-from selectllm.store.artifacts import Artifact, Manifest, Origin, parse_manifest, versions
+from selectllm.store.artifacts import Artifact, Manifest, Origin, Part, parse_manifest, versions
 from selectllm.store.files import sync_folder, temporary_path
-from selectllm.store.root import Root, last_part
-from selectllm.store.tables import from_parquet_file, in_batches, mapped_from_parquet, to_parquet, write_parquet
+from selectllm.store.root import last_part
+from selectllm.store.table_files import TableFiles, file_name, manifest_name, table_name
+from selectllm.store.tables import NO_NOTES, from_parquet_files, mapped_from_parquet, to_parquet, write_parquet
 
 STAMPED_BYTES: Final = 1 << 20
 """From this size on a file is not hashed as long as nobody has written to it; a smaller one is hashed in no time."""
 
 
 @dataclass(frozen=True)
-class Content:
-    """What the file of a table holds: its rows, its bytes, and the SHA-256 of these."""
+class Staged:
+    """A table that was written beside the artifacts, and is none yet: one file without a name, or a folder of parts."""
 
-    rows: int
-    bytes: int
-    sha256: str
+    path: Path
+    files: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A table that was written to a local file beside the artifacts, and is none of them yet."""
+class KeptPart:
+    """A part of an artifact, which a new artifact takes over as it is."""
 
-    path: Path
-    content: Content
+    manifest: Manifest
+    part: Part
 
 
-class Store(Root):
+@dataclass(frozen=True)
+class NewPart:
+    """A part that is to be written: its table, and what is noted at its end."""
+
+    key: str
+    table: pa.Table
+    notes: Mapping[str, str]
+
+
+class Store(TableFiles):
     """Artifacts under one root. Raises UsageError and StoreError as `Root` does."""
 
-    def path(self, artifact: Artifact) -> str:
-        """Where the artifact's Parquet lies: a path, or a URL that pandas and pyarrow read."""
-        return self.address(_table_name(artifact))
-
-    def manifest(self, artifact: Artifact) -> Manifest | None:
-        """The artifact's manifest, or None where there is none that can be read."""
-        try:
-            return parse_manifest(self.read_bytes(_manifest_name(artifact)))
-        except FileNotFoundError:
-            return None
-
-    def is_intact(self, artifact: Artifact) -> bool:
-        """Whether the artifact is there, and its file is the one that its manifest describes."""
-        manifest = self.manifest(artifact)
-        return manifest is not None and self.integrity_error(manifest) is None
-
-    def integrity_error(self, manifest: Manifest) -> str | None:
-        """What is wrong with the file of an artifact, as the end of a sentence; None where it is as it was written.
-
-        A large file on a local disk is known by its stamp, and hashed only where that is another: after it was copied,
-        or altered. What a failing disk has done to it shows when it is read.
-        """
-        path = self._at(_table_name(manifest.artifact))
-        try:
-            with self._failures("read"):
-                if self.files.size(path) != manifest.bytes:
-                    return "was cut short or added to since it was written"
-                if self.is_local and manifest.stamp is not None and manifest.stamp == self._stamp(path):
-                    return None
-                with self.files.open(path, "rb") as file:
-                    is_same = hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
-        except FileNotFoundError:
-            return "is gone"
-        return None if is_same else "was altered since it was written"
-
     def read(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
-        """The artifact's table; with the manifest that this process has just `verified`, its file is not hashed again.
+        """The artifact's table; with the manifest that this process has just `verified`, no file is hashed again.
 
-        A file that was verified by its stamp is hashed now. Raises StoreError when it is not there, or is not what its
+        A file that was verified by its stamp is hashed now. Raises StoreError when one is not there, or is not what its
         manifest says.
         """
-        with self._verified(artifact, verified) as file:
-            return from_parquet_file(file)
+        manifest = verified or self._readable_manifest(artifact)
+        with self._failures("read"), closing(self._verified_files(manifest, is_new=verified is None)) as files:
+            return from_parquet_files(files, manifest.rows)
+
+    def read_part(self, kept: KeptPart) -> pa.Table:
+        """The table of one part; raises StoreError as `read` does."""
+        with self._failures("read"), self._verified(kept.manifest, kept.part, is_hashed=False) as file:
+            return from_parquet_files([file], kept.part.rows)
 
     def map(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
         """The same table, out of a temporary file of its size: for one that need not be in memory as a whole.
 
         Raises StoreError as `read` does, and where there is no room for the file.
         """
-        with self._verified(artifact, verified) as file, self._failures("written"):
-            return mapped_from_parquet(file, self._temporary(artifact))
-
-    def require(self, verified: Manifest) -> None:
-        """Hash a file that this process has verified by its stamp alone; raises StoreError as `read` does."""
-        if verified.stamp is not None:
-            with self._verified(verified.artifact, verified):
-                pass
-
-    @contextmanager
-    def _verified(self, artifact: Artifact, verified: Manifest | None) -> Iterator[io.BufferedReader | io.BytesIO]:
-        """The open file of an artifact, which is what its manifest says; raises StoreError as `read` does."""
-        manifest = verified or self.manifest(artifact)
-        with suppress(FileNotFoundError), self._failures("read"), self._open(_table_name(artifact)) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            is_hashed = verified is not None and verified.stamp is None
-            digest = verified.sha256 if verified and is_hashed else hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            if manifest and (size, digest) == (manifest.bytes, manifest.sha256):
-                yield file
-                return
-            if manifest and manifest.stamp is not None:  # the next run would trust the stamp again
-                now = self.manifest(artifact)
-                if now and (now.stamp, now.created) == (manifest.stamp, manifest.created):  # nobody has made it anew
-                    self.remove_file(_manifest_name(artifact))
-        raise StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
-
-    def schema(self, artifact: Artifact) -> pa.Schema:
-        """The artifact's columns and their types, without reading the rest of it, and without a look at its digest.
-
-        Raises FileNotFoundError when it is not there, StoreError when it is no Parquet file.
-        """
-        with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
-            return pq.read_schema(file)
-
-    def scan(self, artifact: Artifact, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some of the artifact's columns, a few thousand rows at a time, so that a large one needs little memory.
-
-        The file's digest is not looked at: `integrity_error` does that. Raises as `schema` does.
-        """
-        with self._failures("read"), self.files.open(self._at(_table_name(artifact)), "rb") as file:
-            yield from in_batches(file, columns)
+        manifest = verified or self._readable_manifest(artifact)
+        with closing(self._verified_files(manifest, is_new=verified is None)) as files, self._failures("written"):
+            return mapped_from_parquet(files, self._temporary(artifact))
 
     def write(self, artifact: Artifact, table: pa.Table, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Write a table and then its manifest, each whole or not at all."""
         if not self.is_local:
             content = to_parquet(table)
-            whole = Content(table.num_rows, len(content), hashlib.sha256(content).hexdigest())
-            self.write_bytes(_table_name(artifact), content)
-            return self._write_manifest(artifact, whole, origin, facts)
+            self.write_bytes(table_name(artifact), content)
+            digest = hashlib.sha256(content).hexdigest()
+            file = Part(name="", key="", rows=table.num_rows, bytes=len(content), sha256=digest)
+            return self._write_manifest(artifact, (file,), origin, facts)
         with self.stage(artifact, table.schema, [table]) as staged:
             return self.put(artifact, staged, origin, facts)
 
     @contextmanager
-    def stage(self, artifact: Artifact, schema: pa.Schema, parts: Iterable[pa.Table]) -> Iterator[Staged]:
-        """Write a table that comes in parts, of which one is in memory at a time, for `put` to make it the artifact.
+    def stage(self, artifact: Artifact, schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[Staged]:
+        """Write a table that comes in pieces, of which one is in memory at a time, for `put` to make it the artifact.
 
         It lies on the store's own disk, or where temporary files do if the store is elsewhere.
         """
         path = self._temporary(artifact)
         try:
-            yield Staged(path, self._write_local(path, schema, parts))
+            yield Staged(path, (self._write_local(path, schema, tables),))
         finally:
             with suppress(OSError):  # the disk may have become read-only; what is left is removed when it is stale
                 path.unlink(missing_ok=True)
 
-    def _write_local(self, path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> Content:
+    @contextmanager
+    def stage_parts(
+        self, artifact: Artifact, schema: pa.Schema, parts: Iterable[NewPart | KeptPart]
+    ) -> Iterator[Staged]:
+        """Write a table as a folder of parts, of which one is in memory at a time, where `stage` writes.
+
+        Raises StoreError where a part that is to be taken over is damaged.
+        """
+        folder = self._temporary(artifact)
+        try:
+            with self._failures("written"):
+                folder.mkdir()
+            written = []
+            for number, part in enumerate(parts):
+                path = folder / f"part-{number:06}.parquet"
+                file = (
+                    self._take_over(part, path) if isinstance(part, KeptPart) else self._write_part(part, path, schema)
+                )
+                written.append(file.model_copy(update={"name": path.name}))
+            yield Staged(folder, tuple(written))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # what is left is removed when it is stale
+
+    def _take_over(self, kept: KeptPart, path: Path) -> Part:
+        """Give the file of a kept part a second name, `path`; or copy it, where a file can have one name alone."""
+        verified = self._verified(kept.manifest, kept.part, is_hashed=False)
+        with verified as file, self._failures("written"):
+            if not self._is_linked(kept, path):
+                with path.open("wb") as copied:
+                    shutil.copyfileobj(file, copied, 1 << 20)
+                    copied.flush()
+                    os.fsync(copied.fileno())
+        return kept.part
+
+    def _is_linked(self, kept: KeptPart, path: Path) -> bool:
+        if self.is_local:
+            with suppress(OSError):
+                os.link(self._at(file_name(kept.manifest.artifact, kept.part)), path)
+                return True
+        return False
+
+    def _write_part(self, part: NewPart, path: Path, schema: pa.Schema) -> Part:
+        return self._write_local(path, schema, [part.table], part.notes).model_copy(update={"key": part.key})
+
+    def _write_local(
+        self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table], notes: Mapping[str, str] = NO_NOTES
+    ) -> Part:
         try:
             with path.open("wb") as file:
-                content = Content(*write_parquet(file, schema, parts))
+                rows, size, digest = write_parquet(file, schema, tables, notes)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:  # nothing else: what is wrong with the parts is no fault of the disk
+        except OSError as error:  # nothing else: what is wrong with the tables is no fault of the disk
             raise self._failed("written", error) from error
-        return content
+        return Part(name="", key="", rows=rows, bytes=size, sha256=digest)
 
     def _temporary(self, artifact: Artifact) -> Path:
         """A name for a temporary file: on the store's own disk, or where temporary files lie if it is elsewhere."""
-        path = Path(self._at(_table_name(artifact)))
+        path = Path(self._at(table_name(artifact)))
         with self._failures("written"):
             return temporary_path(path if self.is_local else Path(tempfile.gettempdir(), path.name))
 
     def put(self, artifact: Artifact, staged: Staged, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Make a staged table the artifact, and then write its manifest, each whole or not at all."""
-        path = self._at(_table_name(artifact))
+        path = self._at(table_name(artifact))
         with self._failures("written"):
+            if staged.files[0].name or (self.is_local and Path(path).is_dir()):
+                self.remove(artifact)  # nothing can be put in the place of a folder at once
             if self.is_local:
+                if staged.files[0].name:
+                    sync_folder(staged.path)
                 staged.path.replace(path)
                 sync_folder(Path(path).parent)
             else:
-                self._make_folder(path)
-                self.files.put_file(str(staged.path), path)
-        return self._write_manifest(artifact, staged.content, origin, facts)
+                for part in staged.files:
+                    target = self._at(file_name(artifact, part))
+                    self._make_folder(target)
+                    self.files.put_file(str(staged.path / part.name), target)
+        return self._write_manifest(artifact, staged.files, origin, facts)
 
     def _write_manifest(
-        self, artifact: Artifact, content: Content, origin: Origin, facts: Mapping[str, Any]
+        self, artifact: Artifact, files: tuple[Part, ...], origin: Origin, facts: Mapping[str, Any]
     ) -> Manifest:
+        files = tuple(file.model_copy(update={"stamp": self._stamp_of(artifact, file)}) for file in files)
+        is_one = not files[0].name
+        digest = (
+            files[0].sha256 if is_one else hashlib.sha256("".join(each.sha256 for each in files).encode()).hexdigest()
+        )
         manifest = Manifest(
             kind=artifact.kind,
             key=artifact.key,
             **origin.model_dump(include=set(Origin.model_fields)),
             facts=dict(facts),
-            rows=content.rows,
-            bytes=content.bytes,
-            sha256=content.sha256,
+            rows=sum(file.rows for file in files),
+            bytes=sum(file.bytes for file in files),
+            sha256=digest,
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
+            stamp=files[0].stamp if is_one else None,
+            parts=() if is_one else files,
         )
-        if self.is_local and content.bytes >= STAMPED_BYTES:
-            manifest = manifest.model_copy(update={"stamp": self._stamp(self._at(_table_name(artifact)))})
-        self.write_bytes(_manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
+        self.write_bytes(manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
         return manifest
+
+    def _stamp_of(self, artifact: Artifact, file: Part) -> str | None:
+        is_stamped = self.is_local and file.bytes >= STAMPED_BYTES
+        return self._stamp(artifact, file) if is_stamped else None
 
     def manifests(self, kind: str) -> list[Manifest]:
         """The manifests of all artifacts of a kind, the oldest first; those that cannot be read are passed over."""
@@ -225,21 +225,3 @@ class Store(Root):
     def kinds(self) -> list[str]:
         """The kinds of which there are artifacts, sorted."""
         return [last_part(name) for name in self.list("artifacts")]
-
-    def remove(self, artifact: Artifact) -> None:
-        """Take an artifact out of the store: its manifest first, so that what is left is never taken for intact."""
-        self.remove_file(_manifest_name(artifact))
-        self.remove_file(_table_name(artifact))
-
-    def _stamp(self, path: str) -> str:
-        """Which file lies at a local path, and when it was last written to or touched in any other way."""
-        status = os.stat(path)
-        return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
-
-
-def _table_name(artifact: Artifact) -> str:
-    return f"artifacts/{artifact.kind}/{artifact.key}.parquet"
-
-
-def _manifest_name(artifact: Artifact) -> str:
-    return f"artifacts/{artifact.kind}/{artifact.key}.json"

@@ -6,9 +6,11 @@ shutting down, the process aborts, after all its work was done: so reading and s
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ _BUFFER_BYTES: Final = 1 << 20  # of each column; without it a whole column of a
 
 _MAPPED_ROWS: Final = 65_536
 
+NO_NOTES: Final[Mapping[str, str]] = MappingProxyType({})
+
 SortKey = tuple[str, Literal["ascending", "descending"]]
 
 
@@ -37,41 +41,50 @@ def from_parquet(content: bytes) -> pa.Table:
         return pa.concat_tables(parquet.read_row_group(group, use_threads=False) for group in groups)
 
 
-def from_parquet_file(file: BinaryIO) -> pa.Table:
-    """The table in an open Parquet file; raises as `from_parquet` does.
+def from_parquet_files(files: Iterable[IO[bytes]], rows: int) -> pa.Table:
+    """The table of so many `rows` in open Parquet files, one after the other; raises as `from_parquet` does.
 
     A table of vectors is read in parts into one array. Read at once, Arrow would hold it three times: as it is in the
     file, as levels of lists, and as numbers.
     """
-    parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    schema = parquet.schema_arrow
+    opened = map(_opened, files)
+    first = next(opened)
+    schema = first.schema_arrow
     place = schema.get_field_index("vector")
     if place < 0 or not pa.types.is_fixed_size_list(schema.field(place).type) or schema.field(place).nullable:
-        return parquet.read(use_threads=False)
-    field, rows = schema.field(place), parquet.metadata.num_rows
+        tables = [parquet.read(use_threads=False) for parquet in chain([first], opened)]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    field = schema.field(place)
     vectors = np.empty((rows, field.type.list_size), field.type.value_type.to_pandas_dtype())
     others, start = [], 0
-    for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
-        part = vectors[start : start + len(batch)]
-        part[:] = batch.column(place).flatten().to_numpy(zero_copy_only=False).reshape(part.shape)
-        others.append(batch.drop_columns(field.name))
-        start += len(batch)
-    table = pa.Table.from_batches(others, schema.remove(place)).combine_chunks()
+    for parquet in chain([first], opened):
+        for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
+            part = vectors[start : start + len(batch)]
+            part[:] = batch.column(place).flatten().to_numpy(zero_copy_only=False).reshape(part.shape)
+            others.append(batch.drop_columns(field.name).replace_schema_metadata(None))
+            start += len(batch)
+    table = pa.Table.from_batches(others, schema.remove(place).remove_metadata()).combine_chunks()
     return table.add_column(place, field, pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=field.type))
 
 
-def mapped_from_parquet(file: BinaryIO, place: Path) -> pa.Table:
-    """The table in an open Parquet file, laid out in a file at `place`, whose name is then removed.
+def _opened(file: IO[bytes]) -> pq.ParquetFile:
+    return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+
+def mapped_from_parquet(files: Iterable[IO[bytes]], place: Path) -> pa.Table:
+    """The table in open Parquet files, laid out in a file at `place`, whose name is then removed.
 
     The system reads what of it is looked at, and may forget it again: so it takes no memory that others need. The file
     is gone when nobody has the table any more. Raises as `from_parquet` does.
     """
-    parquet = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    opened = map(_opened, files)
+    first = next(opened)
     try:
         # A stream: a file of Arrow's allows a column of categories only one list of these.
-        with pa.ipc.new_stream(str(place), parquet.schema_arrow) as writer:
-            for batch in parquet.iter_batches(_MAPPED_ROWS, use_threads=False):
-                writer.write_batch(batch)
+        with pa.ipc.new_stream(str(place), first.schema_arrow) as writer:
+            for parquet in chain([first], opened):
+                for batch in parquet.iter_batches(_MAPPED_ROWS, use_threads=False):
+                    writer.write_batch(batch)
         options = pa.ipc.IpcReadOptions(use_threads=False)
         return pa.ipc.open_stream(pa.memory_map(str(place)), options=options).read_all()
     finally:
@@ -81,8 +94,7 @@ def mapped_from_parquet(file: BinaryIO, place: Path) -> pa.Table:
 
 def in_batches(file: IO[bytes], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of an open Parquet file, in parts; of the others nothing is read."""
-    table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    yield from table.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
+    yield from _opened(file).iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
 def values_at(column: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> list[Any]:
@@ -105,14 +117,27 @@ def to_parquet(table: pa.Table) -> bytes:
     return content
 
 
-def write_parquet(file: BinaryIO, schema: pa.Schema, parts: Iterable[pa.Table]) -> tuple[int, int, str]:
-    """Write a table that comes in parts to an open file; returns its rows, its bytes and their SHA-256."""
+def write_parquet(
+    file: BinaryIO, schema: pa.Schema, parts: Iterable[pa.Table], notes: Mapping[str, str] = NO_NOTES
+) -> tuple[int, int, str]:
+    """Write a table that comes in parts to an open file; returns its rows, its bytes and their SHA-256.
+
+    `notes` are written at the file's end, where `notes_of` finds them, and no reader of tables looks.
+    """
     hashed, rows = _HashedFile(file), 0
     with pq.ParquetWriter(hashed, schema, **_packing(schema)) as writer:
         for part in parts:
             writer.write_table(part, _row_group(schema))  # in row groups of its own, so that no other part is held
             rows += len(part)
+        if notes:
+            writer.add_key_value_metadata(dict(notes))
     return rows, hashed.size, hashed.digest.hexdigest()
+
+
+def notes_of(file: BinaryIO) -> dict[str, str]:
+    """The notes at the end of an open Parquet file, of which no more is read; raises as `from_parquet` does."""
+    notes = pq.read_metadata(file).metadata or {}
+    return {name.decode(): value.decode() for name, value in notes.items()}
 
 
 class _HashedFile(io.RawIOBase):

@@ -19,7 +19,7 @@ from selectllm.llm.ledger import Ledger
 from selectllm.llm.model import Request
 from selectllm.ranking import tournament
 from selectllm.settings import RunSettings
-from selectllm.steps import embed
+from selectllm.steps import embed_rows
 from selectllm.steps.cache import CacheEntry
 from selectllm.store import Manifest, Store
 from selectllm.testing.faulty_ollama import FaultyOllama
@@ -131,7 +131,7 @@ def test_other_columns_or_another_order_change_no_query(
 def test_an_interrupted_embedding_continues(
     make_run: MakeRun, quick_embedding: type[HashEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed, "SHARD_ROWS", 10)
+    monkeypatch.setattr(embed_rows, "SHARD_ROWS", 10)
     whole, calls = HashEmbedder.embed, 0
 
     def third_time_dies(self: HashEmbedder, texts: Sequence[str]) -> Any:

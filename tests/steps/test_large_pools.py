@@ -205,9 +205,9 @@ def test_a_table_in_parts_is_the_one_that_is_written_whole(place: str, tmp_path:
     entry = CacheEntry(store, "embeddings", 1, {}, {})
     schema = embeddings(vectors.shape[1])
     with pytest.raises(ZeroDivisionError):  # as itself: it is no fault of the disk
-        entry.save_parts(schema, (1 / 0 for _ in "x"), {})
+        entry.save_stream(schema, (1 / 0 for _ in "x"), {})
     assert store.list("artifacts/embeddings") == []
-    entry.save_parts(schema, tables_of(ids, (vectors[start : start + 20] for start in range(0, 50, 20))), {"n": 1})
+    entry.save_stream(schema, tables_of(ids, (vectors[start : start + 20] for start in range(0, 50, 20))), {"n": 1})
     result = loaded(entry)
     assert result.table(store).equals(table_of(ids.combine_chunks(), vectors))
     assert (result.manifest.rows, result.facts) == (50, {"n": 1})

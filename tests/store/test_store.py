@@ -176,7 +176,7 @@ def test_what_a_disk_has_done_to_a_large_file_shows_when_it_is_read_and_it_is_ma
 ) -> None:
     store, manifest, path = stamped
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    monkeypatch.setattr(store, "_stamp", lambda _: manifest.stamp)
+    monkeypatch.setattr(store, "_stamp", lambda *_: manifest.stamp)
     assert store.integrity_error(manifest) is None
     with pytest.raises(StoreError, match="damaged: run again"):
         store.read(TARGET, verified=manifest)

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selectllm.embedding.vector_cache import table_of
-from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_file, to_parquet, values_at, write_parquet
+from selectllm.store.tables import BATCH_ROWS, from_parquet, from_parquet_files, to_parquet, values_at, write_parquet
 
 
 def vectors(rows: int) -> pa.Table:
@@ -18,7 +18,7 @@ def vectors(rows: int) -> pa.Table:
 @pytest.mark.parametrize("rows", [0, 1, BATCH_ROWS, 2 * BATCH_ROWS + 1])
 def test_a_table_of_vectors_that_is_read_in_parts_is_the_one_that_was_written(rows: int) -> None:
     written = vectors(rows)
-    read = from_parquet_file(io.BytesIO(to_parquet(written)))
+    read = from_parquet_files([io.BytesIO(to_parquet(written))], len(written))
     assert read.schema.equals(written.schema)
     assert read["id"].equals(written["id"])
     assert read["vector"].num_chunks == 1
@@ -30,7 +30,7 @@ def test_a_table_of_vectors_that_is_read_in_parts_is_the_one_that_was_written(ro
 def test_any_other_column_of_that_name_is_read_as_it_is(type_: pa.DataType) -> None:
     values = ["x", None] if type_ == pa.string() else [[1.0, 2.0], None]
     content = to_parquet(pa.table({"vector": pa.array(values, type_), "n": [1, 2]}))
-    assert from_parquet_file(io.BytesIO(content)).equals(from_parquet(content))
+    assert from_parquet_files([io.BytesIO(content)], 2).equals(from_parquet(content))
 
 
 def test_values_at_any_rows_are_found_in_any_chunks() -> None:

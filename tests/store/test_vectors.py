@@ -46,8 +46,8 @@ def test_what_was_added_since_is_read_alone(store: Store, monkeypatch: pytest.Mo
     kept.add(IDS[:3], POINTS[:3])
     assert kept.gather(IDS)[1].tolist() == [True] * 3 + [False] * 3
     kept.add(IDS[3:], POINTS[3:])
-    read_bytes = store.read_bytes
-    monkeypatch.setattr(store, "read_bytes", lambda name: read.append(name) or read_bytes(name))
+    open_file = store.open_file
+    monkeypatch.setattr(store, "open_file", lambda name: read.append(name) or open_file(name))
     vectors, known = kept.gather(IDS[3:], added=True)
     assert known.all()
     assert (vectors == POINTS[3:]).all()
@@ -62,8 +62,8 @@ def test_a_shard_that_is_held_is_not_read_and_does_not_count_before_an_earlier_o
     other.add(IDS[:3], POINTS[:3])
     held = ours.add(IDS[1:], POINTS[:5])
     ours.hold(held)
-    read_bytes = store.read_bytes
-    monkeypatch.setattr(store, "read_bytes", lambda name: read.append(name) or read_bytes(name))
+    open_file = store.open_file
+    monkeypatch.setattr(store, "open_file", lambda name: read.append(name) or open_file(name))
     vectors, known = ours.gather(IDS, added=True)
     assert known.all()
     assert (vectors == POINTS[[0, 1, 2, 2, 3, 4]]).all()

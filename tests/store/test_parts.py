@@ -1,0 +1,271 @@
+"""Artifacts of many files: a folder of Parquet parts, some of which an earlier artifact has had."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+
+from selectllm.errors import StoreError
+from selectllm.store import Artifact, Manifest, Origin, Store
+from selectllm.store.inventory import scan
+from selectllm.store.pruning import prune
+from selectllm.store.store import KeptPart, NewPart
+
+TARGET = Artifact(kind="things", key="0" * 32)
+LATER = Artifact(kind="things", key="1" * 32)
+ORIGIN = Origin(code_version=1, made_from={}, inputs={}, settings={})
+TABLE = pa.table({"id": [f"{row:03}" for row in range(60)], "n": list(range(60))})
+SIZES = (30, 1, 29)
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "a store") if request.param == "local" else f"memory://{tmp_path}")
+
+
+def new_parts(table: pa.Table = TABLE) -> Iterator[NewPart]:
+    start = 0
+    for size in SIZES:
+        part = table.slice(start, size)
+        yield NewPart(f"key of {part['id'][0]}", part, {"size": str(size)})
+        start += size
+
+
+def write(store: Store, parts: Iterable[NewPart | KeptPart], artifact: Artifact = TARGET) -> Manifest:
+    with store.stage_parts(artifact, TABLE.schema, parts) as staged:
+        return store.put(artifact, staged, ORIGIN, {})
+
+
+def files(store: Store, artifact: Artifact = TARGET) -> list[str]:
+    return store.list(f"artifacts/things/{artifact.key}.parquet")
+
+
+def alter(store: Store, name: str) -> None:
+    content = store.read_bytes(name)
+    store.write_bytes(name, content[:30] + bytes([content[30] ^ 1]) + content[31:])
+
+
+def test_parts_are_one_table(store: Store) -> None:
+    manifest = write(store, new_parts())
+    assert store.is_intact(TARGET)
+    assert store.manifest(TARGET) == manifest
+    assert (manifest.rows, len(manifest.parts), manifest.stamp) == (60, 3, None)
+    assert manifest.bytes == sum(part.bytes for part in manifest.parts)
+    assert store.read(TARGET).equals(TABLE)
+    assert store.read(TARGET, verified=manifest).equals(TABLE)
+    assert store.map(TARGET).equals(TABLE)
+    assert store.schema(TARGET).equals(TABLE.schema)
+    assert pa.Table.from_batches(store.scan(TARGET, ["n"])).equals(TABLE.select(["n"]))
+    assert [store.notes(TARGET, part)["size"] for part in manifest.parts] == ["30", "1", "29"]
+    store.require(manifest)
+
+
+def test_each_part_is_a_file_of_its_own_and_the_digest_is_that_of_all(store: Store) -> None:
+    manifest = write(store, new_parts())
+    assert [name.rsplit("/", 1)[-1] for name in files(store)] == [part.name for part in manifest.parts]
+    digests = [hashlib.sha256(store.read_bytes(name)).hexdigest() for name in files(store)]
+    assert digests == [part.sha256 for part in manifest.parts]
+    assert manifest.sha256 == hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def test_other_programs_read_the_folder_as_one_table(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write(store, new_parts())
+    assert pd.read_parquet(store.path(TARGET))["n"].tolist() == list(range(60))
+    table = pa.dataset.dataset(store.path(TARGET)).to_table()
+    assert table["n"].to_pylist() == list(range(60))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("damage", ["gone", "altered", "longer"])
+def test_damage_to_any_part_is_detected_and_the_artifact_is_made_again(store: Store, number: int, damage: str) -> None:
+    manifest = write(store, new_parts())
+    name = files(store)[number]
+    if damage == "gone":
+        store.remove_file(name)
+    elif damage == "altered":
+        alter(store, name)
+    else:
+        store.write_bytes(name, store.read_bytes(name) + b"\0")
+    error = {"gone": "is gone", "altered": "was altered since it was written"}.get(damage, "was cut short or added to")
+    assert (store.integrity_error(manifest) or "").startswith(error)
+    with pytest.raises(StoreError, match="missing or damaged: run again"):
+        store.read(TARGET)
+    write(store, new_parts())
+    assert store.read(TARGET).equals(TABLE)
+
+
+def test_a_part_that_is_taken_over_is_not_written_again(store: Store) -> None:
+    first = write(store, new_parts())
+    old = [KeptPart(first, part) for part in first.parts]
+    changed = NewPart("other", TABLE.slice(30, 1), {})
+    second = write(store, [old[0], changed, old[2]], LATER)
+    assert store.read(LATER).equals(TABLE)
+    assert [part.key for part in second.parts] == [first.parts[0].key, "other", first.parts[2].key]
+    assert [one.sha256 == other.sha256 for one, other in zip(first.parts, second.parts, strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+    assert store.notes(LATER, second.parts[2]) == store.notes(TARGET, first.parts[2])
+    assert store.is_intact(TARGET), "its parts have a second name now"
+    store.remove(TARGET)
+    assert not files(store)
+    assert store.is_intact(LATER)
+    assert store.read(LATER).equals(TABLE)
+
+
+def test_a_part_that_is_taken_over_takes_no_further_place_on_a_disk_that_gives_files_two_names(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    first = write(store, new_parts())
+    write(store, [KeptPart(first, part) for part in first.parts], LATER)
+    for one, other in zip(files(store), files(store, LATER), strict=True):
+        assert os.path.samefile(store.address(one), store.address(other))
+
+
+def test_a_part_is_copied_where_a_file_has_one_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    store = Store(str(tmp_path))
+    first = write(store, new_parts())
+    monkeypatch.setattr(os, "link", refuse)
+    write(store, [KeptPart(first, part) for part in first.parts], LATER)
+    assert store.read(LATER).equals(TABLE)
+    assert not os.path.samefile(store.address(files(store)[0]), store.address(files(store, LATER)[0]))
+
+
+@pytest.fixture
+def stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Manifest]:
+    """An artifact whose parts are all so large that they have a stamp."""
+    monkeypatch.setattr("selectllm.store.store.STAMPED_BYTES", 100)
+    store = Store(str(tmp_path))
+    return store, write(store, new_parts())
+
+
+def test_large_parts_are_known_by_their_stamps_also_once_they_were_taken_over(
+    stamped: tuple[Store, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, first = stamped
+    second = write(store, [KeptPart(first, part) for part in first.parts], LATER)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed"))
+    assert store.integrity_error(first) is None
+    assert store.integrity_error(second) is None
+
+
+def test_a_part_that_the_disk_has_damaged_is_not_taken_over_and_is_made_again(stamped: tuple[Store, Manifest]) -> None:
+    store, manifest = stamped
+    path = Path(store.address(files(store)[1]))
+    status, content = path.stat(), path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(content[:30] + bytes([content[30] ^ 1]) + content[31:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a failing disk does, which writes no time
+    assert store.integrity_error(manifest) is None
+    with pytest.raises(StoreError, match="damaged: run again"):
+        write(store, [KeptPart(manifest, part) for part in manifest.parts], LATER)
+    assert store.manifest(LATER) is None
+    assert store.manifest(TARGET) is None, "else the next run would take the part over again"
+    with pytest.raises(StoreError, match="damaged: run again"):
+        store.require(manifest)
+
+
+def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(store: Store) -> None:
+    store.write(TARGET, TABLE, ORIGIN, {})
+    assert store.is_local is False or Path(store.path(TARGET)).is_file()
+    write(store, new_parts())
+    assert store.read(TARGET).equals(TABLE)
+    if store.is_local:
+        store.write(TARGET, TABLE, ORIGIN, {})
+        assert Path(store.path(TARGET)).is_file()
+        assert store.read(TARGET).equals(TABLE)
+
+
+def test_a_run_that_dies_while_it_writes_parts_leaves_nothing_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every file that is opened, renamed, linked or made durable."""
+    names = ("link", "fsync", "replace", "mkdir")
+    calls, stop = 0, -1
+
+    class Died(BaseException):
+        """As a kill: nothing catches it but what leaves no trace on the disk."""
+
+    def counted(name: str) -> None:
+        whole = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == stop:
+                raise Died
+            return whole(*arguments, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in names:
+        counted(name)
+    store = Store(str(tmp_path / "counted"))
+    first = write(store, new_parts())
+    parts = [KeptPart(first, first.parts[0]), *list(new_parts())[1:]]
+    before = calls
+    write(store, parts, LATER)
+    moments = calls - before
+    assert moments >= 8
+    for moment in range(1, moments + 1):
+        calls, stop = 0, -1
+        place = tmp_path / str(moment)
+        store = Store(str(place))
+        first = write(store, new_parts())
+        parts = [KeptPart(first, first.parts[0]), *list(new_parts())[1:]]
+        stop = calls + moment
+        with pytest.raises(Died):
+            write(store, parts, LATER)
+        stop = -1
+        assert store.read(TARGET).equals(TABLE)
+        if store.is_intact(LATER):  # only the folder's own entry was not durable yet
+            assert store.read(LATER).equals(TABLE)
+        write(store, parts, LATER)
+        assert store.read(LATER).equals(TABLE)
+
+
+def test_artifacts_of_parts_are_listed_with_the_size_of_all_and_pruned(store: Store) -> None:
+    manifest = write(store, new_parts())
+    (info,) = scan(store).artifacts
+    assert info.damage is None
+    assert info.bytes > manifest.bytes
+    store.remove_file(files(store)[1])
+    assert scan(store).artifacts[0].damage == "table of another size"
+    pruned = prune(store, 0, now=datetime.now(UTC) + timedelta(days=2))
+    assert len(pruned.removed) == 1
+    assert not files(store)
+    assert scan(store).artifacts == ()
+
+
+def test_parts_without_a_manifest_are_listed_and_pruned(store: Store) -> None:
+    write(store, new_parts())
+    store.remove_file(f"artifacts/things/{TARGET.key}.json")
+    (info,) = scan(store).artifacts
+    assert info.damage == "no manifest"
+    assert info.bytes == sum(len(store.read_bytes(name)) for name in files(store))
+    store.remove(TARGET)
+    assert scan(store).artifacts == ()
+
+
+def test_a_folder_that_a_dead_writer_left_is_removed_when_it_is_stale(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write(store, new_parts())
+    left = Path(store.path(TARGET)).with_name(f".{LATER.key}.parquet.0123abcd.tmp")
+    left.mkdir()
+    (left / "part-000000.parquet").write_bytes(b"PAR1")
+    store.remove_stale_temp_files()
+    assert left.exists(), "its writer may be at work"
+    os.utime(left, (1, 1))
+    store.remove_stale_temp_files()
+    assert not left.exists()
+    assert store.is_intact(TARGET)
