@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
@@ -80,6 +81,7 @@ def test_other_programs_read_the_folder_as_one_table(tmp_path: Path) -> None:
     assert pd.read_parquet(store.path(TARGET))["n"].tolist() == list(range(60))
     table = pa.dataset.dataset(store.path(TARGET)).to_table()
     assert table["n"].to_pylist() == list(range(60))
+    assert duckdb.sql(f"SELECT sum(n), count(*) FROM '{store.path(TARGET)}/*.parquet'").fetchall() == [(1770, 60)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
