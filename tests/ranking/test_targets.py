@@ -41,12 +41,18 @@ def by_brute_force(rows: np.ndarray, examples: np.ndarray, count: int) -> list[t
     return taken
 
 
+def surely_rounded(rows: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """The rows whose cosines are rounded alike on every processor, however the last bits of a product come out."""
+    millionths = rows.astype(np.float64) @ examples.astype(np.float64).T * 1e6
+    return rows[(np.abs(millionths % 1 - 0.5) > 0.15).all(axis=1)]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_blocks_and_short_lists_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(seed)
-    rows = unit(rng.integers(-2, 3, size=(60, 3)) + 0.1)  # many rows are equally near
-    examples = unit(rng.integers(-2, 3, size=(int(rng.integers(1, 9)), 3)) + 0.1)
-    count = int(rng.integers(1, 61))
+    examples = unit(rng.integers(-2, 3, size=(int(rng.integers(1, 6)), 3)) + 0.1)
+    rows = surely_rounded(unit(rng.integers(-2, 3, size=(400, 3)) + 0.1), examples)  # many are equally near
+    count = int(rng.integers(1, len(rows) + 1))
     whole = nearness(rows, examples)
     monkeypatch.setattr(targets, "FEWEST", 1)
     monkeypatch.setattr(targets, "CELLS", 100)

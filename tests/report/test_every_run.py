@@ -124,6 +124,16 @@ def test_a_report_tells_quotas_and_whose_rows_its_map_shows(make_run: MakeRun, t
     assert "of the shortlist of 30 rows, not of the whole pool" in text
 
 
+def test_a_report_maps_a_shortlist_that_stands_in_few_parts_of_all_vectors(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selectllm.store.tables.BATCH_ROWS", 2)
+    examples = write_pool(tmp_path / "examples.jsonl", 3)
+    aim = {"target": str(examples), "target_rows": 3}
+    page = Page(select(make_run(rows=60, budget=2, strategy="random", aim=aim)).report())
+    assert page.unpack("map")["row"] == [1, 2, 3]
+
+
 def test_a_report_says_which_costs_are_estimates(make_run: MakeRun, fake_model: Any) -> None:
     fake_model(by_rating)
     run = make_run(selector="openai:gpt-4o-mini")

@@ -234,7 +234,9 @@ def test_vectors_that_were_just_made_are_not_read_from_the_store(
 ) -> None:
     run, read = make_run(), list[str]()
     read_shard = VectorCache._read
-    monkeypatch.setattr(VectorCache, "_read", lambda cache, name: read.append(name) or read_shard(cache, name))
+    monkeypatch.setattr(
+        VectorCache, "_read", lambda cache, name, *rest: read.append(name) or read_shard(cache, name, *rest)
+    )
     rows = select(run).table("embeddings")
     assert quick_embedding.texts == len(rows)
     assert not read

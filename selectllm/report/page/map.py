@@ -77,12 +77,13 @@ def _vectors(source: RunSource, ids: pa.Array) -> tuple[npt.NDArray[np.bool_], V
         places = pc.index_in(batch["id"], value_set=ids)
         is_wanted = places.is_valid()
         wanted = places.filter(is_wanted).to_numpy()
+        if not len(wanted):
+            continue
         # Not `values`, which takes no notice of where a slice begins.
         part = batch["vector"].filter(is_wanted).flatten().to_numpy().reshape(len(wanted), -1)
-        if len(wanted) and not vectors.shape[1]:
+        if not vectors.shape[1]:
             vectors = np.zeros((len(ids), part.shape[1]), np.float32)
-        if len(wanted):
-            vectors[wanted], found[wanted] = part, True
+        vectors[wanted], found[wanted] = part, True
     return found, vectors[found]
 
 
