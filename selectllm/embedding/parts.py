@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from selectllm.embedding.ordered_vectors import Bytes, IdLookup, as_bytes
 from selectllm.embedding.vector_cache import matrix
+from selectllm.errors import StoreError
 from selectllm.queries import Vectors
 from selectllm.store import Store, digest
 from selectllm.store.digests import Digests, as_digests
@@ -33,13 +34,21 @@ _NOTE: Final = "vector_digests"
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A part that an earlier pool has had, too, and the digests (n,) that were noted of its vectors."""
+
+    part: KeptPart
+    digests: Digests
+
+
+@dataclass(frozen=True)
 class Cut:
-    """A part of a pool's rows, which begins at row `start`; `kept` is the same part of an earlier pool."""
+    """A part of a pool's rows, which begins at row `start`; `shared` is the same part of an earlier pool."""
 
     start: int
     rows: int
     key: str
-    kept: KeptPart | None
+    shared: Shared | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class CutPool:
     @property
     def new(self) -> list[Cut]:
         """The parts that no earlier pool has had."""
-        return [cut for cut in self.cuts if not cut.kept]
+        return [cut for cut in self.cuts if not cut.shared]
 
 
 def cut(store: Store, ids: pa.ChunkedArray, made_by: str) -> CutPool:
@@ -65,7 +74,8 @@ def cut(store: Store, ids: pa.ChunkedArray, made_by: str) -> CutPool:
     spans = list(zip([0, *stops], stops, strict=False))
     keys = [digest("part", made_by, blake2b(names[start:stop].tobytes()).hexdigest()) for start, stop in spans]
     earlier = _intact_parts(store, frozenset(keys))
-    cuts = [Cut(start, stop - start, key, earlier.get(key)) for (start, stop), key in zip(spans, keys, strict=True)]
+    shared = {key: _shared(store, earlier[key]) for key in keys if key in earlier}
+    cuts = [Cut(start, stop - start, key, shared.get(key)) for (start, stop), key in zip(spans, keys, strict=True)]
     return CutPool(tuple(cuts), tuple(part for key, part in earlier.items() if key not in keys))
 
 
@@ -93,11 +103,6 @@ def kept_vectors(
 def note(digests: Digests) -> dict[str, str]:
     """What is noted at the end of a part: a digest (n,) of each of its vectors, to tell equal ones."""
     return {_NOTE: b64encode(digests.tobytes()).decode()}
-
-
-def noted_digests(store: Store, kept: KeptPart) -> Digests:
-    """The digests (n,) that were noted when a part was written."""
-    return as_digests(b64decode(store.notes(kept.manifest.artifact, kept.part)[_NOTE]))
 
 
 def in_pieces(vectors: Iterable[Vectors], sizes: Sequence[int]) -> Iterator[Vectors]:
@@ -134,3 +139,12 @@ def _intact_parts(store: Store, keys: frozenset[str]) -> dict[str, KeptPart]:
             if part.key not in found and not store.part_error(manifest.artifact, part):
                 found[part.key] = KeptPart(manifest, part)
     return found
+
+
+def _shared(store: Store, kept: KeptPart) -> Shared | None:
+    """A part with what was noted of it; None where that cannot be read: then the part is made again."""
+    try:
+        digests = as_digests(b64decode(store.notes(kept.manifest.artifact, kept.part)[_NOTE]))
+    except (StoreError, FileNotFoundError, KeyError, ValueError):
+        return None
+    return Shared(kept, digests) if len(digests) == kept.part.rows else None

@@ -7,7 +7,7 @@ import pyarrow as pa
 from selectllm import blocks, quality, schemas
 from selectllm.embedding import models
 from selectllm.embedding.ordered_vectors import OrderedVectors
-from selectllm.embedding.parts import ONE_FILE_ROWS, Cut, CutPool, cut, in_pieces, kept_vectors, note, noted_digests
+from selectllm.embedding.parts import ONE_FILE_ROWS, Cut, CutPool, cut, in_pieces, kept_vectors, note
 from selectllm.embedding.vector_cache import table_of
 from selectllm.errors import UsageError
 from selectllm.queries import Vectors
@@ -17,7 +17,7 @@ from selectllm.steps.context import Context
 from selectllm.steps.embed_rows import embedder_key, gather, gather_large
 from selectllm.steps.given_vectors import example_vectors, source_digest
 from selectllm.steps.take_given import take_given
-from selectllm.store import Store, digest
+from selectllm.store import digest
 from selectllm.store.digests import Digests
 from selectllm.store.store import KeptPart, NewPart
 
@@ -53,7 +53,7 @@ def _embed_parts(context: Context, entry: CacheEntry, table: pa.Table, made_by: 
     rows = pa.concat_tables([table.slice(0, 0), *(table.slice(each.start, each.rows) for each in parted.new)])
     with OrderedVectors(store.scratch, len(rows)) as on_disk:
         vectors, embedded = _new_vectors(context, rows, parted, on_disk)
-        facts = quality.joined(_facts(store, parted.cuts, in_pieces(vectors, sizes)))
+        facts = quality.joined(_facts(parted.cuts, in_pieces(vectors, sizes)))
         warned = quality.check_vector_facts(facts, ids)
         _refuse_unknown(context.settings, len(table), warned)
         dimension = int(facts.dimensions[0])
@@ -80,11 +80,11 @@ def _new_vectors(
     return [vectors], embedded
 
 
-def _facts(store: Store, cuts: Iterable[Cut], vectors: Iterator[Vectors]) -> Iterator[quality.VectorFacts]:
+def _facts(cuts: Iterable[Cut], vectors: Iterator[Vectors]) -> Iterator[quality.VectorFacts]:
     """The facts about the vectors of each part; `vectors` are those of the new ones, which alone are looked at."""
     for each in cuts:
-        if each.kept:
-            yield quality.facts_from_digests(noted_digests(store, each.kept), each.kept.manifest.facts["dimension"])
+        if each.shared:
+            yield quality.facts_from_digests(each.shared.digests, each.shared.part.manifest.facts["dimension"])
         else:
             yield quality.facts_about([next(vectors)])
 
@@ -94,8 +94,8 @@ def _parts(
 ) -> Iterator[NewPart | KeptPart]:
     """The parts of an artifact in order; `vectors` are those of the new ones."""
     for each in cuts:
-        if each.kept:
-            yield each.kept
+        if each.shared:
+            yield each.shared.part
         else:
             names = pa.concat_arrays(ids.slice(each.start, each.rows).chunks)
             noted = note(digests[each.start : each.start + each.rows])

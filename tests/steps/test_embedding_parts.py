@@ -215,6 +215,22 @@ def test_a_damaged_part_is_not_taken_over_and_nothing_is_embedded_again(
     assert HashEmbedder.texts - embedded == 1
 
 
+def test_a_part_whose_notes_cannot_be_read_is_made_again(
+    embeddings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk leaves a large file, which is known by its stamp."""
+    context, _, first = embeddings(ROWS)
+    before, embedded = vectors(context, first), HashEmbedder.texts
+    monkeypatch.setattr(Store, "part_error", lambda *_: None)
+    for part, damage in zip(first.manifest.parts, (b"", b"vector_digests", b"PAR1"), strict=False):
+        path = Path(context.store.path(first.artifact), part.name)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(damage, damage[::-1]) if damage else content[:200])
+    context, _, second = embeddings([*ROWS, {"instruction": "A new question?"}])
+    assert HashEmbedder.texts - embedded == 1
+    assert before.items() <= vectors(context, second).items()
+
+
 def test_a_part_that_is_lost_while_it_is_taken_over_fails_the_step_and_the_next_one_goes_on(
     embeddings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
