@@ -76,7 +76,7 @@ def cut(store: Store, ids: pa.ChunkedArray, made_by: str) -> CutPool:
     earlier = _intact_parts(store, frozenset(keys))
     shared = {key: _shared(store, earlier[key]) for key in keys if key in earlier}
     cuts = [Cut(start, stop - start, key, shared.get(key)) for (start, stop), key in zip(spans, keys, strict=True)]
-    return CutPool(tuple(cuts), tuple(part for key, part in earlier.items() if key not in keys))
+    return CutPool(tuple(cuts), tuple(part for key, part in earlier.items() if key not in shared))
 
 
 def kept_vectors(
@@ -86,17 +86,15 @@ def kept_vectors(
 
     Raises StoreError where a part was damaged meanwhile.
     """
-    found, known, lookup = (
-        np.empty((len(ids), 0), dtype=np.float32),
-        np.zeros(len(ids), dtype=bool),
-        IdLookup(as_bytes(ids)),
-    )
+    found, known = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=bool)
+    lookup = IdLookup(as_bytes(ids))
     for part in parts:
         table = store.read_part(part)
         places = lookup.find(as_bytes(table["id"]))
+        is_here = places >= 0
         if not found.shape[1]:
             found = np.zeros((len(ids), part.manifest.facts["dimension"]), dtype=np.float32)
-        found[places[places >= 0]], known[places[places >= 0]] = matrix(table)[places >= 0], True
+        found[places[is_here]], known[places[is_here]] = matrix(table)[is_here], True
     return found, known
 
 
