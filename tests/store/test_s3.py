@@ -5,13 +5,15 @@ import threading
 from collections.abc import Callable
 
 import fsspec
+import pandas as pd
 import pytest
 
 from selectllm import select
 from selectllm.settings import RunSettings
 from selectllm.store import Store
 from selectllm.store.history import Commit, Conflict, History
-from tests.conftest import FakeModel
+from tests.conftest import FakeModel, HashEmbedder
+from tests.steps.test_incremental import grow, new_rows
 
 MakeRun = Callable[..., RunSettings]
 pytestmark = [
@@ -50,6 +52,30 @@ def test_a_damaged_object_is_detected_and_rebuilt(s3: str, make_run: MakeRun, ca
         select(run)
     assert "was altered" in caplog.text
     assert files.cat_file(path) == content
+
+
+def test_embeddings_of_many_files_are_taken_over_on_s3(
+    s3: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selectllm.steps.embed.ONE_FILE_ROWS", 20)
+    monkeypatch.setattr("selectllm.embedding.parts._END", b"0")
+    run = make_run(rows=200, budget=7, store=s3)
+    store, files = Store(s3), fsspec.filesystem("s3")
+    first = select(run)
+    before = store.manifests("embeddings")[0]
+    assert len(files.find(first.path("embeddings"))) == len(before.parts) > 5
+    embedded = HashEmbedder.texts
+    second = select(grow(run, new_rows(1)))
+    assert HashEmbedder.texts - embedded == 1
+    after = store.manifests("embeddings")[1]
+    assert len({part.sha256 for part in before.parts} & {part.sha256 for part in after.parts}) == len(before.parts) - 1
+    assert pd.read_parquet(second.path("embeddings"))["id"].tolist() == second.table("pool")["id"].to_pylist()
+    assert set(select(run).summary["cached"]) == set(first.summary["seconds"])
+    name = f"{first.path('embeddings')}/{before.parts[0].name}"
+    files.pipe_file(name, files.cat_file(name)[:-1] + b"\0")
+    select(run)
+    assert store.is_intact(before.artifact)
+    assert HashEmbedder.texts - embedded == 1
 
 
 def test_concurrent_slots_share_no_row(s3: str) -> None:
