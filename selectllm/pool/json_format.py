@@ -12,6 +12,7 @@ from selectllm.pool.records import NOT_UTF8, Record, Records, gather
 from selectllm.text import json_text, type_name
 
 _MAX_DEPTH: Final = 64  # far beyond any real row, and far below what the writers of JSON and Parquet can follow
+_WRAPPERS: Final = ("data", "examples", "instances", "items", "records", "rows", "train")
 _TOO_DEEP: Final = f"nested more than {_MAX_DEPTH} levels deep"
 
 
@@ -36,6 +37,7 @@ def read_json(data: bytes, location: str, spill: Spill) -> Records:
     if re.match(rb"\s*\{", data):
         records = read_lines(data, location, spill)
         if not records.faults:
+            _refuse_wrapped_rows(data, location)
             return records
         try:
             json.loads(data.decode())
@@ -65,6 +67,20 @@ def read_json(data: bytes, location: str, spill: Spill) -> Records:
         return (_TOO_DEEP if _is_too_deep(item) else json_text(item) for item in (items[row - 1] for row in rows))
 
     return gather(((row, _record(item)) for row, item in enumerate(items, 1)), texts, location, spill)
+
+
+def _refuse_wrapped_rows(data: bytes, location: str) -> None:
+    """Raise PoolError for one object that holds a list of rows under a name that says no more, and no text."""
+    try:
+        whole = json.loads(data.decode())
+    except (ValueError, RecursionError):  # several objects
+        return
+    if any(isinstance(value, str) for value in whole.values()):
+        return
+    for name in _WRAPPERS:
+        rows = whole.get(name)
+        if rows and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+            raise PoolError(f"{location} holds its rows within {name!r}. Write that list alone: `jq .{name} FILE`.")
 
 
 def _is_list_of_objects(data: bytes) -> bool:

@@ -114,6 +114,7 @@ def test_a_json_list_is_read_from_a_file_of_json_lines(write, indent):
     [
         ('{\n "instruction": "a"\n}', "holds one JSON object where a list of objects is needed"),
         ('{"a":\n{"instruction": "a"}\n}', "holds one JSON object where a list of objects is needed"),
+        ('{"version": 2, "data": [{"instruction": "a"}, {"instruction": "b"}]}', "holds its rows within 'data'"),
         ("3", "holds a number where a list of objects is needed"),
         ('[{"instruction": "a"},\n]', "is not valid JSON in line 2"),
         ("[" * 100_000, "is nested more than 64 levels deep"),
