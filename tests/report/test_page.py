@@ -298,6 +298,16 @@ def test_the_command_writes_a_page_and_writes_over_nothing_else(
     assert first.report(file) == file.read_text(encoding="utf-8")
 
 
+def test_a_page_in_a_folder_that_may_not_be_written_to_is_refused_at_once(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    select(run)
+    monkeypatch.setattr("selectllm.report.page.build.os.access", lambda *_: False)  # root may write everywhere
+    assert main(["report", "--store", run.store, "--out", str(tmp_path / "page.html")]) == 2
+    assert "its folder may not be written to. Name another one" in capsys.readouterr().err
+
+
 def test_rows_that_could_not_be_chosen_are_not_shown_near_the_cut(make_run: MakeRun, tmp_path: Path) -> None:
     settings = make_run(budget=9, ranking={"gather": "ratings"})
     first = select(settings)

@@ -1,5 +1,6 @@
 """Builds the report of a run from its record and its tables; no model is asked."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +65,8 @@ def check_page(file: str | Path) -> Path:
     path = Path(file).expanduser()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"--out {file} cannot be written: name a file in a folder that there is")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {file} cannot be written: its folder may not be written to. Name another one")
     if path.exists() and MARK not in path.read_bytes()[:4096]:
         raise UsageError(f"--out would write over {file}, which is no report of a run: name another file, or move it")
     return path
