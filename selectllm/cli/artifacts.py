@@ -18,8 +18,8 @@ artifacts = App(name="artifacts")
 def list_artifacts(*, store: Location = DEFAULT_STORE, json: Json = False) -> None:
     """List the artifacts of a store, the newest of each kind first, with what each was made from.
 
-    Under them are the vectors and replies that are kept of each model. An artifact is called damaged when its file is
-    not as long as it was written, or its manifest cannot be read: a run that needs it makes it again.
+    Under them are the vectors and replies that are kept of each model. An artifact is called damaged when its files
+    are not as long as they were written, or its manifest cannot be read: a run that needs it makes it again.
 
     Example: `selectllm artifacts --store s3://bucket/selections`
     """

@@ -21,7 +21,7 @@ from selectllm.errors import StoreError
 from selectllm.queries import Vectors
 from selectllm.store import Store, digest
 from selectllm.store.digests import Digests, as_digests
-from selectllm.store.store import KeptPart
+from selectllm.store.table_files import EarlierPart
 
 ONE_FILE_ROWS: Final = 16_384
 """Embeddings of so many rows, or fewer, are one file: 25 MB of vectors of 384 numbers."""
@@ -37,7 +37,7 @@ _NOTE: Final = "vector_digests"
 class Shared:
     """A part that an earlier pool has had, too, and the digests (n,) that were noted of its vectors."""
 
-    part: KeptPart
+    part: EarlierPart
     digests: Digests
 
 
@@ -53,10 +53,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class CutPool:
-    """The parts of a pool in order, and `replaced`: other parts of those earlier pools that it shares some with."""
+    """The parts of a pool in order, and the parts that it does not share of those pools that it shares others with.
+
+    Most vectors of a part that is to be made anew stand in these.
+    """
 
     cuts: tuple[Cut, ...]
-    replaced: tuple[KeptPart, ...]
+    not_shared: tuple[EarlierPart, ...]
 
     @property
     def new(self) -> list[Cut]:
@@ -67,29 +70,31 @@ class CutPool:
 def cut(store: Store, ids: pa.ChunkedArray, made_by: str) -> CutPool:
     """Cut the rows of a pool into parts, whose vectors are `made_by` one model in one way, as a digest of both tells.
 
-    The parts of earlier pools are intact. Raises StoreError when the store cannot be read.
+    Shared parts are intact. Raises StoreError when the store cannot be read.
     """
     names = as_bytes(ids)
     stops = _stops(names)
     spans = list(zip([0, *stops], stops, strict=False))
     keys = [digest("part", made_by, blake2b(names[start:stop].tobytes()).hexdigest()) for start, stop in spans]
-    earlier = _intact_parts(store, frozenset(keys))
-    shared = {key: _shared(store, earlier[key]) for key in keys if key in earlier}
+    shared, not_shared = _earlier_parts(store, frozenset(keys))
     cuts = [Cut(start, stop - start, key, shared.get(key)) for (start, stop), key in zip(spans, keys, strict=True)]
-    return CutPool(tuple(cuts), tuple(part for key, part in earlier.items() if key not in shared))
+    return CutPool(tuple(cuts), not_shared)
 
 
-def kept_vectors(
-    store: Store, parts: Iterable[KeptPart], ids: pa.ChunkedArray
+def vectors_from_parts(
+    store: Store, parts: Iterable[EarlierPart], ids: pa.ChunkedArray
 ) -> tuple[Vectors, npt.NDArray[np.bool_]]:
     """The vectors (M, d) of those of M rows that stand in some parts, and which do; d is 0 where none does.
 
-    Raises StoreError where a part was damaged meanwhile.
+    Damaged parts are passed over.
     """
     found, known = np.empty((len(ids), 0), dtype=np.float32), np.zeros(len(ids), dtype=bool)
     lookup = IdLookup(as_bytes(ids))
     for part in parts:
-        table = store.read_part(part)
+        try:
+            table = store.read_part(part)
+        except StoreError:
+            continue
         places = lookup.find(as_bytes(table["id"]))
         is_here = places >= 0
         if not found.shape[1]:
@@ -127,22 +132,22 @@ def _stops(ids: Bytes) -> list[int]:
     return stops
 
 
-def _intact_parts(store: Store, keys: frozenset[str]) -> dict[str, KeptPart]:
-    """The intact parts of the latest artifacts that together have all parts with these keys that there are."""
-    found: dict[str, KeptPart] = {}
+def _earlier_parts(store: Store, keys: frozenset[str]) -> tuple[dict[str, Shared], tuple[EarlierPart, ...]]:
+    """The intact parts with these keys that there are, by key, and the other parts of the artifacts that have them."""
+    shared, others = dict[str, Shared](), dict[str, EarlierPart]()
     for manifest in reversed(store.manifests("embeddings")):
-        if keys.isdisjoint(part.key for part in manifest.parts if part.key not in found):
-            continue
-        for part in manifest.parts:
-            if part.key not in found and not store.part_error(manifest.artifact, part):
-                found[part.key] = KeptPart(manifest, part)
-    return found
+        parts = {part.key: EarlierPart(manifest, part) for part in manifest.parts}
+        wanted = [key for key in parts if key in keys and key not in shared]
+        if wanted:
+            found = {key: _shared(store, parts[key]) for key in wanted}
+            shared |= {key: part for key, part in found.items() if part}
+            others |= {key: part for key, part in parts.items() if key not in keys}
+    return shared, tuple(others.values())
 
 
-def _shared(store: Store, kept: KeptPart) -> Shared | None:
-    """A part with what was noted of it; None where that cannot be read: then the part is made again."""
-    try:
-        digests = as_digests(b64decode(store.notes(kept.manifest.artifact, kept.part)[_NOTE]))
-    except (StoreError, FileNotFoundError, KeyError, ValueError):
+def _shared(store: Store, earlier: EarlierPart) -> Shared | None:
+    """A part with what was noted of it; None where it is damaged: then it is made again."""
+    if not store.is_sound(earlier):
         return None
-    return Shared(kept, digests) if len(digests) == kept.part.rows else None
+    digests = as_digests(b64decode(store.notes(earlier.manifest.artifact, earlier.part)[_NOTE]))
+    return Shared(earlier, digests)

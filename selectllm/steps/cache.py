@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from selectllm import blocks
 from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Origin, Store
-from selectllm.store.store import KeptPart, NewPart, Staged
+from selectllm.store.store import NewPart, Staged
+from selectllm.store.table_files import EarlierPart
 
 log = logging.getLogger(__name__)
 
@@ -139,17 +140,27 @@ class CacheEntry:
         return self._save_staged(self._store.stage(self.artifact, schema, tables), facts)
 
     def save_parts(
-        self, schema: pa.Schema, parts: Iterable[NewPart | KeptPart], facts: Mapping[str, Any]
+        self,
+        schema: pa.Schema,
+        parts: Iterable[NewPart | EarlierPart],
+        facts: Mapping[str, Any],
+        whole: pa.Table | None = None,
     ) -> StepResult:
-        """Write the artifact as many files, of which one is in memory at a time; else as `save`."""
-        return self._save_staged(self._store.stage_parts(self.artifact, schema, parts), facts)
+        """Write the artifact as many files, of which one is in memory at a time; else as `save`.
 
-    def _save_staged(self, staged: AbstractContextManager[Staged], facts: Mapping[str, Any]) -> StepResult:
+        `whole` is their table, where that is in memory as well.
+        """
+        return self._save_staged(self._store.stage_parts(self.artifact, schema, parts), facts, whole)
+
+    def _save_staged(
+        self, staged: AbstractContextManager[Staged], facts: Mapping[str, Any], whole: pa.Table | None = None
+    ) -> StepResult:
         with staged as table, self._store.lock(f"artifacts/{self.artifact.kind}"):
             if manifest := self._written_meanwhile():
                 return self._result(manifest, cached=False)
             manifest = self._store.put(self.artifact, table, self._origin, facts)
-        return self._result(manifest, cached=False)
+        result = self._result(manifest, cached=False)
+        return result if whole is None else result.with_table(whole)
 
     def _written_meanwhile(self) -> Manifest | None:
         manifest = self._store.manifest(self.artifact)

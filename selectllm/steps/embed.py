@@ -7,7 +7,7 @@ import pyarrow as pa
 from selectllm import blocks, quality, schemas
 from selectllm.embedding import models
 from selectllm.embedding.ordered_vectors import OrderedVectors
-from selectllm.embedding.parts import ONE_FILE_ROWS, Cut, CutPool, cut, in_pieces, kept_vectors, note
+from selectllm.embedding.parts import ONE_FILE_ROWS, Cut, CutPool, cut, in_pieces, note, vectors_from_parts
 from selectllm.embedding.vector_cache import table_of
 from selectllm.errors import UsageError
 from selectllm.queries import Vectors
@@ -19,7 +19,8 @@ from selectllm.steps.given_vectors import example_vectors, source_digest
 from selectllm.steps.take_given import take_given
 from selectllm.store import digest
 from selectllm.store.digests import Digests
-from selectllm.store.store import KeptPart, NewPart
+from selectllm.store.store import NewPart
+from selectllm.store.table_files import EarlierPart
 
 
 def embed(context: Context, pool: StepResult) -> StepResult:
@@ -59,9 +60,9 @@ def _embed_parts(context: Context, entry: CacheEntry, table: pa.Table, made_by: 
         dimension = int(facts.dimensions[0])
         parts = _parts(parted.cuts, ids, facts.digests, in_pieces(vectors, sizes))
         counts = {"dimension": dimension, "embedded": embedded, **warned}
-        result = entry.save_parts(schemas.embeddings(dimension), parts, counts)
-    is_held = len(rows) == len(table) <= blocks.WHOLE_ROWS
-    return result.with_table(table_of(ids.combine_chunks(), next(iter(vectors)))) if is_held else result
+        is_held = len(rows) == len(table) <= blocks.WHOLE_ROWS
+        whole = table_of(ids.combine_chunks(), next(iter(vectors))) if is_held else None
+        return entry.save_parts(schemas.embeddings(dimension), parts, counts, whole)
 
 
 def _new_vectors(
@@ -70,7 +71,7 @@ def _new_vectors(
     """The vectors of rows in any parts, and how many of them this run had to embed."""
     if len(rows) > blocks.WHOLE_ROWS:
         return on_disk, gather_large(context, rows, on_disk)
-    vectors, known = kept_vectors(context.store, parted.replaced, rows["id"])
+    vectors, known = vectors_from_parts(context.store, parted.not_shared, rows["id"])
     if not known.any():
         vectors, embedded = gather(context, rows)
         return [vectors], embedded
@@ -91,7 +92,7 @@ def _facts(cuts: Iterable[Cut], vectors: Iterator[Vectors]) -> Iterator[quality.
 
 def _parts(
     cuts: Iterable[Cut], ids: pa.ChunkedArray, digests: Digests, vectors: Iterator[Vectors]
-) -> Iterator[NewPart | KeptPart]:
+) -> Iterator[NewPart | EarlierPart]:
     """The parts of an artifact in order; `vectors` are those of the new ones."""
     for each in cuts:
         if each.shared:

@@ -138,10 +138,12 @@ def _created(manifest: Manifest, artifact: Artifact) -> datetime | None:
 
 
 def _written(store: Store, artifact: Artifact, suffix: str) -> datetime | None:
-    """When one of the artifact's files was written; None where it has just gone, or its location does not say."""
-    with suppress(FileNotFoundError, NotImplementedError):
-        written: datetime = store.files.modified(store.address(f"artifacts/{artifact.kind}/{artifact.key}.{suffix}"))
-        return written if written.tzinfo else written.replace(tzinfo=UTC)
+    """When an artifact's file, or the last of its parts, was written; None where it has just gone, or nothing says."""
+    name = f"artifacts/{artifact.kind}/{artifact.key}.{suffix}"
+    with suppress(OSError, NotImplementedError):
+        names = store.list(name) if store.files.isdir(store.address(name)) else [name]
+        times: list[datetime] = [store.files.modified(store.address(each)) for each in names]
+        return max((time if time.tzinfo else time.replace(tzinfo=UTC) for time in times), default=None)
     return None
 
 

@@ -54,6 +54,12 @@ class Root:
             yield from file
 
     @property
+    def has_folders(self) -> bool:
+        """Whether there are folders of which nothing is in them; in a bucket there are only the names of objects."""
+        protocol = self.files.protocol
+        return BUCKET_PROTOCOLS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
+
+    @property
     def scratch(self) -> str | None:
         """Where large files may lie for a while: on the store's own disk; None if it is elsewhere."""
         if not self.is_local:
@@ -151,8 +157,7 @@ class Root:
 
     def _make_folder(self, path: str) -> None:
         """Make the folder of a file, where there are any: object stores have none, and would make a bucket of it."""
-        protocol = self.files.protocol
-        if BUCKET_PROTOCOLS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol):
+        if self.has_folders:
             self.files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
 
     def _at(self, name: str) -> str:

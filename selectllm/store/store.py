@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ import pyarrow as pa
 from selectllm.store.artifacts import Artifact, Manifest, Origin, Part, parse_manifest, versions
 from selectllm.store.files import sync_folder, temporary_path
 from selectllm.store.root import last_part
-from selectllm.store.table_files import TableFiles, file_name, manifest_name, table_name
+from selectllm.store.table_files import EarlierPart, TableFiles, file_name, manifest_name, stamp_of, table_name
 from selectllm.store.tables import NO_NOTES, from_parquet_files, mapped_from_parquet, to_parquet, write_parquet
 
 STAMPED_BYTES: Final = 1 << 20
@@ -29,18 +29,14 @@ STAMPED_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Staged:
-    """A table that was written beside the artifacts, and is none yet: one file without a name, or a folder of parts."""
+    """A table that was written beside the artifacts, and is none yet: one file without a name, or a folder of parts.
+
+    `copied` are parts, by name, that an object store is to copy from earlier artifacts by itself.
+    """
 
     path: Path
     files: tuple[Part, ...]
-
-
-@dataclass(frozen=True)
-class KeptPart:
-    """A part of an artifact, which a new artifact takes over as it is."""
-
-    manifest: Manifest
-    part: Part
+    copied: Mapping[str, EarlierPart] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,10 @@ class Store(TableFiles):
         with self._failures("read"), closing(self._verified_files(manifest, is_new=verified is None)) as files:
             return from_parquet_files(files, manifest.rows)
 
-    def read_part(self, kept: KeptPart) -> pa.Table:
+    def read_part(self, earlier: EarlierPart) -> pa.Table:
         """The table of one part; raises StoreError as `read` does."""
-        with self._failures("read"), self._verified(kept.manifest, kept.part, is_hashed=False) as file:
-            return from_parquet_files([file], kept.part.rows)
+        with self._failures("read"), self._verified(earlier.manifest, earlier.part, skip_hash=False) as file:
+            return from_parquet_files([file], earlier.part.rows)
 
     def map(self, artifact: Artifact, verified: Manifest | None = None) -> pa.Table:
         """The same table, out of a temporary file of its size: for one that need not be in memory as a whole.
@@ -105,43 +101,46 @@ class Store(TableFiles):
 
     @contextmanager
     def stage_parts(
-        self, artifact: Artifact, schema: pa.Schema, parts: Iterable[NewPart | KeptPart]
+        self, artifact: Artifact, schema: pa.Schema, parts: Iterable[NewPart | EarlierPart]
     ) -> Iterator[Staged]:
         """Write a table as a folder of parts, of which one is in memory at a time, where `stage` writes.
 
         Raises StoreError where a part that is to be taken over is damaged.
         """
-        folder = self._temporary(artifact)
+        folder, written, copied = self._temporary(artifact), list[Part](), dict[str, EarlierPart]()
         try:
             with self._failures("written"):
                 folder.mkdir()
-            written = []
             for number, part in enumerate(parts):
                 path = folder / f"part-{number:06}.parquet"
-                file = (
-                    self._take_over(part, path) if isinstance(part, KeptPart) else self._write_part(part, path, schema)
-                )
+                if isinstance(part, NewPart):
+                    file = self._write_part(part, path, schema)
+                elif self.is_local:
+                    file = self._take_over(part, path)
+                else:
+                    file, copied[path.name] = part.part, part
                 written.append(file.model_copy(update={"name": path.name}))
-            yield Staged(folder, tuple(written))
+            yield Staged(folder, tuple(written), copied)
         finally:
             shutil.rmtree(folder, ignore_errors=True)  # what is left is removed when it is stale
 
-    def _take_over(self, kept: KeptPart, path: Path) -> Part:
-        """Give the file of a kept part a second name, `path`; or copy it, where a file can have one name alone."""
-        verified = self._verified(kept.manifest, kept.part, is_hashed=False)
-        with verified as file, self._failures("written"):
-            if not self._is_linked(kept, path):
-                with path.open("wb") as copied:
-                    shutil.copyfileobj(file, copied, 1 << 20)
-                    copied.flush()
-                    os.fsync(copied.fileno())
-        return kept.part
+    def _take_over(self, earlier: EarlierPart, path: Path) -> Part:
+        """Give the file of a part a second name, `path`; or copy it, where it is small or can have one name alone."""
+        if earlier.part.stamp is None or not self._is_linked(earlier, path):
+            verified = self._verified(earlier.manifest, earlier.part, skip_hash=False)
+            with verified as file, self._failures("written"), path.open("wb") as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+                copy.flush()
+                os.fsync(copy.fileno())
+        return earlier.part
 
-    def _is_linked(self, kept: KeptPart, path: Path) -> bool:
-        if self.is_local:
-            with suppress(OSError):
-                os.link(self._at(file_name(kept.manifest.artifact, kept.part)), path)
+    def _is_linked(self, earlier: EarlierPart, path: Path) -> bool:
+        """Whether the file of a part has the second name `path` now; not if it has another stamp than it had."""
+        with suppress(OSError):
+            os.link(self._at(file_name(earlier.manifest.artifact, earlier.part)), path)
+            if stamp_of(path) == earlier.part.stamp:
                 return True
+            path.unlink()
         return False
 
     def _write_part(self, part: NewPart, path: Path, schema: pa.Schema) -> Part:
@@ -167,30 +166,45 @@ class Store(TableFiles):
 
     def put(self, artifact: Artifact, staged: Staged, origin: Origin, facts: Mapping[str, Any]) -> Manifest:
         """Make a staged table the artifact, and then write its manifest, each whole or not at all."""
-        path = self._at(table_name(artifact))
+        is_folder = bool(staged.files[0].name)
+        if not self.is_local:
+            self._upload(artifact, staged)
+            return self._write_manifest(artifact, staged.files, origin, facts)
+        path = Path(self._at(table_name(artifact)))
+        if is_folder or path.is_dir():
+            self.remove(artifact)  # nothing can be put in the place of a folder at once
         with self._failures("written"):
-            if staged.files[0].name or (self.is_local and Path(path).is_dir()):
-                self.remove(artifact)  # nothing can be put in the place of a folder at once
-            if self.is_local:
-                if staged.files[0].name:
-                    sync_folder(staged.path)
-                staged.path.replace(path)
-                sync_folder(Path(path).parent)
-            else:
-                for part in staged.files:
-                    target = self._at(file_name(artifact, part))
-                    self._make_folder(target)
-                    self.files.put_file(str(staged.path / part.name), target)
+            if is_folder:
+                sync_folder(staged.path)
+            staged.path.replace(path)
+            sync_folder(path.parent)
         return self._write_manifest(artifact, staged.files, origin, facts)
+
+    def _upload(self, artifact: Artifact, staged: Staged) -> None:
+        """Put the files of a staged table on an object store. Until its manifest is written, none of them counts."""
+        whole, names = table_name(artifact), [file_name(artifact, part) for part in staged.files]
+        is_folder = names != [whole]
+        if is_folder:
+            self.remove_file(manifest_name(artifact))
+        with self._failures("written"):
+            if is_folder and not self.files.isdir(self._at(whole)):
+                self.remove_file(whole)
+            for part, name in zip(staged.files, names, strict=True):
+                earlier = staged.copied.get(part.name)
+                source = file_name(earlier.manifest.artifact, earlier.part) if earlier else None
+                self._make_folder(self._at(name))
+                if source is None:
+                    self.files.put_file(str(staged.path / part.name), self._at(name))
+                elif source != name:  # else the artifact itself has it: another part was damaged
+                    self.files.cp_file(self._at(source), self._at(name))
+        for name in set(self.list(whole)).difference(names) if is_folder else ():
+            self.remove_file(name)  # of a table of more parts that was here before
 
     def _write_manifest(
         self, artifact: Artifact, files: tuple[Part, ...], origin: Origin, facts: Mapping[str, Any]
     ) -> Manifest:
-        files = tuple(file.model_copy(update={"stamp": self._stamp_of(artifact, file)}) for file in files)
-        is_one = not files[0].name
-        digest = (
-            files[0].sha256 if is_one else hashlib.sha256("".join(each.sha256 for each in files).encode()).hexdigest()
-        )
+        files = tuple(file.model_copy(update={"stamp": self._new_stamp(artifact, file)}) for file in files)
+        is_one, all_digests = not files[0].name, "".join(file.sha256 for file in files)
         manifest = Manifest(
             kind=artifact.kind,
             key=artifact.key,
@@ -198,7 +212,7 @@ class Store(TableFiles):
             facts=dict(facts),
             rows=sum(file.rows for file in files),
             bytes=sum(file.bytes for file in files),
-            sha256=digest,
+            sha256=all_digests if is_one else hashlib.sha256(all_digests.encode()).hexdigest(),
             versions=versions(),
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
             stamp=files[0].stamp if is_one else None,
@@ -207,7 +221,7 @@ class Store(TableFiles):
         self.write_bytes(manifest_name(artifact), manifest.model_dump_json(indent=1).encode())
         return manifest
 
-    def _stamp_of(self, artifact: Artifact, file: Part) -> str | None:
+    def _new_stamp(self, artifact: Artifact, file: Part) -> str | None:
         is_stamped = self.is_local and file.bytes >= STAMPED_BYTES
         return self._stamp(artifact, file) if is_stamped else None
 

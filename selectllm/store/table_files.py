@@ -6,18 +6,30 @@ The table of an artifact is one file, or a folder of that name with its parts. O
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selectllm.errors import StoreError
 from selectllm.store.artifacts import Artifact, Manifest, Part, parse_manifest
+from selectllm.store.files import temporary_path
 from selectllm.store.root import Root
 from selectllm.store.tables import in_batches, notes_of
 
 OpenFile = io.BufferedReader | io.BytesIO
+
+
+@dataclass(frozen=True)
+class EarlierPart:
+    """A part of an artifact that is in the store, which a new artifact may take over as it is."""
+
+    manifest: Manifest
+    part: Part
 
 
 class TableFiles(Root):
@@ -63,11 +75,22 @@ class TableFiles(Root):
             return "is gone"
         return None if is_same else "was altered since it was written"
 
+    def is_sound(self, earlier: EarlierPart) -> bool:
+        """Whether a part is, byte for byte, as it was written; it is hashed whatever its stamp says."""
+        with suppress(StoreError):
+            if self.part_error(earlier.manifest.artifact, earlier.part):
+                return False
+            if earlier.part.stamp is not None:
+                with self._verified(earlier.manifest, earlier.part, skip_hash=False):
+                    pass
+            return True
+        return False
+
     def require(self, verified: Manifest) -> None:
-        """Hash files that this process has verified by their stamp alone; raises StoreError where one is damaged."""
+        """Hash those files that were trusted by their stamps; raises StoreError where one is damaged."""
         for part in verified.files:
             if part.stamp is not None:
-                with self._verified(verified, part, is_hashed=False):
+                with self._verified(verified, part, skip_hash=False):
                     pass
 
     def schema(self, artifact: Artifact) -> pa.Schema:
@@ -95,13 +118,30 @@ class TableFiles(Root):
     def remove(self, artifact: Artifact) -> None:
         """Take an artifact out of the store: its manifest first, so that what is left is never taken for intact."""
         self.remove_file(manifest_name(artifact))
-        path = self._at(table_name(artifact))
+        if not self.is_local:
+            self._remove_objects(table_name(artifact))
+            return
+        path = Path(self._at(table_name(artifact)))
+        if not path.is_dir():
+            self.remove_file(table_name(artifact))
+            return
         with self._failures("written"), suppress(FileNotFoundError):
-            self.files.invalidate_cache(path)
-            if self.files.isdir(path):
-                self.files.rm(path, recursive=True)
-            else:
-                self.files.rm_file(path)
+            aside = temporary_path(path)
+            path.rename(aside)  # it is gone at once; what may be left of it is removed when it is stale
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _remove_objects(self, name: str) -> None:
+        """Remove a file of an object store, or the folder of that name; one by one: brackets would be a pattern."""
+        with self._failures("written"):
+            self.files.invalidate_cache(self._at(name))
+            is_folder = self.files.isdir(self._at(name))
+        for part in self.list(name) if is_folder else ():
+            self.remove_file(part)
+        if is_folder and self.has_folders:
+            with suppress(Exception):  # another run has put a part there, or it has gone
+                self.files.rmdir(self._at(name))
+        else:
+            self.remove_file(name)
 
     def _readable_manifest(self, artifact: Artifact) -> Manifest:
         if manifest := self.manifest(artifact):
@@ -114,17 +154,17 @@ class TableFiles(Root):
         Those that this process has verified without their stamp are not hashed, unless the manifest `is_new` to it.
         """
         for part in manifest.files:
-            with self._verified(manifest, part, is_hashed=not is_new and part.stamp is None) as file:
+            with self._verified(manifest, part, skip_hash=not is_new and part.stamp is None) as file:
                 yield file
 
     @contextmanager
-    def _verified(self, manifest: Manifest, part: Part, *, is_hashed: bool) -> Iterator[OpenFile]:
-        """An open file of an artifact, which is what its manifest says: hashed now, unless it `is_hashed` already."""
+    def _verified(self, manifest: Manifest, part: Part, *, skip_hash: bool) -> Iterator[OpenFile]:
+        """An open file of an artifact, which is what its manifest says; with `skip_hash`, as far as its size tells."""
         artifact = manifest.artifact
         with suppress(FileNotFoundError), self._failures("read"), self.open_file(file_name(artifact, part)) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            digest = part.sha256 if is_hashed else hashlib.file_digest(file, "sha256").hexdigest()
+            digest = part.sha256 if skip_hash else hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             if (size, digest) == (part.bytes, part.sha256):
                 yield file
@@ -139,18 +179,22 @@ class TableFiles(Root):
         return StoreError(f"{self.path(artifact)} is missing or damaged: run again, and it is made again")
 
     def _file_names(self, artifact: Artifact) -> list[str]:
-        manifest = self.manifest(artifact)
-        return [file_name(artifact, part) for part in manifest.files] if manifest else [table_name(artifact)]
+        if manifest := self.manifest(artifact):
+            return [file_name(artifact, part) for part in manifest.files]
+        if self.files.isdir(self._at(table_name(artifact))):  # which of its files count is not known
+            raise self._damaged(artifact)
+        return [table_name(artifact)]
 
     def _stamp(self, artifact: Artifact, part: Part) -> str:
-        """Which local file it is, and when it was last written to.
+        """Which local file it is, and when it was last written to; of one that is no part, or touched otherwise."""
+        path = Path(self._at(file_name(artifact, part)))
+        return stamp_of(path) if part.name else f"{stamp_of(path)}-{path.stat().st_ctime_ns}"
 
-        Of a file that is no part, also when it was touched in any other way: a part is when another artifact takes it
-        over, which gives the same file a second name.
-        """
-        status = os.stat(self._at(file_name(artifact, part)))
-        stamp = f"{status.st_ino}-{status.st_mtime_ns}"
-        return stamp if part.name else f"{stamp}-{status.st_ctime_ns}"
+
+def stamp_of(path: Path) -> str:
+    """Which local file it is, and when it was last written to. A second name for it changes neither."""
+    status = path.stat()
+    return f"{status.st_ino}-{status.st_mtime_ns}"
 
 
 def table_name(artifact: Artifact) -> str:

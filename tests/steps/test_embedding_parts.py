@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,20 +217,49 @@ def test_a_damaged_part_is_not_taken_over_and_nothing_is_embedded_again(
     assert HashEmbedder.texts - embedded == 1
 
 
-def test_a_part_whose_notes_cannot_be_read_is_made_again(
+@pytest.mark.parametrize("number", [3, -1])  # a shared part, and one that the grown pool does not share
+def test_a_part_that_the_disk_has_damaged_under_several_names_costs_no_run(
+    number: int, embeddings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file shows by its stamp what a failing disk has done to it."""
+    monkeypatch.setattr("selectllm.store.store.STAMPED_BYTES", 100)
+    rows, generations = list(ROWS), list[Any]()
+    for generation in range(4):
+        context, _, result = embeddings(rows)
+        generations.append(result)
+        rows.append({"instruction": f"A new question, number {generation}?"})
+    before, embedded = vectors(context, generations[-1]), HashEmbedder.texts
+    path = Path(context.store.path(generations[-1].artifact), generations[-1].manifest.parts[number].name)
+    assert path.stat().st_nlink == (4 if number == 3 else 1)
+    status, content = path.stat(), path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(content[:99] + bytes([content[99] ^ 1]) + content[100:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert context.store.integrity_error(generations[-1].manifest) is None
+    context, _, last = embeddings(rows)
+    assert before.items() <= vectors(context, last).items()
+    assert len(vectors(context, last)) == len(rows)
+    assert HashEmbedder.texts - embedded == 1
+
+
+def test_a_run_that_another_one_has_overtaken_goes_on_with_the_vectors_of_that_one(
     embeddings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a disk leaves a large file, which is known by its stamp."""
-    context, _, first = embeddings(ROWS)
-    before, embedded = vectors(context, first), HashEmbedder.texts
-    monkeypatch.setattr(Store, "part_error", lambda *_: None)
-    for part, damage in zip(first.manifest.parts, (b"", b"vector_digests", b"PAR1"), strict=False):
-        path = Path(context.store.path(first.artifact), part.name)
-        content = path.read_bytes()
-        path.write_bytes(content.replace(damage, damage[::-1]) if damage else content[:200])
-    context, _, second = embeddings([*ROWS, {"instruction": "A new question?"}])
-    assert HashEmbedder.texts - embedded == 1
-    assert before.items() <= vectors(context, second).items()
+    stage, embed_texts, is_first = Store.stage_parts, HashEmbedder.embed, True
+
+    def other_is_faster(store: Store, *arguments: Any) -> Any:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            shutil.rmtree(Path(store.scratch or "", "vectors"))
+            with monkeypatch.context() as patch:
+                patch.setattr(HashEmbedder, "embed", lambda self, texts: -embed_texts(self, texts))
+                embeddings(ROWS)
+        return stage(store, *arguments)
+
+    monkeypatch.setattr(Store, "stage_parts", other_is_faster)
+    context, _, result = embeddings(ROWS)
+    assert result.table(context.store).equals(context.store.read(result.artifact))
 
 
 def test_a_part_that_is_lost_while_it_is_taken_over_fails_the_step_and_the_next_one_goes_on(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -16,7 +17,8 @@ from selectllm.errors import StoreError
 from selectllm.store import Artifact, Manifest, Origin, Store
 from selectllm.store.inventory import scan
 from selectllm.store.pruning import prune
-from selectllm.store.store import KeptPart, NewPart
+from selectllm.store.store import NewPart
+from selectllm.store.table_files import EarlierPart
 
 TARGET = Artifact(kind="things", key="0" * 32)
 LATER = Artifact(kind="things", key="1" * 32)
@@ -30,6 +32,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(str(tmp_path / "a store") if request.param == "local" else f"memory://{tmp_path}")
 
 
+@pytest.fixture
+def stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Manifest]:
+    """An artifact whose parts are all so large that they have a stamp."""
+    monkeypatch.setattr("selectllm.store.store.STAMPED_BYTES", 100)
+    store = Store(str(tmp_path))
+    return store, write(store, new_parts())
+
+
 def new_parts(table: pa.Table = TABLE) -> Iterator[NewPart]:
     start = 0
     for size in SIZES:
@@ -38,7 +48,7 @@ def new_parts(table: pa.Table = TABLE) -> Iterator[NewPart]:
         start += size
 
 
-def write(store: Store, parts: Iterable[NewPart | KeptPart], artifact: Artifact = TARGET) -> Manifest:
+def write(store: Store, parts: Iterable[NewPart | EarlierPart], artifact: Artifact = TARGET) -> Manifest:
     with store.stage_parts(artifact, TABLE.schema, parts) as staged:
         return store.put(artifact, staged, ORIGIN, {})
 
@@ -105,7 +115,7 @@ def test_damage_to_any_part_is_detected_and_the_artifact_is_made_again(store: St
 
 def test_a_part_that_is_taken_over_is_not_written_again(store: Store) -> None:
     first = write(store, new_parts())
-    old = [KeptPart(first, part) for part in first.parts]
+    old = [EarlierPart(first, part) for part in first.parts]
     changed = NewPart("other", TABLE.slice(30, 1), {})
     second = write(store, [old[0], changed, old[2]], LATER)
     assert store.read(LATER).equals(TABLE)
@@ -123,58 +133,36 @@ def test_a_part_that_is_taken_over_is_not_written_again(store: Store) -> None:
     assert store.read(LATER).equals(TABLE)
 
 
-def test_a_part_that_is_taken_over_takes_no_further_place_on_a_disk_that_gives_files_two_names(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    first = write(store, new_parts())
-    write(store, [KeptPart(first, part) for part in first.parts], LATER)
+def test_a_part_that_is_taken_over_takes_no_further_place_on_a_disk_that_gives_files_two_names(
+    stamped: tuple[Store, Manifest],
+) -> None:
+    store, first = stamped
+    write(store, [EarlierPart(first, part) for part in first.parts], LATER)
     for one, other in zip(files(store), files(store, LATER), strict=True):
         assert os.path.samefile(store.address(one), store.address(other))
 
 
-def test_a_part_is_copied_where_a_file_has_one_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_copied_where_a_file_has_one_name_alone(
+    stamped: tuple[Store, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    store = Store(str(tmp_path))
-    first = write(store, new_parts())
+    store, first = stamped
     monkeypatch.setattr(os, "link", refuse)
-    write(store, [KeptPart(first, part) for part in first.parts], LATER)
+    write(store, [EarlierPart(first, part) for part in first.parts], LATER)
     assert store.read(LATER).equals(TABLE)
     assert not os.path.samefile(store.address(files(store)[0]), store.address(files(store, LATER)[0]))
-
-
-@pytest.fixture
-def stamped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Manifest]:
-    """An artifact whose parts are all so large that they have a stamp."""
-    monkeypatch.setattr("selectllm.store.store.STAMPED_BYTES", 100)
-    store = Store(str(tmp_path))
-    return store, write(store, new_parts())
 
 
 def test_large_parts_are_known_by_their_stamps_also_once_they_were_taken_over(
     stamped: tuple[Store, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, first = stamped
-    second = write(store, [KeptPart(first, part) for part in first.parts], LATER)
+    second = write(store, [EarlierPart(first, part) for part in first.parts], LATER)
     monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed"))
     assert store.integrity_error(first) is None
     assert store.integrity_error(second) is None
-
-
-def test_a_part_that_the_disk_has_damaged_is_not_taken_over_and_is_made_again(stamped: tuple[Store, Manifest]) -> None:
-    store, manifest = stamped
-    path = Path(store.address(files(store)[1]))
-    status, content = path.stat(), path.read_bytes()
-    with path.open("r+b") as file:
-        file.write(content[:30] + bytes([content[30] ^ 1]) + content[31:])
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a failing disk does, which writes no time
-    assert store.integrity_error(manifest) is None
-    with pytest.raises(StoreError, match="damaged: run again"):
-        write(store, [KeptPart(manifest, part) for part in manifest.parts], LATER)
-    assert store.manifest(LATER) is None
-    assert store.manifest(TARGET) is None, "else the next run would take the part over again"
-    with pytest.raises(StoreError, match="damaged: run again"):
-        store.require(manifest)
 
 
 def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(store: Store) -> None:
@@ -188,52 +176,52 @@ def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(store: S
         assert store.read(TARGET).equals(TABLE)
 
 
-def test_a_run_that_dies_while_it_writes_parts_leaves_nothing_that_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_is_killed_while_it_writes_parts_leaves_nothing_that_counts(
+    stamped: tuple[Store, Manifest], tmp_path: Path
 ) -> None:
-    """At every file that is opened, renamed, linked or made durable."""
-    names = ("link", "fsync", "replace", "mkdir")
-    calls, stop = 0, -1
+    """Before each file, or folder, that is made, linked, made durable or renamed."""
+    killed = 0
+    while True:
+        store = Store(str(tmp_path / str(killed)))
+        first = write(store, new_parts())
+        parts = [EarlierPart(first, first.parts[0]), *list(new_parts())[1:]]
+        child = os.fork()
+        if not child:
+            die_before(killed + 1)
+            write(store, parts, LATER)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert store.read(TARGET).equals(TABLE)
+        if store.is_intact(LATER):  # only its entry in the folder was not durable yet
+            assert store.read(LATER).equals(TABLE)
+        write(store, parts, LATER)
+        assert store.read(LATER).equals(TABLE)
+        assert len(scan(store).artifacts) == 2
+        if not status:
+            break
+        assert os.waitstatus_to_exitcode(status) == 9
+        killed += 1
+    assert killed >= 10
 
-    class Died(BaseException):
-        """As a kill: nothing catches it but what leaves no trace on the disk."""
+
+def die_before(moment: int) -> None:
+    """End this process, with nothing tidied up, before it calls the system for the so-manieth time."""
+    calls = 0
 
     def counted(name: str) -> None:
         whole = getattr(os, name)
 
-        def call(*arguments: object, **options: object) -> object:
+        def call(*arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == stop:
-                raise Died
+            if calls == moment:
+                os._exit(9)
             return whole(*arguments, **options)
 
-        monkeypatch.setattr(os, name, call)
+        setattr(os, name, call)
 
-    for name in names:
+    for name in ("link", "fsync", "replace", "rename", "mkdir"):
         counted(name)
-    store = Store(str(tmp_path / "counted"))
-    first = write(store, new_parts())
-    parts = [KeptPart(first, first.parts[0]), *list(new_parts())[1:]]
-    before = calls
-    write(store, parts, LATER)
-    moments = calls - before
-    assert moments >= 8
-    for moment in range(1, moments + 1):
-        calls, stop = 0, -1
-        place = tmp_path / str(moment)
-        store = Store(str(place))
-        first = write(store, new_parts())
-        parts = [KeptPart(first, first.parts[0]), *list(new_parts())[1:]]
-        stop = calls + moment
-        with pytest.raises(Died):
-            write(store, parts, LATER)
-        stop = -1
-        assert store.read(TARGET).equals(TABLE)
-        if store.is_intact(LATER):  # only the folder's own entry was not durable yet
-            assert store.read(LATER).equals(TABLE)
-        write(store, parts, LATER)
-        assert store.read(LATER).equals(TABLE)
 
 
 def test_artifacts_of_parts_are_listed_with_the_size_of_all_and_pruned(store: Store) -> None:
@@ -250,13 +238,118 @@ def test_artifacts_of_parts_are_listed_with_the_size_of_all_and_pruned(store: St
 
 
 def test_parts_without_a_manifest_are_listed_and_pruned(store: Store) -> None:
+    """As a run leaves them that is killed while it puts them on an object store."""
     write(store, new_parts())
     store.remove_file(f"artifacts/things/{TARGET.key}.json")
     (info,) = scan(store).artifacts
     assert info.damage == "no manifest"
+    assert info.created is not None
     assert info.bytes == sum(len(store.read_bytes(name)) for name in files(store))
-    store.remove(TARGET)
+    with pytest.raises(StoreError, match="missing or damaged: run again"):
+        next(store.scan(TARGET, ["n"]))
+    assert not prune(store, 0).removed, "it is young"
+    assert len(prune(store, 0, now=datetime.now(UTC) + timedelta(days=2)).removed) == 1
     assert scan(store).artifacts == ()
+
+
+def test_a_store_whose_name_has_brackets_loses_no_other_stores_parts(tmp_path: Path) -> None:
+    for root in (str(tmp_path), f"memory://{tmp_path}"):
+        one, other = Store(f"{root}/store1"), Store(f"{root}/store[12]")
+        for store in (one, other):
+            write(store, new_parts())
+        other.remove(TARGET)
+        assert not files(other)
+        assert one.read(TARGET).equals(TABLE)
+
+
+def test_a_table_of_fewer_parts_leaves_none_of_the_earlier_ones(store: Store) -> None:
+    write(store, new_parts())
+    write(store, [NewPart("all", TABLE, {})])
+    assert len(files(store)) == 1
+    assert store.read(TARGET).equals(TABLE)
+
+
+def test_two_runs_that_put_the_same_parts_at_once_leave_both_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an object store, where a lease can run out while parts are put."""
+    store, other = (Store(f"memory://{tmp_path}") for _ in range(2))
+    put, calls = store.files.put_file, 0
+
+    def other_comes_between(*arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            write(other, new_parts())
+        put(*arguments, **options)
+
+    monkeypatch.setattr(store.files, "put_file", other_comes_between)
+    manifest = write(store, new_parts())
+    assert calls > 3
+    assert store.integrity_error(manifest) is None
+    assert store.read(TARGET).equals(TABLE)
+
+
+def test_two_removals_at_once_both_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    write(store, new_parts())
+    rename = Path.rename
+    removed = 0
+
+    def other_was_faster(path: Path, target: Path) -> Any:
+        nonlocal removed
+        removed += 1
+        if removed == 1:
+            Store(str(tmp_path)).remove(TARGET)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", other_was_faster)
+    store.remove(TARGET)
+    assert removed == 2
+    assert not files(store)
+    assert write(store, new_parts()) == store.manifest(TARGET)
+
+
+def test_a_file_that_was_made_anew_meanwhile_is_not_taken_for_the_one_that_was_hashed(
+    stamped: tuple[Store, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, first = stamped
+    part, link = first.parts[0], os.link
+    path = Path(store.address(files(store)[0]))
+
+    def changed_before(source: str, target: Path) -> None:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[:-1] + b"\0")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", changed_before)
+    with pytest.raises(StoreError, match="damaged: run again"):
+        write(store, [EarlierPart(first, part), *list(new_parts())[1:]], LATER)
+    assert store.manifest(LATER) is None
+
+
+@pytest.mark.parametrize("fault", ["altered", "unreadable"])
+def test_a_large_part_is_sound_only_if_all_of_it_is_read_and_as_it_was(
+    fault: str, stamped: tuple[Store, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, manifest = stamped
+    earlier = EarlierPart(manifest, manifest.parts[0])
+    assert store.is_sound(earlier)
+    path = Path(store.address(files(store)[0]))
+    if fault == "altered":
+        status, content = path.stat(), path.read_bytes()
+        with path.open("r+b") as file:
+            file.write(content[:30] + bytes([content[30] ^ 1]) + content[31:])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        monkeypatch.setattr(hashlib, "file_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    assert store.integrity_error(manifest) is None
+    assert not store.is_sound(earlier)
+    if fault == "altered":
+        assert store.manifest(TARGET) is None, "else the next run would trust the stamp again"
+    with pytest.raises(StoreError, match=r"damaged: run again|cannot be read: Input/output error"):
+        store.require(manifest)
 
 
 def test_a_folder_that_a_dead_writer_left_is_removed_when_it_is_stale(tmp_path: Path) -> None:
