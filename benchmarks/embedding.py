@@ -4,9 +4,9 @@
 
 One process, with each model loaded before. Plain calls and the whole step take turns, so that other load slows both;
 of each the least processor time counts. The step reads nothing from the store at first: it embeds, checks and keeps
-every vector. Then the pool grows by 1 %. Writing all vectors of the grown pool is measured alone, too: no growth takes
-less. The static model is that of the transformer's own token vectors. With `--pool POOL.jsonl` the transformer embeds
-the first rows of a file of your own.
+every vector. Then the pool grows by 1 %. Writing all vectors of the grown pool as one file is measured alone, too:
+without parts that are taken over, growth would take that at least. The static model is that of the transformer's own
+token vectors. With `--pool POOL.jsonl` the transformer embeds the first rows of a file of your own.
 
 Plain calls take every batch size, and the best one counts. More than 5,000 rows take a transformer very long: it tries
 the batch sizes on a part of them, and embeds all rows by the best one alone.
