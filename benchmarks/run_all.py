@@ -38,7 +38,7 @@ BENCHMARKS: Final = {
     "blocks": ("--rows", "200000", "--size", "20"),
     "expectations": (),
     "cold_run": (),
-    "embedding": ("--rows", "500", "--static-rows", "20000"),
+    "embedding": ("--rows", "500", "--static-rows", "100000"),
     "memory": ("--shards", "2", "--times", "10"),
     "scale": ("--rows", "20000"),
     "ledger": ("--rows", "40000"),
