@@ -1,7 +1,8 @@
 """The one cache: Parquet files named by what they were made from, each with a JSON manifest beside it.
 
 The manifest is written last and carries the digest of each Parquet file, so an artifact is intact when its manifest
-says what the files are. A large table may be many files in one folder, some of them copied from an earlier artifact.
+says what the files are. A large table may be many files in one folder, some of them taken over from an earlier
+artifact.
 """
 
 import hashlib
@@ -126,7 +127,7 @@ class Store(TableFiles):
 
     def _take_over(self, earlier: EarlierPart, path: Path) -> Part:
         """Give the file of a part a second name, `path`; or copy it, where it is small or can have one name alone."""
-        if earlier.part.stamp is None or not self._is_linked(earlier, path):
+        if earlier.part.stamp is None or not self._try_to_link(earlier, path):
             verified = self._verified(earlier.manifest, earlier.part, skip_hash=False)
             with verified as file, self._failures("written"), path.open("wb") as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
@@ -134,8 +135,8 @@ class Store(TableFiles):
                 os.fsync(copy.fileno())
         return earlier.part
 
-    def _is_linked(self, earlier: EarlierPart, path: Path) -> bool:
-        """Whether the file of a part has the second name `path` now; not if it has another stamp than it had."""
+    def _try_to_link(self, earlier: EarlierPart, path: Path) -> bool:
+        """Give a part's file the second name `path`; False where it can have none, or was written to meanwhile."""
         with suppress(OSError):
             os.link(self._at(file_name(earlier.manifest.artifact, earlier.part)), path)
             if stamp_of(path) == earlier.part.stamp:
