@@ -32,7 +32,7 @@ from selectllm.store.tables import write_parquet
 
 TRANSFORMER: Final = "all-MiniLM-L6-v2"
 BATCH_SIZES: Final = {"transformer": (8, 16, 32), "static": (16, 1024, 8192)}
-ROWS_BY_EVERY_SIZE: Final = {"transformer": 5_000, "static": 1_000_000_000}
+ROWS_BY_EVERY_SIZE: Final = 5_000
 RUNS: Final = 50
 
 
@@ -115,7 +115,7 @@ def report(kind: str, pool: Path, grown: Path, model: str, turns: int) -> list[F
         table = read_pool(context).table(context.store)
     texts = list(map(models.text, table["instruction"].to_pylist(), table["input"].to_pylist()))
     encoder.encode(texts[:100])
-    if len(texts) > ROWS_BY_EVERY_SIZE[kind]:
+    if kind == "transformer" and len(texts) > ROWS_BY_EVERY_SIZE:
         sizes = (best_of(encoder, texts, sizes),)
     best, steps = dict.fromkeys(sizes, float("inf")), []
     for _ in range(turns):

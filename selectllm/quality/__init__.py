@@ -29,7 +29,7 @@ from selectllm.quality.output_rules import (
 )
 from selectllm.quality.own_expectations import Suite, load_suite, suite_digest
 from selectllm.quality.pool_rules import CODE_VERSION, PoolCheck, check_pool, validate_pool
-from selectllm.quality.vector_facts import VectorFacts, facts_from_digests, joined
+from selectllm.quality.vector_facts import VectorFacts, facts_from_digests, join_facts
 from selectllm.quality.verdicts import Boundary, Verdict
 
 __all__ = [
@@ -55,7 +55,7 @@ __all__ = [
     "check_vector_facts",
     "facts_about",
     "facts_from_digests",
-    "joined",
+    "join_facts",
     "load_suite",
     "suite_digest",
     "validate_embedding_batches",

@@ -35,27 +35,31 @@ class VectorFacts:
 
 def vector_facts(parts: Iterable[pa.Array]) -> VectorFacts:
     """The facts about all vectors, which are lists of numbers, in parts of about `SLICE`."""
-    norms, dimensions, digests = [np.empty(0)], [np.empty(0, dtype=np.int32)], [as_digests(b"")]
-    for part in parts:
-        lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
-        flat = part.flatten().to_numpy(zero_copy_only=False)
-        norms.append(_norms(flat.astype(float), lengths))
-        dimensions.append(lengths)
-        digests.append(_digests(flat.round(DIGITS) + 0.0, lengths))  # no negative zeros
-    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), np.concatenate(digests))
+    return join_facts(map(_facts, parts))
 
 
 def facts_from_digests(digests: Values, dimension: int) -> VectorFacts:
-    """The facts about vectors that were found to be right before, from the digests (n,) that were taken then."""
+    """The facts about vectors that passed the checks before, from the digests (n,) that were taken then.
+
+    The digest of zeros is that of a text of which the model knows no word. All others are of unit length.
+    """
     unknown = as_digests(blake2b(np.zeros(dimension, dtype=np.float32).data, digest_size=16).digest())
     norms = np.where(digests == unknown, 0.0, 1.0)
     return VectorFacts(norms, np.full(len(digests), dimension, dtype=np.int32), digests)
 
 
-def joined(parts: Iterable[VectorFacts]) -> VectorFacts:
-    """The facts about the vectors of all parts."""
-    norms, dimensions, digests = zip(*((part.norms, part.dimensions, part.digests) for part in parts), strict=True)
-    return VectorFacts(np.concatenate(norms), np.concatenate(dimensions), np.concatenate(digests))
+def join_facts(parts: Iterable[VectorFacts]) -> VectorFacts:
+    """The facts about the vectors of all parts, of which there may be none."""
+    none = VectorFacts(np.empty(0), np.empty(0, dtype=np.int32), as_digests(b""))
+    columns = zip(*((part.norms, part.dimensions, part.digests) for part in (none, *parts)), strict=True)
+    return VectorFacts(*map(np.concatenate, columns))
+
+
+def _facts(part: pa.Array) -> VectorFacts:
+    lengths = pc.list_value_length(part).to_numpy(zero_copy_only=False)
+    flat = part.flatten().to_numpy(zero_copy_only=False)
+    digests = _digests(flat.round(DIGITS) + 0.0, lengths)  # no negative zeros
+    return VectorFacts(_norms(flat.astype(float), lengths), lengths, digests)
 
 
 def _norms(flat: Values, lengths: Values) -> Values:

@@ -35,6 +35,7 @@ def embed(context: Context, pool: StepResult) -> StepResult:
         return result
     table = pool.table(store)
     if len(table) > ONE_FILE_ROWS:
+        # Parts that were checked by other rules are not taken over.
         return _embed_parts(context, entry, table, digest(made_by, quality.CODE_VERSION))
     vectors, embedded = gather(context, table)
     warned = quality.check_embeddings(vectors, table["id"])
@@ -54,7 +55,7 @@ def _embed_parts(context: Context, entry: CacheEntry, table: pa.Table, made_by: 
     rows = pa.concat_tables([table.slice(0, 0), *(table.slice(each.start, each.rows) for each in parted.new)])
     with OrderedVectors(store.scratch, len(rows)) as on_disk:
         vectors, embedded = _new_vectors(context, rows, parted, on_disk)
-        facts = quality.joined(_facts(parted.cuts, in_pieces(vectors, sizes)))
+        facts = quality.join_facts(_facts(parted.cuts, in_pieces(vectors, sizes)))
         warned = quality.check_vector_facts(facts, ids)
         _refuse_unknown(context.settings, len(table), warned)
         dimension = int(facts.dimensions[0])

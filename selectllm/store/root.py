@@ -55,7 +55,7 @@ class Root:
 
     @property
     def has_folders(self) -> bool:
-        """Whether there are folders of which nothing is in them; in a bucket there are only the names of objects."""
+        """Whether folders are there by themselves; in a bucket they are but the beginnings of names."""
         protocol = self.files.protocol
         return BUCKET_PROTOCOLS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
 

@@ -205,7 +205,7 @@ def test_a_process_that_is_killed_while_it_writes_parts_leaves_nothing_that_coun
 
 
 def die_before(moment: int) -> None:
-    """End this process, with nothing tidied up, before it calls the system for the so-manieth time."""
+    """End this process, with nothing tidied up, before its call number `moment` to the system."""
     calls = 0
 
     def counted(name: str) -> None:
